@@ -1,0 +1,2 @@
+//! ipsecd.
+fn main() {}
