@@ -116,7 +116,10 @@ impl View {
         if self.is_local(address) {
             return None;
         }
-        self.connected().filter(|(prefix, _)| prefix.contains(address)).max_by_key(|(prefix, _)| prefix.bits()).map(|(_, link)| link)
+        self.connected()
+            .filter(|(prefix, _)| prefix.contains(address))
+            .max_by_key(|(prefix, _)| prefix.bits())
+            .map(|(_, link)| link)
     }
 
     pub(crate) fn put_link(&mut self, link: Link) -> bool {
@@ -152,7 +155,9 @@ mod tests {
         for (ifindex, name, carrier) in [(2, "eth0", true), (3, "tun1", true), (4, "tun2", false)] {
             view.put_link(Link { ifindex, name: name.into(), admin_up: true, carrier, mtu_octets: 1500 });
         }
-        for (ifindex, local, bits) in [(2, "10.0.0.1", 8), (3, "169.254.1.2", 30), (4, "169.254.2.2", 30), (3, "10.9.0.1", 24)] {
+        for (ifindex, local, bits) in
+            [(2, "10.0.0.1", 8), (3, "169.254.1.2", 30), (4, "169.254.2.2", 30), (3, "10.9.0.1", 24)]
+        {
             view.put_address(Address { ifindex, local: local.parse().unwrap(), bits, peer: None });
         }
         view

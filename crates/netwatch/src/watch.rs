@@ -1,6 +1,6 @@
 //! Keeps a [`View`] true: one dump, then notifications; after a lost one a dump again.
 
-use std::{collections::BTreeSet, io, net::IpAddr};
+use std::{collections::BTreeSet, io, net::IpAddr, pin::pin};
 
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_core::NetlinkPayload;
@@ -14,9 +14,8 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 use crate::{Address, Link, View};
 
-type Messages = Box<
-    dyn futures_util::Stream<Item = netlink_packet_core::NetlinkMessage<RouteNetlinkMessage>> + Send + Unpin,
->;
+type Messages =
+    Box<dyn futures_util::Stream<Item = netlink_packet_core::NetlinkMessage<RouteNetlinkMessage>> + Send + Unpin>;
 
 /// A [`View`] and the subscription that keeps it true. Lives on a tokio runtime.
 pub struct Watch {
@@ -112,7 +111,7 @@ impl Watch {
         // RTM_F_FIB_MATCH: the route itself, not the cloned host entry, so that its length and origin are told.
         let mut request = self.handle.route().get(request);
         request.message_mut().header.flags |= netlink_packet_route::route::RouteFlags::FibMatch;
-        match request.dump(false).execute().try_next().await {
+        match pin!(request.execute()).try_next().await {
             Ok(message) => Ok(message.as_ref().and_then(hop)),
             Err(rtnetlink::Error::NetlinkError(error)) if is_unreachable(error.raw_code()) => Ok(None),
             Err(error) => Err(io::Error::other(error)),
@@ -236,4 +235,71 @@ fn hop(message: &RouteMessage) -> Option<Hop> {
         bits: message.header.destination_prefix_length,
         protocol: RouteProtocol::into(message.header.protocol),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, process::Command, time::Duration};
+
+    use super::*;
+
+    /// Runs `test` on a thread and runtime of its own inside a fresh network namespace.
+    fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+        let worker = std::thread::spawn(move || {
+            sys::netns::unshare_current_thread().expect("needs CAP_SYS_ADMIN to make a network namespace");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), test()).await.expect("timed out") });
+        });
+        worker.join().unwrap();
+    }
+
+    fn ip(arguments: &str) {
+        let done = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
+        assert!(done.success(), "ip {arguments}");
+    }
+
+    #[test]
+    fn links_and_addresses_are_followed() {
+        in_namespace(|| async {
+            ip("link add va type veth peer name vb");
+            ip("link set va up");
+            let mut watch = Watch::start().await.unwrap();
+            assert!(watch.view().link_named("va").is_some_and(|link| link.admin_up && !link.carrier));
+
+            ip("link set vb up");
+            ip("addr add 192.0.2.1/24 dev va");
+            let toward = "192.0.2.9".parse().unwrap();
+            while watch.view().on_link(toward).is_none() {
+                watch.changed().await.unwrap();
+            }
+            assert_eq!(watch.view().on_link(toward).map(|link| link.name.as_str()), Some("va"));
+
+            ip("link set vb down");
+            while watch.view().on_link(toward).is_some() {
+                watch.changed().await.unwrap();
+            }
+            ip("link del va");
+            while watch.view().link_named("va").is_some() {
+                watch.changed().await.unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn the_kernel_is_asked_for_a_way() {
+        in_namespace(|| async {
+            ip("link add va type veth peer name vb");
+            ip("link set va up");
+            ip("link set vb up");
+            ip("addr add 192.0.2.1/24 dev va");
+            ip("route add 10.0.0.0/8 via 192.0.2.254");
+            ip("route add blackhole 10.66.0.0/16");
+            let watch = Watch::start().await.unwrap();
+            let hop = watch.route_to("10.1.1.1".parse().unwrap()).await.unwrap().unwrap();
+            assert_eq!((hop.gateway, hop.bits), (Some("192.0.2.254".parse().unwrap()), 8));
+            assert_eq!(watch.route_to("10.66.1.1".parse().unwrap()).await.unwrap(), None);
+            assert_eq!(watch.route_to("172.16.1.1".parse().unwrap()).await.unwrap(), None);
+            assert_eq!(watch.route_to("2001:db8::1".parse().unwrap()).await.unwrap(), None);
+        });
+    }
 }
