@@ -2,4 +2,5 @@
 //!
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
+pub mod tunnel_if;
 pub mod wan;
