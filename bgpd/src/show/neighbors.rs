@@ -54,10 +54,20 @@ pub fn text(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> String {
     if neighbor.established_at.is_some() {
         capabilities_text(&neighbor.capabilities, &mut out);
     }
-    let _ = writeln!(out, "  Message statistics:\n    Inq depth is {}\n    Outq depth is {}", neighbor.in_queue, neighbor.out_queue);
+    let _ = writeln!(
+        out,
+        "  Message statistics:\n    Inq depth is {}\n    Outq depth is {}",
+        neighbor.in_queue, neighbor.out_queue
+    );
     let _ = writeln!(out, "                         Sent       Rcvd");
     for (name, count) in COUNTS {
-        let _ = writeln!(out, "    {:<15} {:>9} {:>10}", format!("{name}:"), count(&neighbor.sent), count(&neighbor.received));
+        let _ = writeln!(
+            out,
+            "    {:<15} {:>9} {:>10}",
+            format!("{name}:"),
+            count(&neighbor.sent),
+            count(&neighbor.received)
+        );
     }
     for (family, table) in &neighbor.families {
         let _ = writeln!(out, "\n For address family: {}", family_name(*family));
@@ -144,7 +154,8 @@ fn capitalised(word: &str) -> String {
 
 /// Neighbors as JSON: an object by address.
 pub fn json(speaker: &Speaker, neighbors: &[Neighbor], now: SystemTime) -> Value {
-    let by_address = neighbors.iter().map(|neighbor| (neighbor.address.to_string(), neighbor_json(speaker, neighbor, now)));
+    let by_address =
+        neighbors.iter().map(|neighbor| (neighbor.address.to_string(), neighbor_json(speaker, neighbor, now)));
     Value::Object(by_address.collect())
 }
 

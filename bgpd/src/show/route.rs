@@ -45,7 +45,9 @@ fn path_text(path: &Path, now: SystemTime, out: &mut String) {
     }
     let from = match path.source {
         PathSource::Local => "0.0.0.0 (self)".to_owned(),
-        PathSource::External { peer, router_id } | PathSource::Internal { peer, router_id } => format!("{peer} ({router_id})"),
+        PathSource::External { peer, router_id } | PathSource::Internal { peer, router_id } => {
+            format!("{peer} ({router_id})")
+        }
     };
     let reach = if path.valid { String::new() } else { " (inaccessible)".into() };
     let _ = writeln!(out, "\n    {}{reach} from {from}", path.next_hop);
@@ -112,10 +114,8 @@ pub fn json(route: &Route, speaker: &Speaker) -> Value {
 
 fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
     let attributes = &path.attributes;
-    let mut out = object([
-        ("aspath", as_path_json(&attributes.as_path)),
-        ("origin", attributes.origin.to_string().into()),
-    ]);
+    let mut out =
+        object([("aspath", as_path_json(&attributes.as_path)), ("origin", attributes.origin.to_string().into())]);
     if let Some(metric) = metric(path) {
         out.insert("metric".into(), metric.into());
     }
@@ -143,7 +143,10 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
     }
     if path.best {
         let reason = path.reason.unwrap_or("First path received");
-        out.insert("bestpath".into(), Value::Object(object([("overall", true.into()), ("selectionReason", reason.into())])));
+        out.insert(
+            "bestpath".into(),
+            Value::Object(object([("overall", true.into()), ("selectionReason", reason.into())])),
+        );
     }
     if path.alternate {
         out.insert("backup".into(), true.into());

@@ -25,11 +25,7 @@ pub fn text(speaker: &Speaker, families: &[FamilySummary<'_>], now: SystemTime) 
     let mut out = String::new();
     for summary in families {
         let _ = writeln!(out, "\n{} Summary (VRF default):", family_name(summary.family));
-        let _ = writeln!(
-            out,
-            "BGP router identifier {}, local AS number {} vrf-id 0",
-            speaker.router_id, speaker.asn
-        );
+        let _ = writeln!(out, "BGP router identifier {}, local AS number {} vrf-id 0", speaker.router_id, speaker.asn);
         let _ = writeln!(out, "BGP table version {}", summary.table.version);
         let _ = writeln!(
             out,
@@ -77,7 +73,8 @@ pub fn text(speaker: &Speaker, families: &[FamilySummary<'_>], now: SystemTime) 
 
 /// As JSON: an object by family.
 pub fn json(speaker: &Speaker, families: &[FamilySummary<'_>], now: SystemTime) -> Value {
-    let by_family = families.iter().map(|summary| (family_key(summary.family).to_owned(), family_json(speaker, summary, now)));
+    let by_family =
+        families.iter().map(|summary| (family_key(summary.family).to_owned(), family_json(speaker, summary, now)));
     Value::Object(by_family.collect())
 }
 

@@ -162,5 +162,8 @@ pub(super) fn metric(path: &Path) -> Option<u32> {
 /// `show bgp … json` of a family that is not configured.
 pub fn json_nothing(family: Family) -> String {
     let name = super::family_name(family);
-    format!("{}\n", Value::Object(object([("warning", format!("No BGP {name} table: the family is not active").into())])))
+    format!(
+        "{}\n",
+        Value::Object(object([("warning", format!("No BGP {name} table: the family is not active").into())]))
+    )
 }

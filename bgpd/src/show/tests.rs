@@ -15,8 +15,8 @@ use super::{
     summary::{self, FamilySummary},
     table,
     view::{
-        Bfd, Capabilities, Forwarding, KernelRoute, LastReset, MessageCounts, Mutual, Neighbor, NeighborTable, Path, PathSource,
-        Route, RouteProtocol, Speaker, TableCounters,
+        Bfd, Capabilities, Forwarding, KernelRoute, LastReset, MessageCounts, Mutual, Neighbor, NeighborTable, Path,
+        PathSource, Route, RouteProtocol, Speaker, TableCounters,
     },
 };
 
@@ -126,7 +126,10 @@ fn the_summary_has_frrs_columns_and_fields() {
 
     let json = summary::json(&speaker(), &families, now());
     let peer = &json["ipv4Unicast"]["peers"]["169.254.1.2"];
-    assert_eq!((&peer["state"], &peer["pfxRcd"], &peer["peerUptimeMsec"]), (&"Established".into(), &2.into(), &11_000.into()));
+    assert_eq!(
+        (&peer["state"], &peer["pfxRcd"], &peer["peerUptimeMsec"]),
+        (&"Established".into(), &2.into(), &11_000.into())
+    );
     assert_eq!((&peer["msgRcvd"], &peer["hostname"], &peer["idType"]), (&8.into(), &"edgeb".into(), &"ipv4".into()));
 }
 
@@ -248,7 +251,10 @@ fn bfd_peers_have_frrs_fields() {
         changes: (1, 0),
     };
     let json = bfd::json(std::slice::from_ref(&peer), now());
-    assert_eq!((&json[0]["status"], &json[0]["uptime"], &json[0]["detect-multiplier"]), (&"up".into(), &11.into(), &3.into()));
+    assert_eq!(
+        (&json[0]["status"], &json[0]["uptime"], &json[0]["detect-multiplier"]),
+        (&"up".into(), &11.into(), &3.into())
+    );
     assert!(bfd::text(&[peer], now()).contains("\t\tStatus: up\n\t\tUptime: 11 second(s)\n"));
 }
 
