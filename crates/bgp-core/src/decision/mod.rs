@@ -123,4 +123,4 @@ fn compare(a: &Candidate<'_>, b: &Candidate<'_>, options: &DecisionOptions) -> O
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

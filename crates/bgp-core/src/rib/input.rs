@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Instant};
 
-use bgp_wire::{Announcement, Attributes, Update};
+use bgp_wire::{Announcement, Attributes, Reach, Update};
 use net_types::{Asn, Family, Prefix};
 
 use super::{
@@ -115,14 +115,18 @@ impl Importer {
 
 impl Rib {
     /// Applies an UPDATE of `peer`; one of a session that is not up is ignored.
-    pub fn update(&mut self, now: Instant, peer: PeerId, update: &Update) {
+    pub fn update(&mut self, now: Instant, peer: PeerId, update: Update) {
         let Some(slot) = self.slot(peer) else { return };
         for prefix in &update.withdrawn {
             self.withdraw(slot, prefix);
         }
-        if let Some(reach) = &update.reach {
-            for announcement in &reach.announced {
-                self.announce(now, slot, &reach.attributes, announcement);
+        if let Some(Reach { attributes, mut announced }) = update.reach {
+            let last = announced.pop(); // nearly always the only one: its attributes need no copy
+            for announcement in &announced {
+                self.announce(now, slot, attributes.clone(), announcement);
+            }
+            if let Some(announcement) = &last {
+                self.announce(now, slot, attributes, announcement);
             }
         }
         if let Some(family) = update.end_of_rib {
@@ -130,7 +134,7 @@ impl Rib {
         }
     }
 
-    fn announce(&mut self, now: Instant, slot: Slot, attributes: &Attributes, announcement: &Announcement) {
+    fn announce(&mut self, now: Instant, slot: Slot, attributes: Attributes, announcement: &Announcement) {
         let Announcement { family, next_hop, prefixes } = announcement;
         let Self { shared, tables, events, config, .. } = self;
         let peer = shared.peer(slot);
@@ -145,7 +149,7 @@ impl Rib {
         let learned = now.saturating_duration_since(self.origin).as_secs() as u32;
         let policy = peer.config.families[*family as usize].import.clone();
         let maximum = peer.config.families[*family as usize].maximum_prefix;
-        let attrs = PathAttrs { attributes: attributes.clone(), next_hop: *next_hop, scope, weight: 0 };
+        let attrs = PathAttrs { attributes, next_hop: *next_hop, scope, weight: 0 };
         let received = shared.attrs.intern(attrs);
         let mut importer = Importer::new(shared, slot, config.router_id.get(), received);
         let table = &mut tables[*family as usize];

@@ -195,11 +195,6 @@ impl NextHops {
         !self.visits.is_empty()
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.states.len()
-    }
-
     /// Every next hop with its resolution, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&NextHopKey, Option<&Resolved>, u32)> {
         self.states.iter().map(|(_, state)| (&state.key, state.resolved.as_ref(), state.uses))
@@ -224,7 +219,7 @@ mod tests {
         assert_eq!(hops.poll(), None);
         hops.release(id);
         assert_eq!(hops.poll(), Some(NextHopEvent::Unwanted(key("192.0.2.1"))));
-        assert_eq!((hops.poll(), hops.len()), (None, 0));
+        assert_eq!((hops.poll(), hops.states.len()), (None, 0));
     }
 
     #[test]
