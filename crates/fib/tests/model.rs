@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use script::{Op, Script, any_op_without_faults, any_ops};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn forwarding_is_what_was_asked_for_whatever_happens(ops in any_ops(1..120)) {

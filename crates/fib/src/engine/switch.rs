@@ -12,6 +12,9 @@ use crate::{
     path::{PathState, Scope},
 };
 
+/// How often a switch is sent whose answer does not come.
+const ATTEMPTS: usize = 3;
+
 impl<B: Backend> Fib<B> {
     /// Takes note of the health of everything in `scope`, and moves every path-list that it concerns at once.
     ///
@@ -86,8 +89,14 @@ impl<B: Backend> Fib<B> {
             false => Change::PutNexthop(*id, *nexthop),
         };
         let changes: Vec<Change> = moves.iter().map(change).collect();
-        // Every change says what is to be, so a batch whose answer was lost can be sent again as it is.
-        let refusals = match self.backend.apply(&changes).or_else(|_| self.backend.apply(&changes)) {
+        // A batch whose answer was lost can be sent again as it is.
+        let mut answer = self.backend.apply(&changes);
+        for _ in 1..ATTEMPTS {
+            if answer.is_err() {
+                answer = self.backend.apply(&changes);
+            }
+        }
+        let refusals = match answer {
             Ok(refusals) => refusals,
             Err(error) => {
                 let causes = moves.iter().map(|(id, _)| Cause::Object(*id)).collect();
