@@ -3,9 +3,12 @@
 //! Sans I/O: the codec works on buffers that its owner fills and drains. The length is checked against the ceiling before
 //! anything is done with it, and memory is only taken for octets that have arrived.
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut};
 use prost::Message;
-use tokio_util::codec::{Decoder, Encoder};
+
+// What it takes to use the codec without a transport.
+pub use bytes::BytesMut;
+pub use tokio_util::codec::{Decoder, Encoder};
 
 use crate::envelope::Envelope;
 
