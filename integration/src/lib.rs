@@ -14,6 +14,7 @@ pub mod exec;
 pub mod feeder;
 pub mod lab;
 pub mod node;
+pub mod one_wan;
 pub mod packages;
 pub mod pcap;
 pub mod peers;

@@ -47,9 +47,11 @@ impl Frr {
         Ok(frr)
     }
 
-    /// Runs one command in FRR's shell.
-    pub fn vtysh(&self, command: &str) -> Result<String> {
-        self.node.run(&["vtysh", "--vty_socket", &self.run_dir, "-c", command])
+    /// Runs commands in FRR's shell, one a line; the configuration mode lasts from line to line.
+    pub fn vtysh(&self, commands: &str) -> Result<String> {
+        let mut argv = vec!["vtysh", "--vty_socket", &self.run_dir];
+        argv.extend(commands.lines().flat_map(|command| ["-c", command]));
+        self.node.run(&argv)
     }
 
     /// Runs one command and parses its JSON.
