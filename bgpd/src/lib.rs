@@ -4,3 +4,5 @@
 
 pub mod failover;
 pub mod nexthop;
+
+pub mod show;
