@@ -6,3 +6,4 @@ pub mod failover;
 pub mod nexthop;
 
 pub mod show;
+pub mod tunnels;
