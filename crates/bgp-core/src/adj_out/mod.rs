@@ -123,4 +123,4 @@ impl Terms {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -46,7 +46,8 @@ struct Memo {
 }
 
 impl Rib {
-    /// The next piece of what `peer` is owed: up to `budget` prefixes of one family. `None` when it is up to date.
+    /// The next piece of what `peer` is owed, after a look at up to `budget` prefixes of one family. `None` when it is
+    /// up to date; a piece may be empty when none of those looked at concerns the peer.
     ///
     /// What is handed over counts as sent. Pull only when there is room for it: until then, changes collapse.
     pub fn poll_out(&mut self, peer: PeerId, budget: usize) -> Option<OutBatch> {
@@ -108,7 +109,8 @@ impl Rib {
             }
         }
         let something = !batch.withdrawn.is_empty() || !batch.announced.is_empty() || batch.end_of_rib;
-        something.then_some(batch)
+        let more = !shared.peer(slot).families[family as usize].out.dirty.is_empty();
+        (something || more).then_some(batch)
     }
 
     /// What `peer` was sent for `prefix`, if anything. While a change is on its way to it, the new state.
@@ -143,7 +145,7 @@ impl Memo {
         let (id, from) = (path.effective?, shared.peer(path.source).kind);
         let outline = self.outlines.entry((id, from));
         let outline = outline.or_insert_with(|| terms.outline(from, shared.attrs.attrs(id))).as_ref()?;
-        let sets = terms.permits(prefix, &outline)?;
+        let sets = terms.permits(prefix, outline)?;
         let key = (id, from, sets.as_ptr());
         if let Some((last, group)) = self.last
             && last == key

@@ -150,7 +150,7 @@ impl Set {
                 all.extend(communities);
                 all.sort_unstable();
                 all.dedup();
-                attributes.communities = all.into();
+                attributes.communities = all;
             }
             Self::NextHop(address) => {
                 attrs.next_hop = (*address).into();

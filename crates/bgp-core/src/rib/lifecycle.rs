@@ -128,6 +128,9 @@ impl Rib {
                 }
                 _ => (remains, None),
             };
+            if state.adj_in.is_empty() {
+                (state.retain, state.retain_until) = (Retain::Nothing, None);
+            }
             let out = std::mem::take(&mut state.out);
             known.visit(family, Visit { departed: true, ..Visit::default() });
             retired.push((family, out.advertised));

@@ -25,7 +25,7 @@ mod query;
 pub(crate) mod state;
 mod table;
 #[cfg(test)]
-mod tests {}
+mod tests;
 mod work;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,155 @@
+//! How a route changes on its way out, peer by peer.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use bgp_wire::{AsPath, Attributes};
+
+use super::*;
+use crate::policy::{Action, Adjust, Clause, PrefixList, PrefixRule, RouteMap};
+
+fn asn(number: u32) -> Asn {
+    Asn::try_from(number).unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn terms(kind: SourceKind) -> Terms {
+    Terms {
+        family: Family::Ipv4Unicast,
+        kind,
+        local_as: asn(65001),
+        address: ip("192.0.2.9"),
+        local: LocalAddresses { v4: Some(Ipv4Addr::new(192, 0, 2, 1)), ..Default::default() },
+        next_hop_self: NextHopSelf::WhereRequired,
+        shared_subnets: Vec::new(),
+        policy: Policy::default(),
+    }
+}
+
+fn route() -> PathAttrs {
+    PathAttrs {
+        attributes: Attributes {
+            as_path: AsPath::sequence([asn(64500)]),
+            med: Some(5),
+            local_pref: Some(150),
+            originator_id: Some(Ipv4Addr::new(1, 1, 1, 1)),
+            cluster_list: vec![Ipv4Addr::new(2, 2, 2, 2)],
+            ..Attributes::default()
+        },
+        next_hop: ip("198.51.100.7").into(),
+        scope: 0,
+        weight: 7,
+    }
+}
+
+fn send(terms: &Terms, from: SourceKind, attrs: &PathAttrs) -> Option<PathAttrs> {
+    let outline = terms.outline(from, attrs)?;
+    let sets = terms.permits(&"10.0.0.0/8".parse().unwrap(), &outline)?;
+    Some(terms.finish(&outline, sets))
+}
+
+#[test]
+fn external_peers_see_our_as_and_address_and_nothing_internal() {
+    let sent = send(&terms(SourceKind::External), SourceKind::External, &route()).unwrap();
+    assert_eq!(sent.attributes.as_path.to_string(), "65001 64500");
+    assert_eq!(sent.next_hop, ip("192.0.2.1").into());
+    let a = sent.attributes;
+    assert_eq!((a.med, a.local_pref, a.originator_id, a.cluster_list.len(), sent.weight), (None, None, None, 0, 0));
+}
+
+#[test]
+fn the_med_of_our_own_routes_goes_out() {
+    let sent = send(&terms(SourceKind::External), SourceKind::Local, &route()).unwrap();
+    assert_eq!(sent.attributes.med, Some(5));
+}
+
+#[test]
+fn internal_peers_see_the_route_as_it_came() {
+    let mut plain = route();
+    plain.attributes.local_pref = None;
+    let sent = send(&terms(SourceKind::Internal), SourceKind::External, &plain).unwrap();
+    assert_eq!(sent.attributes.as_path.to_string(), "64500");
+    assert_eq!(sent.attributes.local_pref, Some(100));
+    assert_eq!((sent.attributes.med, sent.next_hop), (Some(5), ip("198.51.100.7").into()));
+}
+
+#[test]
+fn internal_routes_are_not_reflected() {
+    assert_eq!(send(&terms(SourceKind::Internal), SourceKind::Internal, &route()), None);
+    assert!(send(&terms(SourceKind::External), SourceKind::Internal, &route()).is_some());
+}
+
+#[test]
+fn next_hop_self_concerns_what_external_peers_said() {
+    let terms = Terms { next_hop_self: NextHopSelf::External, ..terms(SourceKind::Internal) };
+    assert_eq!(send(&terms, SourceKind::External, &route()).unwrap().next_hop, ip("192.0.2.1").into());
+    assert_eq!(send(&terms, SourceKind::Local, &route()).unwrap().next_hop, ip("192.0.2.1").into());
+}
+
+#[test]
+fn a_third_party_on_the_peers_subnet_stays_the_next_hop() {
+    let shared_subnets = vec!["198.51.100.0/24".parse().unwrap()];
+    let mut terms = Terms { shared_subnets, ..terms(SourceKind::External) };
+    assert_eq!(send(&terms, SourceKind::External, &route()).unwrap().next_hop, ip("198.51.100.7").into());
+    terms.address = ip("198.51.100.7");
+    assert_eq!(
+        send(&terms, SourceKind::External, &route()).unwrap().next_hop,
+        ip("192.0.2.1").into(),
+        "a peer is never told to use itself"
+    );
+}
+
+#[test]
+fn well_known_communities_are_obeyed() {
+    let with = |community| {
+        let mut route = route();
+        route.attributes.communities.push(community);
+        route
+    };
+    let to = |kind, community| send(&terms(kind), SourceKind::External, &with(community)).is_some();
+    assert!(!to(SourceKind::External, Community::NO_EXPORT) && to(SourceKind::Internal, Community::NO_EXPORT));
+    assert!(!to(SourceKind::External, Community::NO_EXPORT_SUBCONFED));
+    assert!(!to(SourceKind::External, Community::NO_ADVERTISE) && !to(SourceKind::Internal, Community::NO_ADVERTISE));
+}
+
+#[test]
+fn policy_changes_what_is_sent_and_our_as_stays_in_front() {
+    let sets = vec![
+        Set::Prepend(vec![asn(65001), asn(65001)]),
+        Set::Metric(Adjust::To(77)),
+        Set::NextHop(ip("203.0.113.3")),
+        Set::Communities { communities: vec![Community(9)], additive: true },
+    ];
+    let clause = Clause { sequence: 10, action: Action::Permit, matches: vec![], sets };
+    let mut terms = terms(SourceKind::External);
+    terms.policy.route_map = Some(Arc::new(RouteMap::new("out", vec![clause])));
+    let sent = send(&terms, SourceKind::External, &route()).unwrap();
+    assert_eq!(sent.attributes.as_path.to_string(), "65001 65001 65001 64500");
+    assert_eq!((sent.attributes.med, sent.next_hop), (Some(77), ip("203.0.113.3").into()));
+    assert_eq!(sent.attributes.communities, [Community(9)]);
+}
+
+#[test]
+fn a_prefix_list_keeps_routes_back() {
+    let deny =
+        PrefixRule { sequence: 5, action: Action::Deny, prefix: "10.0.0.0/8".parse().unwrap(), ge: None, le: Some(32) };
+    let mut terms = terms(SourceKind::External);
+    terms.policy.prefix_list = Some(Arc::new(PrefixList::new("out", vec![deny])));
+    assert_eq!(send(&terms, SourceKind::External, &route()), None);
+}
+
+#[test]
+fn without_an_address_of_the_family_there_is_nothing_to_say() {
+    let terms = Terms { family: Family::Ipv6Unicast, ..terms(SourceKind::External) };
+    assert_eq!(send(&terms, SourceKind::External, &route()), None);
+}
+
+#[test]
+fn a_link_local_next_hop_does_not_leave_its_link() {
+    let mut terms = Terms { family: Family::Ipv6Unicast, ..terms(SourceKind::Internal) };
+    terms.local.v6 = Some("2001:db8::1".parse().unwrap());
+    let route = PathAttrs { next_hop: ip("fe80::7").into(), scope: 3, ..route() };
+    assert_eq!(send(&terms, SourceKind::External, &route).unwrap().next_hop, ip("2001:db8::1").into());
+}

@@ -1,0 +1,515 @@
+//! What the table promises, said as an operator would.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, Reach, Update};
+use net_types::{Asn, Family, Prefix, RouterId};
+
+use super::*;
+use crate::policy::{Action, Adjust, Clause, Policy, RouteMap, Set};
+
+const V4: Family = Family::Ipv4Unicast;
+const A: PeerId = PeerId(1);
+const B: PeerId = PeerId(2);
+const C: PeerId = PeerId(3);
+
+/// A table with peers A, B and C (AS 65101 to 65103 at 192.0.2.1 to .3), all protected, and the clock.
+struct Bench {
+    rib: Rib,
+    now: Instant,
+}
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().unwrap()
+}
+
+fn address(peer: PeerId) -> IpAddr {
+    Ipv4Addr::new(192, 0, 2, peer.0 as u8).into()
+}
+
+fn peer_config(peer: PeerId) -> PeerConfig {
+    let remote_as = Asn::try_from(65100 + peer.0).unwrap();
+    PeerConfig { protection: Protection::OnFailure, ..PeerConfig::new(address(peer), remote_as, Asn::literal(65001)) }
+}
+
+fn up(peer: PeerId) -> PeerUp {
+    PeerUp {
+        router_id: RouterId::try_from(peer.0).unwrap(),
+        families: FamilySet::from(V4),
+        preserved: FamilySet::from(V4),
+        sends_end_of_rib: true,
+        stale_limit: Duration::from_secs(360),
+        local: LocalAddresses { v4: Some(Ipv4Addr::new(192, 0, 2, 100)), ..Default::default() },
+        scope: 0,
+        shared_subnets: Vec::new(),
+    }
+}
+
+/// An announcement by `peer` with `hops` ASes on the path.
+fn announce(peer: PeerId, hops: u32, prefixes: &[&str]) -> Update {
+    let path = (0..hops).map(|hop| Asn::try_from(if hop == 0 { 65100 + peer.0 } else { 64000 + hop }).unwrap());
+    let attributes = Attributes { as_path: AsPath::sequence(path), ..Attributes::default() };
+    let prefixes = prefixes.iter().map(|text| prefix(text)).collect();
+    let announced = [Announcement { family: V4, next_hop: address(peer).into(), prefixes }].into_iter().collect();
+    Update { reach: Some(Reach { attributes, announced }), ..Update::default() }
+}
+
+fn withdraw(prefixes: &[&str]) -> Update {
+    Update { withdrawn: prefixes.iter().map(|text| prefix(text)).collect(), ..Update::default() }
+}
+
+fn end_of_rib() -> Update {
+    Update { end_of_rib: Some(V4), ..Update::default() }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Instant::now();
+        let config = RibConfig {
+            asn: Asn::literal(65001),
+            router_id: RouterId::try_from(0x0a00_0001).unwrap(),
+            decision: Default::default(),
+            hash_seed: 1,
+        };
+        let mut bench = Self { rib: Rib::new(config, now), now };
+        for peer in [A, B, C] {
+            assert!(bench.rib.configure_peer(peer, peer_config(peer)));
+            bench.rib.peer_up(now, peer, up(peer));
+            while bench.rib.poll_out(peer, 100).is_some() {}
+        }
+        bench
+    }
+
+    fn hear(&mut self, peer: PeerId, update: Update) {
+        self.rib.update(self.now, peer, update);
+        self.settle();
+    }
+
+    /// Resolves next hops (through interface 10 + last octet) and does all pending work.
+    fn settle(&mut self) {
+        loop {
+            while self.rib.work(self.now, 1) {}
+            let Some(event) = self.rib.poll_next_hop() else { break };
+            if let NextHopEvent::Wanted(key) = event {
+                self.rib.next_hop_resolved(key, Some(reached(key.address)));
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.settle();
+    }
+
+    fn changes(&mut self) -> Vec<(String, Option<Source>, Option<Source>, bool)> {
+        let mut changes = Vec::new();
+        while self.rib.poll_changes(1, &mut changes) {}
+        let source = |path: Option<PathRef>| path.map(|path| path.source);
+        changes.into_iter().map(|c| (c.prefix.to_string(), source(c.best), source(c.alternate), c.protect)).collect()
+    }
+
+    /// Best and alternate of 10.0.0.0/8.
+    fn chosen(&self) -> (Option<Source>, Option<Source>) {
+        let route = self.rib.route(self.now, &prefix("10.0.0.0/8"));
+        let with = |state| {
+            let route = route.as_ref()?;
+            route.paths.iter().find(|path| path.state == state).map(|path| path.source)
+        };
+        (with(PathState::Best), with(PathState::Alternate))
+    }
+
+    /// What `peer` is told, as `+prefix`, `-prefix` and `.` for End-of-RIB.
+    fn told(&mut self, peer: PeerId) -> Vec<String> {
+        let mut told = Vec::new();
+        while let Some(batch) = self.rib.poll_out(peer, 1) {
+            told.extend(batch.withdrawn.iter().map(|prefix| format!("-{prefix}")));
+            told.extend(batch.announced.iter().flat_map(|g| g.prefixes.iter().map(|prefix| format!("+{prefix}"))));
+            told.extend(batch.end_of_rib.then(|| ".".to_owned()));
+        }
+        told
+    }
+}
+
+fn reached(address: IpAddr) -> Resolved {
+    let octet = match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(_) => 0,
+    };
+    Resolved { ifindex: 10 + u32::from(octet), gateway: Some(address), metric: 0 }
+}
+
+fn from(peer: PeerId) -> Option<Source> {
+    Some(Source::Peer(peer))
+}
+
+fn policy(sets: Vec<Set>) -> Policy {
+    let clause = Clause { sequence: 10, action: Action::Permit, matches: vec![], sets };
+    Policy { route_map: Some(Arc::new(RouteMap::new("m", vec![clause]))), prefix_list: None }
+}
+
+#[test]
+fn best_and_alternate_reach_the_fib_together() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.hear(B, announce(B, 2, &["10.0.0.0/8"]));
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), from(A), from(B), true)]);
+    bench.hear(A, announce(A, 3, &["10.0.0.0/8"]));
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), from(B), from(A), true)]);
+    bench.hear(A, announce(A, 3, &["10.0.0.0/8"]));
+    assert_eq!(bench.changes(), [], "said again, nothing new");
+}
+
+#[test]
+fn a_withdrawal_by_a_living_peer_removes_the_route_and_a_death_protects_it() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8", "10.1.0.0/16"]));
+    bench.changes();
+    bench.hear(A, withdraw(&["10.1.0.0/16"]));
+    assert_eq!(bench.changes(), [("10.1.0.0/16".into(), None, None, false)]);
+    bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+    bench.settle();
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), None, None, true)]);
+    assert_eq!(bench.rib.prefix_count(V4), 1, "the ghost is remembered");
+    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Departed { peer: A, family: V4 }));
+}
+
+#[test]
+fn protection_ends_when_the_peer_is_back_and_has_said_all_it_has() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8", "10.1.0.0/16"]));
+    bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+    bench.settle();
+    bench.changes();
+    bench.rib.peer_up(bench.now, A, up(A));
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), from(A), None, true)]);
+    bench.hear(A, end_of_rib());
+    assert_eq!(bench.changes(), [("10.1.0.0/16".into(), None, None, false)]);
+    assert_eq!(bench.rib.prefix_count(V4), 1);
+}
+
+#[test]
+fn protection_ends_by_clear_and_by_configuration() {
+    for clear in [true, false] {
+        let mut bench = Bench::new();
+        bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+        bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+        bench.settle();
+        bench.changes();
+        if clear {
+            bench.rib.clear_leftovers(A);
+        } else {
+            bench.rib.remove_peer(bench.now, A);
+        }
+        bench.settle();
+        assert_eq!(bench.changes(), [("10.0.0.0/8".into(), None, None, false)]);
+        assert_eq!((bench.rib.prefix_count(V4), bench.rib.attribute_count()), (0, 0));
+    }
+}
+
+#[test]
+fn with_fail_closed_withdrawn_even_a_withdrawal_protects() {
+    let mut bench = Bench::new();
+    bench.rib.configure_peer(A, PeerConfig { protection: Protection::Always, ..peer_config(A) });
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.hear(A, withdraw(&["10.0.0.0/8"]));
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), None, None, true)]);
+    bench.hear(A, end_of_rib());
+    assert_eq!(bench.changes(), [], "an End-of-RIB does not take back what was withdrawn");
+    bench.rib.configure_peer(A, peer_config(A));
+    bench.settle();
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), None, None, false)]);
+}
+
+#[test]
+fn a_restarting_peers_paths_serve_until_end_of_rib_or_the_deadline() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8", "10.1.0.0/16"]));
+    bench.hear(B, announce(B, 5, &["10.0.0.0/8"]));
+    bench.changes();
+    let until = bench.now + Duration::from_secs(120);
+    bench.rib.peer_down(bench.now, A, Departure::Stale { until, families: FamilySet::from(V4) });
+    bench.settle();
+    assert_eq!(bench.chosen(), (from(B), from(A)), "stale loses against fresh, whatever else");
+    let mut changes = Vec::new();
+    bench.rib.poll_changes(9, &mut changes);
+    assert_eq!(changes.len(), 1, "10.1.0.0/16 keeps its only path: {changes:?}");
+    assert!(changes[0].alternate.as_ref().unwrap().stale);
+    assert_eq!(bench.rib.poll_timeout(), Some(until));
+
+    bench.rib.peer_up(bench.now, A, up(A));
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    assert_eq!(bench.chosen(), (from(A), from(B)));
+    bench.hear(A, end_of_rib());
+    let last = bench.changes();
+    assert!(last.contains(&("10.1.0.0/16".into(), None, None, false)), "{last:?}");
+    assert_eq!(bench.rib.poll_timeout(), None);
+
+    let until = bench.now + Duration::from_secs(120);
+    bench.rib.peer_down(bench.now, A, Departure::Stale { until, families: FamilySet::from(V4) });
+    bench.pass(Duration::from_secs(119));
+    assert_eq!(bench.chosen(), (from(B), from(A)));
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.chosen(), (from(B), None));
+}
+
+#[test]
+fn a_peer_that_lost_its_forwarding_state_is_not_waited_for() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    let until = bench.now + Duration::from_secs(120);
+    bench.rib.peer_down(bench.now, A, Departure::Stale { until, families: FamilySet::from(V4) });
+    bench.settle();
+    assert_eq!(bench.chosen(), (from(A), None));
+    bench.changes();
+    bench.rib.peer_up(bench.now, A, PeerUp { preserved: FamilySet::EMPTY, ..up(A) });
+    bench.settle();
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), None, None, true)]);
+}
+
+#[test]
+fn leftovers_of_a_peer_that_never_says_end_of_rib_go_after_a_while() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+    bench.rib.peer_up(bench.now, A, PeerUp { sends_end_of_rib: false, ..up(A) });
+    bench.settle();
+    bench.changes();
+    bench.pass(Duration::from_secs(359));
+    assert_eq!(bench.changes(), []);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), None, None, false)]);
+}
+
+#[test]
+fn an_unreachable_next_hop_takes_its_paths_out_and_back_in() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.hear(B, announce(B, 2, &["10.0.0.0/8", "10.2.0.0/16"]));
+    bench.changes();
+    let key = NextHopKey { address: address(A), scope: 0 };
+    bench.rib.next_hop_resolved(key, None);
+    bench.settle();
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), from(B), None, true)], "and only what depends on it");
+    let moved = Resolved { ifindex: 99, gateway: None, metric: 0 };
+    bench.rib.next_hop_resolved(key, Some(moved));
+    bench.settle();
+    let mut changes = Vec::new();
+    bench.rib.poll_changes(9, &mut changes);
+    assert_eq!(changes[0].best.as_ref().unwrap().resolved, moved);
+    bench.rib.next_hop_resolved(key, Some(reached(address(A))));
+    bench.settle();
+    assert_eq!(bench.changes().len(), 1, "the FIB hears of another interface although the choice stays");
+}
+
+#[test]
+fn the_cost_of_the_next_hop_decides_between_equals() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.hear(B, announce(B, 1, &["10.0.0.0/8"]));
+    assert_eq!(bench.chosen(), (from(A), from(B)));
+    let far = Resolved { metric: 20, ..reached(address(A)) };
+    bench.rib.next_hop_resolved(NextHopKey { address: address(A), scope: 0 }, Some(far));
+    bench.settle();
+    assert_eq!(bench.chosen(), (from(B), from(A)));
+}
+
+#[test]
+fn loops_are_refused_and_may_be_allowed() {
+    let mut bench = Bench::new();
+    let mut looped = announce(A, 2, &["10.0.0.0/8"]);
+    looped.reach.as_mut().unwrap().attributes.as_path.prepend(Asn::literal(65001), 1);
+    bench.hear(A, looped);
+    let route = bench.rib.route(bench.now, &prefix("10.0.0.0/8")).unwrap();
+    assert_eq!(route.paths[0].state, PathState::Refused(Refusal::OwnAs(Asn::literal(65001))));
+    assert_eq!(bench.changes(), []);
+    bench.rib.configure_peer(A, PeerConfig { allow_own_as: 1, ..peer_config(A) });
+    bench.settle();
+    assert_eq!(bench.chosen(), (from(A), None));
+
+    let mut ours = announce(B, 1, &["10.3.0.0/16"]);
+    ours.reach.as_mut().unwrap().announced[0].next_hop = IpAddr::from(Ipv4Addr::new(192, 0, 2, 100)).into();
+    bench.hear(B, ours);
+    let route = bench.rib.route(bench.now, &prefix("10.3.0.0/16")).unwrap();
+    assert_eq!(route.paths[0].state, PathState::Refused(Refusal::NextHop));
+}
+
+#[test]
+fn a_policy_change_is_applied_to_what_was_received_without_the_session_noticing() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.hear(B, announce(B, 2, &["10.0.0.0/8"]));
+    let mut config = peer_config(B);
+    config.families[V4 as usize].import = policy(vec![Set::LocalPreference(Adjust::To(200))]);
+    bench.rib.configure_peer(B, config.clone());
+    bench.settle();
+    assert_eq!(bench.chosen(), (from(B), from(A)));
+    config.families[V4 as usize].import.route_map = Some(Arc::new(RouteMap::undefined("gone")));
+    bench.rib.configure_peer(B, config);
+    bench.settle();
+    assert_eq!(bench.chosen(), (from(A), None));
+    let counters = bench.rib.counters(Source::Peer(B), V4).unwrap();
+    assert_eq!((counters.received, counters.accepted), (1, 0));
+    bench.rib.configure_peer(B, peer_config(B));
+    bench.settle();
+    assert_eq!(bench.chosen(), (from(A), from(B)));
+}
+
+#[test]
+fn too_many_prefixes_warn_first_and_then_end_the_session() {
+    let mut bench = Bench::new();
+    let mut config = peer_config(A);
+    let maximum = MaximumPrefix { limit: 3, threshold: 67, warning_only: false, force: false };
+    config.families[V4 as usize].maximum_prefix = Some(maximum);
+    bench.rib.configure_peer(A, config);
+    let event = |count, teardown| Some(RibEvent::MaximumPrefix { peer: A, family: V4, count, limit: 3, teardown });
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8", "10.1.0.0/16"]));
+    assert_eq!(bench.rib.poll_event(), None);
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"]));
+    assert_eq!(bench.rib.poll_event(), event(3, false));
+    bench.hear(A, announce(A, 1, &["10.3.0.0/16", "10.4.0.0/16", "10.5.0.0/16"]));
+    assert_eq!(bench.rib.poll_event(), event(4, true));
+    bench.hear(A, announce(A, 1, &["10.6.0.0/16"]));
+    assert_eq!((bench.rib.poll_event(), bench.rib.prefix_count(V4)), (None, 4), "nothing more is taken in");
+}
+
+#[test]
+fn peers_hear_of_the_best_path_but_its_source_hears_nothing() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    assert_eq!(bench.told(A), Vec::<String>::new());
+    assert_eq!(bench.told(B), ["+10.0.0.0/8"]);
+    bench.hear(B, announce(B, 2, &["10.0.0.0/8"]));
+    assert_eq!(bench.told(A), Vec::<String>::new(), "the best is still its own");
+    bench.hear(A, withdraw(&["10.0.0.0/8"]));
+    assert_eq!(bench.told(A), ["+10.0.0.0/8"]);
+    assert_eq!(bench.told(B), ["-10.0.0.0/8"]);
+    assert_eq!(bench.told(C), ["+10.0.0.0/8"]);
+}
+
+#[test]
+fn changes_for_a_slow_peer_collapse() {
+    let mut bench = Bench::new();
+    for hops in 1..50 {
+        bench.hear(A, announce(A, hops, &["10.0.0.0/8"]));
+    }
+    assert_eq!(bench.told(B), ["+10.0.0.0/8"]);
+    bench.hear(A, withdraw(&["10.0.0.0/8"]));
+    bench.hear(A, announce(A, 1, &["10.1.0.0/16"]));
+    bench.hear(A, withdraw(&["10.1.0.0/16"]));
+    assert_eq!(bench.told(B), ["-10.0.0.0/8"], "what it never heard of is not withdrawn");
+    bench.told(C);
+    bench.changes();
+    assert_eq!(bench.rib.prefix_count(V4), 0, "and then everything is forgotten");
+}
+
+#[test]
+fn a_new_session_gets_everything_and_then_end_of_rib() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8", "10.1.0.0/16"]));
+    bench.told(B);
+    bench.rib.peer_down(bench.now, B, Departure::Withdraw);
+    bench.rib.peer_up(bench.now, B, up(B));
+    bench.settle();
+    assert_eq!(bench.told(B), ["+10.0.0.0/8", "+10.1.0.0/16", "."]);
+    bench.rib.route_refresh(B, V4);
+    assert_eq!(bench.told(B), ["+10.0.0.0/8", "+10.1.0.0/16"]);
+    assert_eq!(bench.rib.counters(Source::Peer(B), V4).unwrap().sent, 2);
+}
+
+#[test]
+fn an_empty_table_owes_end_of_rib_all_the_same() {
+    let mut bench = Bench::new();
+    bench.rib.peer_down(bench.now, B, Departure::Withdraw);
+    bench.rib.peer_up(bench.now, B, up(B));
+    assert!(bench.rib.owes(B));
+    assert_eq!(bench.told(B), ["."]);
+    assert!(!bench.rib.owes(B));
+}
+
+#[test]
+fn after_our_own_restart_nothing_is_said_before_the_peers_have_spoken() {
+    let mut bench = Bench::new();
+    let all = FamilySet::from(V4);
+    bench.rib.defer(bench.now + Duration::from_secs(60), [(A, all), (B, all)]);
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    assert!(bench.changes().is_empty() && bench.told(C).is_empty());
+    bench.hear(A, end_of_rib());
+    assert!(bench.rib.is_deferring());
+    bench.hear(B, end_of_rib());
+    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled));
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), from(A), None, true)]);
+    assert_eq!(bench.told(C), ["+10.0.0.0/8"]);
+
+    bench.rib.defer(bench.now + Duration::from_secs(60), [(A, all)]);
+    assert!(bench.rib.is_deferring());
+    bench.pass(Duration::from_secs(60));
+    assert!(!bench.rib.is_deferring(), "a peer that never comes is not waited for");
+}
+
+#[test]
+fn our_own_routes_win_and_are_announced() {
+    let mut bench = Bench::new();
+    bench.rib.originate(bench.now, LocalSource::Network, prefix("10.0.0.0/8"), LocalRoute::default());
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    assert_eq!(bench.chosen(), (Some(Source::Local(LocalSource::Network)), from(A)));
+    assert_eq!(bench.told(A), ["+10.0.0.0/8"]);
+    bench.rib.retract(LocalSource::Network, &prefix("10.0.0.0/8"));
+    assert_eq!(bench.chosen(), (from(A), None));
+    assert_eq!(bench.told(A), ["-10.0.0.0/8"]);
+    assert_eq!(bench.rib.poll_next_hop(), None, "no next hop of ours is to be resolved");
+}
+
+#[test]
+fn lookups_find_the_longest_match_and_walks_go_in_order() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.2.0.0/16", "10.0.0.0/8", "10.0.0.0/9", "192.168.0.0/24", "0.0.0.0/0"]));
+    let found = bench.rib.longest_match(bench.now, Ipv4Addr::new(10, 2, 3, 4).into()).unwrap();
+    assert_eq!(found.prefix, prefix("10.2.0.0/16"));
+    let found = bench.rib.longest_match(bench.now, Ipv4Addr::new(172, 16, 0, 1).into()).unwrap();
+    assert_eq!(found.prefix, Prefix::DEFAULT_V4);
+    let walked: Vec<_> = bench.rib.walk(&prefix("10.0.0.0/8")).map(|p| p.to_string()).collect();
+    assert_eq!(walked, ["10.0.0.0/8", "10.0.0.0/9", "10.2.0.0/16"]);
+    assert_eq!(bench.rib.walk_received(A, V4).count(), 5);
+    bench.told(B);
+    assert_eq!(bench.rib.walk_advertised(B, V4).count(), 5);
+    let sent = bench.rib.advertised(B, &prefix("10.0.0.0/8")).unwrap();
+    assert_eq!(sent.attributes.as_path.to_string(), "65001 65101");
+}
+
+#[test]
+fn sixty_five_thousand_sessions_later_old_paths_are_still_old() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    for _ in 0..=u16::MAX {
+        bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+        bench.rib.peer_up(bench.now, A, up(A));
+    }
+    bench.settle();
+    assert_eq!(bench.chosen(), (None, None), "never announced again, so never usable again");
+    bench.hear(A, end_of_rib());
+    assert_eq!(bench.rib.prefix_count(V4), 1, "not yet told to the FIB");
+    bench.changes();
+    bench.told(B);
+    bench.told(C);
+    assert_eq!(bench.rib.prefix_count(V4), 0);
+}
+
+#[test]
+fn work_is_done_by_the_piece() {
+    let mut bench = Bench::new();
+    let prefixes: Vec<_> = (0..100).map(|n| format!("10.{n}.0.0/16")).collect();
+    let prefixes: Vec<_> = prefixes.iter().map(String::as_str).collect();
+    bench.hear(A, announce(A, 1, &prefixes));
+    bench.changes();
+    bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+    assert!(bench.rib.work(bench.now, 10));
+    assert_eq!(bench.changes().len(), 10);
+    assert_eq!(bench.rib.poll_event(), None, "not done yet");
+    bench.settle();
+    assert_eq!(bench.changes().len(), 90);
+}

@@ -1,0 +1,368 @@
+//! The table against a model that is too simple to be wrong.
+//!
+//! Whatever happens in whatever order, and however rarely the consumers look: once they have caught up, the FIB and
+//! every peer hold what the model says, and nothing is remembered that no longer matters.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bgp_core::{
+    PeerId,
+    policy::{Policy, RouteMap},
+    rib::{
+        Departure, LocalAddresses, NextHopEvent, NextHopKey, PathRef, PeerConfig, PeerUp, Protection, Resolved, Rib,
+        RibConfig, Source,
+    },
+};
+use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, Reach, Update};
+use net_types::{Asn, Family, Prefix, RouterId};
+use proptest::prelude::*;
+
+const V4: Family = Family::Ipv4Unicast;
+const PEERS: usize = 4;
+const PREFIXES: usize = 5;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Announce { peer: usize, prefixes: Vec<usize>, hops: u32 },
+    Withdraw { peer: usize, prefix: usize },
+    Down { peer: usize, graceful: bool },
+    Up { peer: usize, preserved: bool },
+    EndOfRib { peer: usize },
+    Reachable { peer: usize, yes: bool },
+    Deny { peer: usize, yes: bool },
+    Refresh { peer: usize },
+    Work { budget: usize },
+    PollFib { budget: usize },
+    PollOut { peer: usize, budget: usize },
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let peer = 0..PEERS;
+    prop_oneof![
+        6 => (peer.clone(), proptest::collection::vec(0..PREFIXES, 1..3), 1u32..4)
+            .prop_map(|(peer, prefixes, hops)| Step::Announce { peer, prefixes, hops }),
+        3 => (peer.clone(), 0..PREFIXES).prop_map(|(peer, prefix)| Step::Withdraw { peer, prefix }),
+        2 => (peer.clone(), any::<bool>()).prop_map(|(peer, graceful)| Step::Down { peer, graceful }),
+        3 => (peer.clone(), any::<bool>()).prop_map(|(peer, preserved)| Step::Up { peer, preserved }),
+        2 => peer.clone().prop_map(|peer| Step::EndOfRib { peer }),
+        1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::Reachable { peer, yes }),
+        1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::Deny { peer, yes }),
+        1 => peer.clone().prop_map(|peer| Step::Refresh { peer }),
+        2 => (1usize..4).prop_map(|budget| Step::Work { budget }),
+        2 => (1usize..3).prop_map(|budget| Step::PollFib { budget }),
+        2 => (peer, 1usize..3).prop_map(|(peer, budget)| Step::PollOut { peer, budget }),
+    ]
+}
+
+fn prefix(at: usize) -> Prefix {
+    Prefix::new(Ipv4Addr::new(10, at as u8, 0, 0).into(), 16).unwrap()
+}
+
+fn address(peer: usize) -> IpAddr {
+    Ipv4Addr::new(192, 0, 2, 1 + peer as u8).into()
+}
+
+/// The first and the last peer are behind the same interface.
+fn exit(peer: usize) -> Resolved {
+    Resolved { ifindex: 10 + (peer % (PEERS - 1)) as u32, gateway: None, metric: 0 }
+}
+
+fn protected(peer: usize) -> bool {
+    peer != 1
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Standing {
+    Fresh,
+    Stale,
+    Ghost,
+}
+
+#[derive(Clone, Copy)]
+struct Said {
+    hops: u32,
+    standing: Standing,
+}
+
+#[derive(Default)]
+struct ModelPeer {
+    up: bool,
+    unreachable: bool,
+    denied: bool,
+    said: BTreeMap<usize, Said>,
+}
+
+/// What the FIB should hold for a prefix: best, alternate, protection.
+type Held = (Option<usize>, Option<usize>, bool);
+
+#[derive(Default)]
+struct Model {
+    peers: [ModelPeer; PEERS],
+}
+
+impl ModelPeer {
+    fn demote(&mut self, from: &[Standing], to: Option<Standing>) {
+        self.said.retain(|_, said| {
+            if !from.contains(&said.standing) {
+                return true;
+            }
+            said.standing = to.unwrap_or(said.standing);
+            to.is_some()
+        });
+    }
+}
+
+impl Model {
+    fn apply(&mut self, step: &Step) {
+        let ghost = |peer: usize| protected(peer).then_some(Standing::Ghost);
+        match step {
+            Step::Announce { peer, prefixes, hops } if self.peers[*peer].up => {
+                let said = Said { hops: *hops, standing: Standing::Fresh };
+                self.peers[*peer].said.extend(prefixes.iter().map(|prefix| (*prefix, said)));
+            }
+            Step::Withdraw { peer, prefix } if self.peers[*peer].up => {
+                self.peers[*peer].said.remove(prefix);
+            }
+            Step::Down { peer, graceful } => {
+                let state = &mut self.peers[*peer];
+                let all = [Standing::Fresh, Standing::Stale, Standing::Ghost];
+                if std::mem::take(&mut state.up) {
+                    state.demote(&all, if *graceful { Some(Standing::Stale) } else { ghost(*peer) });
+                } else if !graceful {
+                    state.demote(&[Standing::Stale], ghost(*peer));
+                }
+            }
+            Step::Up { peer, preserved } if !self.peers[*peer].up => {
+                self.peers[*peer].up = true;
+                if !preserved {
+                    self.peers[*peer].demote(&[Standing::Stale], ghost(*peer));
+                }
+            }
+            Step::EndOfRib { peer } if self.peers[*peer].up => {
+                self.peers[*peer].demote(&[Standing::Stale, Standing::Ghost], None);
+            }
+            Step::Reachable { peer, yes } => self.peers[*peer].unreachable = !yes,
+            Step::Deny { peer, yes } => self.peers[*peer].denied = *yes,
+            _ => {}
+        }
+    }
+
+    fn held(&self, prefix: usize) -> Option<Held> {
+        let mut usable = Vec::new();
+        let (mut protect, mut known) = (false, false);
+        for (at, peer) in self.peers.iter().enumerate() {
+            let Some(said) = peer.said.get(&prefix) else { continue };
+            known = true;
+            if peer.denied {
+                continue;
+            }
+            protect |= protected(at);
+            if said.standing != Standing::Ghost && !peer.unreachable {
+                usable.push((said.standing, said.hops, at));
+            }
+        }
+        usable.sort_unstable(); // fresh first, then short paths, then the lower router-id
+        let best = usable.first().map(|(.., peer)| *peer);
+        let others = || usable.iter().skip(1).map(|(.., peer)| *peer);
+        let alternate = others().find(|peer| best.is_some_and(|best| exit(best) != exit(*peer))).or(others().next());
+        known.then_some((best, alternate, protect))
+    }
+
+    /// What `peer` should have been told: per prefix, the length of the path.
+    fn told(&self, peer: usize) -> BTreeMap<usize, usize> {
+        let told = |prefix: usize| {
+            let best = self.held(prefix)?.0.filter(|best| *best != peer)?;
+            Some((prefix, self.peers[best].said[&prefix].hops as usize + 1))
+        };
+        (0..PREFIXES).filter(|_| self.peers[peer].up).filter_map(told).collect()
+    }
+}
+
+struct Real {
+    rib: Rib,
+    now: Instant,
+    fib: BTreeMap<Prefix, Held>,
+    told: [BTreeMap<Prefix, usize>; PEERS],
+}
+
+fn id(peer: usize) -> PeerId {
+    PeerId(peer as u32 + 1)
+}
+
+fn config(peer: usize, denied: bool) -> PeerConfig {
+    let remote_as = Asn::try_from(65101 + peer as u32).unwrap();
+    let mut config = PeerConfig::new(address(peer), remote_as, Asn::literal(65001));
+    config.protection = if protected(peer) { Protection::OnFailure } else { Protection::None };
+    let route_map = denied.then(|| Arc::new(RouteMap::undefined("none")));
+    config.families[V4 as usize].import = Policy { route_map, prefix_list: None };
+    config
+}
+
+fn up(peer: usize, preserved: bool) -> PeerUp {
+    PeerUp {
+        router_id: RouterId::try_from(peer as u32 + 1).unwrap(),
+        families: FamilySet::from(V4),
+        preserved: if preserved { FamilySet::from(V4) } else { FamilySet::EMPTY },
+        sends_end_of_rib: true,
+        stale_limit: Duration::from_secs(3600),
+        local: LocalAddresses { v4: Some(Ipv4Addr::new(192, 0, 2, 100)), ..Default::default() },
+        scope: 0,
+        shared_subnets: Vec::new(),
+    }
+}
+
+impl Real {
+    fn new() -> Self {
+        let config_of_ours = RibConfig {
+            asn: Asn::literal(65001),
+            router_id: RouterId::try_from(0x0a00_0001).unwrap(),
+            decision: Default::default(),
+            hash_seed: 3,
+        };
+        let now = Instant::now();
+        let mut rib = Rib::new(config_of_ours, now);
+        (0..PEERS).for_each(|peer| assert!(rib.configure_peer(id(peer), config(peer, false))));
+        Self { rib, now, fib: BTreeMap::new(), told: Default::default() }
+    }
+
+    fn apply(&mut self, model: &Model, step: &Step) {
+        let now = self.now;
+        match step {
+            Step::Announce { peer, prefixes, hops } => {
+                let path =
+                    (0..*hops).map(|hop| Asn::try_from(if hop == 0 { 65101 + *peer as u32 } else { 7 }).unwrap());
+                let attributes = Attributes { as_path: AsPath::sequence(path), ..Attributes::default() };
+                let prefixes = prefixes.iter().map(|at| prefix(*at)).collect();
+                let announcement = Announcement { family: V4, next_hop: address(*peer).into(), prefixes };
+                let reach = Reach { attributes, announced: [announcement].into_iter().collect() };
+                self.rib.update(now, id(*peer), Update { reach: Some(reach), ..Update::default() });
+            }
+            Step::Withdraw { peer, prefix: at } => {
+                self.rib.update(now, id(*peer), Update { withdrawn: vec![prefix(*at)], ..Update::default() });
+            }
+            Step::Down { peer, graceful: false } => {
+                self.rib.peer_down(now, id(*peer), Departure::Withdraw);
+                self.told[*peer].clear();
+            }
+            Step::Down { peer, graceful: true } => {
+                let until = now + Duration::from_secs(3600);
+                self.rib.peer_down(now, id(*peer), Departure::Stale { until, families: FamilySet::from(V4) });
+                self.told[*peer].clear();
+            }
+            Step::Up { peer, preserved } => {
+                if !model.peers[*peer].up {
+                    self.rib.peer_up(now, id(*peer), up(*peer, *preserved));
+                }
+            }
+            Step::EndOfRib { peer } => {
+                self.rib.update(now, id(*peer), Update { end_of_rib: Some(V4), ..Update::default() });
+            }
+            Step::Reachable { peer, yes } => {
+                let key = NextHopKey { address: address(*peer), scope: 0 };
+                self.rib.next_hop_resolved(key, yes.then(|| exit(*peer)));
+            }
+            Step::Deny { peer, yes } => {
+                self.rib.configure_peer(id(*peer), config(*peer, *yes));
+            }
+            Step::Refresh { peer } => self.rib.route_refresh(id(*peer), V4),
+            Step::Work { budget } => {
+                self.rib.work(now, *budget);
+            }
+            Step::PollFib { budget } => self.poll_fib(*budget),
+            Step::PollOut { peer, budget } => {
+                self.poll_out(*peer, *budget);
+            }
+        }
+    }
+
+    fn poll_fib(&mut self, budget: usize) {
+        let mut changes = Vec::new();
+        self.rib.poll_changes(budget, &mut changes);
+        assert!(changes.len() <= budget);
+        let peer = |path: &PathRef| match path.source {
+            Source::Peer(id) => id.0 as usize - 1,
+            Source::Local(_) => panic!("nothing is originated here"),
+        };
+        for change in changes {
+            let (best, alternate) = (change.best.as_ref().map(peer), change.alternate.as_ref().map(peer));
+            if (best, change.protect) == (None, false) {
+                self.fib.remove(&change.prefix);
+            } else {
+                self.fib.insert(change.prefix, (best, alternate, change.protect));
+            }
+        }
+    }
+
+    fn poll_out(&mut self, peer: usize, budget: usize) -> bool {
+        let Some(batch) = self.rib.poll_out(id(peer), budget) else { return false };
+        for prefix in batch.withdrawn {
+            assert!(self.told[peer].remove(&prefix).is_some(), "withdrew {prefix} that it never announced");
+        }
+        for group in batch.announced {
+            let hops = group.attrs.attributes.as_path.hop_count();
+            self.told[peer].extend(group.prefixes.into_iter().map(|prefix| (prefix, hops)));
+        }
+        true
+    }
+
+    fn catch_up(&mut self, model: &Model) {
+        loop {
+            while self.rib.work(self.now, 2) {}
+            let Some(event) = self.rib.poll_next_hop() else { break };
+            if let NextHopEvent::Wanted(key) = event {
+                let peer = (0..PEERS).find(|peer| address(*peer) == key.address).unwrap();
+                let reachable = !model.peers[peer].unreachable;
+                self.rib.next_hop_resolved(key, reachable.then(|| exit(peer)));
+            }
+        }
+        while self.rib.has_changes() {
+            self.poll_fib(2);
+        }
+        for peer in 0..PEERS {
+            while self.poll_out(peer, 2) {}
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #[test]
+    fn consumers_end_up_with_what_the_model_says(steps in proptest::collection::vec((any_step(), any::<bool>()), 1..60)) {
+        let (mut model, mut real) = (Model::default(), Real::new());
+        for (step, catch_up) in &steps {
+            real.apply(&model, step);
+            model.apply(step);
+            if !catch_up {
+                continue;
+            }
+            real.catch_up(&model);
+            for at in 0..PREFIXES {
+                let expected = model.held(at).filter(|(best, _, protect)| best.is_some() || *protect);
+                prop_assert_eq!(real.fib.get(&prefix(at)).copied(), expected, "FIB, prefix {}", at);
+            }
+            for peer in 0..PEERS {
+                let expected: BTreeMap<_, _> = model.told(peer).into_iter().map(|(at, n)| (prefix(at), n)).collect();
+                prop_assert_eq!(&real.told[peer], &expected, "told to peer {}", peer);
+                let counters = real.rib.counters(Source::Peer(id(peer)), V4).unwrap();
+                let said = &model.peers[peer].said;
+                let fresh = said.values().filter(|said| said.standing == Standing::Fresh).count();
+                prop_assert_eq!(counters.received as usize, fresh);
+                prop_assert_eq!(counters.leftover as usize, said.len() - fresh);
+                prop_assert_eq!(counters.accepted as usize, if model.peers[peer].denied { 0 } else { fresh });
+                prop_assert_eq!(counters.sent as usize, expected.len());
+            }
+        }
+        // Everybody goes: nothing is left behind.
+        for peer in 0..PEERS {
+            real.rib.remove_peer(real.now, id(peer));
+        }
+        real.catch_up(&model);
+        prop_assert_eq!((real.rib.prefix_count(V4), real.rib.attribute_count()), (0, 0));
+        prop_assert!(real.fib.is_empty() && real.rib.next_hops().is_empty());
+    }
+}
