@@ -6,6 +6,7 @@
 
 pub mod fds;
 pub mod mmsg;
+pub mod netlink;
 pub mod netns;
 pub mod process;
 pub mod sched;
