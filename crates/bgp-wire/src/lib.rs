@@ -1,1 +1,38 @@
-//! bgp-wire.
+//! BGP-4 messages, path attributes and capabilities: bytes to values and back (RFC 4271 and what extends it).
+//!
+//! One file for each thing on the wire, with its parser beside its emitter and its error. No I/O, no clock, no state:
+//! what a session settled in its OPENs travels as an argument, [`Negotiated`]. Whatever a peer sends ends in a value,
+//! a list of survived mistakes with their remedies (RFC 7606), or a [`MessageError`] that knows its NOTIFICATION.
+
+pub mod attr;
+pub mod capability;
+mod cursor;
+mod families;
+mod header;
+mod message;
+mod negotiated;
+mod next_hop;
+mod nlri;
+pub mod notification;
+mod open;
+mod route_refresh;
+pub mod update;
+
+pub use attr::{
+    Aggregator, AsPath, AttrCode, AttrFlags, Attributes, ClusterId, Community, ExtCommunity, LargeCommunity, Origin,
+    Partial, RawAttr, Segment, SegmentKind,
+};
+pub use capability::{Capability, CapabilityError, Fqdn, GracefulRestart, GracefulRestartFamily};
+pub use families::FamilySet;
+pub use header::{HEADER_OCTETS, HeaderError, MAX_EXTENDED_OCTETS, MAX_MESSAGE_OCTETS, MessageType, frame_length};
+pub use message::{Message, MessageError, Parsed, keepalive};
+pub use negotiated::{Negotiated, PeerKind};
+pub use next_hop::NextHop;
+pub use nlri::NlriError;
+pub use notification::{Notification, NotificationError};
+pub use open::{Open, OpenError};
+pub use route_refresh::{RefreshKind, RouteRefresh, RouteRefreshError};
+pub use update::{
+    Announcement, Announcements, AttrError, EmitError, Reach, Remedy, Survived, Update, UpdateError, Withdrawals,
+    emit_end_of_rib,
+};

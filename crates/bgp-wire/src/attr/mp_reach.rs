@@ -1,0 +1,129 @@
+//! MP_REACH_NLRI, path attribute type 14: optional, non-transitive (RFC 4760 §3, RFC 2545 §3).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use bytes::BufMut;
+use net_types::{Afi, Family, Prefix, Safi};
+
+use crate::{FamilySet, NextHop, NlriError, cursor::Cursor, nlri};
+
+/// What the attribute announces.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum MpReach {
+    /// Prefixes of a family that the session carries.
+    Known { family: Family, next_hop: NextHop, prefixes: Vec<Prefix> },
+    /// Anything else.
+    Foreign { afi: Afi, safi: Safi },
+}
+
+/// Why an MP_REACH_NLRI cannot be read (RFC 7606 §7.11).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MpReachError {
+    /// Ends before the prefixes start.
+    #[error("{0} octets long, too short for its fixed part (RFC 7606 §7.11)")]
+    Truncated(usize),
+    /// A next hop of a length that the family does not have, so the prefixes cannot be found.
+    #[error("a next hop of {found} octets does not belong to {family} (RFC 7606 §7.11)")]
+    NextHopLength {
+        /// The family announced.
+        family: Family,
+        /// Octets of next hop.
+        found: u8,
+    },
+    /// The prefixes.
+    #[error(transparent)]
+    Nlri(#[from] NlriError),
+}
+
+/// Reads the attribute's value, as far as it is about one of `families`.
+pub(crate) fn parse(body: &[u8], families: FamilySet) -> Result<MpReach, MpReachError> {
+    let short = || MpReachError::Truncated(body.len());
+    let mut cursor = Cursor::new(body);
+    let afi = Afi::from(cursor.u16().ok_or_else(short)?);
+    let safi = Safi::from(cursor.u8().ok_or_else(short)?);
+    let Some(family) = Family::from_codes(afi, safi).filter(|f| families.contains(*f)) else {
+        return Ok(MpReach::Foreign { afi, safi });
+    };
+    let octets = cursor.u8().ok_or_else(short)?;
+    let raw = cursor.take(usize::from(octets)).ok_or_else(short)?;
+    let next_hop = next_hop(family, raw).ok_or(MpReachError::NextHopLength { family, found: octets })?;
+    cursor.u8().ok_or_else(short)?; // RFC 4760 §3: reserved, ignored
+    let mut prefixes = Vec::new();
+    nlri::parse(family, cursor.rest(), &mut prefixes)?;
+    Ok(MpReach::Known { family, next_hop, prefixes })
+}
+
+fn next_hop(family: Family, octets: &[u8]) -> Option<NextHop> {
+    match family {
+        Family::Ipv4Unicast => octets.try_into().ok().map(|octets: [u8; 4]| NextHop::V4(Ipv4Addr::from(octets))),
+        Family::Ipv6Unicast => {
+            let (global, rest) = octets.split_first_chunk::<16>()?;
+            let link_local = match rest {
+                [] => None,
+                _ => Some(Ipv6Addr::from(<[u8; 16]>::try_from(rest).ok()?)),
+            };
+            // RFC 2545 §3 wants a link-local address second; an unspecified one says that there is none.
+            let link_local = link_local.filter(|address| !address.is_unspecified());
+            Some(NextHop::V6 { global: Ipv6Addr::from(*global), link_local })
+        }
+    }
+}
+
+/// Octets before the prefixes.
+pub(crate) fn fixed_octets(next_hop: &NextHop) -> usize {
+    5 + next_hop.octets()
+}
+
+/// Writes all but the prefixes.
+pub(crate) fn emit_fixed(family: Family, next_hop: &NextHop, out: &mut impl BufMut) {
+    out.put_u16(family.afi().code());
+    out.put_u8(family.safi().code());
+    out.put_u8(next_hop.octets() as u8); // 4, 16 or 32
+    next_hop.emit(out);
+    out.put_u8(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> FamilySet {
+        Family::ALL.into_iter().collect()
+    }
+
+    fn v6(next_hop_octets: u8) -> Vec<u8> {
+        let mut body = vec![0, 2, 1, next_hop_octets];
+        body.extend(std::iter::repeat_n(0x20, usize::from(next_hop_octets)));
+        body.extend([0, 16, 0x20, 0x01]);
+        body
+    }
+
+    #[test]
+    fn one_or_two_ipv6_next_hops_are_read() {
+        let one = parse(&v6(16), all()).unwrap();
+        assert!(matches!(one, MpReach::Known { next_hop: NextHop::V6 { link_local: None, .. }, .. }));
+        let two = parse(&v6(32), all()).unwrap();
+        assert!(matches!(two, MpReach::Known { next_hop: NextHop::V6 { link_local: Some(_), .. }, .. }));
+    }
+
+    #[test]
+    fn other_next_hop_lengths_lose_the_prefixes() {
+        for octets in [0, 4, 15, 17, 24, 31, 33] {
+            assert_eq!(
+                parse(&v6(octets), all()),
+                Err(MpReachError::NextHopLength { family: Family::Ipv6Unicast, found: octets })
+            );
+        }
+        assert_eq!(parse(&[0, 2, 1], all()), Err(MpReachError::Truncated(3)));
+        assert_eq!(parse(&[0, 2, 1, 16, 0], all()), Err(MpReachError::Truncated(5)));
+    }
+
+    #[test]
+    fn families_that_the_session_does_not_carry_are_named() {
+        assert!(matches!(parse(&v6(3), FamilySet::from(Family::Ipv4Unicast)), Ok(MpReach::Foreign { .. })));
+        assert_eq!(
+            parse(&[0, 25, 70, 4, 1, 2, 3, 4, 0], all()),
+            Ok(MpReach::Foreign { afi: Afi::Other(25), safi: Safi::Other(70) })
+        );
+    }
+}
