@@ -1,1 +1,21 @@
-//! dataplane.
+//! The packet path of IPsec tunnels behind one trait.
+//!
+//! [`Dataplane`] is what ipsecd drives: WAN links, tunnel interfaces, associations. [`Userspace`] implements it with ESP in
+//! this process over TUN devices and UDP sockets; a kernel backend is to stand beside it behind the same trait.
+//! Everything moves in batches on threads of its own; facts flow back through a [`Sink`], which must not block.
+//!
+//! What holds here: a packet without an association is dropped and counted, never sent in the clear; outer packets leave
+//! by sockets bound to their WAN link and marked for its routing table, so that they cannot follow a route through a
+//! tunnel; what comes out of a tunnel is checked against the association's traffic selectors.
+
+mod api;
+mod counters;
+mod inside;
+pub mod keeper;
+mod userspace;
+
+pub use api::{
+    Dataplane, DataplaneError, Direction, Event, IkeDatagram, InboundStats, Limit, Limits, NewInbound, NewOutbound,
+    OutboundStats, Path, Sink, Stats, TunnelSpec, TunnelStats, WanSpec, WanStats,
+};
+pub use userspace::{Userspace, effective_mtu};

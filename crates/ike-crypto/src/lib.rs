@@ -1,1 +1,27 @@
-//! ike-crypto.
+//! The cryptography of IKEv2: which algorithms, which keys from what, sealed how, and who may prove to be whom.
+//!
+//! No I/O and no clock: files come as octets and the time as an argument. Randomness is drawn from the caller's
+//! generator, except where the library insists on its own (signatures).
+//!
+//! Only combined-mode ciphers, SHA-2 and elliptic curves: what is left out (CBC, MODP groups, SHA-1 signatures) is
+//! recognised in offers and passed over. SHA-1 appears where RFC 7296 names it for things that are not secret: NAT
+//! detection and the hashes of trust anchors.
+
+mod dh;
+mod prf;
+mod proposal;
+mod schedule;
+mod secret;
+mod sk;
+mod suite;
+
+pub use dh::{DhError, DhKey};
+pub use prf::TooMuchKeyMaterial;
+pub use proposal::{
+    Chosen, EsnPolicy, EspProposal, IkeProposal, NoProposal, ProposalTextError, accept_esp, accept_ike, choose_esp,
+    choose_ike, offer_esp, offer_ike,
+};
+pub use schedule::{ChildKeys, Exchange, IkeKeys};
+pub use secret::SecretBytes;
+pub use sk::{ICV_LEN, IV_LEN, KeyLength, OpenError, Opener, SealError, Sealer};
+pub use suite::{Aead, EspSuite, Group, IkeSuite, PrfAlgorithm, SALT_LEN, UnknownAlgorithm};

@@ -1,0 +1,8 @@
+//! The BGP daemon: BGP and BFD over tunnels, and the kernel FIB.
+//!
+//! `main.rs` reads the command line; everything else is here, where tests reach it.
+
+pub mod failover;
+pub mod nexthop;
+
+pub mod show;

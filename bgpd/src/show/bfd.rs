@@ -1,0 +1,83 @@
+//! `show bfd peers`.
+
+use std::{fmt::Write as _, time::SystemTime};
+
+use serde_json::{Map, Value};
+
+use super::{object, view::Bfd};
+
+/// As text.
+pub fn text(peers: &[Bfd], now: SystemTime) -> String {
+    let mut out = String::from("BFD Peers:\n");
+    for peer in peers {
+        let _ = write!(out, "\tpeer {}", peer.peer);
+        if let Some(local) = peer.local {
+            let _ = write!(out, " local-address {local}");
+        }
+        out.push_str(" vrf default");
+        if let Some(interface) = &peer.interface {
+            let _ = write!(out, " interface {interface}");
+        }
+        let _ = writeln!(out, "\n\t\tID: {}", peer.local_discriminator);
+        let _ = writeln!(out, "\t\tRemote ID: {}", peer.remote_discriminator);
+        let _ = writeln!(out, "\t\tActive mode\n\t\tStatus: {}", peer.status);
+        let seconds = now.duration_since(peer.since).unwrap_or_default().as_secs();
+        let _ = writeln!(out, "\t\t{}: {seconds} second(s)", if peer.status == "up" { "Uptime" } else { "Downtime" });
+        let _ = writeln!(out, "\t\tDiagnostics: {}", peer.diagnostic);
+        let _ = writeln!(out, "\t\tRemote diagnostics: {}", peer.remote_diagnostic);
+        out.push_str("\t\tPeer Type: dynamic\n\t\tLocal timers:\n");
+        let _ = writeln!(out, "\t\t\tDetect-multiplier: {}", peer.detect_multiplier);
+        let _ = writeln!(out, "\t\t\tReceive interval: {}ms", peer.receive_interval.as_millis());
+        let _ = writeln!(out, "\t\t\tTransmission interval: {}ms", peer.transmit_interval.as_millis());
+        out.push_str("\t\tRemote timers:\n");
+        let _ = writeln!(out, "\t\t\tDetect-multiplier: {}", peer.remote_detect_multiplier);
+        let _ = writeln!(out, "\t\t\tReceive interval: {}ms", peer.remote_receive_interval.as_millis());
+        let _ = writeln!(out, "\t\t\tTransmission interval: {}ms", peer.remote_transmit_interval.as_millis());
+        let _ = writeln!(out, "\t\tControl packet input: {} packets", peer.packets.0);
+        let _ = writeln!(out, "\t\tControl packet output: {} packets", peer.packets.1);
+        let _ = writeln!(out, "\t\tSession up events: {}", peer.changes.0);
+        let _ = writeln!(out, "\t\tSession down events: {}\n", peer.changes.1);
+    }
+    out
+}
+
+/// As JSON: a list.
+pub fn json(peers: &[Bfd], now: SystemTime) -> Value {
+    Value::Array(peers.iter().map(|peer| peer_json(peer, now)).collect())
+}
+
+fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
+    let mut out: Map<String, Value> = object([("multihop", false.into()), ("peer", peer.peer.to_string().into())]);
+    if let Some(local) = peer.local {
+        out.insert("local".into(), local.to_string().into());
+    }
+    out.insert("vrf".into(), "default".into());
+    if let Some(interface) = &peer.interface {
+        out.insert("interface".into(), interface.as_str().into());
+    }
+    let since = if peer.status == "up" { "uptime" } else { "downtime" };
+    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    out.extend(object([
+        ("id", peer.local_discriminator.into()),
+        ("remote-id", peer.remote_discriminator.into()),
+        ("passive-mode", false.into()),
+        ("status", peer.status.into()),
+        (since, now.duration_since(peer.since).unwrap_or_default().as_secs().into()),
+        ("diagnostic", peer.diagnostic.as_str().into()),
+        ("remote-diagnostic", peer.remote_diagnostic.as_str().into()),
+        ("receive-interval", millis(peer.receive_interval).into()),
+        ("transmit-interval", millis(peer.transmit_interval).into()),
+        ("echo-receive-interval", 0.into()),
+        ("echo-transmit-interval", 0.into()),
+        ("detect-multiplier", peer.detect_multiplier.into()),
+        ("remote-receive-interval", millis(peer.remote_receive_interval).into()),
+        ("remote-transmit-interval", millis(peer.remote_transmit_interval).into()),
+        ("remote-echo-receive-interval", 0.into()),
+        ("remote-detect-multiplier", peer.remote_detect_multiplier.into()),
+        ("control-packet-input", peer.packets.0.into()),
+        ("control-packet-output", peer.packets.1.into()),
+        ("session-up", peer.changes.0.into()),
+        ("session-down", peer.changes.1.into()),
+    ]));
+    Value::Object(out)
+}

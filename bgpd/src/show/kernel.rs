@@ -1,0 +1,116 @@
+//! `show ip route` and `show ipv6 route`: what the kernel forwards by, a route at a time.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::{
+    afi, object,
+    view::{Forwarding, KernelRoute, RouteProtocol},
+};
+
+/// What stands above the routes, as text.
+pub const HEAD: &str = "Codes: K - kernel route, C - connected, S - static, B - BGP,\n\
+\x20      > - selected route, * - FIB route, q - queued, b - backup, p - fails closed\n\n";
+
+/// One route, as lines of text.
+pub fn row(route: &KernelRoute) -> String {
+    let code = match route.protocol {
+        RouteProtocol::Kernel => 'K',
+        RouteProtocol::Connected => 'C',
+        RouteProtocol::Static => 'S',
+        RouteProtocol::Bgp { .. } => 'B',
+    };
+    let mut out = format!("{code}>{} {}", if route.installed { '*' } else { 'q' }, route.prefix);
+    if route.protocol != RouteProtocol::Connected {
+        let _ = write!(out, " [{}/{}]", route.distance, route.metric);
+    }
+    let _ = write!(out, " {}", forwarding_text(&route.forwarding));
+    if let Some(id) = route.nexthop_id {
+        let _ = write!(out, ", nhid {id}");
+    }
+    if route.protected {
+        out.push_str(", fails closed");
+    }
+    out.push('\n');
+    if let Some(backup) = &route.backup {
+        let _ = writeln!(out, "  b {:width$} {}", "", forwarding_text(backup), width = route.prefix.to_string().len());
+    }
+    out
+}
+
+fn forwarding_text(forwarding: &Forwarding) -> String {
+    match forwarding {
+        Forwarding::Via { gateway: Some(gateway), interface, .. } => format!("via {gateway}, {interface}, weight 1"),
+        Forwarding::Via { gateway: None, interface, .. } => format!("is directly connected, {interface}"),
+        Forwarding::Blackhole => "unreachable (blackhole)".into(),
+        Forwarding::Unreachable => "unreachable (ICMP unreachable)".into(),
+    }
+}
+
+/// One route in JSON, `first` telling whether another stands before it. The whole is `{`, the rows, `}`.
+pub fn json_row(route: &KernelRoute, first: bool) -> String {
+    let protocol = match route.protocol {
+        RouteProtocol::Kernel => "kernel",
+        RouteProtocol::Connected => "connected",
+        RouteProtocol::Static => "static",
+        RouteProtocol::Bgp { .. } => "bgp",
+    };
+    let mut out = object([
+        ("prefix", route.prefix.to_string().into()),
+        ("prefixLen", route.prefix.bits().into()),
+        ("protocol", protocol.into()),
+        ("vrfId", 0.into()),
+        ("vrfName", "default".into()),
+        ("selected", true.into()),
+        ("destSelected", true.into()),
+        ("distance", route.distance.into()),
+        ("metric", route.metric.into()),
+        ("installed", route.installed.into()),
+        ("table", 254.into()),
+    ]);
+    if route.protected {
+        out.insert("failsClosed".into(), true.into());
+    }
+    if let Some(id) = route.nexthop_id {
+        out.insert("nexthopGroupId".into(), id.into());
+        out.insert("installedNexthopGroupId".into(), id.into());
+    }
+    out.insert("nexthops".into(), vec![hop_json(&route.forwarding, route.installed)].into());
+    if let Some(backup) = &route.backup {
+        out.insert("backupNexthops".into(), vec![hop_json(backup, false)].into());
+    }
+    let comma = if first { "" } else { "," };
+    format!("{comma}\n\"{}\":[{}]", route.prefix, Value::Object(out))
+}
+
+fn hop_json(forwarding: &Forwarding, fib: bool) -> Value {
+    let mut out = object([]);
+    if fib {
+        out.insert("fib".into(), true.into());
+    }
+    match forwarding {
+        Forwarding::Via { gateway, ifindex, interface } => {
+            match gateway {
+                Some(gateway) => {
+                    out.insert("ip".into(), gateway.to_string().into());
+                    out.insert("afi".into(), afi(*gateway).into());
+                }
+                None => {
+                    out.insert("directlyConnected".into(), true.into());
+                }
+            }
+            out.insert("interfaceIndex".into(), (*ifindex).into());
+            out.insert("interfaceName".into(), interface.as_str().into());
+            out.insert("active".into(), true.into());
+            out.insert("weight".into(), 1.into());
+        }
+        Forwarding::Blackhole => {
+            out.extend(object([("unreachable", true.into()), ("blackhole", true.into()), ("active", true.into())]));
+        }
+        Forwarding::Unreachable => {
+            out.extend(object([("unreachable", true.into()), ("reject", true.into()), ("active", true.into())]));
+        }
+    }
+    Value::Object(out)
+}

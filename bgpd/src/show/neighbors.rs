@@ -1,0 +1,310 @@
+//! `show bgp neighbors [ADDRESS]`.
+
+use std::{fmt::Write as _, time::SystemTime};
+
+use serde_json::{Map, Value};
+
+use super::{
+    epoch, family_key, family_name, msec, object, uptime,
+    view::{Bfd, Capabilities, MessageCounts, Neighbor, NeighborTable, Speaker},
+};
+
+/// One neighbor, as text.
+pub fn text(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> String {
+    let mut out = String::new();
+    let ago = |at: SystemTime| uptime(now.duration_since(at).unwrap_or_default());
+    let kind = if neighbor.remote_as == Some(speaker.asn) { "internal" } else { "external" };
+    let remote_as = neighbor.remote_as.map_or_else(|| "unspecified".to_owned(), |asn| asn.to_string());
+    let _ = writeln!(
+        out,
+        "BGP neighbor is {}, remote AS {remote_as}, local AS {}, {kind} link",
+        neighbor.address, speaker.asn
+    );
+    if let Some(description) = &neighbor.description {
+        let _ = writeln!(out, " Description: {description}");
+    }
+    if let Some(hostname) = &neighbor.capabilities.peer_hostname {
+        let _ = writeln!(out, "Hostname: {hostname}");
+    }
+    if neighbor.admin_shutdown {
+        out.push_str(" Administratively shut down\n");
+    }
+    let remote_id = neighbor.router_id.map_or_else(|| "0.0.0.0".to_owned(), |id| id.to_string());
+    let _ = writeln!(out, "  BGP version 4, remote router ID {remote_id}, local router ID {}", speaker.router_id);
+    let _ = write!(out, "  BGP state = {}", neighbor.state);
+    match neighbor.established_at {
+        Some(at) => {
+            let _ = writeln!(out, ", up for {}", ago(at));
+        }
+        None => out.push('\n'),
+    }
+    if let (Some(read), Some(written)) = (neighbor.last_read, neighbor.last_write) {
+        let _ = writeln!(out, "  Last read {}, Last write {}", ago(read), ago(written));
+    }
+    if let (Some(hold), Some(keepalive)) = (neighbor.hold, neighbor.keepalive) {
+        let (hold, keepalive) = (hold.as_secs(), keepalive.as_secs());
+        let _ = writeln!(out, "  Hold time is {hold} seconds, keepalive interval is {keepalive} seconds");
+    }
+    let _ = writeln!(
+        out,
+        "  Configured hold time is {} seconds, keepalive interval is {} seconds",
+        neighbor.configured_hold.as_secs(),
+        neighbor.configured_keepalive.as_secs()
+    );
+    if neighbor.established_at.is_some() {
+        capabilities_text(&neighbor.capabilities, &mut out);
+    }
+    let _ = writeln!(
+        out,
+        "  Message statistics:\n    Inq depth is {}\n    Outq depth is {}",
+        neighbor.in_queue, neighbor.out_queue
+    );
+    let _ = writeln!(out, "                         Sent       Rcvd");
+    for (name, count) in COUNTS {
+        let _ = writeln!(
+            out,
+            "    {:<15} {:>9} {:>10}",
+            format!("{name}:"),
+            count(&neighbor.sent),
+            count(&neighbor.received)
+        );
+    }
+    for (family, table) in &neighbor.families {
+        let _ = writeln!(out, "\n For address family: {}", family_name(*family));
+        let _ = writeln!(out, "  {} accepted prefixes, {} sent, {} stale", table.received, table.sent, table.stale);
+        let said = |done: bool| if done { "yes" } else { "no" };
+        let (sent, received) = (said(table.end_of_rib_sent), said(table.end_of_rib_received));
+        let _ = writeln!(out, "  End-of-RIB sent: {sent}, received: {received}");
+    }
+    let (established, dropped) = (neighbor.established_count, neighbor.dropped_count);
+    let _ = writeln!(out, "\n  Connections established {established}; dropped {dropped}");
+    match &neighbor.last_reset {
+        Some(reset) => {
+            let _ = writeln!(out, "  Last reset {},  {}", ago(reset.at), reset.reason);
+            if let Some((code, subcode, sent)) = reset.notification {
+                let _ = writeln!(out, "  Notification {} {code}/{subcode}", if sent { "sent" } else { "received" });
+            }
+        }
+        None => out.push_str("  Last reset never\n"),
+    }
+    if kind == "external" {
+        let _ = writeln!(out, "  External BGP neighbor may be up to {} hops away.", neighbor.max_hops);
+    }
+    for (end, address) in [("Local", neighbor.local), ("Foreign", neighbor.remote)] {
+        if let Some(address) = address {
+            let _ = writeln!(out, "{end} host: {}, {end} port: {}", address.ip(), address.port());
+        }
+    }
+    let _ = writeln!(out, "BGP Connect Retry Timer in Seconds: {}", neighbor.connect_retry.as_secs());
+    if let Some(bfd) = &neighbor.bfd {
+        bfd_text(bfd, now, &mut out);
+    }
+    out.push('\n');
+    out
+}
+
+type Count = fn(&MessageCounts) -> u64;
+const COUNTS: [(&str, Count); 6] = [
+    ("Opens", |counts| counts.opens),
+    ("Notifications", |counts| counts.notifications),
+    ("Updates", |counts| counts.updates),
+    ("Keepalives", |counts| counts.keepalives),
+    ("Route Refresh", |counts| counts.route_refreshes),
+    ("Total", MessageCounts::total),
+];
+
+fn capabilities_text(capabilities: &Capabilities, out: &mut String) {
+    out.push_str("  Neighbor capabilities:\n");
+    let mut line = |name: &str, words: Option<&str>| {
+        if let Some(words) = words {
+            let _ = writeln!(out, "    {name}: {words}");
+        }
+    };
+    line("4 Byte AS", capabilities.four_octet_as.words());
+    line("Extended Message", capabilities.extended_message.words());
+    line("Route refresh", capabilities.route_refresh.words());
+    line("Enhanced Route Refresh", capabilities.enhanced_route_refresh.words());
+    for (family, mutual) in &capabilities.families {
+        line(&format!("Address Family {}", family_name(*family)), mutual.words());
+    }
+    line("Graceful Restart Capability", capabilities.graceful_restart.words());
+    if let Some(time) = capabilities.peer_restart_time {
+        let _ = writeln!(out, "      Remote Restart timer is {} seconds", time.as_secs());
+        let kept: Vec<&str> = capabilities.peer_preserved.iter().map(|family| family_name(*family)).collect();
+        let kept = if kept.is_empty() { "none".to_owned() } else { kept.join(", ") };
+        let _ = writeln!(out, "      Address families preserved by peer: {kept}");
+    }
+}
+
+fn bfd_text(bfd: &Bfd, now: SystemTime, out: &mut String) {
+    let (receive, transmit) = (bfd.receive_interval.as_millis(), bfd.transmit_interval.as_millis());
+    let since = uptime(now.duration_since(bfd.since).unwrap_or_default());
+    let _ = writeln!(
+        out,
+        "\n  BFD: Type: single hop\n  Detect Multiplier: {}, Min Rx interval: {receive}, Min Tx interval: {transmit}\n  Status: {}, Last update: {since}",
+        bfd.detect_multiplier,
+        capitalised(bfd.status),
+    );
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// Neighbors as JSON: an object by address.
+pub fn json(speaker: &Speaker, neighbors: &[Neighbor], now: SystemTime) -> Value {
+    let by_address =
+        neighbors.iter().map(|neighbor| (neighbor.address.to_string(), neighbor_json(speaker, neighbor, now)));
+    Value::Object(by_address.collect())
+}
+
+fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Value {
+    let since = |at: SystemTime| msec(now.duration_since(at).unwrap_or_default());
+    let external = neighbor.remote_as != Some(speaker.asn);
+    let mut out = object([
+        ("remoteAs", neighbor.remote_as.map_or(0, |asn| asn.get()).into()),
+        ("localAs", speaker.asn.get().into()),
+        (if external { "nbrExternalLink" } else { "nbrInternalLink" }, true.into()),
+    ]);
+    if let Some(description) = &neighbor.description {
+        out.insert("nbrDesc".into(), description.as_str().into());
+    }
+    if let Some(hostname) = &neighbor.capabilities.peer_hostname {
+        out.insert("hostname".into(), hostname.as_str().into());
+    }
+    if neighbor.admin_shutdown {
+        out.insert("adminShutDown".into(), true.into());
+    }
+    out.extend(object([
+        ("bgpVersion", 4.into()),
+        ("remoteRouterId", neighbor.router_id.map_or_else(|| "0.0.0.0".to_owned(), |id| id.to_string()).into()),
+        ("localRouterId", speaker.router_id.to_string().into()),
+        ("bgpState", neighbor.state.into()),
+    ]));
+    if let Some(at) = neighbor.established_at {
+        out.extend(object([
+            ("bgpTimerUpMsec", since(at)),
+            ("bgpTimerUpString", uptime(now.duration_since(at).unwrap_or_default()).into()),
+            ("bgpTimerUpEstablishedEpoch", epoch(at)),
+        ]));
+    }
+    for (key, at) in [("bgpTimerLastRead", neighbor.last_read), ("bgpTimerLastWrite", neighbor.last_write)] {
+        if let Some(at) = at {
+            out.insert(key.into(), since(at));
+        }
+    }
+    out.insert("bgpTimerConfiguredHoldTimeMsecs".into(), msec(neighbor.configured_hold));
+    out.insert("bgpTimerConfiguredKeepAliveIntervalMsecs".into(), msec(neighbor.configured_keepalive));
+    let agreed = [("bgpTimerHoldTimeMsecs", neighbor.hold), ("bgpTimerKeepAliveIntervalMsecs", neighbor.keepalive)];
+    for (key, time) in agreed {
+        if let Some(time) = time {
+            out.insert(key.into(), msec(time));
+        }
+    }
+    if neighbor.established_at.is_some() {
+        out.insert("neighborCapabilities".into(), capabilities_json(&neighbor.capabilities));
+        out.insert("gracefulRestartInfo".into(), restart_json(neighbor));
+    }
+    out.insert("messageStats".into(), counts_json(neighbor));
+    let families = neighbor.families.iter().map(|(family, table)| (family_key(*family).to_owned(), table_json(table)));
+    out.insert("addressFamilyInfo".into(), Value::Object(families.collect()));
+    out.insert("connectionsEstablished".into(), neighbor.established_count.into());
+    out.insert("connectionsDropped".into(), neighbor.dropped_count.into());
+    if let Some(reset) = &neighbor.last_reset {
+        out.insert("lastResetTimerMsecs".into(), since(reset.at));
+        out.insert("lastResetDueTo".into(), reset.reason.as_str().into());
+        if let Some((code, subcode, _)) = reset.notification {
+            out.insert("lastNotificationReason".into(), reset.reason.as_str().into());
+            out.insert("lastErrorCodeSubcode".into(), format!("{code:02X}{subcode:02X}").into());
+        }
+    }
+    if external {
+        out.insert("externalBgpNbrMaxHopsAway".into(), neighbor.max_hops.into());
+    }
+    for (host, port, address) in
+        [("hostLocal", "portLocal", neighbor.local), ("hostForeign", "portForeign", neighbor.remote)]
+    {
+        if let Some(address) = address {
+            out.insert(host.into(), address.ip().to_string().into());
+            out.insert(port.into(), address.port().into());
+        }
+    }
+    out.insert("connectRetryTimer".into(), neighbor.connect_retry.as_secs().into());
+    if let Some(bfd) = &neighbor.bfd {
+        out.insert("peerBfdInfo".into(), bfd_json(bfd, now));
+    }
+    Value::Object(out)
+}
+
+fn capabilities_json(capabilities: &Capabilities) -> Value {
+    let mut out = Map::new();
+    let mut put = |key: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            out.insert(key.to_owned(), value.into());
+        }
+    };
+    put("4byteAs", capabilities.four_octet_as.key());
+    put("extendedMessage", capabilities.extended_message.key());
+    put("routeRefresh", capabilities.route_refresh.key());
+    put("enhancedRouteRefresh", capabilities.enhanced_route_refresh.key());
+    put("gracefulRestart", capabilities.graceful_restart.key());
+    let families = capabilities.families.iter().filter_map(|(family, mutual)| {
+        let said = Value::Object(object([(mutual.key()?, true.into())]));
+        Some((family_key(*family).to_owned(), said))
+    });
+    let families = Value::Object(families.collect());
+    out.insert("multiprotocolExtensions".into(), families);
+    if let Some(hostname) = &capabilities.peer_hostname {
+        out.insert("hostName".into(), Value::Object(object([("rcvHostName", hostname.as_str().into())])));
+    }
+    if let Some(time) = capabilities.peer_restart_time {
+        out.insert("gracefulRestartRemoteTimerMsecs".into(), msec(time));
+        let kept = capabilities.peer_preserved.iter().map(|family| {
+            (family_key(*family).to_owned(), Value::Object(object([("preservedAfterRestart", true.into())])))
+        });
+        out.insert("addressFamiliesByPeer".into(), Value::Object(kept.collect()));
+    }
+    Value::Object(out)
+}
+
+fn restart_json(neighbor: &Neighbor) -> Value {
+    let by = |said: fn(&NeighborTable) -> bool| {
+        let families = neighbor.families.iter().filter(|(_, table)| said(table));
+        Value::Object(families.map(|(family, _)| (family_key(*family).to_owned(), Value::Bool(true))).collect())
+    };
+    Value::Object(object([
+        ("endOfRibSend", by(|table| table.end_of_rib_sent)),
+        ("endOfRibRecv", by(|table| table.end_of_rib_received)),
+    ]))
+}
+
+fn counts_json(neighbor: &Neighbor) -> Value {
+    let mut out = object([("depthInq", neighbor.in_queue.into()), ("depthOutq", neighbor.out_queue.into())]);
+    let keys = ["opens", "notifications", "updates", "keepalives", "routeRefresh", "total"];
+    for (key, (_, count)) in keys.into_iter().zip(COUNTS) {
+        out.insert(format!("{key}Sent"), count(&neighbor.sent).into());
+        out.insert(format!("{key}Recv"), count(&neighbor.received).into());
+    }
+    Value::Object(out)
+}
+
+fn table_json(table: &NeighborTable) -> Value {
+    Value::Object(object([
+        ("acceptedPrefixCounter", table.received.into()),
+        ("sentPrefixCounter", table.sent.into()),
+        ("stalePrefixCounter", table.stale.into()),
+    ]))
+}
+
+fn bfd_json(bfd: &Bfd, now: SystemTime) -> Value {
+    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Value::Object(object([
+        ("type", "single hop".into()),
+        ("detectMultiplier", bfd.detect_multiplier.into()),
+        ("rxMinInterval", millis(bfd.receive_interval).into()),
+        ("txMinInterval", millis(bfd.transmit_interval).into()),
+        ("status", capitalised(bfd.status).into()),
+        ("lastUpdate", uptime(now.duration_since(bfd.since).unwrap_or_default()).into()),
+    ]))
+}

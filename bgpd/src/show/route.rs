@@ -1,0 +1,212 @@
+//! `show bgp ipv4|ipv6 unicast PREFIX`: one route in full.
+
+use std::{fmt::Write as _, net::IpAddr, time::SystemTime};
+
+use bgp_wire::{AsPath, SegmentKind};
+use serde_json::{Map, Value};
+
+use super::{
+    epoch, object,
+    table::{metric, next_hops_json},
+    view::{Path, PathSource, Route, Speaker},
+};
+
+/// As text.
+pub fn text(route: &Route, now: SystemTime) -> String {
+    let mut out = String::new();
+    let best = route.paths.iter().position(|path| path.best);
+    let _ = writeln!(out, "BGP routing table entry for {}, version {}", route.prefix, route.version);
+    let best = best.map_or_else(|| "no best path".to_owned(), |index| format!("best #{}", index + 1));
+    let _ = writeln!(out, "Paths: ({} available, {best}, table default)", route.paths.len());
+    if route.advertised_to.is_empty() {
+        out.push_str("  Not advertised to any peer\n");
+    } else {
+        let peers: Vec<String> = route.advertised_to.iter().map(IpAddr::to_string).collect();
+        let _ = writeln!(out, "  Advertised to non peer-group peers:\n  {}", peers.join(" "));
+    }
+    for path in &route.paths {
+        path_text(path, now, &mut out);
+    }
+    out
+}
+
+fn path_text(path: &Path, now: SystemTime, out: &mut String) {
+    let attributes = &path.attributes;
+    if attributes.as_path.is_empty() {
+        out.push_str("  Local");
+    } else {
+        let _ = write!(out, "  {}", attributes.as_path);
+    }
+    if let Some(aggregator) = &attributes.aggregator {
+        let _ = write!(out, ", (aggregated by {} {})", aggregator.asn, aggregator.address);
+    }
+    if path.stale {
+        out.push_str(", (stale)");
+    }
+    let from = match path.source {
+        PathSource::Local => "0.0.0.0 (self)".to_owned(),
+        PathSource::External { peer, router_id } | PathSource::Internal { peer, router_id } => {
+            format!("{peer} ({router_id})")
+        }
+    };
+    let reach = if path.valid { String::new() } else { " (inaccessible)".into() };
+    let _ = writeln!(out, "\n    {}{reach} from {from}", path.next_hop);
+    if let Some(link_local) = path.link_local {
+        let _ = writeln!(out, "    ({link_local}) (used)");
+    }
+    let _ = write!(out, "      Origin {}", attributes.origin);
+    if let Some(metric) = metric(path) {
+        let _ = write!(out, ", metric {metric}");
+    }
+    if let Some(preference) = attributes.local_pref {
+        let _ = write!(out, ", localpref {preference}");
+    }
+    if path.weight != 0 {
+        let _ = write!(out, ", weight {}", path.weight);
+    }
+    for (said, word) in [(path.valid, "valid"), (!path.valid, "invalid")] {
+        if said {
+            let _ = write!(out, ", {word}");
+        }
+    }
+    out.push_str(match path.source {
+        PathSource::Local => ", sourced, local",
+        PathSource::External { .. } => ", external",
+        PathSource::Internal { .. } => ", internal",
+    });
+    if attributes.atomic_aggregate {
+        out.push_str(", atomic-aggregate");
+    }
+    if path.best {
+        let _ = write!(out, ", best ({})", path.reason.unwrap_or("First path received"));
+    }
+    if path.alternate {
+        out.push_str(", backup");
+    }
+    out.push('\n');
+    let mut list = |name: &str, values: Vec<String>| {
+        if !values.is_empty() {
+            let _ = writeln!(out, "      {name}: {}", values.join(" "));
+        }
+    };
+    list("Community", attributes.communities.iter().map(ToString::to_string).collect());
+    list("Extended Community", attributes.ext_communities.iter().map(ToString::to_string).collect());
+    list("Large Community", attributes.large_communities.iter().map(ToString::to_string).collect());
+    if let Some(originator) = attributes.originator_id {
+        let clusters: Vec<String> = attributes.cluster_list.iter().map(ToString::to_string).collect();
+        let _ = writeln!(out, "      Originator: {originator}, Cluster list: {}", clusters.join(" "));
+    }
+    let age = now.duration_since(path.updated).unwrap_or_default();
+    let _ = writeln!(out, "      Last update: {} ago", super::uptime(age));
+}
+
+/// As JSON.
+pub fn json(route: &Route, speaker: &Speaker) -> Value {
+    let mut out = object([("prefix", route.prefix.to_string().into()), ("version", route.version.into())]);
+    if !route.advertised_to.is_empty() {
+        let peers = route.advertised_to.iter().map(|peer| (peer.to_string(), Value::Object(Map::new())));
+        out.insert("advertisedTo".into(), Value::Object(peers.collect()));
+    }
+    let paths: Vec<Value> = route.paths.iter().map(|path| path_json(path, route.version, speaker)).collect();
+    out.insert("paths".into(), paths.into());
+    Value::Object(out)
+}
+
+fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
+    let attributes = &path.attributes;
+    let mut out =
+        object([("aspath", as_path_json(&attributes.as_path)), ("origin", attributes.origin.to_string().into())]);
+    if let Some(metric) = metric(path) {
+        out.insert("metric".into(), metric.into());
+    }
+    if let Some(preference) = attributes.local_pref {
+        out.insert("locPrf".into(), preference.into());
+    }
+    if path.weight != 0 {
+        out.insert("weight".into(), path.weight.into());
+    }
+    out.insert("valid".into(), path.valid.into());
+    out.insert("version".into(), version.into());
+    match path.source {
+        PathSource::Local => out.extend(object([("sourced", true.into()), ("local", true.into())])),
+        PathSource::External { .. } | PathSource::Internal { .. } => {}
+    }
+    if attributes.atomic_aggregate {
+        out.insert("atomicAggregate".into(), true.into());
+    }
+    if let Some(aggregator) = &attributes.aggregator {
+        out.insert("aggregatorAs".into(), aggregator.asn.get().into());
+        out.insert("aggregatorId".into(), aggregator.address.to_string().into());
+    }
+    if path.stale {
+        out.insert("stale".into(), true.into());
+    }
+    if path.best {
+        let reason = path.reason.unwrap_or("First path received");
+        out.insert(
+            "bestpath".into(),
+            Value::Object(object([("overall", true.into()), ("selectionReason", reason.into())])),
+        );
+    }
+    if path.alternate {
+        out.insert("backup".into(), true.into());
+    }
+    for (key, values) in [
+        ("community", attributes.communities.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        ("extendedCommunity", attributes.ext_communities.iter().map(ToString::to_string).collect()),
+        ("largeCommunity", attributes.large_communities.iter().map(ToString::to_string).collect()),
+    ] {
+        if !values.is_empty() {
+            let string = values.join(" ");
+            out.insert(key.into(), Value::Object(object([("string", string.into()), ("list", values.into())])));
+        }
+    }
+    if let Some(originator) = attributes.originator_id {
+        out.insert("originatorId".into(), originator.to_string().into());
+        let clusters: Vec<Value> = attributes.cluster_list.iter().map(|id| id.to_string().into()).collect();
+        out.insert("clusterList".into(), Value::Object(object([("list", clusters.into())])));
+    }
+    out.insert("lastUpdate".into(), Value::Object(object([("epoch", epoch(path.updated))])));
+    let hops = next_hops_json(path, speaker).into_iter().map(|mut hop| {
+        if let Value::Object(fields) = &mut hop {
+            fields.insert("metric".into(), path.igp_metric.into());
+            fields.insert("accessible".into(), path.valid.into());
+        }
+        hop
+    });
+    out.insert("nexthops".into(), hops.collect::<Vec<_>>().into());
+    let peer = match path.source {
+        PathSource::Local => object([("peerId", "0.0.0.0".into()), ("routerId", speaker.router_id.to_string().into())]),
+        PathSource::External { peer, router_id } => object([
+            ("peerId", peer.to_string().into()),
+            ("routerId", router_id.to_string().into()),
+            ("type", "external".into()),
+        ]),
+        PathSource::Internal { peer, router_id } => object([
+            ("peerId", peer.to_string().into()),
+            ("routerId", router_id.to_string().into()),
+            ("type", "internal".into()),
+        ]),
+    };
+    out.insert("peer".into(), Value::Object(peer));
+    Value::Object(out)
+}
+
+fn as_path_json(path: &AsPath) -> Value {
+    let segments = path.segments().iter().map(|segment| {
+        let kind = match segment.kind {
+            SegmentKind::Set => "as-set",
+            SegmentKind::Sequence => "as-sequence",
+            SegmentKind::ConfedSequence => "as-confed-sequence",
+            SegmentKind::ConfedSet => "as-confed-set",
+        };
+        let list: Vec<Value> = segment.asns.iter().map(|asn| asn.get().into()).collect();
+        Value::Object(object([("type", kind.into()), ("list", list.into())]))
+    });
+    let string = if path.is_empty() { "Local".to_owned() } else { path.to_string() };
+    Value::Object(object([
+        ("string", string.into()),
+        ("segments", segments.collect::<Vec<_>>().into()),
+        ("length", path.hop_count().into()),
+    ]))
+}

@@ -1,0 +1,359 @@
+//! The plain data that `show` renders: snapshots, taken by the threads that own the truth.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bgp_wire::attr::Attributes;
+use net_types::{Asn, Family, IfName, Prefix, RouterId};
+
+/// The speaker itself.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    /// `hostname`
+    pub hostname: Option<String>,
+    /// Our BGP identifier.
+    pub router_id: RouterId,
+    /// Our AS.
+    pub asn: Asn,
+    /// `bgp default local-preference`
+    pub default_local_preference: u32,
+}
+
+/// Counters of one family's table.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TableCounters {
+    /// Counts up with each change of a best path.
+    pub version: u64,
+    /// Prefixes.
+    pub prefixes: usize,
+    /// Paths.
+    pub paths: usize,
+    /// Memory that they take, in octets.
+    pub memory_octets: usize,
+}
+
+/// Messages by type, one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageCounts {
+    /// OPEN
+    pub opens: u64,
+    /// NOTIFICATION
+    pub notifications: u64,
+    /// UPDATE
+    pub updates: u64,
+    /// KEEPALIVE
+    pub keepalives: u64,
+    /// ROUTE-REFRESH
+    pub route_refreshes: u64,
+}
+
+impl MessageCounts {
+    /// Of every type.
+    pub fn total(&self) -> u64 {
+        self.opens + self.notifications + self.updates + self.keepalives + self.route_refreshes
+    }
+}
+
+/// A capability: who announced it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mutual {
+    /// By us.
+    pub advertised: bool,
+    /// By the peer.
+    pub received: bool,
+}
+
+impl Mutual {
+    /// As FRR's JSON spells it; `None` where neither did.
+    pub fn key(self) -> Option<&'static str> {
+        match (self.advertised, self.received) {
+            (true, true) => Some("advertisedAndReceived"),
+            (true, false) => Some("advertised"),
+            (false, true) => Some("received"),
+            (false, false) => None,
+        }
+    }
+
+    /// As FRR's text spells it; `None` where neither did.
+    pub fn words(self) -> Option<&'static str> {
+        match (self.advertised, self.received) {
+            (true, true) => Some("advertised and received"),
+            (true, false) => Some("advertised"),
+            (false, true) => Some("received"),
+            (false, false) => None,
+        }
+    }
+}
+
+/// What both OPENs said.
+#[derive(Clone, Debug, Default)]
+pub struct Capabilities {
+    /// RFC 6793
+    pub four_octet_as: Mutual,
+    /// RFC 8654
+    pub extended_message: Mutual,
+    /// RFC 2918
+    pub route_refresh: Mutual,
+    /// RFC 7313
+    pub enhanced_route_refresh: Mutual,
+    /// RFC 4724
+    pub graceful_restart: Mutual,
+    /// Restart time that the peer announced.
+    pub peer_restart_time: Option<Duration>,
+    /// Families for which the peer preserved its forwarding state.
+    pub peer_preserved: Vec<Family>,
+    /// RFC 4760
+    pub families: BTreeMap<Family, Mutual>,
+    /// Host name that the peer announced.
+    pub peer_hostname: Option<String>,
+}
+
+/// What a neighbor has in one family.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NeighborTable {
+    /// Accepted from it.
+    pub received: usize,
+    /// Announced to it.
+    pub sent: usize,
+    /// Kept though its session is gone (RFC 4724).
+    pub stale: usize,
+    /// End-of-RIB sent in this session.
+    pub end_of_rib_sent: bool,
+    /// End-of-RIB received in this session.
+    pub end_of_rib_received: bool,
+}
+
+/// Why the last session ended.
+#[derive(Clone, Debug)]
+pub struct LastReset {
+    /// When.
+    pub at: SystemTime,
+    /// In words.
+    pub reason: String,
+    /// The NOTIFICATION's code and subcode, and whether we sent it.
+    pub notification: Option<(u8, u8, bool)>,
+}
+
+/// One neighbor.
+#[derive(Clone, Debug)]
+pub struct Neighbor {
+    /// Its address.
+    pub address: IpAddr,
+    /// `description`
+    pub description: Option<String>,
+    /// Its AS.
+    pub remote_as: Option<Asn>,
+    /// Its BGP identifier, once it has said it.
+    pub router_id: Option<RouterId>,
+    /// `Idle` to `Established`
+    pub state: &'static str,
+    /// `shutdown`
+    pub admin_shutdown: bool,
+    /// When the session was established.
+    pub established_at: Option<SystemTime>,
+    /// When it left Established, or was configured, last.
+    pub since: SystemTime,
+    /// Sessions that reached Established.
+    pub established_count: u64,
+    /// Sessions that were lost.
+    pub dropped_count: u64,
+    /// Messages sent.
+    pub sent: MessageCounts,
+    /// Messages received.
+    pub received: MessageCounts,
+    /// Messages waiting to be written.
+    pub out_queue: usize,
+    /// Messages waiting to be decided.
+    pub in_queue: usize,
+    /// When the last message came.
+    pub last_read: Option<SystemTime>,
+    /// When the last message went.
+    pub last_write: Option<SystemTime>,
+    /// Agreed hold time.
+    pub hold: Option<Duration>,
+    /// Agreed keepalive interval.
+    pub keepalive: Option<Duration>,
+    /// Configured hold time.
+    pub configured_hold: Duration,
+    /// Configured keepalive interval.
+    pub configured_keepalive: Duration,
+    /// Configured connect retry time.
+    pub connect_retry: Duration,
+    /// What both OPENs said.
+    pub capabilities: Capabilities,
+    /// By family that is configured.
+    pub families: BTreeMap<Family, NeighborTable>,
+    /// Why the last session ended.
+    pub last_reset: Option<LastReset>,
+    /// Our end of the TCP connection.
+    pub local: Option<SocketAddr>,
+    /// The peer's end.
+    pub remote: Option<SocketAddr>,
+    /// Its BFD session, where one is configured.
+    pub bfd: Option<Bfd>,
+    /// Hops that the peer may be away.
+    pub max_hops: u8,
+}
+
+/// Where a path comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathSource {
+    /// `network`, redistribution.
+    Local,
+    /// A neighbor in another AS.
+    External {
+        /// Its address.
+        peer: IpAddr,
+        /// Its identifier.
+        router_id: RouterId,
+    },
+    /// A neighbor in our AS.
+    Internal {
+        /// Its address.
+        peer: IpAddr,
+        /// Its identifier.
+        router_id: RouterId,
+    },
+}
+
+/// One path of a route.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// Where it comes from.
+    pub source: PathSource,
+    /// Attributes after import policy.
+    pub attributes: Arc<Attributes>,
+    /// Next hop; unspecified for a local path.
+    pub next_hop: IpAddr,
+    /// IPv6 link-local next hop beside a global one.
+    pub link_local: Option<IpAddr>,
+    /// Cost to the next hop.
+    pub igp_metric: u32,
+    /// Cisco's weight.
+    pub weight: u32,
+    /// The next hop is reachable and the path passed every check.
+    pub valid: bool,
+    /// It is the best.
+    pub best: bool,
+    /// It is the one that takes over.
+    pub alternate: bool,
+    /// Its session is gone and it is kept (RFC 4724).
+    pub stale: bool,
+    /// Which step of the decision made it the best.
+    pub reason: Option<&'static str>,
+    /// When it came.
+    pub updated: SystemTime,
+}
+
+/// A prefix and its paths, best first as the decision sees them.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Version of the table when its best path changed last; 0 where it is not tracked.
+    pub version: u64,
+    /// Its paths.
+    pub paths: Vec<Path>,
+    /// Neighbors that it is announced to.
+    pub advertised_to: Vec<IpAddr>,
+}
+
+/// A BFD session.
+#[derive(Clone, Debug)]
+pub struct Bfd {
+    /// The peer.
+    pub peer: IpAddr,
+    /// Our address.
+    pub local: Option<IpAddr>,
+    /// Interface that it runs on.
+    pub interface: Option<IfName>,
+    /// Our discriminator.
+    pub local_discriminator: u32,
+    /// The peer's; 0 until it is known.
+    pub remote_discriminator: u32,
+    /// `up`, `down`, `init`, `shutdown`
+    pub status: &'static str,
+    /// When it went up or down.
+    pub since: SystemTime,
+    /// Our diagnostic.
+    pub diagnostic: String,
+    /// The peer's.
+    pub remote_diagnostic: String,
+    /// Our required minimum receive interval.
+    pub receive_interval: Duration,
+    /// Our desired minimum transmit interval.
+    pub transmit_interval: Duration,
+    /// Our multiplier.
+    pub detect_multiplier: u8,
+    /// The peer's receive interval.
+    pub remote_receive_interval: Duration,
+    /// The peer's transmit interval.
+    pub remote_transmit_interval: Duration,
+    /// The peer's multiplier.
+    pub remote_detect_multiplier: u8,
+    /// Control packets received and sent.
+    pub packets: (u64, u64),
+    /// Times that it came up, and went down.
+    pub changes: (u64, u64),
+}
+
+/// Who brought a route into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteProtocol {
+    /// The kernel or somebody else.
+    Kernel,
+    /// An address on an interface.
+    Connected,
+    /// `ip route`
+    Static,
+    /// BGP; internal where the best path is from our own AS.
+    Bgp {
+        /// The best path is internal.
+        internal: bool,
+    },
+}
+
+/// What a route does with packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Sends them this way.
+    Via {
+        /// Router, or `None` where the destination is on the link.
+        gateway: Option<IpAddr>,
+        /// Interface number.
+        ifindex: u32,
+        /// Interface name.
+        interface: String,
+    },
+    /// Discards them: fail closed, or as configured.
+    Blackhole,
+    /// Discards them with an ICMP error.
+    Unreachable,
+}
+
+/// A route in the kernel's main table.
+#[derive(Clone, Debug)]
+pub struct KernelRoute {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Who brought it.
+    pub protocol: RouteProtocol,
+    /// Administrative distance, as FRR counts.
+    pub distance: u8,
+    /// Metric.
+    pub metric: u32,
+    /// What it does.
+    pub forwarding: Forwarding,
+    /// What it would do next, where an alternate is ready.
+    pub backup: Option<Forwarding>,
+    /// The kernel's nexthop object.
+    pub nexthop_id: Option<u32>,
+    /// It is in the kernel.
+    pub installed: bool,
+    /// Why traffic is discarded, where the route fails closed.
+    pub protected: bool,
+}

@@ -1,0 +1,126 @@
+//! Which path is best (RFC 4271 §9.1.2), and which would be if that one failed.
+//!
+//! The comparison is pure: candidates are usable paths (next hop resolved, loops and policy passed). The steps are
+//! those that operators know from other vendors; where the RFC leaves a choice, FRR's default is ours. One departure:
+//! paths are always compared per neighboring AS first (`bgp deterministic-med`), since the outcome of comparing them
+//! in order of arrival depends on that order.
+
+use std::{cmp::Ordering, net::IpAddr};
+
+use smallvec::SmallVec;
+
+use crate::rib::attrs::Merit;
+
+/// Where a path came from, as far as the decision cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum SourceKind {
+    Local,
+    External,
+    Internal,
+}
+
+/// What can be configured about the comparison.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DecisionOptions {
+    /// Compare MEDs of different neighboring ASes (`bgp always-compare-med`).
+    pub always_compare_med: bool,
+    /// A path without MED is the worst rather than the best (`bgp bestpath med missing-as-worst`).
+    pub missing_med_as_worst: bool,
+    /// Between external paths prefer the lower router-id rather than the older path (`bgp bestpath compare-routerid`).
+    pub compare_router_id: bool,
+    /// Do not compare path lengths (`bgp bestpath as-path ignore`).
+    pub ignore_as_path_length: bool,
+}
+
+/// A usable path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) merit: &'a Merit,
+    pub(crate) kind: SourceKind,
+    /// Kept from a session that ended (RFC 4724 §4.2): used only while nothing fresher is there.
+    pub(crate) stale: bool,
+    pub(crate) router_id: u32,
+    pub(crate) address: IpAddr,
+    /// Cost to the next hop.
+    pub(crate) metric: u32,
+    pub(crate) learned: u32,
+    /// Which source, and what packets take: an alternate should share neither with the best path.
+    pub(crate) source: u16,
+    pub(crate) exit: (u32, Option<IpAddr>),
+}
+
+/// Indexes of the best path and of the one that survives its failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) best: Option<usize>,
+    pub(crate) alternate: Option<usize>,
+}
+
+/// Chooses among candidates.
+pub(crate) fn choose(candidates: &[Candidate<'_>], options: &DecisionOptions) -> Choice {
+    let Some(best) = winner(candidates, options, |_| true) else { return Choice::default() };
+    if candidates.len() == 1 {
+        return Choice { best: Some(best), alternate: None };
+    }
+    let Candidate { source, exit, .. } = candidates[best];
+    // Another peer over the same exit survives the peer's death but not the exit's: only if there is no better.
+    let apart = winner(candidates, options, |c| c.source != source && c.exit != exit);
+    let alternate = apart.or_else(|| winner(candidates, options, |c| c.source != source));
+    Choice { best: Some(best), alternate }
+}
+
+/// The best of the candidates that `wanted` lets take part.
+fn winner(
+    candidates: &[Candidate<'_>],
+    options: &DecisionOptions,
+    wanted: impl Fn(&Candidate<'_>) -> bool,
+) -> Option<usize> {
+    let mut indexes: SmallVec<[usize; 8]> = (0..candidates.len()).filter(|i| wanted(&candidates[*i])).collect();
+    let across = |a: usize, b: usize| compare(&candidates[a], &candidates[b], options);
+    if indexes.len() <= 2 || options.always_compare_med {
+        return indexes.into_iter().min_by(|a, b| across(*a, *b));
+    }
+    // Within a neighboring AS every comparison sees the MED, so it is a total order; between the winners none does.
+    indexes.sort_unstable_by_key(|i| candidates[*i].merit.neighbor_as);
+    indexes
+        .chunk_by(|a, b| candidates[*a].merit.neighbor_as == candidates[*b].merit.neighbor_as)
+        .filter_map(|group| group.iter().copied().min_by(|a, b| across(*a, *b)))
+        .min_by(|a, b| across(*a, *b))
+}
+
+/// `Less` when `a` is the better path.
+fn compare(a: &Candidate<'_>, b: &Candidate<'_>, options: &DecisionOptions) -> Ordering {
+    let (x, y) = (a.merit, b.merit);
+    let local = |c: &Candidate<'_>| c.kind == SourceKind::Local;
+    let med = |m: &Merit| m.med.unwrap_or(if options.missing_med_as_worst { u32::MAX } else { 0 });
+    // ORIGINATOR_ID stands in for the router-id of reflected paths (RFC 4456 §9).
+    let router_id = |c: &Candidate<'_>| if c.merit.originator == 0 { c.router_id } else { c.merit.originator };
+    a.stale
+        .cmp(&b.stale)
+        .then(y.weight.cmp(&x.weight))
+        .then(y.local_pref.cmp(&x.local_pref)) // §9.1.1
+        .then(local(b).cmp(&local(a)))
+        .then_with(|| match options.ignore_as_path_length {
+            true => Ordering::Equal,
+            false => x.path_len.cmp(&y.path_len), // §9.1.2.2 a
+        })
+        .then(x.origin.cmp(&y.origin)) // §9.1.2.2 b
+        .then_with(|| match options.always_compare_med || x.neighbor_as == y.neighbor_as {
+            true => med(x).cmp(&med(y)), // §9.1.2.2 c
+            false => Ordering::Equal,
+        })
+        .then((a.kind == SourceKind::Internal).cmp(&(b.kind == SourceKind::Internal))) // §9.1.2.2 d
+        .then(a.metric.cmp(&b.metric)) // §9.1.2.2 e
+        .then_with(|| match (a.kind, b.kind) {
+            // The older one, so that a newcomer that is no better moves no traffic (RFC 5004).
+            (SourceKind::External, SourceKind::External) if !options.compare_router_id => a.learned.cmp(&b.learned),
+            _ => Ordering::Equal,
+        })
+        .then_with(|| router_id(a).cmp(&router_id(b))) // §9.1.2.2 f
+        .then(x.clusters.cmp(&y.clusters)) // RFC 4456 §9
+        .then(a.address.cmp(&b.address)) // §9.1.2.2 g
+        .then(a.source.cmp(&b.source)) // two sources of our own
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! The comparison against the RFC's wording: routes are removed from consideration step by step.
+
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const PLAIN: Merit = Merit {
+    weight: 0,
+    local_pref: 100,
+    path_len: 3,
+    med: None,
+    neighbor_as: 64500,
+    originator: 0,
+    clusters: 0,
+    origin: 0,
+};
+
+fn candidate(merit: &Merit, source: u16) -> Candidate<'_> {
+    Candidate {
+        merit,
+        kind: SourceKind::External,
+        stale: false,
+        router_id: u32::from(source),
+        address: Ipv4Addr::from(u32::from(source)).into(),
+        metric: 0,
+        learned: 0,
+        source,
+        exit: (u32::from(source), None),
+    }
+}
+
+fn best(candidates: &[Candidate<'_>], options: DecisionOptions) -> u16 {
+    candidates[choose(candidates, &options).best.unwrap()].source
+}
+
+/// Every step decides before every later one: `better` differs from `PLAIN` in a step, `worse` in all later ones.
+#[test]
+fn earlier_steps_decide_before_later_ones() {
+    let steps: [fn(&mut Merit); 6] = [
+        |m| m.weight = 1,
+        |m| m.local_pref = 200,
+        |m| m.path_len = 2,
+        |m| m.origin = 0,
+        |m| m.med = Some(1),
+        |m| m.clusters = 0,
+    ];
+    let base = Merit { origin: 2, med: Some(9), clusters: 2, ..PLAIN };
+    for (at, step) in steps.iter().enumerate() {
+        let (mut better, mut later) = (base, base);
+        step(&mut better);
+        steps[at + 1..].iter().for_each(|step| step(&mut later));
+        // The router-id would decide before the cluster list does, so both have the same.
+        let (mut first, mut second) = (candidate(&later, 1), candidate(&better, 2));
+        (first.router_id, second.router_id) = (7, 7);
+        assert_eq!(best(&[first, second], DecisionOptions::default()), 2, "step {at}");
+    }
+}
+
+#[test]
+fn our_own_route_wins_over_equals_and_external_over_internal() {
+    let mut internal = candidate(&PLAIN, 1);
+    internal.kind = SourceKind::Internal;
+    let external = candidate(&PLAIN, 2);
+    let mut own = candidate(&PLAIN, 3);
+    own.kind = SourceKind::Local;
+    assert_eq!(best(&[internal, external], DecisionOptions::default()), 2);
+    assert_eq!(best(&[internal, external, own], DecisionOptions::default()), 3);
+}
+
+#[test]
+fn between_external_equals_the_older_stays_unless_router_ids_are_compared() {
+    let (mut newer, older) = (candidate(&PLAIN, 1), candidate(&PLAIN, 2));
+    newer.learned = 60;
+    assert_eq!(best(&[newer, older], DecisionOptions::default()), 2);
+    assert_eq!(best(&[newer, older], DecisionOptions { compare_router_id: true, ..Default::default() }), 1);
+}
+
+#[test]
+fn meds_of_different_neighbors_are_compared_only_when_asked_to() {
+    let low = Merit { med: Some(1), neighbor_as: 1, ..PLAIN };
+    let high = Merit { med: Some(9), neighbor_as: 2, ..PLAIN };
+    let candidates = [candidate(&high, 1), candidate(&low, 2)];
+    assert_eq!(best(&candidates, DecisionOptions::default()), 1);
+    assert_eq!(best(&candidates, DecisionOptions { always_compare_med: true, ..Default::default() }), 2);
+    let (none, some) = (Merit { med: None, ..PLAIN }, Merit { med: Some(5), ..PLAIN });
+    let candidates = [candidate(&none, 2), candidate(&some, 1)];
+    assert_eq!(best(&candidates, DecisionOptions::default()), 2);
+    assert_eq!(best(&candidates, DecisionOptions { missing_med_as_worst: true, ..Default::default() }), 1);
+}
+
+#[test]
+fn a_stale_path_serves_only_while_nothing_fresh_is_there() {
+    let heavy = Merit { weight: 9, ..PLAIN };
+    let mut stale = candidate(&heavy, 1);
+    stale.stale = true;
+    assert_eq!(best(&[stale, candidate(&PLAIN, 2)], DecisionOptions::default()), 2);
+    assert_eq!(best(&[stale], DecisionOptions::default()), 1);
+}
+
+#[test]
+fn the_alternate_avoids_both_the_peer_and_the_exit_of_the_best_if_it_can() {
+    let merits = [Merit { weight: 3, ..PLAIN }, Merit { weight: 2, ..PLAIN }, Merit { weight: 1, ..PLAIN }];
+    let (one, mut two, three) = (candidate(&merits[0], 1), candidate(&merits[1], 2), candidate(&merits[2], 3));
+    two.exit = one.exit;
+    let options = DecisionOptions::default();
+    assert_eq!(choose(&[one, two, three], &options), Choice { best: Some(0), alternate: Some(2) });
+    // Another peer over the same exit survives at least the peer.
+    assert_eq!(choose(&[two, one], &options), Choice { best: Some(1), alternate: Some(0) });
+    assert_eq!(choose(&[one], &options), Choice { best: Some(0), alternate: None });
+}
+
+/// RFC 4271 §9.1.2.2 as it is written: at each step, remove what is worse than some other.
+fn by_elimination(candidates: &[Candidate<'_>], options: &DecisionOptions) -> Option<u16> {
+    let mut left: Vec<&Candidate<'_>> = candidates.iter().collect();
+    let mut keep_min = |key: &dyn Fn(&Candidate<'_>) -> i64, among: &dyn Fn(&Candidate<'_>, &Candidate<'_>) -> bool| {
+        let all = left.clone();
+        left.retain(|c| !all.iter().any(|other| among(c, other) && key(other) < key(c)));
+    };
+    let all = |_: &Candidate<'_>, _: &Candidate<'_>| true;
+    let med = |m: &Merit| i64::from(m.med.unwrap_or(if options.missing_med_as_worst { u32::MAX } else { 0 }));
+    keep_min(&|c| c.stale.into(), &all);
+    keep_min(&|c| -i64::from(c.merit.weight), &all);
+    keep_min(&|c| -i64::from(c.merit.local_pref), &all);
+    keep_min(&|c| (c.kind != SourceKind::Local).into(), &all);
+    if !options.ignore_as_path_length {
+        keep_min(&|c| c.merit.path_len.into(), &all);
+    }
+    keep_min(&|c| c.merit.origin.into(), &all);
+    keep_min(&|c| med(c.merit), &|a, b| options.always_compare_med || a.merit.neighbor_as == b.merit.neighbor_as);
+    keep_min(&|c| (c.kind == SourceKind::Internal).into(), &all);
+    keep_min(&|c| c.metric.into(), &all);
+    if !options.compare_router_id {
+        let external = |c: &Candidate<'_>| c.kind == SourceKind::External;
+        keep_min(&|c| c.learned.into(), &|a, b| external(a) && external(b));
+    }
+    keep_min(&|c| if c.merit.originator == 0 { c.router_id } else { c.merit.originator }.into(), &all);
+    keep_min(&|c| c.merit.clusters.into(), &all);
+    keep_min(&|c| c.source.into(), &all); // peer addresses follow sources here
+    left.first().map(|c| c.source)
+}
+
+fn any_merit() -> impl Strategy<Value = Merit> {
+    let numbers = (0u32..2, 100u32..102, 1u32..3, proptest::option::of(0u32..3), 1u32..4);
+    (numbers, 0u32..3, 0u16..2, 0u8..2).prop_map(
+        |((weight, local_pref, path_len, med, neighbor_as), originator, clusters, origin)| Merit {
+            weight,
+            local_pref,
+            path_len,
+            med,
+            neighbor_as,
+            originator,
+            clusters,
+            origin,
+        },
+    )
+}
+
+type Circumstances = (u8, bool, u32, u32, u32);
+
+fn any_circumstances() -> impl Strategy<Value = Circumstances> {
+    (0u8..3, any::<bool>(), 0u32..3, 0u32..2, 0u32..3)
+}
+
+fn build<'a>(
+    source: usize,
+    merit: &'a Merit,
+    (kind, stale, router_id, metric, learned): Circumstances,
+) -> Candidate<'a> {
+    let kind = [SourceKind::External, SourceKind::Internal, SourceKind::Local][usize::from(kind)];
+    let exit = (router_id, None); // shared by some
+    Candidate { kind, stale, router_id, metric, learned, exit, ..candidate(merit, source as u16) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn the_choice_is_what_elimination_leaves(
+        paths in proptest::collection::vec((any_merit(), any_circumstances()), 0..7),
+        (always, worst, router_ids, ignore) in any::<(bool, bool, bool, bool)>(),
+    ) {
+        let options = DecisionOptions {
+            always_compare_med: always,
+            missing_med_as_worst: worst,
+            compare_router_id: router_ids,
+            ignore_as_path_length: ignore,
+        };
+        let candidates: Vec<_> = paths.iter().enumerate().map(|(i, (merit, c))| build(i, merit, *c)).collect();
+        let choice = choose(&candidates, &options);
+        let source = |at: usize| candidates[at].source;
+        prop_assert_eq!(choice.best.map(source), by_elimination(&candidates, &options));
+        let Some(best) = choice.best else { return Ok(()) };
+        let others = |apart: bool| -> Vec<_> {
+            let keep = |c: &&Candidate<'_>| c.source != source(best) && !(apart && c.exit == candidates[best].exit);
+            candidates.iter().filter(keep).copied().collect()
+        };
+        let alternate = by_elimination(&others(true), &options).or_else(|| by_elimination(&others(false), &options));
+        prop_assert_eq!(choice.alternate.map(source), alternate);
+        // And whatever order they stand in.
+        let reversed: Vec<_> = candidates.iter().rev().copied().collect();
+        let turned = choose(&reversed, &options);
+        prop_assert_eq!(turned.best.map(|at| reversed[at].source), choice.best.map(source));
+    }
+}

@@ -1,0 +1,99 @@
+//! What the FIB is told.
+
+use std::sync::Arc;
+
+use net_types::{Family, Prefix};
+
+use super::{Path, PathAttrs, Rib, Source, next_hops::Resolved, peer::Standing, state::Shared};
+
+/// A path as the FIB needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathRef {
+    /// Who announced it. Paths of our own are in the kernel already, from where they came.
+    pub source: Source,
+    /// How packets get to its next hop.
+    pub resolved: Resolved,
+    /// Kept from a session that ended; a last resort.
+    pub stale: bool,
+    /// Its attributes after import policy, and its next hop.
+    pub attrs: Arc<PathAttrs>,
+}
+
+/// The present state of a prefix, after it changed. Earlier states that nobody asked for are skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BestChange {
+    /// Which prefix.
+    pub prefix: Prefix,
+    /// Its best path; `None` when nothing usable is left.
+    pub best: Option<PathRef>,
+    /// The best path that does not fail together with `best`.
+    pub alternate: Option<PathRef>,
+    /// With nothing usable left, now or later, packets are to be dropped: the prefix was learned through a protected
+    /// peer that did not take it back. Otherwise its route is to be removed.
+    pub protect: bool,
+}
+
+impl Rib {
+    /// Hands over up to `budget` changed prefixes. Whether more are waiting.
+    pub fn poll_changes(&mut self, budget: usize, changes: &mut Vec<BestChange>) -> bool {
+        if self.deferral.is_some() {
+            return false;
+        }
+        let mut left = budget;
+        for family in Family::ALL {
+            while left > 0 {
+                let Some(change) = self.next_change(family) else { break };
+                changes.push(change);
+                left -= 1;
+            }
+        }
+        self.has_changes()
+    }
+
+    /// Whether [`poll_changes`](Self::poll_changes) has anything to hand over.
+    pub fn has_changes(&self) -> bool {
+        self.deferral.is_none() && self.tables.iter().any(|table| !table.fib_dirty.is_empty())
+    }
+
+    /// Hands every prefix over again, for a FIB that lost its state.
+    pub fn replay_changes(&mut self) {
+        for table in &mut self.tables {
+            for (id, entry) in table.table.entries.iter().enumerate() {
+                if entry.live {
+                    table.fib_dirty.insert(id as u32);
+                }
+            }
+        }
+    }
+
+    fn next_change(&mut self, family: Family) -> Option<BestChange> {
+        let Self { shared, tables, .. } = self;
+        let table = &mut tables[family as usize];
+        let id = match table.fib_dirty.next_from(table.fib_cursor) {
+            Some(id) => id,
+            None => table.fib_dirty.next_from(0)?, // round and round: no prefix waits behind a flapping one
+        };
+        table.fib_cursor = id + 1;
+        table.fib_dirty.remove(id);
+        let entry = &table.table.entries[id as usize];
+        let change = BestChange {
+            prefix: table.table.prefix(id),
+            best: entry.best().and_then(|path| path_ref(shared, family, path)),
+            alternate: entry.alternate().and_then(|path| path_ref(shared, family, path)),
+            protect: entry.protect,
+        };
+        table.reap(id);
+        Some(change)
+    }
+}
+
+fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {
+    let effective = path.effective?;
+    let (_, next_hop) = shared.attrs.merit(effective);
+    Some(PathRef {
+        source: shared.peer(path.source).source,
+        resolved: *shared.next_hops.resolved(next_hop?)?,
+        stale: shared.standing(family, path) != Standing::Fresh,
+        attrs: shared.attrs.attrs(effective).clone(),
+    })
+}

@@ -1,0 +1,223 @@
+//! What peers announce and withdraw (RFC 4271 §9.1.1, §9.2).
+
+use std::{fmt, time::Instant};
+
+use bgp_wire::{Announcement, Attributes, Reach, Update};
+use net_types::{Asn, Family, Prefix};
+
+use super::{
+    Path, Rib, RibEvent, Slot,
+    attrs::{AttrId, PathAttrs},
+    peer::{MaximumPrefix, Peer, Protection, Retain, Source, Visit},
+    state::Shared,
+};
+use crate::{
+    PeerId,
+    decision::SourceKind,
+    policy::{Policy, Set, Verdict},
+};
+
+/// Why a path that a peer announced is not used. It stays in the Adj-RIB-In: a change of policy may admit it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Our own AS is on the path more often than allowed (RFC 4271 §9.1.2).
+    OwnAs(Asn),
+    /// We are the originator (RFC 4456 §8).
+    OwnOriginator,
+    /// It went through our cluster before (RFC 4456 §8).
+    OwnCluster,
+    /// The next hop is no host's address, or ours (RFC 4271 §6.3, §5.1.3).
+    NextHop,
+    /// The prefix-list or route-map denied it.
+    Policy,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnAs(asn) => write!(f, "own AS{asn} on the path"),
+            Self::OwnOriginator => f.write_str("own router-id as originator"),
+            Self::OwnCluster => f.write_str("own cluster on the cluster list"),
+            Self::NextHop => f.write_str("next hop is not a host or is this router"),
+            Self::Policy => f.write_str("denied by inbound policy"),
+        }
+    }
+}
+
+/// Checks that no policy can turn off.
+pub(super) fn admit(peer: &Peer, own_router_id: u32, attrs: &PathAttrs) -> Result<(), Refusal> {
+    if peer.kind == SourceKind::Local {
+        return Ok(());
+    }
+    let (config, attributes) = (&peer.config, &attrs.attributes);
+    if attributes.as_path.count(config.local_as) > usize::from(config.allow_own_as) {
+        return Err(Refusal::OwnAs(config.local_as));
+    }
+    if attributes.originator_id.is_some_and(|id| u32::from(id) == own_router_id) {
+        return Err(Refusal::OwnOriginator);
+    }
+    if attributes.cluster_list.iter().any(|cluster| u32::from(*cluster) == own_router_id) {
+        return Err(Refusal::OwnCluster);
+    }
+    if !attrs.next_hop.is_host() || peer.is_ourselves(attrs.next_hop.address()) {
+        return Err(Refusal::NextHop);
+    }
+    Ok(())
+}
+
+/// Turns received attributes into effective ones; remembers the last answer, since one UPDATE carries many prefixes.
+/// The answer is held until [`finish`](Self::finish).
+pub(super) struct Importer {
+    received: AttrId,
+    admitted: Result<(), Refusal>,
+    /// The changes that were made (by the address of the clause's list) and what came of them.
+    last: Option<(*const Set, AttrId)>,
+}
+
+impl Importer {
+    pub(super) fn new(shared: &Shared, slot: Slot, own_router_id: u32, received: AttrId) -> Self {
+        let admitted = admit(shared.peer(slot), own_router_id, shared.attrs.attrs(received));
+        Self { received, admitted, last: None }
+    }
+
+    pub(super) fn effective(
+        &mut self,
+        shared: &mut Shared,
+        policy: &Policy,
+        prefix: &Prefix,
+    ) -> Result<AttrId, Refusal> {
+        self.admitted?;
+        let sets = match policy.evaluate(prefix, shared.attrs.attrs(self.received)) {
+            Verdict::Deny => return Err(Refusal::Policy),
+            Verdict::Permit([]) => return Ok(self.received),
+            Verdict::Permit(sets) => sets,
+        };
+        if let Some((made, id)) = self.last
+            && std::ptr::eq(made, sets.as_ptr())
+        {
+            return Ok(id);
+        }
+        let mut attrs = PathAttrs::clone(shared.attrs.attrs(self.received));
+        sets.iter().for_each(|set| set.apply(&mut attrs));
+        let id = shared.attrs.intern(attrs);
+        if let Some((_, old)) = self.last.replace((sets.as_ptr(), id)) {
+            shared.attrs.release(old);
+        }
+        Ok(id)
+    }
+
+    pub(super) fn finish(self, shared: &mut Shared) {
+        if let Some((_, id)) = self.last {
+            shared.attrs.release(id);
+        }
+    }
+}
+
+impl Rib {
+    /// Applies an UPDATE of `peer`; one of a session that is not up is ignored.
+    pub fn update(&mut self, now: Instant, peer: PeerId, update: Update) {
+        let Some(slot) = self.slot(peer) else { return };
+        for prefix in &update.withdrawn {
+            self.withdraw(slot, prefix);
+        }
+        if let Some(Reach { attributes, mut announced }) = update.reach {
+            let last = announced.pop(); // nearly always the only one: its attributes need no copy
+            for announcement in &announced {
+                self.announce(now, slot, attributes.clone(), announcement);
+            }
+            if let Some(announcement) = &last {
+                self.announce(now, slot, attributes, announcement);
+            }
+        }
+        if let Some(family) = update.end_of_rib {
+            self.end_of_rib(slot, family);
+        }
+    }
+
+    fn announce(&mut self, now: Instant, slot: Slot, attributes: Attributes, announcement: &Announcement) {
+        let Announcement { family, next_hop, prefixes } = announcement;
+        let Self { shared, tables, events, config, .. } = self;
+        let peer = shared.peer(slot);
+        let (epoch, state) = (peer.epoch, &peer.families[*family as usize]);
+        if !state.active || state.exceeded {
+            return;
+        }
+        let scope = match next_hop.address() {
+            std::net::IpAddr::V6(a) if a.is_unicast_link_local() => peer.up.as_ref().map_or(0, |up| up.scope),
+            _ => 0,
+        };
+        let learned = now.saturating_duration_since(self.origin).as_secs() as u32;
+        let policy = peer.config.families[*family as usize].import.clone();
+        let maximum = peer.config.families[*family as usize].maximum_prefix;
+        let attrs = PathAttrs { attributes, next_hop: *next_hop, scope, weight: 0 };
+        let received = shared.attrs.intern(attrs);
+        let mut importer = Importer::new(shared, slot, config.router_id.get(), received);
+        let table = &mut tables[*family as usize];
+        for prefix in prefixes {
+            let effective = importer.effective(shared, &policy, prefix).ok();
+            let Some(id) = table.table.find_or_insert(prefix) else { continue };
+            let path = Path { source: slot, epoch, received, effective, learned };
+            let new = table.put(shared, id, path);
+            if new && let Some(maximum) = maximum {
+                let event = count(shared.peer_mut(slot), *family, &maximum);
+                events.extend(event);
+                if shared.peer(slot).families[*family as usize].exceeded {
+                    break;
+                }
+            }
+        }
+        importer.finish(shared);
+        shared.attrs.release(received);
+    }
+
+    pub(super) fn withdraw(&mut self, slot: Slot, prefix: &Prefix) {
+        let Self { shared, tables, .. } = self;
+        let family = prefix.family();
+        let table = &mut tables[family as usize];
+        let Some(id) = table.table.find(prefix) else { return };
+        let peer = shared.peer(slot);
+        if peer.kind != SourceKind::Local && !peer.families[family as usize].active {
+            return;
+        }
+        if peer.config.protection == Protection::Always {
+            table.haunt(shared, id, slot);
+        } else {
+            table.take(shared, id, slot);
+        }
+    }
+
+    /// The peer has said all that it has: what an earlier session left behind is over (RFC 4724 §4.2).
+    fn end_of_rib(&mut self, slot: Slot, family: Family) {
+        let peer = self.shared.peer_mut(slot);
+        let state = &mut peer.families[family as usize];
+        if !state.active {
+            return;
+        }
+        state.retain = Retain::Nothing;
+        state.retain_until = None;
+        if state.adj_in.len() > state.received {
+            peer.visit(family, Visit::default());
+        }
+        if let Source::Peer(id) = peer.source {
+            self.no_longer_awaited(id, Some(family));
+        }
+    }
+}
+
+/// Compares a peer's prefixes with its limit, after one came in.
+fn count(peer: &mut Peer, family: Family, maximum: &MaximumPrefix) -> Option<RibEvent> {
+    let Source::Peer(id) = peer.source else { return None };
+    let state = &mut peer.families[family as usize];
+    let count = if maximum.force { state.received } else { state.accepted };
+    let event = |teardown| RibEvent::MaximumPrefix { peer: id, family, count, limit: maximum.limit, teardown };
+    if count > maximum.limit && !maximum.warning_only {
+        state.exceeded = true;
+        return Some(event(true));
+    }
+    let near = u64::from(maximum.limit) * u64::from(maximum.threshold) / 100;
+    if u64::from(count) > near && !state.warned {
+        state.warned = true;
+        return Some(event(false));
+    }
+    None
+}

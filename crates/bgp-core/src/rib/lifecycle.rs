@@ -1,0 +1,251 @@
+//! Peers that are configured, come up, go down, ask for everything again, or are no longer wanted.
+
+use std::time::Instant;
+
+use bgp_wire::FamilySet;
+use net_types::Family;
+
+use super::{
+    Deferral, Rib, RibEvent, Slot,
+    peer::{Departure, GHOST_EPOCH, Peer, PeerConfig, PeerUp, Retain, Source, Visit},
+};
+use crate::{PeerId, decision::DecisionOptions};
+
+impl Rib {
+    /// Adds a peer, or changes the configuration of one: policies that changed are applied again, in both directions,
+    /// without the session noticing. Whether there was room (65,000 peers).
+    pub fn configure_peer(&mut self, peer: PeerId, config: PeerConfig) -> bool {
+        let Some(slot) = self.slot(peer) else { return self.add_peer(peer, config) };
+        let known = self.shared.peer_mut(slot);
+        let config_now = config.clone();
+        let old = std::mem::replace(&mut known.config, config);
+        known.kind = known.config.kind();
+        let same_terms = |a: &PeerConfig, b: &PeerConfig| {
+            (a.address, a.remote_as, a.local_as, a.allow_own_as, a.protection)
+                == (b.address, b.remote_as, b.local_as, b.allow_own_as, b.protection)
+        };
+        let terms_changed = !same_terms(&old, &config_now);
+        for family in Family::ALL {
+            let (before, after) = (&old.families[family as usize], &config_now.families[family as usize]);
+            let known = self.shared.peer_mut(slot);
+            let resend =
+                terms_changed || (&before.export, before.next_hop_self) != (&after.export, after.next_hop_self);
+            if terms_changed || before.import != after.import {
+                known.visit(family, Visit { reimport: true, ..Visit::default() });
+            }
+            if resend {
+                self.resend(slot, family);
+            }
+            // What an earlier session left follows what is configured now.
+            let known = self.shared.peer_mut(slot);
+            let remains = known.remains();
+            let state = &mut known.families[family as usize];
+            if terms_changed && state.retain == Retain::Ghosts && remains == Retain::Nothing {
+                state.retain = Retain::Nothing;
+            }
+        }
+        true
+    }
+
+    fn add_peer(&mut self, peer: PeerId, config: PeerConfig) -> bool {
+        let peers = &mut self.shared.peers;
+        let at = peers.iter().position(Option::is_none).unwrap_or(peers.len());
+        let Ok(slot) = u16::try_from(at) else { return false };
+        let new = Some(Peer::new(Source::Peer(peer), config));
+        if at == peers.len() {
+            peers.push(new)
+        } else {
+            peers[at] = new
+        }
+        self.by_id.insert(peer, Slot(slot));
+        true
+    }
+
+    /// Takes a peer out of the configuration: whatever came from it goes, protected or not.
+    pub fn remove_peer(&mut self, now: Instant, peer: PeerId) {
+        let Some(slot) = self.slot(peer) else { return };
+        self.shared.peer_mut(slot).removed = true;
+        self.peer_down(now, peer, Departure::Withdraw);
+        self.by_id.remove(&peer);
+        let removed = self.shared.peer_mut(slot);
+        for family in Family::ALL {
+            removed.families[family as usize].retain = Retain::Nothing;
+            removed.visit(family, Visit { exorcise: true, ..Visit::default() });
+        }
+    }
+
+    /// A session came up: everything is owed to it, and an End-of-RIB after that.
+    pub fn peer_up(&mut self, now: Instant, peer: PeerId, up: PeerUp) {
+        let Some(slot) = self.slot(peer) else { return };
+        if self.shared.peer(slot).up.is_some() {
+            self.peer_down(now, peer, Departure::Withdraw);
+        }
+        let known = self.shared.peer_mut(slot);
+        known.router_id = up.router_id.get();
+        let remains = known.remains();
+        for family in Family::ALL {
+            let state = &mut known.families[family as usize];
+            state.active = up.families.contains(family);
+            // RFC 4724 §4.2: without the F bit, or without the family, the forwarding state there is gone.
+            let lost = !up.preserved.contains(family) || !state.active;
+            if state.retain == Retain::Stale && lost {
+                state.retain = remains;
+                known.visit(family, Visit::default());
+            }
+            let state = &mut known.families[family as usize];
+            let leftovers = state.retain != Retain::Nothing;
+            state.retain_until = leftovers.then(|| (now + up.stale_limit, Retain::Nothing));
+        }
+        let families = up.families;
+        if !up.sends_end_of_rib {
+            self.no_longer_awaited(peer, None);
+        }
+        self.shared.peer_mut(slot).up = Some(up);
+        for family in families.iter() {
+            self.shared.listeners[family as usize].push(slot);
+            self.shared.peer_mut(slot).families[family as usize].out.owes_end_of_rib = true;
+            self.resend(slot, family);
+        }
+    }
+
+    /// A session ended. At once no path of it counts as fresh; entries are decided again in [`work`](Self::work).
+    pub fn peer_down(&mut self, now: Instant, peer: PeerId, departure: Departure) {
+        let Some(slot) = self.slot(peer) else { return };
+        let Self { shared, retired, .. } = self;
+        let known = shared.peer_mut(slot);
+        let was_up = known.up.take().is_some();
+        if !was_up {
+            return self.give_up_on(slot, departure);
+        }
+        let remains = known.remains();
+        for family in Family::ALL {
+            let state = &mut known.families[family as usize];
+            (state.active, state.received, state.accepted) = (false, 0, 0);
+            (state.warned, state.exceeded) = (false, false);
+            (state.retain, state.retain_until) = match departure {
+                Departure::Stale { until, families } if families.contains(family) && until > now => {
+                    (Retain::Stale, Some((until, remains)))
+                }
+                _ => (remains, None),
+            };
+            let out = std::mem::take(&mut state.out);
+            known.visit(family, Visit { departed: true, ..Visit::default() });
+            retired.push((family, out.advertised));
+        }
+        for listeners in &mut shared.listeners {
+            listeners.retain(|other| *other != slot);
+        }
+        self.next_epoch(slot);
+    }
+
+    /// The peer will not come back soon after all (its tunnel died, the operator shut it down): no waiting for it.
+    fn give_up_on(&mut self, slot: Slot, departure: Departure) {
+        let known = self.shared.peer_mut(slot);
+        let remains = known.remains();
+        for family in Family::ALL {
+            let state = &mut known.families[family as usize];
+            if departure == Departure::Withdraw && state.retain == Retain::Stale {
+                (state.retain, state.retain_until) = (remains, None);
+                known.visit(family, Visit { departed: true, ..Visit::default() });
+            }
+        }
+    }
+
+    /// Forgets what a peer left behind and what is only kept to protect prefixes (`clear bgp … fail-closed`).
+    pub fn clear_leftovers(&mut self, peer: PeerId) {
+        let Some(slot) = self.slot(peer) else { return };
+        let known = self.shared.peer_mut(slot);
+        for family in Family::ALL {
+            let state = &mut known.families[family as usize];
+            (state.retain, state.retain_until) = (Retain::Nothing, None);
+            known.visit(family, Visit { exorcise: true, ..Visit::default() });
+        }
+    }
+
+    /// ROUTE-REFRESH (RFC 2918): everything of `family` is sent to `peer` again.
+    pub fn route_refresh(&mut self, peer: PeerId, family: Family) {
+        if let Some(slot) = self.slot(peer) {
+            self.resend(slot, family);
+        }
+    }
+
+    /// Applies inbound policy again to what `peer` sent (`clear bgp … soft in`).
+    pub fn reimport(&mut self, peer: PeerId, family: Family) {
+        if let Some(slot) = self.slot(peer) {
+            self.shared.peer_mut(slot).visit(family, Visit { reimport: true, ..Visit::default() });
+        }
+    }
+
+    /// Compares paths by other rules from now on.
+    pub fn set_decision(&mut self, options: DecisionOptions) {
+        if std::mem::replace(&mut self.shared.decision, options) != options {
+            self.config.decision = options;
+            self.redecide = [Some(0); 2];
+        }
+    }
+
+    /// After our own restart: says nothing to anybody until each of `awaited` has sent its End-of-RIB, or `until`
+    /// (RFC 4724 §4.1). Then comes [`RibEvent::Settled`].
+    pub fn defer(&mut self, until: Instant, awaited: impl IntoIterator<Item = (PeerId, FamilySet)>) {
+        let each = |(peer, families): (PeerId, FamilySet)| families.iter().map(move |family| (peer, family)).collect();
+        let awaited: Vec<_> = awaited.into_iter().flat_map::<Vec<_>, _>(each).collect();
+        self.deferral = Some(Deferral { until, awaited });
+        self.check_deferral(None);
+    }
+
+    /// Whether changes are being held back after our own restart.
+    pub fn is_deferring(&self) -> bool {
+        self.deferral.is_some()
+    }
+
+    pub(super) fn no_longer_awaited(&mut self, peer: PeerId, family: Option<Family>) {
+        if let Some(deferral) = &mut self.deferral {
+            deferral.awaited.retain(|(p, f)| *p != peer || family.is_some_and(|family| family != *f));
+            self.check_deferral(None);
+        }
+    }
+
+    pub(super) fn check_deferral(&mut self, now: Option<Instant>) {
+        let over = |d: &Deferral| d.awaited.is_empty() || now.is_some_and(|now| now >= d.until);
+        if self.deferral.as_ref().is_some_and(over) {
+            self.deferral = None;
+            self.events.push(RibEvent::Settled);
+        }
+    }
+
+    /// Marks everything to be looked at again for `slot`: a bit an entry, so no work worth splitting.
+    fn resend(&mut self, slot: Slot, family: Family) {
+        let entries = &self.tables[family as usize].table.entries;
+        let peer = self.shared.peer_mut(slot);
+        let state = &mut peer.families[family as usize];
+        if !state.active {
+            return;
+        }
+        for (id, entry) in entries.iter().enumerate() {
+            if entry.live {
+                state.out.dirty.insert(id as u32);
+            }
+        }
+        state.out.cursor = 0;
+    }
+
+    /// Starts a new epoch. When the numbers run out, what is left of old epochs is renamed so that none can be
+    /// mistaken for a new one's: once in 65,535 sessions.
+    fn next_epoch(&mut self, slot: Slot) {
+        let Self { shared, tables, .. } = self;
+        let peer = shared.peer_mut(slot);
+        peer.epoch += 1;
+        if peer.epoch < GHOST_EPOCH {
+            return;
+        }
+        peer.epoch = 0;
+        for family in Family::ALL {
+            for id in peer.families[family as usize].adj_in.iter() {
+                let entry = &mut tables[family as usize].table.entries[id as usize];
+                for path in entry.paths.iter_mut().filter(|path| path.source == slot && path.epoch != GHOST_EPOCH) {
+                    path.epoch = GHOST_EPOCH - 1;
+                }
+            }
+        }
+    }
+}

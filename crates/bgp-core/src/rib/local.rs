@@ -1,0 +1,75 @@
+//! Routes that this router originates (RFC 4271 §9.4).
+
+use std::time::Instant;
+
+use bgp_wire::{Attributes, NextHop, Origin};
+use net_types::{Family, Prefix};
+
+use super::{Path, PathAttrs, Rib, input::Importer, peer::LocalSource};
+use crate::policy::Policy;
+
+/// Weight of our own routes: as with every vendor, they win over what peers say.
+const OWN_WEIGHT: u32 = 32768;
+
+/// What is to be said about a route of our own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalRoute {
+    /// Its metric in the protocol that it comes from, announced as MED.
+    pub metric: Option<u32>,
+}
+
+impl Rib {
+    /// Originates `prefix`, or changes what is said about it.
+    pub fn originate(&mut self, now: Instant, source: LocalSource, prefix: Prefix, route: LocalRoute) {
+        let origin = if source == LocalSource::Network { Origin::Igp } else { Origin::Incomplete };
+        let attrs = PathAttrs {
+            attributes: Attributes { origin, med: route.metric, ..Attributes::default() },
+            next_hop: ourselves(prefix.family()),
+            scope: 0,
+            weight: OWN_WEIGHT,
+        };
+        let learned = self.learned(now);
+        let (slot, family) = (source.slot(), prefix.family());
+        let Self { shared, tables, config, .. } = self;
+        let received = shared.attrs.intern(attrs);
+        let policy = shared.peer(slot).config.families[family as usize].import.clone();
+        let epoch = shared.peer(slot).epoch;
+        let table = &mut tables[family as usize];
+        let mut importer = Importer::new(shared, slot, config.router_id.get(), received);
+        let effective = importer.effective(shared, &policy, &prefix).ok();
+        if let Some(id) = table.table.find_or_insert(&prefix) {
+            table.put(shared, id, Path { source: slot, epoch, received, effective, learned });
+        }
+        importer.finish(shared);
+        shared.attrs.release(received);
+    }
+
+    /// Originates `prefix` no longer.
+    pub fn retract(&mut self, source: LocalSource, prefix: &Prefix) {
+        self.withdraw(source.slot(), prefix);
+    }
+
+    /// What routes of `source` go through (`redistribute … route-map`). Those there already are evaluated again in
+    /// [`work`](Self::work).
+    pub fn set_local_policy(&mut self, source: LocalSource, family: Family, policy: Policy) {
+        let peer = self.shared.peer_mut(source.slot());
+        if peer.config.families[family as usize].import != policy {
+            peer.config.families[family as usize].import = policy;
+            peer.visit(family, super::peer::Visit { reimport: true, ..Default::default() });
+        }
+    }
+
+    /// Every prefix originated by `source`.
+    pub fn originated(&self, source: LocalSource, family: Family) -> Vec<Prefix> {
+        let ids = &self.shared.peer(source.slot()).families[family as usize].adj_in;
+        ids.iter().map(|id| self.tables[family as usize].table.prefix(id)).collect()
+    }
+}
+
+/// The next hop that stands for ourselves.
+fn ourselves(family: Family) -> NextHop {
+    match family {
+        Family::Ipv4Unicast => NextHop::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        Family::Ipv6Unicast => NextHop::V6 { global: std::net::Ipv6Addr::UNSPECIFIED, link_local: None },
+    }
+}

@@ -1,0 +1,180 @@
+//! The routing table: what every peer said, what policy made of it, which paths are best, and who is to be told.
+//!
+//! One value, [`Rib`], owned by one thread. Everything that comes in is applied at once to the entries it names; what
+//! goes out is *pulled*: [`Rib::poll_changes`] for the FIB, [`Rib::poll_out`] for each peer, both by the piece. Between
+//! two pulls changes of one prefix collapse into one, so a slow consumer costs a bit a prefix and nobody else's time.
+//! What touches a whole Adj-RIB-In (a session that ended, a new policy, a next hop that moved) is done in
+//! [`Rib::work`], again by the piece, so that other inputs come between.
+//!
+//! No clock, no I/O: `now` is an argument, [`Rib::poll_timeout`] says when to call `work` again.
+//!
+//! A path belongs to an *epoch* of its source. A session that ends starts a new epoch, which at once makes every path
+//! of the old one stale (RFC 4724 §4.2), a ghost, or nothing, without touching any: a ghost cannot be used, but keeps
+//! its prefix protected, so that what was reachable through a tunnel is dropped rather than sent some other way until
+//! the peer has come back and said what it still has.
+
+pub(crate) mod attrs;
+mod changes;
+mod id_set;
+mod input;
+mod lifecycle;
+mod local;
+mod next_hops;
+pub(crate) mod peer;
+mod query;
+pub(crate) mod state;
+mod table;
+#[cfg(test)]
+mod tests {}
+mod work;
+
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use net_types::{Asn, Family, RouterId};
+
+pub use attrs::{DEFAULT_LOCAL_PREF, PathAttrs};
+pub use changes::{BestChange, PathRef};
+pub(crate) use id_set::IdSet;
+pub use input::Refusal;
+pub use local::LocalRoute;
+pub use next_hops::{NextHopEvent, NextHopKey, Resolved};
+pub(crate) use peer::Slot;
+pub use peer::{
+    Departure, FamilyConfig, LocalAddresses, LocalSource, MaximumPrefix, NextHopSelf, PeerConfig, PeerUp, Protection,
+    Source,
+};
+pub use query::{FamilyCounters, PathState, PathView, RouteView, Walk};
+pub(crate) use table::Path;
+
+use crate::{PeerId, decision::DecisionOptions};
+use attrs::Interner;
+use next_hops::NextHops;
+use peer::Peer;
+use state::{FamilyTable, Shared};
+
+/// What the table has to know of this router.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RibConfig {
+    /// Our AS.
+    pub asn: Asn,
+    /// Our BGP identifier; also our cluster.
+    pub router_id: RouterId,
+    /// How paths are compared.
+    pub decision: DecisionOptions,
+    /// Peers choose the keys of our hash tables: a number that they cannot guess. It is read once.
+    pub hash_seed: u64,
+}
+
+/// Something that the owner should act on or tell the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RibEvent {
+    /// A peer sent more prefixes than allowed, or came near it.
+    MaximumPrefix {
+        /// Which peer.
+        peer: PeerId,
+        /// Which family.
+        family: Family,
+        /// How many there are.
+        count: u32,
+        /// How many may be.
+        limit: u32,
+        /// The session has to end (Cease, subcode 1); else it is a warning.
+        teardown: bool,
+    },
+    /// Everything learned from a session that ended has been decided again.
+    Departed {
+        /// Whose session.
+        peer: PeerId,
+        /// Which family.
+        family: Family,
+    },
+    /// The deferral after our own restart is over (RFC 4724 §4.1): changes flow, and routes that the FIB adopted and
+    /// no change named once the backlog is read are stale.
+    Settled,
+}
+
+/// The routing table.
+pub struct Rib {
+    config: RibConfig,
+    /// `learned` counts from here.
+    origin: Instant,
+    pub(crate) shared: Shared,
+    pub(crate) tables: [FamilyTable; 2],
+    by_id: HashMap<PeerId, Slot, foldhash::quality::FixedState>,
+    events: Vec<RibEvent>,
+    deferral: Option<Deferral>,
+    /// Advertised sets of sessions that ended; their counts in the entries are taken back by `work`.
+    retired: Vec<(Family, IdSet)>,
+    /// A pass over everything, after the comparison changed.
+    redecide: [Option<u32>; 2],
+}
+
+/// After a restart nothing is announced before the peers have said what they have (RFC 4724 §4.1).
+struct Deferral {
+    until: Instant,
+    awaited: Vec<(PeerId, Family)>,
+}
+
+impl Rib {
+    /// An empty table. `now` is where ages are counted from.
+    pub fn new(config: RibConfig, now: Instant) -> Self {
+        let seed = config.hash_seed;
+        let locals = LocalSource::ALL.map(|source| {
+            let address = std::net::Ipv4Addr::UNSPECIFIED.into();
+            let mut peer = Peer::new(Source::Local(source), PeerConfig::new(address, config.asn, config.asn));
+            peer.router_id = config.router_id.get();
+            Some(peer)
+        });
+        Self {
+            origin: now,
+            shared: Shared {
+                decision: config.decision,
+                peers: locals.into_iter().collect(),
+                attrs: Interner::new(seed ^ 1),
+                next_hops: NextHops::new(seed ^ 2),
+                listeners: Default::default(),
+            },
+            tables: Family::ALL.map(|family| FamilyTable::new(family, seed)),
+            by_id: HashMap::default(),
+            events: Vec::new(),
+            deferral: None,
+            retired: Vec::new(),
+            redecide: [None; 2],
+            config,
+        }
+    }
+
+    /// How this router is configured.
+    pub fn config(&self) -> &RibConfig {
+        &self.config
+    }
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<RibEvent> {
+        (!self.events.is_empty()).then(|| self.events.remove(0))
+    }
+
+    /// The next next hop to start or stop resolving.
+    pub fn poll_next_hop(&mut self) -> Option<NextHopEvent> {
+        self.shared.next_hops.poll()
+    }
+
+    /// The owner's answer for a next hop: how it is reached, if it is. Entries that depend on it are decided again in
+    /// [`work`](Self::work).
+    pub fn next_hop_resolved(&mut self, key: NextHopKey, resolved: Option<Resolved>) {
+        self.shared.next_hops.resolve(key, resolved);
+    }
+
+    pub(crate) fn slot(&self, peer: PeerId) -> Option<Slot> {
+        self.by_id.get(&peer).copied()
+    }
+
+    fn learned(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.origin).as_secs() as u32
+    }
+
+    fn age(&self, now: Instant, learned: u32) -> Duration {
+        now.saturating_duration_since(self.origin + Duration::from_secs(learned.into()))
+    }
+}

@@ -1,0 +1,317 @@
+//! The sources of routes: peers, and what this router originates itself.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
+
+use bgp_wire::{FamilySet, NextHop};
+use net_types::{Asn, Family, Prefix, RouterId};
+
+use super::id_set::IdSet;
+use crate::{PeerId, decision::SourceKind, policy::Policy};
+
+/// Why this router originates a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LocalSource {
+    /// A `network` statement.
+    Network,
+    /// `redistribute connected`
+    Connected,
+    /// `redistribute static`
+    Static,
+    /// `redistribute kernel`
+    Kernel,
+}
+
+impl LocalSource {
+    pub(crate) const ALL: [Self; 4] = [Self::Network, Self::Connected, Self::Static, Self::Kernel];
+
+    pub(crate) fn slot(self) -> Slot {
+        Slot(self as u16)
+    }
+}
+
+/// Where a path came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// From ourselves.
+    Local(LocalSource),
+    /// From a neighbor.
+    Peer(PeerId),
+}
+
+/// Index of a source. The first ones are [`LocalSource`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Slot(pub(crate) u16);
+
+/// Whether prefixes learned from a peer may be forwarded by some other, unencrypted route once it is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protection {
+    /// They may: the peer is not behind a tunnel, or `no bgp fail-closed`.
+    #[default]
+    None,
+    /// Not when the session died; a withdrawal by the living peer takes the route away.
+    OnFailure,
+    /// Not even when the peer withdraws them (`bgp fail-closed withdrawn`).
+    Always,
+}
+
+/// When to name ourselves as next hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NextHopSelf {
+    /// As RFC 4271 §5.1.3 has it: to external peers off the next hop's subnet.
+    #[default]
+    WhereRequired,
+    /// Also to internal peers, for routes from external ones.
+    External,
+}
+
+/// `maximum-prefix`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaximumPrefix {
+    /// Most prefixes accepted.
+    pub limit: u32,
+    /// Percentage of it at which to warn.
+    pub threshold: u8,
+    /// Only warn.
+    pub warning_only: bool,
+    /// Count what policy refused as well.
+    pub force: bool,
+}
+
+/// What is configured for one family of one peer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FamilyConfig {
+    /// For routes from the peer.
+    pub import: Policy,
+    /// For routes to the peer.
+    pub export: Policy,
+    /// `next-hop-self`
+    pub next_hop_self: NextHopSelf,
+    /// `maximum-prefix`
+    pub maximum_prefix: Option<MaximumPrefix>,
+}
+
+/// What the table has to know of a configured peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerConfig {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its AS.
+    pub remote_as: Asn,
+    /// Our AS towards it.
+    pub local_as: Asn,
+    /// How often our own AS may be on a path from it (`allowas-in`).
+    pub allow_own_as: u8,
+    /// Whether its prefixes are blackholed rather than leaked when it fails.
+    pub protection: Protection,
+    /// Indexed by `Family as usize`.
+    pub families: [FamilyConfig; 2],
+}
+
+impl PeerConfig {
+    /// A peer with everything optional left out.
+    pub fn new(address: IpAddr, remote_as: Asn, local_as: Asn) -> Self {
+        let (protection, families) = Default::default();
+        Self { address, remote_as, local_as, allow_own_as: 0, protection, families }
+    }
+
+    pub(crate) fn kind(&self) -> SourceKind {
+        if self.remote_as == self.local_as { SourceKind::Internal } else { SourceKind::External }
+    }
+}
+
+/// Our addresses on the session, to name as next hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LocalAddresses {
+    /// For IPv4 prefixes.
+    pub v4: Option<Ipv4Addr>,
+    /// For IPv6 prefixes.
+    pub v6: Option<Ipv6Addr>,
+    /// Beside it, to a peer on the same link (RFC 2545 §3).
+    pub link_local: Option<Ipv6Addr>,
+}
+
+impl LocalAddresses {
+    pub(crate) fn next_hop(&self, family: Family) -> Option<NextHop> {
+        match family {
+            Family::Ipv4Unicast => self.v4.map(NextHop::V4),
+            Family::Ipv6Unicast => match (self.v6, self.link_local) {
+                (Some(global), link_local) => Some(NextHop::V6 { global, link_local }),
+                (None, Some(link_local)) => Some(NextHop::V6 { global: link_local, link_local: Some(link_local) }),
+                (None, None) => None,
+            },
+        }
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.v4 == Some(address),
+            IpAddr::V6(address) => self.v6 == Some(address) || self.link_local == Some(address),
+        }
+    }
+}
+
+/// What a session that came up settled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerUp {
+    /// The peer's BGP identifier.
+    pub router_id: RouterId,
+    /// Families that both sides carry.
+    pub families: FamilySet,
+    /// Families whose forwarding state the peer kept over its restart (RFC 4724 §3, F bit).
+    pub preserved: FamilySet,
+    /// The peer marks the end of its initial routes (it negotiated graceful restart).
+    pub sends_end_of_rib: bool,
+    /// How long what an earlier session left may wait for that mark.
+    pub stale_limit: Duration,
+    /// Our addresses.
+    pub local: LocalAddresses,
+    /// The interface of the session, for link-local next hops; 0 if it has none.
+    pub scope: u32,
+    /// Subnets that the peer is on, for third-party next hops (RFC 4271 §5.1.3).
+    pub shared_subnets: Vec<Prefix>,
+}
+
+/// What becomes of a peer's paths when its session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// They are gone, now.
+    Withdraw,
+    /// The peer restarts gracefully: those of `families` serve as a last resort until `until` (RFC 4724 §4.2).
+    Stale {
+        /// When to stop waiting for the peer.
+        until: Instant,
+        /// The families that it negotiated graceful restart for.
+        families: FamilySet,
+    },
+}
+
+/// What paths are worth that were learned in an earlier epoch of their source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Retain {
+    /// Nothing: they go as soon as they are visited.
+    #[default]
+    Nothing,
+    /// Not usable, but their prefixes stay protected: whatever had no other path is blackholed.
+    Ghosts,
+    /// Usable when nothing else is.
+    Stale,
+}
+
+/// What one path is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Fresh,
+    Stale,
+    Ghost,
+    Gone,
+}
+
+/// The epoch of paths that a living peer withdrew and whose prefixes stay protected all the same. No session has it.
+pub(crate) const GHOST_EPOCH: u16 = u16::MAX;
+
+/// A pass over a peer's Adj-RIB-In.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Visit {
+    /// The next entry to look at.
+    pub(crate) cursor: u32,
+    /// Policy changed: evaluate it again.
+    pub(crate) reimport: bool,
+    /// The operator cleared the peer: ghosts go too.
+    pub(crate) exorcise: bool,
+    /// The session ended: say so when done.
+    pub(crate) departed: bool,
+}
+
+/// Adj-RIB-Out of one family: which entries were sent, and which to look at again.
+#[derive(Debug, Default)]
+pub(crate) struct AdjOut {
+    pub(crate) advertised: IdSet,
+    pub(crate) dirty: IdSet,
+    /// Where the pass over `dirty` stands; it goes round, so that no prefix waits for ever behind a flapping one.
+    pub(crate) cursor: u32,
+    /// End-of-RIB is owed after this pass (RFC 4724 §2).
+    pub(crate) owes_end_of_rib: bool,
+}
+
+/// One family of a source.
+#[derive(Debug, Default)]
+pub(crate) struct FamilyState {
+    /// Negotiated, on a session that is up.
+    pub(crate) active: bool,
+    /// Entries with a path from here, of whatever epoch.
+    pub(crate) adj_in: IdSet,
+    /// Paths of the present epoch, and how many of them policy let in.
+    pub(crate) received: u32,
+    pub(crate) accepted: u32,
+    pub(crate) warned: bool,
+    pub(crate) exceeded: bool,
+    pub(crate) retain: Retain,
+    /// When `retain` changes by itself, and to what.
+    pub(crate) retain_until: Option<(Instant, Retain)>,
+    pub(crate) visit: Option<Visit>,
+    pub(crate) out: AdjOut,
+}
+
+/// A source of paths.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) source: Source,
+    pub(crate) kind: SourceKind,
+    pub(crate) config: PeerConfig,
+    /// Counts sessions; see `Path::epoch`.
+    pub(crate) epoch: u16,
+    pub(crate) router_id: u32,
+    pub(crate) up: Option<PeerUp>,
+    pub(crate) families: [FamilyState; 2],
+    /// No longer configured; its slot is free once its paths are.
+    pub(crate) removed: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(source: Source, config: PeerConfig) -> Self {
+        let kind = match source {
+            Source::Local(_) => SourceKind::Local,
+            Source::Peer(_) => config.kind(),
+        };
+        Self { source, kind, config, epoch: 0, router_id: 0, up: None, families: Default::default(), removed: false }
+    }
+
+    /// What a path of `epoch` from here is worth.
+    pub(crate) fn standing(&self, family: Family, epoch: u16) -> Standing {
+        if epoch == self.epoch {
+            return Standing::Fresh;
+        }
+        if epoch == GHOST_EPOCH {
+            return if self.config.protection == Protection::Always { Standing::Ghost } else { Standing::Gone };
+        }
+        match self.families[family as usize].retain {
+            Retain::Nothing => Standing::Gone,
+            Retain::Ghosts => Standing::Ghost,
+            Retain::Stale => Standing::Stale,
+        }
+    }
+
+    /// What remains of paths that are neither fresh nor kept in use.
+    pub(crate) fn remains(&self) -> Retain {
+        if self.config.protection == Protection::None || self.removed { Retain::Nothing } else { Retain::Ghosts }
+    }
+
+    /// Whether `address` is ours on the session.
+    pub(crate) fn is_ourselves(&self, address: IpAddr) -> bool {
+        self.up.as_ref().is_some_and(|up| up.local.contains(address))
+    }
+
+    /// Starts, or starts over, the visit of everything learned from here.
+    pub(crate) fn visit(&mut self, family: Family, why: Visit) {
+        let visit = self.families[family as usize].visit.get_or_insert(why);
+        *visit = Visit {
+            cursor: 0,
+            reimport: visit.reimport || why.reimport,
+            exorcise: visit.exorcise || why.exorcise,
+            departed: visit.departed || why.departed,
+        };
+    }
+}

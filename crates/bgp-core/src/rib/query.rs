@@ -1,0 +1,294 @@
+//! Questions that operators ask. Nothing here changes anything.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use net_types::{Family, Prefix};
+
+use super::{
+    Path, PathAttrs, Rib, Source,
+    input::{Refusal, admit},
+    next_hops::{NextHopKey, Resolved},
+    peer::Standing,
+    state::FamilyTable,
+    table::Entry,
+};
+use crate::PeerId;
+
+/// What a path is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathState {
+    /// The best.
+    Best,
+    /// In the FIB behind the best.
+    Alternate,
+    /// Usable, and not needed.
+    Valid,
+    /// Its next hop cannot be reached.
+    Unreachable,
+    /// Loop check or policy.
+    Refused(Refusal),
+    /// Its session ended; it only keeps the prefix protected.
+    Ghost,
+    /// Its session ended; it is about to go.
+    Leaving,
+}
+
+/// One path of a prefix.
+#[derive(Clone, Debug)]
+pub struct PathView {
+    /// Who announced it.
+    pub source: Source,
+    /// What it is used for.
+    pub state: PathState,
+    /// Kept from a session that ended.
+    pub stale: bool,
+    /// As received.
+    pub received: Arc<PathAttrs>,
+    /// After import policy, unless refused.
+    pub effective: Option<Arc<PathAttrs>>,
+    /// How its next hop is reached.
+    pub resolved: Option<Resolved>,
+    /// Since when it is known.
+    pub age: Duration,
+}
+
+/// A prefix with everything known about it.
+#[derive(Clone, Debug)]
+pub struct RouteView {
+    /// Which prefix.
+    pub prefix: Prefix,
+    /// Best first, alternate second.
+    pub paths: Vec<PathView>,
+    /// Blackholed rather than removed when nothing usable is left.
+    pub protect: bool,
+}
+
+/// Counters of one family of one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FamilyCounters {
+    /// Whether a session carries the family now.
+    pub active: bool,
+    /// Prefixes received in this session.
+    pub received: u32,
+    /// Those that policy and loop checks let in.
+    pub accepted: u32,
+    /// Paths that an earlier session left behind, kept as a last resort or to protect their prefixes.
+    pub leftover: u32,
+    /// Prefixes that the peer was sent and still has.
+    pub sent: u32,
+    /// Prefixes to look at before it is up to date.
+    pub to_send: u32,
+}
+
+/// A walk over prefixes in order, taken up again as often as one likes while the table changes.
+///
+/// It holds the keys there were at its start, packed; prefixes that went are skipped, and new ones left out. Sorting
+/// happens at the first step, on the thread that takes it.
+pub struct Walk {
+    family: Family,
+    keys: WalkKeys,
+    next: usize,
+    sorted: bool,
+}
+
+enum WalkKeys {
+    V4(Vec<u64>),
+    V6(Vec<(u128, u8)>),
+}
+
+impl Walk {
+    fn new(family: Family, prefixes: impl Iterator<Item = Prefix>) -> Self {
+        let keys = match family {
+            Family::Ipv4Unicast => WalkKeys::V4(prefixes.filter_map(pack4).collect()),
+            Family::Ipv6Unicast => WalkKeys::V6(prefixes.filter_map(pack6).collect()),
+        };
+        Self { family, keys, next: 0, sorted: false }
+    }
+
+    /// The family walked.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Sorts what is to be walked; may be done on another thread than the table's.
+    pub fn sort(&mut self) {
+        match &mut self.keys {
+            WalkKeys::V4(keys) => keys.sort_unstable(),
+            WalkKeys::V6(keys) => keys.sort_unstable(),
+        }
+        self.sorted = true;
+    }
+
+    /// How many prefixes are left to walk.
+    pub fn remaining(&self) -> usize {
+        let all = match &self.keys {
+            WalkKeys::V4(keys) => keys.len(),
+            WalkKeys::V6(keys) => keys.len(),
+        };
+        all - self.next
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Prefix;
+    fn next(&mut self) -> Option<Prefix> {
+        if !self.sorted {
+            self.sort();
+        }
+        let prefix = match &self.keys {
+            WalkKeys::V4(keys) => {
+                let key = keys.get(self.next)?;
+                Prefix::new(Ipv4Addr::from((key >> 8) as u32).into(), *key as u8).ok()
+            }
+            WalkKeys::V6(keys) => {
+                let (address, bits) = keys.get(self.next)?;
+                Prefix::new(Ipv6Addr::from(*address).into(), *bits).ok()
+            }
+        };
+        self.next += 1;
+        prefix
+    }
+}
+
+fn pack4(prefix: Prefix) -> Option<u64> {
+    match prefix.address() {
+        IpAddr::V4(address) => Some(u64::from(u32::from(address)) << 8 | u64::from(prefix.bits())),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn pack6(prefix: Prefix) -> Option<(u128, u8)> {
+    match prefix.address() {
+        IpAddr::V6(address) => Some((address.into(), prefix.bits())),
+        IpAddr::V4(_) => None,
+    }
+}
+
+impl Rib {
+    /// Everything known about exactly `prefix`.
+    pub fn route(&self, now: Instant, prefix: &Prefix) -> Option<RouteView> {
+        let table = &self.tables[prefix.family() as usize];
+        let id = table.table.find(prefix)?;
+        self.view(now, table, id)
+    }
+
+    /// Everything known about the longest prefix that contains `address` and has a path.
+    pub fn longest_match(&self, now: Instant, address: IpAddr) -> Option<RouteView> {
+        let family = if address.is_ipv4() { Family::Ipv4Unicast } else { Family::Ipv6Unicast };
+        let table = &self.tables[family as usize];
+        let id = table.table.longest_match(address, |entry| !entry.paths.is_empty())?;
+        self.view(now, table, id)
+    }
+
+    /// Walks every prefix within `within`, in order.
+    pub fn walk(&self, within: &Prefix) -> Walk {
+        let family = within.family();
+        Walk::new(family, self.tables[family as usize].table.prefixes(*within))
+    }
+
+    /// Walks every prefix that `peer` has announced, or one of an earlier session left behind.
+    pub fn walk_received(&self, peer: PeerId, family: Family) -> Walk {
+        let table = &self.tables[family as usize].table;
+        let ids = self.slot(peer).map(|slot| &self.shared.peer(slot).families[family as usize].adj_in);
+        Walk::new(family, ids.into_iter().flat_map(|ids| ids.iter()).map(|id| table.prefix(id)))
+    }
+
+    /// Walks every prefix that `peer` was sent; [`advertised`](Self::advertised) says how.
+    pub fn walk_advertised(&self, peer: PeerId, family: Family) -> Walk {
+        let table = &self.tables[family as usize].table;
+        let ids = self.slot(peer).map(|slot| &self.shared.peer(slot).families[family as usize].out.advertised);
+        Walk::new(family, ids.into_iter().flat_map(|ids| ids.iter()).map(|id| table.prefix(id)))
+    }
+
+    /// Counters of a source, if it is configured.
+    pub fn counters(&self, source: Source, family: Family) -> Option<FamilyCounters> {
+        let slot = match source {
+            Source::Local(local) => local.slot(),
+            Source::Peer(peer) => self.slot(peer)?,
+        };
+        let state = &self.shared.peer(slot).families[family as usize];
+        Some(FamilyCounters {
+            active: state.active,
+            received: state.received,
+            accepted: state.accepted,
+            leftover: state.adj_in.len() - state.received,
+            sent: state.out.advertised.len(),
+            to_send: state.out.dirty.len(),
+        })
+    }
+
+    /// Prefixes known in `family`.
+    pub fn prefix_count(&self, family: Family) -> usize {
+        self.tables[family as usize].table.len()
+    }
+
+    /// Prefixes with a best path in `family`.
+    pub fn reachable_count(&self, family: Family) -> usize {
+        self.tables[family as usize].reachable as usize
+    }
+
+    /// Different attribute sets held.
+    pub fn attribute_count(&self) -> usize {
+        self.shared.attrs.len()
+    }
+
+    /// Every next hop with how it is reached and how many attribute sets name it, in order.
+    pub fn next_hops(&self) -> Vec<(NextHopKey, Option<Resolved>, u32)> {
+        let all = self.shared.next_hops.iter().filter(|(key, _, uses)| *uses > 0 && !key.address.is_unspecified());
+        let mut all: Vec<_> = all.map(|(key, resolved, uses)| (*key, resolved.copied(), uses)).collect();
+        all.sort_unstable_by_key(|(key, ..)| *key);
+        all
+    }
+
+    /// How a next hop is reached, if it is wanted.
+    pub fn next_hop(&self, key: &NextHopKey) -> Option<Option<Resolved>> {
+        self.shared.next_hops.get(key)
+    }
+
+    fn view(&self, now: Instant, table: &FamilyTable, id: u32) -> Option<RouteView> {
+        let entry = &table.table.entries[id as usize];
+        let prefix = table.table.prefix(id);
+        if entry.paths.is_empty() {
+            return None; // only waiting for everybody to be told
+        }
+        let paths = entry.paths.iter().enumerate();
+        let paths = paths.map(|(at, path)| self.path_view(now, &prefix, entry, at, path)).collect();
+        Some(RouteView { prefix, paths, protect: entry.protect })
+    }
+
+    fn path_view(&self, now: Instant, prefix: &Prefix, entry: &Entry, at: usize, path: &Path) -> PathView {
+        let family = prefix.family();
+        let attrs = |id| self.shared.attrs.attrs(id).clone();
+        let next_hop = path.effective.and_then(|id| self.shared.attrs.merit(id).1);
+        let resolved = next_hop.and_then(|id| self.shared.next_hops.resolved(id)).copied();
+        let standing = self.shared.standing(family, path);
+        let state = match (standing, path.effective, resolved) {
+            (Standing::Gone, ..) => PathState::Leaving,
+            (Standing::Ghost, ..) => PathState::Ghost,
+            (_, None, _) => PathState::Refused(self.refusal(path)),
+            (.., None) => PathState::Unreachable,
+            _ if at == 0 && entry.has_best => PathState::Best,
+            _ if at == 1 && entry.has_alternate => PathState::Alternate,
+            _ => PathState::Valid,
+        };
+        PathView {
+            source: self.shared.peer(path.source).source,
+            state,
+            stale: standing == Standing::Stale,
+            received: attrs(path.received),
+            effective: path.effective.map(attrs),
+            resolved,
+            age: self.age(now, path.learned),
+        }
+    }
+
+    fn refusal(&self, path: &Path) -> Refusal {
+        let attrs = self.shared.attrs.attrs(path.received);
+        let admitted = admit(self.shared.peer(path.source), self.config.router_id.get(), attrs);
+        admitted.err().unwrap_or(Refusal::Policy)
+    }
+}

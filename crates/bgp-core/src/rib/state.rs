@@ -1,0 +1,248 @@
+//! How an entry changes: every path that comes or goes ends in [`FamilyTable::settle`].
+
+use net_types::Family;
+use smallvec::SmallVec;
+
+use super::{
+    Slot,
+    attrs::{AttrId, Interner},
+    id_set::IdSet,
+    next_hops::NextHops,
+    peer::{GHOST_EPOCH, Peer, Protection, Standing},
+    table::{Entry, Path, Table},
+};
+use crate::decision::{self, Candidate, DecisionOptions};
+
+/// What both families share.
+pub(crate) struct Shared {
+    pub(crate) decision: DecisionOptions,
+    pub(crate) peers: Vec<Option<Peer>>,
+    pub(crate) attrs: Interner,
+    pub(crate) next_hops: NextHops,
+    /// Peers to tell of changes, per family.
+    pub(crate) listeners: [Vec<Slot>; 2],
+}
+
+const CONFIGURED: &str = "a slot is freed only after the paths that name it";
+
+impl Shared {
+    pub(crate) fn peer(&self, slot: Slot) -> &Peer {
+        self.peers[usize::from(slot.0)].as_ref().expect(CONFIGURED)
+    }
+
+    pub(crate) fn peer_mut(&mut self, slot: Slot) -> &mut Peer {
+        self.peers[usize::from(slot.0)].as_mut().expect(CONFIGURED)
+    }
+
+    /// Whether `path` may be used now, and if only for want of a better one.
+    pub(crate) fn standing(&self, family: Family, path: &Path) -> Standing {
+        self.peer(path.source).standing(family, path.epoch)
+    }
+
+    /// `path` as the decision process sees it, if it is usable.
+    fn candidate(&self, family: Family, path: &Path) -> Option<Candidate<'_>> {
+        let peer = self.peer(path.source);
+        let stale = match peer.standing(family, path.epoch) {
+            Standing::Fresh => false,
+            Standing::Stale => true,
+            Standing::Ghost | Standing::Gone => return None,
+        };
+        let (merit, next_hop) = self.attrs.merit(path.effective?);
+        let resolved = self.next_hops.resolved(next_hop?)?; // RFC 4271 §9.1.2.1
+        Some(Candidate {
+            merit,
+            kind: peer.kind,
+            stale,
+            router_id: peer.router_id,
+            address: peer.config.address,
+            metric: resolved.metric,
+            learned: path.learned,
+            source: path.source.0,
+            exit: (resolved.ifindex, resolved.gateway),
+        })
+    }
+
+    /// Whether losing `path` must not let packets out in the clear.
+    fn protects(&self, family: Family, path: &Path) -> bool {
+        let protected = self.peer(path.source).config.protection != Protection::None;
+        protected && path.effective.is_some() && self.standing(family, path) != Standing::Gone
+    }
+
+    fn let_go(&mut self, path: &Path) {
+        self.attrs.release(path.received);
+        if let Some(id) = path.effective {
+            self.attrs.deactivate(id, &mut self.next_hops);
+        }
+    }
+}
+
+/// What of an entry others depend on: compared before and after a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Outcome {
+    best: Option<(Slot, AttrId)>,
+    alternate: Option<(Slot, AttrId)>,
+    protect: bool,
+}
+
+impl Outcome {
+    fn of(entry: &Entry) -> Self {
+        let name = |path: &Path| Some((path.source, path.effective?));
+        Self { best: entry.best().and_then(name), alternate: entry.alternate().and_then(name), protect: entry.protect }
+    }
+}
+
+/// One family's prefixes and what is to be said about them.
+pub(crate) struct FamilyTable {
+    pub(crate) family: Family,
+    pub(crate) table: Table,
+    /// Entries whose best path, alternate or protection the FIB has not been told.
+    pub(crate) fib_dirty: IdSet,
+    pub(crate) fib_cursor: u32,
+    /// Entries with a best path.
+    pub(crate) reachable: u32,
+}
+
+impl FamilyTable {
+    pub(crate) fn new(family: Family, seed: u64) -> Self {
+        let table = Table::new(family, seed);
+        Self { family, table, fib_dirty: IdSet::default(), fib_cursor: 0, reachable: 0 }
+    }
+
+    /// Puts `path` in place of what its source said before. The caller lends the references that `path` carries; the
+    /// entry takes its own. Whether the prefix is new from this source, in this epoch.
+    pub(crate) fn put(&mut self, shared: &mut Shared, id: u32, path: Path) -> bool {
+        let Self { family, table, .. } = self;
+        let entry = &mut table.entries[id as usize];
+        let at = entry.position(path.source);
+        let old = at.map(|at| entry.paths[at]);
+        if let Some(old) = old
+            && (old.received, old.effective, old.epoch) == (path.received, path.effective, path.epoch)
+        {
+            return false; // said again: nothing changes, not even its age
+        }
+        let same = old.is_some_and(|old| old.received == path.received);
+        let path = Path { learned: old.filter(|_| same).map_or(path.learned, |old| old.learned), ..path };
+        shared.attrs.hold(path.received);
+        if let Some(effective) = path.effective {
+            let next_hop = shared.attrs.activate(effective, &mut shared.next_hops);
+            shared.next_hops.depend(next_hop, *family, id);
+        }
+        let before = Outcome::of(entry);
+        match at {
+            Some(at) => entry.paths[at] = path,
+            None => entry.paths.push(path),
+        }
+        let peer = shared.peer_mut(path.source);
+        let epoch = peer.epoch;
+        let state = &mut peer.families[*family as usize];
+        let fresh_before = old.filter(|old| old.epoch == epoch);
+        state.adj_in.insert(id);
+        if path.epoch == epoch {
+            state.received += 1;
+            state.accepted += u32::from(path.effective.is_some());
+        }
+        if let Some(old) = fresh_before {
+            state.received -= 1;
+            state.accepted -= u32::from(old.effective.is_some());
+        }
+        self.decide(shared, id, before);
+        if let Some(old) = old {
+            shared.let_go(&old); // only now: a number that is free might have come back as the new one's
+        }
+        fresh_before.is_none()
+    }
+
+    /// Takes out what `source` said; whether there was anything.
+    pub(crate) fn take(&mut self, shared: &mut Shared, id: u32, source: Slot) -> bool {
+        let entry = &mut self.table.entries[id as usize];
+        let Some(at) = entry.position(source) else { return false };
+        let before = Outcome::of(entry);
+        // Order carries meaning only for the first two, and `decide` settles those anew.
+        let old = entry.paths.swap_remove(at);
+        (entry.has_best, entry.has_alternate) = (false, false);
+        let peer = shared.peer_mut(source);
+        let fresh = old.epoch == peer.epoch;
+        let state = &mut peer.families[self.family as usize];
+        state.adj_in.remove(id);
+        if fresh {
+            state.received -= 1;
+            state.accepted -= u32::from(old.effective.is_some());
+        }
+        self.decide(shared, id, before);
+        shared.let_go(&old);
+        self.reap(id);
+        true
+    }
+
+    /// Turns what `source` said into a ghost: not usable, still protecting.
+    pub(crate) fn haunt(&mut self, shared: &mut Shared, id: u32, source: Slot) {
+        let entry = &mut self.table.entries[id as usize];
+        let Some(at) = entry.position(source) else { return };
+        let before = Outcome::of(entry);
+        let peer = shared.peer_mut(source);
+        let path = &mut entry.paths[at];
+        let state = &mut peer.families[self.family as usize];
+        if path.epoch == peer.epoch {
+            state.received -= 1;
+            state.accepted -= u32::from(path.effective.is_some());
+        }
+        path.epoch = GHOST_EPOCH;
+        self.decide(shared, id, before);
+    }
+
+    /// Decides an entry again because of something outside of it: a next hop, a session, an option.
+    pub(crate) fn settle(&mut self, shared: &mut Shared, id: u32) {
+        let before = Outcome::of(&self.table.entries[id as usize]);
+        self.decide(shared, id, before);
+    }
+
+    /// Puts the best path first and the alternate second, and notes whom that concerns.
+    fn decide(&mut self, shared: &mut Shared, id: u32, before: Outcome) {
+        let family = self.family;
+        let entry = &mut self.table.entries[id as usize];
+        let mut candidates: SmallVec<[Candidate<'_>; 4]> = SmallVec::new();
+        let mut places: SmallVec<[usize; 4]> = SmallVec::new();
+        for (at, path) in entry.paths.iter().enumerate() {
+            if let Some(candidate) = shared.candidate(family, path) {
+                candidates.push(candidate);
+                places.push(at);
+            }
+        }
+        let choice = decision::choose(&candidates, &shared.decision);
+        drop(candidates);
+        let best = choice.best.map(|i| places[i]);
+        let alternate = choice.alternate.map(|i| places[i]);
+        (entry.has_best, entry.has_alternate) = (best.is_some(), alternate.is_some());
+        if let Some(best) = best {
+            entry.paths.swap(0, best);
+            if let Some(alternate) = alternate {
+                // What was first has moved to where the best path was.
+                entry.paths.swap(1, if alternate == 0 { best } else { alternate });
+            }
+        }
+        entry.protect = entry.paths.iter().any(|path| shared.protects(family, path));
+        let after = Outcome::of(entry);
+        if after == before {
+            return;
+        }
+        self.fib_dirty.insert(id);
+        self.reachable += u32::from(after.best.is_some());
+        self.reachable -= u32::from(before.best.is_some());
+        if after.best != before.best {
+            let Shared { peers, listeners, .. } = shared;
+            for slot in &listeners[family as usize] {
+                if let Some(peer) = &mut peers[usize::from(slot.0)] {
+                    peer.families[family as usize].out.dirty.insert(id);
+                }
+            }
+        }
+    }
+
+    /// Forgets an entry that has no path left and that everybody has been told about.
+    pub(crate) fn reap(&mut self, id: u32) {
+        let entry = &self.table.entries[id as usize];
+        if entry.live && entry.paths.is_empty() && entry.sent == 0 && !self.fib_dirty.contains(id) {
+            self.table.forget(id);
+        }
+    }
+}

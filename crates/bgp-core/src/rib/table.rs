@@ -1,0 +1,280 @@
+//! The prefixes of one family and the paths known for each.
+//!
+//! An entry is found by hash (the hot operation is an exact match) and named by its number, which is what sets of
+//! entries hold. The index keeps numbers only, five octets a slot, so that growing it moves little memory; keys and
+//! entries lie in plain vectors, in order of arrival. Nothing here is kept in prefix order: a walk in order sorts a
+//! copy of the keys (eight octets each for IPv4) when somebody asks, instead of every update paying for it.
+
+use std::{
+    hash::BuildHasher,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use foldhash::quality::FixedState;
+use hashbrown::HashTable;
+use net_types::{Family, Prefix};
+use smallvec::SmallVec;
+
+use super::{attrs::AttrId, peer::Slot};
+
+/// One path: what one source says about one prefix. Sixteen octets; a million prefixes have millions of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    /// Who says it.
+    pub(crate) source: Slot,
+    /// The source's epoch when it last said it; an older one than the source's own is stale or a ghost.
+    pub(crate) epoch: u16,
+    /// Attributes as received.
+    pub(crate) received: AttrId,
+    /// Attributes after import policy; `None` if policy or a loop check refused the path.
+    pub(crate) effective: Option<AttrId>,
+    /// Seconds after the table was made.
+    pub(crate) learned: u32,
+}
+
+/// What is known about one prefix.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entry {
+    /// The best path first if `has_best`, the alternate second if `has_alternate`, the others in no order.
+    pub(crate) paths: SmallVec<[Path; 2]>,
+    /// In how many peers' advertised sets this entry is; it may not be forgotten before all were told.
+    pub(crate) sent: u16,
+    pub(crate) has_best: bool,
+    pub(crate) has_alternate: bool,
+    /// Some path came over a protected peer: with nothing usable left, drop rather than leak.
+    pub(crate) protect: bool,
+    /// In use; a number that is not waits in the free list.
+    pub(crate) live: bool,
+}
+
+impl Entry {
+    /// The best path.
+    pub(crate) fn best(&self) -> Option<&Path> {
+        self.paths.first().filter(|_| self.has_best)
+    }
+
+    /// The alternate.
+    pub(crate) fn alternate(&self) -> Option<&Path> {
+        self.paths.get(1).filter(|_| self.has_alternate)
+    }
+
+    /// Where the path of `source` is.
+    pub(crate) fn position(&self, source: Slot) -> Option<usize> {
+        self.paths.iter().position(|path| path.source == source)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key4(u32, u8);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key6([u32; 4], u8);
+
+enum Keys {
+    V4(Vec<Key4>),
+    V6(Vec<Key6>),
+}
+
+impl From<Key4> for Prefix {
+    fn from(Key4(address, bits): Key4) -> Self {
+        Self::new(Ipv4Addr::from(address).into(), bits).unwrap_or(Self::DEFAULT_V4)
+    }
+}
+
+impl From<Key6> for Prefix {
+    fn from(Key6([a, b, c, d], bits): Key6) -> Self {
+        let address = u128::from(a) << 96 | u128::from(b) << 64 | u128::from(c) << 32 | u128::from(d);
+        Self::new(Ipv6Addr::from(address).into(), bits).unwrap_or(Self::DEFAULT_V6)
+    }
+}
+
+fn key4(prefix: &Prefix) -> Option<Key4> {
+    match prefix.address() {
+        IpAddr::V4(address) => Some(Key4(address.into(), prefix.bits())),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn key6(prefix: &Prefix) -> Option<Key6> {
+    match prefix.address() {
+        IpAddr::V6(address) => {
+            let a = u128::from(address);
+            Some(Key6([(a >> 96) as u32, (a >> 64) as u32, (a >> 32) as u32, a as u32], prefix.bits()))
+        }
+        IpAddr::V4(_) => None,
+    }
+}
+
+/// Every prefix of one family.
+pub(crate) struct Table {
+    index: HashTable<u32>,
+    keys: Keys,
+    pub(crate) entries: Vec<Entry>,
+    free: Vec<u32>,
+    hasher: FixedState,
+    /// How many entries have each length, so that a longest-match lookup tries only lengths that exist.
+    lengths: Box<[u32; 129]>,
+}
+
+impl Table {
+    /// An empty table; peers choose the keys, so `seed` should not be guessable.
+    pub(crate) fn new(family: Family, seed: u64) -> Self {
+        Self {
+            index: HashTable::new(),
+            keys: match family {
+                Family::Ipv4Unicast => Keys::V4(Vec::new()),
+                Family::Ipv6Unicast => Keys::V6(Vec::new()),
+            },
+            entries: Vec::new(),
+            free: Vec::new(),
+            hasher: FixedState::with_seed(seed),
+            lengths: Box::new([0; 129]),
+        }
+    }
+
+    /// Prefixes in the table.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The number of `prefix`'s entry.
+    pub(crate) fn find(&self, prefix: &Prefix) -> Option<u32> {
+        match &self.keys {
+            Keys::V4(keys) => {
+                let key = key4(prefix)?;
+                self.index.find(self.hasher.hash_one(key), |id| keys[*id as usize] == key).copied()
+            }
+            Keys::V6(keys) => {
+                let key = key6(prefix)?;
+                self.index.find(self.hasher.hash_one(key), |id| keys[*id as usize] == key).copied()
+            }
+        }
+    }
+
+    /// The number of `prefix`'s entry, which is made if need be. `None` if the prefix is of another family.
+    pub(crate) fn find_or_insert(&mut self, prefix: &Prefix) -> Option<u32> {
+        let Self { index, keys, entries, free, hasher, lengths } = self;
+        let id = match keys {
+            Keys::V4(keys) => insert(index, keys, entries, free, hasher, key4(prefix)?),
+            Keys::V6(keys) => insert(index, keys, entries, free, hasher, key6(prefix)?),
+        };
+        let entry = &mut entries[id as usize];
+        if !entry.live {
+            entry.live = true;
+            lengths[usize::from(prefix.bits())] += 1;
+        }
+        Some(id)
+    }
+
+    /// Forgets an entry that holds nothing any more; its number will name another prefix.
+    pub(crate) fn forget(&mut self, id: u32) {
+        let prefix = self.prefix(id);
+        let slot = match &self.keys {
+            Keys::V4(keys) => self.index.find_entry(self.hasher.hash_one(keys[id as usize]), |other| *other == id),
+            Keys::V6(keys) => self.index.find_entry(self.hasher.hash_one(keys[id as usize]), |other| *other == id),
+        };
+        if let Ok(slot) = slot {
+            slot.remove();
+            self.lengths[usize::from(prefix.bits())] -= 1;
+            self.entries[id as usize] = Entry::default();
+            self.free.push(id);
+        }
+    }
+
+    /// The prefix of an entry.
+    pub(crate) fn prefix(&self, id: u32) -> Prefix {
+        match &self.keys {
+            Keys::V4(keys) => keys[id as usize].into(),
+            Keys::V6(keys) => keys[id as usize].into(),
+        }
+    }
+
+    /// The longest prefix that contains `address` and whose entry satisfies `wanted`.
+    pub(crate) fn longest_match(&self, address: IpAddr, wanted: impl Fn(&Entry) -> bool) -> Option<u32> {
+        let max: u8 = if address.is_ipv4() { 32 } else { 128 };
+        (0..=max)
+            .rev()
+            .filter(|bits| self.lengths[usize::from(*bits)] > 0)
+            .filter_map(|bits| self.find(&Prefix::new(address, bits).ok()?))
+            .find(|id| wanted(&self.entries[*id as usize]))
+    }
+
+    /// Every prefix within `within`, in no order.
+    pub(crate) fn prefixes(&self, within: Prefix) -> impl Iterator<Item = Prefix> {
+        self.index.iter().map(|id| self.prefix(*id)).filter(move |prefix| within.covers(prefix))
+    }
+}
+
+fn insert<K: Copy + Eq + std::hash::Hash>(
+    index: &mut HashTable<u32>,
+    keys: &mut Vec<K>,
+    entries: &mut Vec<Entry>,
+    free: &mut Vec<u32>,
+    hasher: &FixedState,
+    key: K,
+) -> u32 {
+    let hash = hasher.hash_one(key);
+    if let Some(id) = index.find(hash, |id| keys[*id as usize] == key) {
+        return *id;
+    }
+    let id = match free.pop() {
+        Some(id) => {
+            keys[id as usize] = key;
+            id
+        }
+        None => {
+            keys.push(key);
+            entries.push(Entry::default());
+            (keys.len() - 1) as u32
+        }
+    };
+    index.insert_unique(hash, id, |id| hasher.hash_one(keys[*id as usize]));
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_prefix() -> impl Strategy<Value = Prefix> {
+        // Few distinct bits, so that prefixes nest and repeat.
+        (any::<u8>(), 0u8..=32)
+            .prop_map(|(a, bits)| Prefix::new(Ipv4Addr::new(a & 3, a >> 6, 0, 0).into(), bits).unwrap())
+    }
+
+    #[test]
+    fn a_path_is_sixteen_octets_and_an_entry_forty_eight() {
+        assert_eq!(size_of::<Path>(), 16);
+        assert_eq!(size_of::<Entry>(), 48);
+        assert_eq!(size_of::<Key4>(), 8);
+    }
+
+    proptest! {
+        #[test]
+        fn entries_are_found_forgotten_and_matched_as_a_map_would(
+            steps in proptest::collection::vec((any::<bool>(), any_prefix()), 0..200),
+            address in any::<[u8; 2]>(),
+        ) {
+            let mut table = Table::new(Family::Ipv4Unicast, 7);
+            let mut model = BTreeMap::new();
+            for (add, prefix) in steps {
+                if add {
+                    let id = table.find_or_insert(&prefix).unwrap();
+                    prop_assert_eq!(*model.entry(prefix).or_insert(id), id);
+                } else if let Some(id) = model.remove(&prefix) {
+                    table.forget(id);
+                }
+                prop_assert_eq!(table.find(&prefix), model.get(&prefix).copied());
+                prop_assert_eq!(table.len(), model.len());
+            }
+            let address: IpAddr = Ipv4Addr::new(address[0] & 3, address[1] >> 6, 0, 0).into();
+            let longest = model.keys().filter(|p| p.contains(address)).max_by_key(|p| p.bits());
+            prop_assert_eq!(table.longest_match(address, |_| true).map(|id| table.prefix(id)), longest.copied());
+            let all: BTreeSet<_> = table.prefixes(Prefix::DEFAULT_V4).collect();
+            prop_assert!(all.iter().eq(model.keys()));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Proposals, identities and tunnels.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use net_types::{Prefix, WanName};
+
+use super::{EspSuite, IkeId, IkeSuite, InterfaceAddress, Name};
+
+/// What to offer and to accept: `ipsec proposal NAME`. Order is preference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// `ike`
+    pub ike: Vec<IkeSuite>,
+    /// `esp`
+    pub esp: Vec<EspSuite>,
+}
+
+impl Default for Proposal {
+    /// What a tunnel uses that names no proposal.
+    fn default() -> Self {
+        Self { ike: IkeSuite::DEFAULT.to_vec(), esp: EspSuite::DEFAULT.to_vec() }
+    }
+}
+
+/// Who we are, and how both sides prove it: `ipsec identity NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `id`
+    pub id: IkeId,
+    /// How we authenticate, and how we check the peer.
+    pub credential: Credential,
+}
+
+/// Where the material of an authentication lies. Nothing secret stands in the configuration itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// `pre-shared-key file PATH`
+    PreSharedKey {
+        /// A file with the key; trailing line ends are not part of it.
+        file: PathBuf,
+    },
+    /// `certificate`, `private-key` and `trust-anchor`
+    Certificate {
+        /// Our chain in PEM, own certificate first.
+        certificate: PathBuf,
+        /// Its key in PEM.
+        private_key: PathBuf,
+        /// Authorities that may vouch for the peer, in PEM.
+        trust_anchors: Vec<PathBuf>,
+    },
+}
+
+/// One tunnel, which is one network interface: `ipsec tunnel NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// `description`
+    pub description: Option<String>,
+    /// `remote`
+    pub remote: Remote,
+    /// `wan`
+    pub wan: WanName,
+    /// `identity`
+    pub identity: Name,
+    /// `proposal`; [`Proposal::default`] without one.
+    pub proposal: Option<Name>,
+    /// `ip address` and `ipv6 address`
+    pub addresses: Vec<InterfaceAddress>,
+    /// `local-ts`; empty means everything, in both families.
+    pub local_selectors: Vec<Prefix>,
+    /// `remote-ts`; empty means everything, in both families.
+    pub remote_selectors: Vec<Prefix>,
+    /// `dpd`
+    pub dpd: Dpd,
+    /// `rekey ike`: age at which the IKE SA is renewed.
+    pub ike_lifetime: Duration,
+    /// `rekey child`: age or volume at which an ESP SA is renewed.
+    pub child_lifetime: ChildLifetime,
+    /// `initiate`
+    pub initiate: Initiate,
+    /// `mtu` of the interface; otherwise the WAN's less the overhead.
+    pub mtu_octets: Option<u16>,
+    /// `shutdown`: exists, but is held down.
+    pub shutdown: bool,
+}
+
+impl Tunnel {
+    /// `rekey ike` where nothing is said.
+    pub const IKE_LIFETIME: Duration = Duration::from_secs(4 * 3600);
+}
+
+/// The other end of a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Where it is.
+    pub address: RemoteAddress,
+    /// `id`: what it must prove to be; its address where not given.
+    pub id: Option<IkeId>,
+}
+
+/// Where the other end of a tunnel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteAddress {
+    /// Wherever it calls from; it is known by its identity alone.
+    Any,
+    /// At this address.
+    Address(IpAddr),
+}
+
+/// Liveness check: `dpd interval SECONDS timeout SECONDS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dpd {
+    /// Silence after which the peer is asked; zero never asks.
+    pub interval: Duration,
+    /// Silence after which the peer is taken for dead.
+    pub timeout: Duration,
+}
+
+impl Default for Dpd {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
+    }
+}
+
+/// When an ESP SA is renewed: whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChildLifetime {
+    /// Age.
+    pub time: Duration,
+    /// Volume in octets, where limited.
+    pub octets: Option<u64>,
+}
+
+impl Default for ChildLifetime {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(3600), octets: None }
+    }
+}
+
+/// Which side begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Initiate {
+    /// `initiate on-start`: at start, and again whenever the tunnel is lost.
+    #[default]
+    OnStart,
+    /// `initiate never`: the peer does, or an operator by `initiate ipsec tunnel`.
+    Never,
+}

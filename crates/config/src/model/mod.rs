@@ -1,0 +1,61 @@
+//! What a configuration means, in checked types.
+//!
+//! Everything here is plain data with `Eq`: a reload compares the running value with the new one and applies the difference.
+//! Defaults are the ones documented in holdfast.conf(5); a field is an `Option` where "not said" differs from every value.
+
+mod bfd;
+mod bgp;
+mod ipsec;
+mod log;
+mod route_map;
+mod routing;
+mod suite;
+mod values;
+mod wan;
+
+use std::collections::BTreeMap;
+
+use net_types::{Family, TunnelName, WanName};
+
+pub use bfd::BfdProfile;
+pub use bgp::{
+    BestPath, BfdUse, Bgp, FailClosed, FamilyConfig, GracefulRestart, MaximumPrefix, MaximumPrefixAction, Neighbor,
+    NeighborFamily, NeighborRestart, Password, Redistribute, RedistributeSource, RemoteAs, Shutdown, Timers,
+    UpdateSource,
+};
+pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Proposal, Remote, RemoteAddress, Tunnel};
+pub use log::{Log, LogFormat, LogLevel, Metrics};
+pub use route_map::{CommunityChange, Match, OnMatch, Origin, RouteMap, RouteMapEntry, Set};
+pub use routing::{Action, PrefixList, PrefixListEntry, StaticRoute, StaticTarget};
+pub use suite::{Aead, Esn, EspSuite, Group, IkeSuite, Prf, SuiteError};
+pub use values::{Community, IkeId, IkeIdError, InterfaceAddress, LargeCommunity, Name, Secret, ValueError};
+pub use wan::Wan;
+
+/// A whole configuration: one file, of which each daemon takes its sections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// `hostname`: what the shell's prompt and the BGP hostname capability show.
+    pub hostname: Option<Name>,
+    /// `log`: level and format, unless the command line says otherwise.
+    pub log: Log,
+    /// `metrics`: where each daemon serves Prometheus.
+    pub metrics: Metrics,
+    /// `wan NAME` sections.
+    pub wans: BTreeMap<WanName, Wan>,
+    /// `ipsec proposal NAME` sections.
+    pub proposals: BTreeMap<Name, Proposal>,
+    /// `ipsec identity NAME` sections.
+    pub identities: BTreeMap<Name, Identity>,
+    /// `ipsec tunnel NAME` sections.
+    pub tunnels: BTreeMap<TunnelName, Tunnel>,
+    /// `profile NAME` sections within `bfd`.
+    pub bfd_profiles: BTreeMap<Name, BfdProfile>,
+    /// `ip route` and `ipv6 route`, sorted, without duplicates.
+    pub static_routes: Vec<StaticRoute>,
+    /// `ip prefix-list` and `ipv6 prefix-list`; the families have separate names, as in FRR.
+    pub prefix_lists: BTreeMap<(Family, Name), PrefixList>,
+    /// `route-map`.
+    pub route_maps: BTreeMap<Name, RouteMap>,
+    /// `router bgp`.
+    pub bgp: Option<Bgp>,
+}

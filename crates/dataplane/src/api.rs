@@ -1,0 +1,359 @@
+//! What a packet path offers, whatever it is made of.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use esp::{Cipher, Keymat, Selectors};
+use net_types::{IfName, Spi, TunnelName, WanName};
+
+/// A packet path. Every method may be called from any thread and returns without waiting for packets.
+pub trait Dataplane: Send + Sync {
+    /// Opens the sockets of a WAN link; an open one of that name is replaced, which is also how a link that was deleted and
+    /// made again is taken up.
+    ///
+    /// # Errors
+    /// When the interface does not exist, a port is taken or a privilege is missing.
+    fn add_wan(&self, wan: WanSpec) -> Result<(), DataplaneError>;
+
+    /// Closes the sockets of a WAN link. Associations that send by it drop from then on.
+    fn remove_wan(&self, wan: &WanName);
+
+    /// Creates the tunnel's interface, or takes up one that exists. It carries nothing until it has associations.
+    ///
+    /// # Errors
+    /// When the device cannot be opened.
+    fn add_tunnel(&self, tunnel: TunnelSpec) -> Result<(), DataplaneError>;
+
+    /// Removes a tunnel with its associations and, unless `keep_device`, its interface.
+    fn remove_tunnel(&self, tunnel: &TunnelName, keep_device: bool);
+
+    /// Changes the largest inner packet, which also clamps the MSS of TCP inside.
+    fn set_mtu(&self, tunnel: &TunnelName, mtu: u16);
+
+    /// Begins to accept an association, beside those that the tunnel has.
+    ///
+    /// # Errors
+    /// When the tunnel is unknown or the SPI is taken.
+    fn add_inbound(&self, tunnel: &TunnelName, sa: NewInbound) -> Result<(), DataplaneError>;
+
+    /// Switches the tunnel to a new outbound association, at once and between two packets. Earlier ones are kept until
+    /// removed, and taken up again should this one be removed first.
+    ///
+    /// # Errors
+    /// When the tunnel or the WAN link is unknown.
+    fn add_outbound(&self, tunnel: &TunnelName, sa: NewOutbound) -> Result<(), DataplaneError>;
+
+    /// Stops accepting an association.
+    fn remove_inbound(&self, spi: Spi);
+
+    /// Stops using an association; with none left the tunnel drops.
+    fn remove_outbound(&self, tunnel: &TunnelName, spi: Spi);
+
+    /// Sends a tunnel's associations along another path, for a peer that has moved.
+    ///
+    /// # Errors
+    /// When the tunnel or the WAN link is unknown.
+    fn set_path(&self, tunnel: &TunnelName, path: Path) -> Result<(), DataplaneError>;
+
+    /// Sends an IKE message by a WAN link; from port 4500 the non-ESP marker is put in front (RFC 3948 §2.2).
+    ///
+    /// # Errors
+    /// As the socket reports them, and when the link is unknown.
+    fn send_ike(
+        &self,
+        wan: &WanName,
+        local: SocketAddr,
+        remote: SocketAddr,
+        message: &[u8],
+    ) -> Result<(), DataplaneError>;
+
+    /// All counters.
+    fn stats(&self) -> Stats;
+}
+
+/// What could not be done, to which object.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// A WAN link's sockets could not be opened or used.
+    #[error("wan {wan}: {what}: {error}")]
+    Wan {
+        /// The link.
+        wan: WanName,
+        /// What was tried.
+        what: String,
+        /// What came of it.
+        error: io::Error,
+    },
+    /// There is no such WAN link.
+    #[error("wan {0} is not open; check that its interface exists")]
+    UnknownWan(WanName),
+    /// A tunnel's device could not be opened or used.
+    #[error("tunnel {tunnel}: {what}: {error}")]
+    Tunnel {
+        /// The tunnel.
+        tunnel: TunnelName,
+        /// What was tried.
+        what: String,
+        /// What came of it.
+        error: io::Error,
+    },
+    /// There is no such tunnel.
+    #[error("tunnel {0} does not exist")]
+    UnknownTunnel(TunnelName),
+    /// An inbound association of that SPI exists.
+    #[error("SPI {0} is in use")]
+    SpiTaken(Spi),
+}
+
+/// A WAN link to open.
+#[derive(Clone, Debug)]
+pub struct WanSpec {
+    /// Its name.
+    pub name: WanName,
+    /// The interface that its packets leave and arrive by, and no other.
+    pub interface: IfName,
+    /// The mark that leads its packets to its routing table.
+    pub mark: u32,
+}
+
+/// A tunnel interface to open.
+#[derive(Clone, Debug)]
+pub struct TunnelSpec {
+    /// Its name, which is the interface's.
+    pub name: TunnelName,
+    /// The largest inner packet.
+    pub mtu: u16,
+}
+
+/// The way that a tunnel's outer packets take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// By this link,
+    pub wan: WanName,
+    /// from this address
+    pub local: SocketAddr,
+    /// to this one.
+    pub remote: SocketAddr,
+}
+
+/// When to ask for new keys and when to stop using the old ones. `None` is no limit of that kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Ask after so many octets of inner packets.
+    pub soft_octets: Option<u64>,
+    /// Stop after so many.
+    pub hard_octets: Option<u64>,
+    /// Ask after so many packets. Sequence numbers set a limit of their own, whatever stands here.
+    pub soft_packets: Option<u64>,
+    /// Stop after so many.
+    pub hard_packets: Option<u64>,
+}
+
+/// An association to accept.
+#[derive(Debug)]
+pub struct NewInbound {
+    /// The number that we gave it.
+    pub spi: Spi,
+    /// Cipher, key and salt.
+    pub keymat: Keymat,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// What it may carry.
+    pub selectors: Selectors,
+    /// Where its packets are expected from; another authenticated source is reported.
+    pub path: Path,
+    /// Its lifetime in octets and packets.
+    pub limits: Limits,
+}
+
+/// An association to send by.
+#[derive(Debug)]
+pub struct NewOutbound {
+    /// The number that the peer gave it.
+    pub spi: Spi,
+    /// Cipher, key and salt.
+    pub keymat: Keymat,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// What it may carry.
+    pub selectors: Selectors,
+    /// Where its packets go.
+    pub path: Path,
+    /// Its lifetime in octets and packets.
+    pub limits: Limits,
+}
+
+/// Where the packet path leaves what is not its own business. Called from packet threads: queue and return.
+pub trait Sink: Send + Sync {
+    /// An IKE message came. `false` says that there was no room; it is counted and the peer will repeat it.
+    fn ike(&self, datagram: IkeDatagram) -> bool;
+    /// Something happened. `false` says that there was no room; counters and [`Dataplane::stats`] still tell.
+    fn event(&self, event: Event) -> bool;
+}
+
+/// An IKE message as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IkeDatagram {
+    /// By which link.
+    pub wan: WanName,
+    /// To which address and port of ours.
+    pub local: SocketAddr,
+    /// From where.
+    pub remote: SocketAddr,
+    /// The message, without the non-ESP marker.
+    pub message: Vec<u8>,
+}
+
+/// Which of the two directions of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the peer.
+    Inbound,
+    /// To the peer.
+    Outbound,
+}
+
+/// Which limit of an association.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Time for new keys.
+    Soft,
+    /// No more packets by this one.
+    Hard,
+}
+
+/// What a packet thread has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An association has reached a limit, in octets, packets or sequence numbers. Told once for each limit.
+    Lifetime {
+        /// Of this tunnel,
+        tunnel: TunnelName,
+        /// this association,
+        spi: Spi,
+        /// in this direction.
+        direction: Direction,
+        /// How far.
+        limit: Limit,
+    },
+    /// An authentic packet came from another address than the last one did: a NAT has rebound, or the peer has moved.
+    PeerMoved {
+        /// Of this tunnel,
+        tunnel: TunnelName,
+        /// this association's packets
+        spi: Spi,
+        /// now come along this path.
+        path: Path,
+    },
+    /// ESP for an association that does not exist. At most ten a second are told, all are counted.
+    UnknownSpi {
+        /// The number.
+        spi: u32,
+        /// Where it came by, from and to.
+        path: Path,
+    },
+}
+
+/// Counters of everything.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Per tunnel, by name.
+    pub tunnels: Vec<TunnelStats>,
+    /// Per WAN link, by name.
+    pub wans: Vec<WanStats>,
+}
+
+/// Counters of a tunnel.
+#[derive(Clone, Debug)]
+pub struct TunnelStats {
+    /// The tunnel.
+    pub tunnel: TunnelName,
+    /// Inner packets sent sealed.
+    pub sent_packets: u64,
+    /// Their octets.
+    pub sent_octets: u64,
+    /// Inner packets received and passed on.
+    pub received_packets: u64,
+    /// Their octets.
+    pub received_octets: u64,
+    /// Time since the last authentic packet from the peer, by any association.
+    pub idle: Option<Duration>,
+    /// Dropped for want of an outbound association.
+    pub dropped_no_sa: u64,
+    /// Dropped because the traffic selectors do not hold them, outbound.
+    pub dropped_selectors: u64,
+    /// Dropped because larger than the tunnel's MTU.
+    pub dropped_too_big: u64,
+    /// Dropped because they are no IP packets.
+    pub dropped_malformed: u64,
+    /// Dropped because the WAN socket refused them.
+    pub dropped_send: u64,
+    /// Dropped because the interface refused them.
+    pub dropped_device: u64,
+    /// Inbound associations.
+    pub inbound: Vec<InboundStats>,
+    /// Outbound associations, the one in use first.
+    pub outbound: Vec<OutboundStats>,
+}
+
+/// Counters of an inbound association.
+#[derive(Clone, Debug)]
+pub struct InboundStats {
+    /// Its number.
+    pub spi: Spi,
+    /// Its cipher.
+    pub cipher: Cipher,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// Highest sequence number accepted.
+    pub sequence: u64,
+    /// Inner packets passed on.
+    pub packets: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// Refused by the replay window.
+    pub replays: u64,
+    /// Refused because the integrity check failed.
+    pub forgeries: u64,
+    /// Authentic, but with a malformed trailer or no IP packet.
+    pub malformed: u64,
+    /// Authentic, but outside the traffic selectors.
+    pub foreign: u64,
+    /// Time since the last authentic packet.
+    pub idle: Option<Duration>,
+}
+
+/// Counters of an outbound association.
+#[derive(Clone, Debug)]
+pub struct OutboundStats {
+    /// Its number.
+    pub spi: Spi,
+    /// Its cipher.
+    pub cipher: Cipher,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// Last sequence number used.
+    pub sequence: u64,
+    /// Inner packets sent.
+    pub packets: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// The way they take.
+    pub path: Path,
+}
+
+/// Counters of a WAN link.
+#[derive(Clone, Debug)]
+pub struct WanStats {
+    /// The link.
+    pub wan: WanName,
+    /// IKE messages handed up.
+    pub ike_received: u64,
+    /// IKE messages dropped because the queue was full.
+    pub ike_dropped: u64,
+    /// NAT keepalives.
+    pub keepalives: u64,
+    /// ESP packets for no association of ours.
+    pub unknown_spi: u64,
+    /// Datagrams too short or too long to be anything.
+    pub malformed: u64,
+}

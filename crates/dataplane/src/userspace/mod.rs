@@ -1,0 +1,288 @@
+//! ESP in this process: TUN devices on the inside, UDP sockets on the outside, a thread for each end.
+//!
+//! Threads: one a WAN link (receives, opens, writes to the TUN devices) and one a tunnel (reads its TUN device, seals,
+//! sends). An association's packets thus keep their order in either direction. What the threads look up is published
+//! by pointer exchange; only control calls take a lock, and they never hold it across a packet.
+
+mod association;
+mod send;
+mod tunnel;
+mod wan;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use net_types::{Spi, TunnelName, WanName};
+
+use crate::{
+    Dataplane, DataplaneError, Event, NewInbound, NewOutbound, Path, Sink, Stats, TunnelSpec, WanSpec, keeper,
+    userspace::{
+        association::{Inbound, Outbound, Route},
+        tunnel::{Tunnel, TunnelThread},
+        wan::{Wan, WanThread},
+    },
+};
+
+/// The packet path in user space.
+pub struct Userspace {
+    shared: Arc<Shared>,
+    control: Mutex<Control>,
+}
+
+/// What the packet threads share.
+struct Shared {
+    sink: Arc<dyn Sink>,
+    /// Inbound associations by SPI.
+    inbound: ArcSwap<HashMap<u32, Arc<Inbound>>>,
+    unknown: RateLimit,
+}
+
+struct Control {
+    wans: BTreeMap<WanName, WanThread>,
+    tunnels: BTreeMap<TunnelName, TunnelThread>,
+    keeper: Option<keeper::Client>,
+}
+
+/// The largest inner packet when ESP in UDP is to fit in packets of `outer_mtu` octets.
+pub fn effective_mtu(outer_mtu: u32, outer_is_ipv6: bool) -> u16 {
+    let headers = if outer_is_ipv6 { 40 + 8 } else { 20 + 8 };
+    let room = usize::try_from(outer_mtu).unwrap_or(usize::MAX).min(usize::from(u16::MAX)).saturating_sub(headers);
+    u16::try_from(esp::inner_capacity(room)).unwrap_or(u16::MAX)
+}
+
+impl Userspace {
+    /// A path without links or tunnels. With a keeper, tunnel devices outlive this process and are taken up by the next.
+    pub fn new(sink: Arc<dyn Sink>, keeper: Option<keeper::Client>) -> Self {
+        Self {
+            shared: Arc::new(Shared { sink, inbound: ArcSwap::default(), unknown: RateLimit::new() }),
+            control: Mutex::new(Control { wans: BTreeMap::new(), tunnels: BTreeMap::new(), keeper }),
+        }
+    }
+
+    /// Control state is changed by whole entries, so that a panic elsewhere leaves it usable.
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_inbound(&self, keep: impl Fn(&Inbound) -> bool) {
+        self.shared.inbound.rcu(|table| {
+            let mut table = HashMap::clone(table);
+            table.retain(|_, sa| keep(sa));
+            table
+        });
+    }
+}
+
+impl Control {
+    fn tunnel(&self, name: &TunnelName) -> Result<&Arc<Tunnel>, DataplaneError> {
+        self.tunnels.get(name).map(TunnelThread::tunnel).ok_or_else(|| DataplaneError::UnknownTunnel(name.clone()))
+    }
+
+    fn wan(&self, name: &WanName) -> Result<&Arc<Wan>, DataplaneError> {
+        self.wans.get(name).map(WanThread::wan).ok_or_else(|| DataplaneError::UnknownWan(name.clone()))
+    }
+
+    fn route(&self, path: Path) -> Result<Route, DataplaneError> {
+        Ok(Route { wan: Arc::clone(self.wan(&path.wan)?), path })
+    }
+}
+
+impl Dataplane for Userspace {
+    fn add_wan(&self, spec: WanSpec) -> Result<(), DataplaneError> {
+        let mut control = self.control();
+        let name = spec.name.clone();
+        // Associations hold on to the link by name: its sockets change under them.
+        let wan = match control.wans.remove(&name) {
+            Some(old) => old.stop(),
+            None => Arc::new(Wan::new(name.clone())),
+        };
+        let thread = WanThread::start(wan, &spec, Arc::clone(&self.shared))?;
+        control.wans.insert(name, thread);
+        Ok(())
+    }
+
+    fn remove_wan(&self, name: &WanName) {
+        let removed = self.control().wans.remove(name);
+        if let Some(thread) = removed {
+            thread.stop();
+        }
+    }
+
+    fn add_tunnel(&self, spec: TunnelSpec) -> Result<(), DataplaneError> {
+        let mut control = self.control();
+        if let Some(thread) = control.tunnels.get(&spec.name) {
+            thread.tunnel().set_mtu(spec.mtu);
+            return Ok(());
+        }
+        let tun = tunnel::open_device(&spec.name, control.keeper.as_mut())?;
+        let name = spec.name.clone();
+        let thread = TunnelThread::start(Tunnel::new(spec, tun), Arc::clone(&self.shared))?;
+        control.tunnels.insert(name, thread);
+        Ok(())
+    }
+
+    fn remove_tunnel(&self, name: &TunnelName, keep_device: bool) {
+        let mut control = self.control();
+        let Some(thread) = control.tunnels.remove(name) else { return };
+        self.forget_inbound(|sa| sa.tunnel().name() != name);
+        let tunnel = thread.stop();
+        if !keep_device {
+            tunnel::close_device(&tunnel, control.keeper.as_mut());
+        }
+    }
+
+    fn set_mtu(&self, name: &TunnelName, mtu: u16) {
+        if let Ok(tunnel) = self.control().tunnel(name) {
+            tunnel.set_mtu(mtu);
+        }
+    }
+
+    fn add_inbound(&self, name: &TunnelName, sa: NewInbound) -> Result<(), DataplaneError> {
+        let control = self.control(); // held to the end: the check and the insertion are one
+        let tunnel = Arc::clone(control.tunnel(name)?);
+        let spi = sa.spi;
+        if self.shared.inbound.load().contains_key(&spi.get()) {
+            return Err(DataplaneError::SpiTaken(spi));
+        }
+        let sa = Arc::new(Inbound::new(tunnel, sa));
+        self.shared.inbound.rcu(|table| {
+            let mut table = HashMap::clone(table);
+            table.insert(spi.get(), Arc::clone(&sa));
+            table
+        });
+        Ok(())
+    }
+
+    fn add_outbound(&self, name: &TunnelName, sa: NewOutbound) -> Result<(), DataplaneError> {
+        let control = self.control();
+        let tunnel = control.tunnel(name)?;
+        let route = control.route(sa.path.clone())?;
+        tunnel.add_outbound(Arc::new(Outbound::new(sa, route)));
+        Ok(())
+    }
+
+    fn remove_inbound(&self, spi: Spi) {
+        self.forget_inbound(|sa| sa.spi() != spi);
+    }
+
+    fn remove_outbound(&self, name: &TunnelName, spi: Spi) {
+        if let Ok(tunnel) = self.control().tunnel(name) {
+            tunnel.remove_outbound(spi);
+        }
+    }
+
+    fn set_path(&self, name: &TunnelName, path: Path) -> Result<(), DataplaneError> {
+        let control = self.control();
+        let route = Arc::new(control.route(path)?);
+        for sa in control.tunnel(name)?.outbounds() {
+            sa.set_route(Arc::clone(&route));
+        }
+        Ok(())
+    }
+
+    fn send_ike(
+        &self,
+        wan: &WanName,
+        local: SocketAddr,
+        remote: SocketAddr,
+        message: &[u8],
+    ) -> Result<(), DataplaneError> {
+        let wan = Arc::clone(self.control().wan(wan)?);
+        wan.send_ike(local, remote, message)
+    }
+
+    fn stats(&self) -> Stats {
+        let now = Instant::now();
+        let control = self.control();
+        let inbound = self.shared.inbound.load();
+        let mut tunnels: Vec<_> = control.tunnels.values().map(|thread| thread.tunnel().stats(now)).collect();
+        for sa in inbound.values() {
+            if let Ok(at) = tunnels.binary_search_by(|stats| stats.tunnel.cmp(sa.tunnel().name())) {
+                tunnels[at].inbound.push(sa.stats(now));
+            }
+        }
+        for stats in &mut tunnels {
+            stats.inbound.sort_by_key(|sa| sa.spi);
+        }
+        Stats { tunnels, wans: control.wans.values().map(|thread| thread.wan().stats()).collect() }
+    }
+}
+
+impl Drop for Userspace {
+    /// Threads end; devices stay as they are, for a keeper or because they are persistent.
+    fn drop(&mut self) {
+        let control = self.control.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (_, thread) in std::mem::take(&mut control.tunnels) {
+            thread.stop();
+        }
+        for (_, thread) in std::mem::take(&mut control.wans) {
+            thread.stop();
+        }
+    }
+}
+
+impl Shared {
+    fn tell(&self, event: Event) {
+        self.sink.event(event); // when it is full, the counters still tell
+    }
+}
+
+/// Lets through so many a second, for what anybody on the Internet may trigger.
+struct RateLimit {
+    origin: Instant,
+    /// The second, and how many in it: 48 and 16 bits.
+    state: AtomicU64,
+}
+
+impl RateLimit {
+    const A_SECOND: u64 = 10;
+
+    fn new() -> Self {
+        Self { origin: Instant::now(), state: AtomicU64::new(0) }
+    }
+
+    fn allow(&self, now: Instant) -> bool {
+        let second = now.saturating_duration_since(self.origin).as_secs();
+        let step = |state: u64| {
+            let (then, count) = (state >> 16, state & 0xffff);
+            match (then == second, count) {
+                (false, _) => Some(second << 16 | 1),
+                (true, count) if count < Self::A_SECOND => Some(state + 1),
+                (true, _) => None,
+            }
+        };
+        self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_inner_mtu_leaves_room_for_the_outer_headers() {
+        assert_eq!(effective_mtu(1500, false), 1438);
+        assert_eq!(effective_mtu(1500, true), 1418);
+        assert_eq!(effective_mtu(0, false), 0);
+        assert_eq!(effective_mtu(u32::MAX, false), effective_mtu(65535, false));
+    }
+
+    #[test]
+    fn ten_a_second_pass() {
+        let limit = RateLimit::new();
+        let start = limit.origin;
+        let passed = |now| (0..100).filter(|_| limit.allow(now)).count();
+        assert_eq!(passed(start), 10);
+        assert_eq!(passed(start + Duration::from_secs(1)), 10);
+    }
+}

@@ -1,0 +1,426 @@
+//! The engine: decides nothing about routes, and keeps the table as it was told to be, whatever happens to it.
+
+mod report;
+mod resync;
+mod routes;
+mod slots;
+mod switch;
+
+pub use report::{Adopted, Flushed, Resync, RouteView, Stats, Switch};
+
+use hashbrown::HashSet;
+use net_types::Prefix;
+
+use self::{
+    resync::Cycle,
+    routes::{Desired, Entry, Installed, Queued, Routes},
+    slots::Slots,
+};
+use crate::{
+    backend::{Backend, Change, Event, Nexthop, NexthopId},
+    path::{PathKey, PathState, Scope, States},
+};
+
+/// An entry that costs no message costs this part of one.
+const LOOKS_PER_MESSAGE: usize = 16;
+
+/// The forwarding table, over a backend that holds it.
+pub struct Fib<B> {
+    backend: B,
+    states: States,
+    slots: Slots,
+    routes: Routes,
+    cycle: Cycle,
+    /// Path-lists that could do better once the routes that lag behind on them have left.
+    waiting: HashSet<NexthopId, foldhash::fast::RandomState>,
+    /// Routes that the backend refused; tried again after the next resync.
+    refused: Vec<usize>,
+}
+
+impl<B: Backend> Fib<B> {
+    /// An engine that knows of nothing yet.
+    pub fn new(backend: B) -> Self {
+        Self {
+            backend,
+            states: States::default(),
+            slots: Slots::default(),
+            routes: Routes::default(),
+            cycle: Cycle::default(),
+            waiting: HashSet::default(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// The backend. Changing the table behind the engine's back is for tests.
+    pub fn backend_mut(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
+    /// Routes `prefix` over the first of `candidates` that lives; with none that does (or none at all) its packets
+    /// are dropped. Queued; a later word on the same prefix takes its place. Costs nothing when nothing changes.
+    pub fn set_route(&mut self, prefix: Prefix, candidates: &[PathKey]) {
+        let index = self.routes.find(&prefix).unwrap_or_else(|| self.routes.insert(prefix));
+        let hint = match self.routes.get(index).map(|entry| entry.installed) {
+            Some(Installed::Through(id)) => Some(id),
+            _ => None,
+        };
+        let id = self.slots.list(prefix.family(), candidates, hint, &self.states);
+        self.desire(index, Desired::List(id));
+    }
+
+    /// Takes `prefix` out. Queued.
+    pub fn remove_route(&mut self, prefix: Prefix) {
+        if let Some(index) = self.routes.find(&prefix) {
+            self.desire(index, Desired::Absent);
+        }
+    }
+
+    fn desire(&mut self, index: usize, desired: Desired) {
+        self.routes.change(&mut self.slots, index, |entry| entry.desired = desired);
+        let Some(entry) = self.routes.get(index) else { return };
+        let how = self.work_for(entry);
+        if entry.installed == Installed::Nothing && entry.desired == Desired::Absent && entry.queued == Queued::No {
+            self.routes.release(index);
+        } else {
+            self.routes.queue(index, how);
+        }
+    }
+
+    /// Whether there is anything to do for an entry, and whether it can wait.
+    fn work_for(&self, entry: &Entry) -> Queued {
+        match (entry.desired, entry.installed) {
+            (Desired::Absent, Installed::Nothing) | (Desired::AsFound(None), _) => Queued::No,
+            (Desired::List(wanted) | Desired::AsFound(Some(wanted)), Installed::Through(id)) => {
+                if wanted == id {
+                    return Queued::No;
+                }
+                let present = self.slots.get(id).and_then(|slot| slot.present);
+                let better = self.slots.get(wanted).map(|slot| match slot.present {
+                    Some(present) => present,
+                    None => slot.choose(&self.states),
+                });
+                // A path-list that could do better waits for this route to leave.
+                let waited_for = self.waiting.contains(&id);
+                if present.is_some() && present == better && !waited_for { Queued::Lazy } else { Queued::Urgent }
+            }
+            _ => Queued::Urgent,
+        }
+    }
+
+    /// Writes routes that forward to the wrong place, or not at all: at most `budget` messages, in one go.
+    pub fn flush(&mut self, budget: usize) -> Flushed {
+        self.improve();
+        let mut flushed = self.write(Queued::Urgent, budget);
+        if flushed.written == 0 && flushed.error.is_none() {
+            self.collect(budget, &mut flushed);
+        }
+        flushed
+    }
+
+    /// Writes routes that forward to the right place already, by way of a path-list that is no longer theirs.
+    /// To be called now and then when nothing is left to [flush](Self::flush): should the path that died come
+    /// back first, nothing has to be written at all.
+    pub fn migrate(&mut self, budget: usize) -> Flushed {
+        let mut flushed = self.write(Queued::Lazy, budget);
+        if flushed.written == 0 && flushed.error.is_none() {
+            self.collect(budget, &mut flushed);
+        }
+        flushed
+    }
+
+    fn write(&mut self, queue: Queued, budget: usize) -> Flushed {
+        let mut batch = Batch::default();
+        for _ in 0..budget.saturating_mul(LOOKS_PER_MESSAGE) {
+            if batch.changes.len() >= budget {
+                break;
+            }
+            let Some(index) = self.routes.pop(queue) else { break };
+            self.plan(index, queue, &mut batch);
+        }
+        let flushed = self.commit(batch);
+        let (urgent, lazy) = self.routes.queued();
+        Flushed { urgent, lazy, ..flushed }
+    }
+
+    /// Adds what one entry needs to a batch; make before break, so the object first.
+    fn plan(&mut self, index: usize, queue: Queued, batch: &mut Batch) {
+        let Some(entry) = self.routes.get(index) else { return };
+        let prefix = entry.prefix;
+        match self.work_for(entry) {
+            Queued::No => {
+                if (entry.desired, entry.installed) == (Desired::Absent, Installed::Nothing) {
+                    self.routes.release(index);
+                }
+            }
+            Queued::Lazy if queue == Queued::Urgent => self.routes.queue(index, Queued::Lazy),
+            Queued::Lazy | Queued::Urgent => match entry.desired.slot() {
+                None => batch.push(Change::RemoveRoute(prefix), Cause::Route(index, Installed::Nothing)),
+                Some(id) => {
+                    let Some(slot) = self.slots.get_mut(id) else { return };
+                    if slot.present.is_none() {
+                        let nexthop = slot.choose(&self.states);
+                        slot.present = Some(nexthop);
+                        batch.push(Change::PutNexthop(id, nexthop), Cause::Object(id));
+                    }
+                    batch.push(Change::PutRoute(prefix, id), Cause::Route(index, Installed::Through(id)));
+                }
+            },
+        }
+    }
+
+    /// Makes a batch of changes and books what became of each.
+    fn commit(&mut self, batch: Batch) -> Flushed {
+        let mut flushed = Flushed { written: batch.changes.len(), ..Flushed::default() };
+        if batch.changes.is_empty() {
+            return flushed;
+        }
+        let refusals = match self.backend.apply(&batch.changes) {
+            Ok(refusals) => refusals,
+            Err(error) => {
+                self.outcome_unknown(&batch);
+                flushed.error = Some(error);
+                return flushed;
+            }
+        };
+        let mut refusals = refusals.into_iter().peekable();
+        for (place, cause) in batch.causes.iter().enumerate() {
+            let refusal = refusals.next_if(|refusal| refusal.index == place);
+            match (*cause, refusal) {
+                (Cause::Route(index, installed), None) => self.booked(index, installed),
+                (Cause::Route(index, installed), Some(refusal)) => {
+                    let object_gone = matches!(installed, Installed::Through(id)
+                        if self.slots.get(id).is_some_and(|slot| slot.present.is_none()));
+                    if object_gone {
+                        // Its object was refused a moment ago, and will be another one at the next attempt.
+                        self.routes.queue(index, Queued::Urgent);
+                    } else {
+                        flushed.refused += 1;
+                        if let Some(entry) = self.routes.get(index) {
+                            flushed.refusal = Some(format!("route {}: {refusal}", entry.prefix));
+                        }
+                        self.refused.push(index);
+                        self.cycle.want();
+                    }
+                }
+                (Cause::Object(id), None) => {
+                    if let Some(slot) = self.slots.get_mut(id) {
+                        slot.seen = self.cycle.number();
+                        slot.uncertain = false;
+                    }
+                }
+                (Cause::Object(id), Some(refusal)) => {
+                    let tried = self.slots.get_mut(id).and_then(|slot| slot.present.take());
+                    flushed.refusal = Some(self.object_refused(tried, &refusal.to_string()));
+                }
+                (Cause::Unused(id), None) => self.slots.remove(id),
+                (Cause::Unused(_), Some(refusal)) => {
+                    flushed.refusal = Some(refusal.to_string());
+                    self.cycle.want();
+                }
+            }
+        }
+        flushed
+    }
+
+    fn booked(&mut self, index: usize, installed: Installed) {
+        let cycle = self.cycle.number();
+        self.routes.change(&mut self.slots, index, |entry| {
+            entry.installed = installed;
+            entry.seen = cycle;
+        });
+        let Some(entry) = self.routes.get(index) else { return };
+        match (entry.desired, entry.installed, entry.queued) {
+            (Desired::Absent, Installed::Nothing, Queued::No) => self.routes.release(index),
+            _ => {
+                let how = self.work_for(entry);
+                self.routes.queue(index, how);
+            }
+        }
+    }
+
+    /// The kernel will not have this object; the path that it stood for is out until something about it changes.
+    fn object_refused(&mut self, nexthop: Option<Nexthop>, why: &str) -> String {
+        match nexthop {
+            Some(Nexthop::Via { ifindex, gateway, .. }) => {
+                self.states.refuse(ifindex, gateway);
+                match gateway {
+                    Some(gateway) => format!("nexthop {gateway} on interface {ifindex}: {why}"),
+                    None => format!("nexthop on interface {ifindex}: {why}"),
+                }
+            }
+            Some(Nexthop::Blackhole(_)) | None => {
+                self.cycle.want();
+                format!("blackhole nexthop: {why}")
+            }
+        }
+    }
+
+    /// After a lost answer: what was sent may or may not be in, so it is sent again, and then the table is read.
+    fn outcome_unknown(&mut self, batch: &Batch) {
+        self.cycle.want();
+        for cause in &batch.causes {
+            match *cause {
+                Cause::Route(index, _) => {
+                    self.routes.change(&mut self.slots, index, |entry| entry.installed = Installed::Unknown);
+                    self.routes.queue(index, Queued::Urgent);
+                }
+                Cause::Object(id) => {
+                    if let Some(slot) = self.slots.get_mut(id) {
+                        slot.present = None;
+                        slot.uncertain = true;
+                    }
+                }
+                Cause::Unused(id) => {
+                    // Not removed from the books: it is sent again, and nobody minds when it is gone already.
+                    self.slots.list_idle(id);
+                }
+            }
+        }
+    }
+
+    /// Removes objects that no route uses and none is to use.
+    fn collect(&mut self, budget: usize, flushed: &mut Flushed) {
+        let unknown =
+            |index: &usize| self.routes.get(*index).is_some_and(|entry| entry.installed == Installed::Unknown);
+        // With its last object the kernel removes a route, so nothing goes while a route may use we know not what.
+        if self.routes.queued().0 > 0 || self.refused.iter().any(unknown) {
+            return;
+        }
+        let mut batch = Batch::default();
+        while batch.changes.len() < budget {
+            let Some(id) = self.slots.next_idle() else { break };
+            if self.slots.get(id).is_none_or(|slot| slot.present.is_none() && !slot.uncertain) {
+                self.slots.remove(id);
+            } else {
+                batch.push(Change::RemoveNexthop(id), Cause::Unused(id));
+            }
+        }
+        let collected = self.commit(batch);
+        flushed.written += collected.written;
+        flushed.refusal = flushed.refusal.take().or(collected.refusal);
+        flushed.error = flushed.error.take().or(collected.error);
+    }
+
+    /// What the kernel, an operator or another daemon did; repaired at once where it takes one message, else queued.
+    pub fn on_event(&mut self, event: &Event) -> Switch {
+        match *event {
+            Event::Link { ifindex, up } => self.link_changed(ifindex, up),
+            Event::NexthopRemoved(id) | Event::NexthopChanged(id) => {
+                if self.slots.get(id).is_none() {
+                    return Switch::default();
+                }
+                // Maybe the news is old, and it has been made anew since; so it is made sure, which does no harm.
+                self.flushed_with_routes(id);
+                self.reevaluate(vec![id])
+            }
+            Event::RouteTouched(prefix) => {
+                let Some(index) = self.routes.find(&prefix) else { return Switch::default() };
+                self.routes.change(&mut self.slots, index, |entry| entry.installed = Installed::Unknown);
+                self.routes.queue(index, Queued::Urgent);
+                Switch::default()
+            }
+            Event::Overrun => {
+                self.cycle.want();
+                Switch::default()
+            }
+        }
+    }
+
+    fn link_changed(&mut self, ifindex: u32, up: bool) -> Switch {
+        let concerned = self.slots.concerned(Scope::Link(ifindex));
+        let forgiven = up && self.states.forgive(ifindex);
+        let changed = self.states.set(Scope::Link(ifindex), if up { PathState::Up } else { PathState::Dead });
+        if !up {
+            // An object that goes elsewhere by now was replaced before the link went down, or made anew since.
+            for id in &concerned {
+                let present = self.slots.get(*id).and_then(|slot| slot.present);
+                if matches!(present, Some(Nexthop::Via { ifindex: it, .. }) if it == ifindex) {
+                    self.flushed_with_routes(*id);
+                }
+            }
+        }
+        if changed || forgiven || !up { self.reevaluate(concerned) } else { Switch::default() }
+    }
+
+    /// What is known about one prefix.
+    pub fn route(&self, prefix: &Prefix) -> Option<RouteView<'_>> {
+        self.routes.get(self.routes.find(prefix)?).map(|entry| self.view(entry))
+    }
+
+    /// Up to `limit` routes, starting with the entry numbered `from`; the number to go on with, while there is more.
+    /// Entries keep their numbers, so a listing may go on after the table has changed.
+    pub fn routes(&self, from: usize, limit: usize) -> (Vec<RouteView<'_>>, Option<usize>) {
+        let mut views = Vec::new();
+        let end = self.routes.end();
+        for index in from..end {
+            if views.len() == limit {
+                return (views, Some(index));
+            }
+            views.extend(self.routes.get(index).map(|entry| self.view(entry)));
+        }
+        (views, None)
+    }
+
+    fn view(&self, entry: &Entry) -> RouteView<'_> {
+        let slot = |id| self.slots.get(id);
+        let installed = match entry.installed {
+            Installed::Through(id) => slot(id).and_then(|slot| slot.present),
+            Installed::Nothing | Installed::Unknown => None,
+        };
+        RouteView {
+            prefix: entry.prefix,
+            candidates: entry.desired.slot().and_then(slot).and_then(|slot| slot.candidates.as_deref()),
+            installed,
+            adopted: matches!(entry.desired, Desired::AsFound(_)),
+            queued: entry.queued != Queued::No,
+        }
+    }
+
+    /// Gives paths over `ifindex` that the kernel refused another try, say because its addresses changed.
+    pub fn retry(&mut self, ifindex: u32) -> Switch {
+        if !self.states.forgive(ifindex) {
+            return Switch::default();
+        }
+        let concerned = self.slots.concerned(Scope::Link(ifindex));
+        self.reevaluate(concerned)
+    }
+
+    /// Whether nothing is left to [flush](Self::flush).
+    pub fn is_settled(&self) -> bool {
+        self.routes.queued().0 == 0 && self.waiting.is_empty()
+    }
+
+    /// Counts for metrics and `show`.
+    pub fn stats(&self) -> Stats {
+        let (urgent, lazy) = self.routes.queued();
+        Stats {
+            routes: self.routes.len(),
+            path_lists: self.slots.len(),
+            urgent,
+            lazy,
+            refused: self.refused.len(),
+            resyncs: u64::from(self.cycle.number()),
+        }
+    }
+}
+
+/// Who a change is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Route(usize, Installed),
+    Object(NexthopId),
+    Unused(NexthopId),
+}
+
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    causes: Vec<Cause>,
+}
+
+impl Batch {
+    fn push(&mut self, change: Change, cause: Cause) {
+        self.changes.push(change);
+        self.causes.push(cause);
+    }
+}

@@ -1,0 +1,198 @@
+//! Every prefix: where it should go, what the kernel has for it, and whether that has to be worked on.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use net_types::Prefix;
+use slab::Slab;
+
+use super::slots::Slots;
+use crate::backend::NexthopId;
+
+/// What a prefix should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Desired {
+    /// No route.
+    Absent,
+    /// What was found at start, until somebody decides: through this object, or in a way that is none of ours.
+    AsFound(Option<NexthopId>),
+    /// A route through this path-list.
+    List(NexthopId),
+}
+
+impl Desired {
+    pub(super) fn slot(self) -> Option<NexthopId> {
+        match self {
+            Self::List(id) | Self::AsFound(Some(id)) => Some(id),
+            Self::Absent | Self::AsFound(None) => None,
+        }
+    }
+}
+
+/// What the kernel has for a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Installed {
+    Nothing,
+    /// Something: not through an object of ours, or an answer was lost.
+    Unknown,
+    Through(NexthopId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queued {
+    No,
+    Urgent,
+    /// It forwards to the right place already, only by way of another path-list.
+    Lazy,
+}
+
+pub(super) struct Entry {
+    pub(super) prefix: Prefix,
+    pub(super) desired: Desired,
+    pub(super) installed: Installed,
+    pub(super) queued: Queued,
+    /// The last resync in which it was read or written.
+    pub(super) seen: u32,
+}
+
+impl Entry {
+    fn lags(&self) -> Option<NexthopId> {
+        match self.installed {
+            Installed::Through(id) if self.desired.slot() != Some(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// All of them, with the two queues.
+#[derive(Default)]
+pub(super) struct Routes {
+    by_prefix: HashMap<Prefix, usize, foldhash::fast::RandomState>,
+    entries: Slab<Entry>,
+    urgent: VecDeque<usize>,
+    lazy: VecDeque<usize>,
+}
+
+impl Routes {
+    pub(super) fn find(&self, prefix: &Prefix) -> Option<usize> {
+        self.by_prefix.get(prefix).copied()
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Entry> {
+        self.entries.get(index)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Urgent and lazy, counting some twice that moved from one queue to the other.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        (self.urgent.len(), self.lazy.len())
+    }
+
+    /// One more than the greatest index in use.
+    pub(super) fn end(&self) -> usize {
+        self.entries.iter().next_back().map_or(0, |(index, _)| index + 1)
+    }
+
+    /// The indexes of all entries that are as `wanted` says.
+    pub(super) fn select(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<usize> {
+        self.entries.iter().filter(|(_, entry)| wanted(entry)).map(|(index, _)| index).collect()
+    }
+
+    pub(super) fn insert(&mut self, prefix: Prefix) -> usize {
+        let entry =
+            Entry { prefix, desired: Desired::Absent, installed: Installed::Nothing, queued: Queued::No, seen: 0 };
+        let index = self.entries.insert(entry);
+        self.by_prefix.insert(prefix, index);
+        index
+    }
+
+    /// Forgets an entry that neither is nor should be in the kernel.
+    pub(super) fn release(&mut self, index: usize) {
+        if let Some(entry) = self.entries.try_remove(index) {
+            self.by_prefix.remove(&entry.prefix);
+        }
+    }
+
+    /// Changes an entry, keeping the books of the slots that it uses.
+    pub(super) fn change(&mut self, slots: &mut Slots, index: usize, change: impl FnOnce(&mut Entry)) {
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        count(slots, entry, false);
+        change(entry);
+        count(slots, entry, true);
+    }
+
+    pub(super) fn mark_seen(&mut self, index: usize, cycle: u32) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.seen = cycle;
+        }
+    }
+
+    /// Queues an entry; one that is queued as urgently already stays where it is.
+    pub(super) fn queue(&mut self, index: usize, how: Queued) {
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        match (entry.queued, how) {
+            (_, Queued::No) | (Queued::Urgent, _) | (Queued::Lazy, Queued::Lazy) => {}
+            (Queued::No | Queued::Lazy, Queued::Urgent) => {
+                entry.queued = how;
+                self.urgent.push_back(index);
+            }
+            (Queued::No, Queued::Lazy) => {
+                entry.queued = how;
+                self.lazy.push_back(index);
+            }
+        }
+    }
+
+    /// Everything that could wait has to be looked at again.
+    pub(super) fn promote(&mut self) {
+        self.urgent.append(&mut self.lazy);
+    }
+
+    /// The next entry to work on. What a queue holds of entries since dealt with is passed over.
+    pub(super) fn pop(&mut self, queue: Queued) -> Option<usize> {
+        loop {
+            let index = match queue {
+                Queued::Lazy => self.lazy.pop_front()?,
+                Queued::Urgent | Queued::No => self.urgent.pop_front()?,
+            };
+            if let Some(entry) = self.entries.get_mut(index) {
+                let due = match queue {
+                    Queued::Lazy => entry.queued == Queued::Lazy,
+                    Queued::Urgent | Queued::No => entry.queued != Queued::No,
+                };
+                if due {
+                    entry.queued = Queued::No;
+                    return Some(index);
+                }
+            }
+        }
+    }
+}
+
+fn count(slots: &mut Slots, entry: &Entry, add: bool) {
+    let step = |counter: &mut usize| *counter = if add { *counter + 1 } else { counter.saturating_sub(1) };
+    if let Installed::Through(id) = entry.installed
+        && let Some(slot) = slots.get_mut(id)
+    {
+        step(&mut slot.users);
+        if slot.users == 0 {
+            slots.list_idle(id);
+        }
+    }
+    if let Some(id) = entry.lags()
+        && let Some(slot) = slots.get_mut(id)
+    {
+        step(&mut slot.lagging);
+    }
+    if let Some(id) = entry.desired.slot()
+        && let Some(slot) = slots.get_mut(id)
+    {
+        step(&mut slot.wanted);
+        if slot.wanted == 0 {
+            slots.list_idle(id);
+        }
+    }
+}

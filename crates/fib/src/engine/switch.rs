@@ -1,0 +1,162 @@
+//! Path-lists follow the health of their paths: one message each, all in one send, before anything else.
+
+use std::time::Instant;
+
+use super::{
+    Batch, Cause, Fib,
+    report::Switch,
+    routes::{Installed, Queued},
+};
+use crate::{
+    backend::{Backend, Change, Nexthop, NexthopId},
+    path::{PathState, Scope},
+};
+
+/// How often a switch is sent whose answer does not come.
+const ATTEMPTS: usize = 3;
+
+impl<B: Backend> Fib<B> {
+    /// Takes note of the health of everything in `scope`, and moves every path-list that it concerns at once.
+    ///
+    /// A path that dies, or becomes the last resort, is left before this returns. A path that comes (back) up takes
+    /// over before this returns too, unless routes are still to leave its path-list; those are written first, by the
+    /// next calls of [`flush`](Self::flush).
+    pub fn set_state(&mut self, scope: Scope, state: PathState) -> Switch {
+        self.set_states(&[(scope, state)])
+    }
+
+    /// Several words at once, and one send for all that they move.
+    pub fn set_states(&mut self, words: &[(Scope, PathState)]) -> Switch {
+        let mut concerned = Vec::new();
+        for (scope, state) in words {
+            let forgiven = *state == PathState::Up && self.states.forgive_scope(*scope);
+            if self.states.set(*scope, *state) || forgiven {
+                concerned.extend(self.slots.concerned(*scope));
+            }
+        }
+        concerned.sort_unstable();
+        concerned.dedup();
+        self.reevaluate(concerned)
+    }
+
+    /// Brings path-lists in line with the states of their paths.
+    pub(super) fn reevaluate(&mut self, mut ids: Vec<NexthopId>) -> Switch {
+        let started = Instant::now();
+        let mut switch = Switch::default();
+        // A refused nexthop counts as a dead path, so each round has fewer to try; the blackhole ends them all.
+        while !ids.is_empty() {
+            let moves = self.moves(&ids);
+            let again = self.replace(&moves, &mut switch);
+            ids = again;
+        }
+        switch.elapsed = started.elapsed();
+        if switch.lists > 0 {
+            // What forwarded to the right place by another way may do so no longer.
+            self.routes.promote();
+        }
+        switch
+    }
+
+    /// Which objects are to be replaced, those with the most routes first.
+    fn moves(&mut self, ids: &[NexthopId]) -> Vec<(NexthopId, Nexthop)> {
+        let mut moves = Vec::new();
+        for &id in ids {
+            let Some(slot) = self.slots.get(id) else { continue };
+            let better = slot.choose(&self.states);
+            // An object without routes that is not there is made with its first route.
+            if slot.present == Some(better) || (slot.present.is_none() && slot.users == 0 && !slot.uncertain) {
+                self.waiting.remove(&id);
+            } else if slot.lagging > 0 && slot.present_is_sound(&self.states) {
+                self.waiting.insert(id);
+                self.routes.promote();
+            } else {
+                self.waiting.remove(&id);
+                moves.push((slot.users, id, better));
+            }
+        }
+        moves.sort_unstable_by_key(|(users, id, _)| (std::cmp::Reverse(*users), *id));
+        moves.into_iter().map(|(_, id, better)| (id, better)).collect()
+    }
+
+    /// Replaces objects in one go; returns those that have to be decided again.
+    fn replace(&mut self, moves: &[(NexthopId, Nexthop)], switch: &mut Switch) -> Vec<NexthopId> {
+        if moves.is_empty() {
+            return Vec::new();
+        }
+        let exists = |id| self.slots.get(id).is_some_and(|slot| slot.present.is_some() && !slot.uncertain);
+        let change = |(id, nexthop): &(NexthopId, Nexthop)| match exists(*id) {
+            true => Change::ReplaceNexthop(*id, *nexthop),
+            false => Change::PutNexthop(*id, *nexthop),
+        };
+        let changes: Vec<Change> = moves.iter().map(change).collect();
+        // A batch whose answer was lost can be sent again as it is.
+        let mut answer = self.backend.apply(&changes);
+        for _ in 1..ATTEMPTS {
+            if answer.is_err() {
+                answer = self.backend.apply(&changes);
+            }
+        }
+        let refusals = match answer {
+            Ok(refusals) => refusals,
+            Err(error) => {
+                let causes = moves.iter().map(|(id, _)| Cause::Object(*id)).collect();
+                self.outcome_unknown(&Batch { changes, causes });
+                switch.error = Some(error);
+                return Vec::new();
+            }
+        };
+        let mut refusals = refusals.into_iter().peekable();
+        let mut again = Vec::new();
+        for (place, (id, nexthop)) in moves.iter().enumerate() {
+            if let Some(refusal) = refusals.next_if(|refusal| refusal.index == place) {
+                if refusal.errno == libc::ENOENT && matches!(changes.get(place), Some(Change::ReplaceNexthop(..))) {
+                    // Its link went down a moment ago, and the kernel said nothing; nor has the monitor yet.
+                    self.flushed_with_routes(*id);
+                    again.push(*id);
+                    continue;
+                }
+                // The kernel goes on with what it had; the next in line is tried.
+                switch.refusals.push(self.object_refused(Some(*nexthop), &refusal.to_string()));
+                if matches!(nexthop, Nexthop::Via { .. }) {
+                    again.push(*id);
+                }
+                continue;
+            }
+            let cycle = self.cycle.number();
+            let Some(slot) = self.slots.get_mut(*id) else { continue };
+            slot.present = Some(*nexthop);
+            slot.uncertain = false;
+            slot.seen = cycle;
+            switch.lists += 1;
+            switch.routes += slot.users;
+            if matches!(nexthop, Nexthop::Blackhole(_)) {
+                switch.blackholed += slot.users;
+            }
+        }
+        again
+    }
+
+    /// The kernel took an object away with all of its routes: both are made anew.
+    pub(super) fn flushed_with_routes(&mut self, id: NexthopId) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.present = None;
+            slot.uncertain = true;
+        }
+        for index in self.routes.select(|entry| entry.installed == Installed::Through(id)) {
+            self.routes.change(&mut self.slots, index, |entry| entry.installed = Installed::Unknown);
+            self.routes.queue(index, Queued::Urgent);
+        }
+    }
+
+    /// Gives path-lists whose laggards have left what they have been waiting for.
+    pub(super) fn improve(&mut self) {
+        let free = |id: &NexthopId| self.slots.get(*id).is_none_or(|slot| slot.lagging == 0);
+        let ready: Vec<NexthopId> = self.waiting.iter().copied().filter(free).collect();
+        if !ready.is_empty() {
+            for id in &ready {
+                self.waiting.remove(id);
+            }
+            self.reevaluate(ready);
+        }
+    }
+}

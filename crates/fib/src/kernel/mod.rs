@@ -1,0 +1,112 @@
+//! The kernel's forwarding table, over rtnetlink.
+
+mod compat;
+mod dump;
+mod monitor;
+mod socket;
+
+pub use compat::{CompatMode, disable_nexthop_compat_mode};
+pub use monitor::Monitor;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+
+use self::{
+    dump::Dump,
+    socket::{Request, RouteSocket},
+};
+use crate::{
+    backend::{Backend, BackendError, Change, Refusal, Row},
+    wire::{self, Message, NexthopMessage, ROUTE_PROTOCOL},
+};
+
+/// Most messages in one send: more of them gain nothing, and hold the kernel's route lock for longer.
+const BATCH: usize = 256;
+
+/// Writes the forwarding table of the network namespace in which it was opened.
+pub struct Kernel {
+    socket: RouteSocket,
+    dump: Option<Dump>,
+    requests: Vec<Request>,
+}
+
+impl Kernel {
+    /// Opens the route socket.
+    ///
+    /// # Errors
+    /// When the kernel gives none.
+    pub fn open() -> Result<Self, BackendError> {
+        Ok(Self { socket: RouteSocket::open()?, dump: None, requests: Vec::with_capacity(BATCH) })
+    }
+
+    /// A watch on everything that others do to our routes and nexthop objects, and on links.
+    ///
+    /// # Errors
+    /// When the kernel does not let us listen.
+    pub fn monitor(&self) -> Result<Monitor, BackendError> {
+        Monitor::open(self.socket.port())
+    }
+
+    fn request(change: &Change) -> Request {
+        let put = NLM_F_CREATE | NLM_F_REPLACE;
+        let object = |id, nexthop| {
+            let message = NexthopMessage { id: Some(id), protocol: ROUTE_PROTOCOL, kind: Some(nexthop) };
+            Message::Nexthop(wire::NEW_NEXTHOP, message)
+        };
+        match *change {
+            Change::PutNexthop(id, nexthop) => Request { flags: put, message: object(id, nexthop) },
+            Change::ReplaceNexthop(id, nexthop) => Request { flags: NLM_F_REPLACE, message: object(id, nexthop) },
+            Change::RemoveNexthop(id) => Request {
+                flags: 0,
+                message: Message::Nexthop(
+                    wire::DELETE_NEXTHOP,
+                    NexthopMessage { id: Some(id), protocol: 0, kind: None },
+                ),
+            },
+            Change::PutRoute(prefix, nexthop) => {
+                Request { flags: put, message: Message::Route(wire::NEW_ROUTE, wire::put_route(&prefix, nexthop)) }
+            }
+            Change::RemoveRoute(prefix) => {
+                Request { flags: 0, message: Message::Route(wire::DELETE_ROUTE, wire::remove_route(&prefix)) }
+            }
+        }
+    }
+}
+
+impl Backend for Kernel {
+    fn apply(&mut self, changes: &[Change]) -> Result<Vec<Refusal>, BackendError> {
+        let mut refusals = Vec::new();
+        for (chunk, base) in changes.chunks(BATCH).zip((0..).step_by(BATCH)) {
+            self.requests.clear();
+            self.requests.extend(chunk.iter().map(Self::request));
+            for refusal in self.socket.transact(&mut self.requests)? {
+                if !is_already_so(chunk.get(refusal.index), refusal.errno) {
+                    refusals.push(Refusal { index: base + refusal.index, ..refusal });
+                }
+            }
+        }
+        Ok(refusals)
+    }
+
+    fn start_dump(&mut self) -> Result<(), BackendError> {
+        self.dump = Some(Dump::start()?);
+        Ok(())
+    }
+
+    fn continue_dump(&mut self, rows: &mut Vec<Row>) -> Result<bool, BackendError> {
+        let Some(dump) = &mut self.dump else { return Ok(false) };
+        let more = dump.step(rows)?;
+        if !more {
+            self.dump = None;
+        }
+        Ok(more)
+    }
+}
+
+/// Taking out what is not there is no failure: changes say what is to be.
+fn is_already_so(change: Option<&Change>, errno: i32) -> bool {
+    match change {
+        Some(Change::RemoveNexthop(_)) => errno == libc::ENOENT,
+        Some(Change::RemoveRoute(_)) => errno == libc::ESRCH,
+        Some(Change::PutNexthop(..) | Change::ReplaceNexthop(..) | Change::PutRoute(..)) | None => false,
+    }
+}

@@ -1,0 +1,138 @@
+//! Routes on rtnetlink, each by the nexthop object that it uses (`RTA_NH_ID`).
+
+use std::net::IpAddr;
+
+use net_types::{Family, Prefix};
+use netlink_packet_route::{
+    AddressFamily,
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+
+use crate::backend::NexthopId;
+
+/// The number that marks routes and nexthop objects as ours (`proto 201` in `ip route`).
+///
+/// iproute2's `rt_protos` and FRR leave it free; 186 to 198 are theirs.
+pub const ROUTE_PROTOCOL: u8 = 201;
+
+/// The table that routes go to: main.
+pub const ROUTE_TABLE: u32 = 254;
+
+/// Metric of every route: behind what the kernel derives from addresses (0), before what DHCP clients install.
+pub const ROUTE_METRIC: u32 = 20;
+
+fn header(family: Family, bits: u8) -> RouteHeader {
+    RouteHeader {
+        address_family: match family {
+            Family::Ipv4Unicast => AddressFamily::Inet,
+            Family::Ipv6Unicast => AddressFamily::Inet6,
+        },
+        destination_prefix_length: bits,
+        table: RouteHeader::RT_TABLE_MAIN,
+        protocol: RouteProtocol::from(ROUTE_PROTOCOL),
+        ..RouteHeader::default()
+    }
+}
+
+fn message(prefix: &Prefix, kind: RouteType, scope: RouteScope, nexthop: Option<NexthopId>) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader { kind, scope, ..header(prefix.family(), prefix.bits()) };
+    message.attributes = Vec::with_capacity(3);
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::from(prefix.address())));
+    message.attributes.push(RouteAttribute::Priority(ROUTE_METRIC));
+    if let Some(NexthopId(id)) = nexthop {
+        message.attributes.push(RouteAttribute::NhId(id));
+    }
+    message
+}
+
+/// The route of `prefix` through a nexthop object. The object may be a blackhole: the route's own type is unicast.
+pub(crate) fn put_route(prefix: &Prefix, nexthop: NexthopId) -> RouteMessage {
+    message(prefix, RouteType::Unicast, RouteScope::Universe, Some(nexthop))
+}
+
+/// Names our route of `prefix`, whatever it uses.
+pub(crate) fn remove_route(prefix: &Prefix) -> RouteMessage {
+    // "Nowhere" and "unspecified" match any scope and type in a deletion.
+    message(prefix, RouteType::Unspec, RouteScope::NoWhere, None)
+}
+
+/// Asks for our routes of one family; with strict checking the kernel filters by protocol and table itself.
+pub(crate) fn route_query(family: Family) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader { table: 0, ..header(family, 0) };
+    message.attributes.push(RouteAttribute::Table(ROUTE_TABLE));
+    message
+}
+
+/// Prefix and nexthop object of a route of ours; `None` for anybody else's.
+pub(crate) fn parse_route(message: &RouteMessage) -> Option<(Prefix, Option<NexthopId>)> {
+    (u8::from(message.header.protocol) == ROUTE_PROTOCOL).then(|| in_our_place(message)).flatten()
+}
+
+/// The prefix of somebody else's route that has the table and metric of ours, and so may stand in the place of one.
+pub(crate) fn foreign_route(message: &RouteMessage) -> Option<Prefix> {
+    (u8::from(message.header.protocol) != ROUTE_PROTOCOL).then(|| in_our_place(message)).flatten().map(|(it, _)| it)
+}
+
+fn in_our_place(message: &RouteMessage) -> Option<(Prefix, Option<NexthopId>)> {
+    let (mut destination, mut nexthop, mut metric) = (None, None, 0);
+    let mut table = u32::from(message.header.table);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(v4)) => destination = Some(IpAddr::V4(*v4)),
+            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => destination = Some(IpAddr::V6(*v6)),
+            RouteAttribute::NhId(id) => nexthop = Some(NexthopId(*id)),
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::Table(id) => table = *id,
+            _ => {}
+        }
+    }
+    if table != ROUTE_TABLE || metric != ROUTE_METRIC {
+        return None;
+    }
+    let unspecified = match message.header.address_family {
+        AddressFamily::Inet => Prefix::DEFAULT_V4.address(),
+        AddressFamily::Inet6 => Prefix::DEFAULT_V6.address(),
+        _ => return None,
+    };
+    // A default route carries no destination at all.
+    let address = destination.unwrap_or(unspecified);
+    let prefix = Prefix::new(address, message.header.destination_prefix_length).ok()?;
+    Some((prefix, nexthop))
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::{Emitable, Parseable};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn emitted_routes_parse_back(address in any::<IpAddr>(), bits in 0u8..=128, id in any::<u32>()) {
+            if let Ok(prefix) = Prefix::new(address, bits) {
+                let message = put_route(&prefix, NexthopId(id));
+                let mut buffer = vec![0; message.buffer_len()];
+                message.emit(&mut buffer);
+                let parsed = RouteMessage::parse(&buffer).unwrap();
+                prop_assert_eq!(parse_route(&parsed), Some((prefix, Some(NexthopId(id)))));
+            }
+        }
+    }
+
+    #[test]
+    fn routes_of_others_are_not_ours() {
+        let prefix = "10.0.0.0/8".parse().unwrap();
+        let ours = put_route(&prefix, NexthopId(1));
+        let mut foreign = ours.clone();
+        foreign.header.protocol = RouteProtocol::Bgp;
+        assert_eq!(parse_route(&foreign), None);
+        assert_eq!(foreign_route(&foreign), Some(prefix));
+        let mut elsewhere = ours.clone();
+        elsewhere.attributes.push(RouteAttribute::Table(100));
+        assert_eq!(parse_route(&elsewhere), None);
+        assert!(parse_route(&ours).is_some());
+    }
+}

@@ -1,0 +1,264 @@
+//! The engine against the real kernel, in a network namespace of its own.
+//!
+//! Each test starts itself again under `unshare`, so that nothing here can touch the machine's own network.
+
+use std::{
+    collections::BTreeMap,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use fib::{
+    Backend, CompatMode, Event, Fib, Kernel, Nexthop, NexthopId, PathKey, PathState, Resync, Row, Scope, Twin,
+    disable_nexthop_compat_mode,
+};
+use net_types::Prefix;
+
+const MARK: &str = "HOLDFAST_TEST_NAMESPACE";
+
+/// Runs the test of that name in a new namespace; true in the process that is to run it.
+fn in_namespace(test: &str) -> bool {
+    if std::env::var_os(MARK).is_some() {
+        sh("ip link set lo up");
+        return true;
+    }
+    let as_root = rustix::process::geteuid().is_root();
+    let unshare: &[&str] = if as_root { &["--net"] } else { &["--user", "--map-root-user", "--net"] };
+    let able = Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success());
+    if !able {
+        eprintln!("skipped: this machine lets us make no network namespace");
+        return false;
+    }
+    let me = std::env::current_exe().unwrap();
+    let status =
+        Command::new("unshare").args(unshare).arg(me).args([test, "--exact", "--nocapture"]).env(MARK, "1").status();
+    assert!(status.unwrap().success(), "failed in the namespace");
+    false
+}
+
+fn sh(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Makes a pair of links that are up; returns the index of the near end.
+fn link(number: u32) -> u32 {
+    sh(&format!("ip link add v{number} type veth peer name w{number}"));
+    sh(&format!(
+        "ip addr add 192.0.{number}.1/24 dev v{number}; ip addr add 2001:db8:{number}::1/64 dev v{number} nodad"
+    ));
+    sh(&format!("ip link set v{number} up; ip link set w{number} up"));
+    sh(&format!("ip -o link show v{number}")).split(':').next().unwrap().parse().unwrap()
+}
+
+fn path(source: u32, number: u32, ifindex: u32, v6: bool) -> PathKey {
+    let gateway = if v6 { format!("2001:db8:{number}::2") } else { format!("192.0.{number}.2") };
+    PathKey { source, ifindex, gateway: Some(gateway.parse().unwrap()) }
+}
+
+fn table(backend: &mut impl Backend) -> BTreeMap<Prefix, Option<Nexthop>> {
+    backend.start_dump().unwrap();
+    let mut rows = Vec::new();
+    while backend.continue_dump(&mut rows).unwrap() {}
+    let mut objects: BTreeMap<NexthopId, Option<Nexthop>> = BTreeMap::new();
+    let mut table = BTreeMap::new();
+    for row in rows {
+        match row {
+            Row::Nexthop(id, nexthop) => {
+                objects.insert(id, nexthop);
+            }
+            Row::Route(prefix, id) => {
+                table.insert(prefix, id.and_then(|id| objects.get(&id).copied().flatten()));
+            }
+        }
+    }
+    table
+}
+
+fn settle<B: Backend>(fib: &mut Fib<B>) {
+    loop {
+        let resync = fib.resync_step().unwrap();
+        let flushed = fib.flush(256);
+        assert!(flushed.error.is_none(), "{flushed:?}");
+        let migrated = fib.migrate(256).written;
+        if flushed.written + migrated == 0 && resync == Resync::Idle && fib.is_settled() {
+            return;
+        }
+    }
+}
+
+/// Every operation on both; afterwards the two tables are the same.
+#[test]
+fn the_kernel_and_its_twin_agree() {
+    if !in_namespace("the_kernel_and_its_twin_agree") {
+        return;
+    }
+    let indexes: Vec<u32> = (1..=3).map(link).collect();
+    let mut real = Fib::new(Kernel::open().unwrap());
+    let mut twin = Fib::new(Twin::default());
+    // A seeded walk; any seed would do.
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for step in 0..600 {
+        let v6 = random(2) == 1;
+        match random(10) {
+            0..=5 => {
+                let number = random(200);
+                let text = if v6 { format!("fd00:{number}::/32") } else { format!("10.{number}.0.0/16") };
+                let prefix = text.parse().unwrap();
+                let first = random(3);
+                let list: Vec<PathKey> = (0..random(4))
+                    .map(|nth| (first + nth) % 3)
+                    .map(|at| path(at as u32, at as u32 + 1, indexes[at], v6))
+                    .collect();
+                if random(6) == 0 {
+                    real.remove_route(prefix);
+                    twin.remove_route(prefix);
+                } else {
+                    real.set_route(prefix, &list);
+                    twin.set_route(prefix, &list);
+                }
+            }
+            6 | 7 => {
+                let scope = Scope::Source(random(3) as u32);
+                let state = [PathState::Up, PathState::LastResort, PathState::Dead][random(3)];
+                let (here, there) = (real.set_state(scope, state), twin.set_state(scope, state));
+                assert!(here.error.is_none() && here.refusals.is_empty(), "{here:?}");
+                assert_eq!((here.lists, here.routes), (there.lists, there.routes), "step {step}");
+            }
+            8 => {
+                let budget = random(20);
+                assert_eq!(real.flush(budget).written, twin.flush(budget).written, "step {step}");
+            }
+            _ => assert_eq!(real.migrate(5).written, twin.migrate(5).written, "step {step}"),
+        }
+    }
+    settle(&mut real);
+    settle(&mut twin);
+    let here = table(real.backend_mut());
+    assert!(here.len() > 50, "the walk went nowhere: {} routes", here.len());
+    assert_eq!(here, table(twin.backend_mut()));
+    // And what the system's own tool sees is what we think we wrote.
+    let shown = sh("ip -4 route show proto 201; ip -6 route show proto 201");
+    assert_eq!(shown.lines().count(), here.len());
+}
+
+#[test]
+fn a_dead_path_costs_one_message_and_is_left_at_once() {
+    if !in_namespace("a_dead_path_costs_one_message_and_is_left_at_once") {
+        return;
+    }
+    assert!(matches!(disable_nexthop_compat_mode(), CompatMode::SwitchedOff | CompatMode::AlreadyOff));
+    let (one, two) = (link(1), link(2));
+    let mut fib = Fib::new(Kernel::open().unwrap());
+    for number in 0..1000_u32 {
+        let prefix = format!("10.{}.{}.0/24", number / 256, number % 256).parse().unwrap();
+        fib.set_route(prefix, &[path(1, 1, one, false), path(2, 2, two, false)]);
+    }
+    settle(&mut fib);
+    assert!(sh("ip route get 10.1.2.3").contains("via 192.0.1.2 dev v1"));
+    let switch = fib.set_state(Scope::Source(1), PathState::Dead);
+    assert_eq!((switch.lists, switch.routes, switch.blackholed), (1, 1000, 0));
+    assert!(sh("ip route get 10.1.2.3").contains("via 192.0.2.2 dev v2"));
+    let switch = fib.set_state(Scope::Source(2), PathState::Dead);
+    assert_eq!((switch.lists, switch.routes, switch.blackholed), (1, 1000, 1000));
+    assert!(!Command::new("ip").args(["route", "get", "10.1.2.3"]).status().unwrap().success());
+    fib.set_state(Scope::Source(1), PathState::Up);
+    assert!(sh("ip route get 10.1.2.3").contains("via 192.0.1.2 dev v1"));
+}
+
+#[test]
+fn what_others_break_is_heard_and_mended() {
+    if !in_namespace("what_others_break_is_heard_and_mended") {
+        return;
+    }
+    let (one, two) = (link(1), link(2));
+    let kernel = Kernel::open().unwrap();
+    let mut monitor = kernel.monitor().unwrap();
+    let mut fib = Fib::new(kernel);
+    let prefixes: Vec<Prefix> = vec!["10.1.0.0/16".parse().unwrap(), "10.2.0.0/16".parse().unwrap()];
+    for prefix in &prefixes {
+        fib.set_route(*prefix, &[path(1, 1, one, false), path(2, 2, two, false)]);
+    }
+    settle(&mut fib);
+    let whole = table(fib.backend_mut());
+    let mut pump = |fib: &mut Fib<Kernel>, until: &mut dyn FnMut(&Event) -> bool| {
+        // One cause may bring several events; they are all out when a wait brings none.
+        let (deadline, mut found) = (Instant::now() + Duration::from_secs(10), false);
+        loop {
+            let events = monitor.wait(Duration::from_millis(100)).unwrap();
+            if events.is_empty() && found {
+                return;
+            }
+            for event in &events {
+                fib.on_event(event);
+                found |= until(event);
+            }
+            assert!(Instant::now() < deadline, "the event did not come, or they do not end");
+        }
+    };
+
+    sh("ip route del 10.1.0.0/16 proto 201");
+    pump(&mut fib, &mut |event| *event == Event::RouteTouched(prefixes[0]));
+    settle(&mut fib);
+    assert_eq!(table(fib.backend_mut()), whole, "a deleted route");
+
+    sh("ip route replace 10.2.0.0/16 via 192.0.2.7 metric 20 proto static");
+    pump(&mut fib, &mut |event| *event == Event::RouteTouched(prefixes[1]));
+    settle(&mut fib);
+    assert_eq!(table(fib.backend_mut()), whole, "a replaced route");
+
+    sh("ip nexthop flush proto 201");
+    pump(&mut fib, &mut |event| matches!(event, Event::NexthopRemoved(_)));
+    settle(&mut fib);
+    assert_eq!(table(fib.backend_mut()), whole, "a flushed nexthop");
+
+    // The far end goes down: carrier is lost, and the kernel flushes the nexthop with its routes.
+    sh("ip link set w1 down");
+    pump(&mut fib, &mut |event| *event == Event::Link { ifindex: one, up: false });
+    settle(&mut fib);
+    assert!(sh("ip route get 10.1.2.3").contains("via 192.0.2.2 dev v2"));
+    sh("ip link set w1 up");
+    pump(&mut fib, &mut |event| *event == Event::Link { ifindex: one, up: true });
+    settle(&mut fib);
+    assert_eq!(table(fib.backend_mut()), whole, "a link that came back");
+
+    // A path over a link that is down is refused by the kernel, and the next one taken, without waiting for events.
+    sh("ip link set w2 down");
+    let switch = fib.set_state(Scope::Source(1), PathState::Dead);
+    assert_eq!(switch.refusals.len(), 1, "{switch:?}");
+    assert!(switch.refusals[0].contains("Carrier"), "{switch:?}");
+    assert_eq!(switch.blackholed, 2);
+}
+
+#[test]
+fn a_restart_adopts_what_is_there_and_sweeps_what_is_stale() {
+    if !in_namespace("a_restart_adopts_what_is_there_and_sweeps_what_is_stale") {
+        return;
+    }
+    let one = link(1);
+    let [kept, stale]: [Prefix; 2] = ["10.1.0.0/16".parse().unwrap(), "fd00:1::/32".parse().unwrap()];
+    let mut fib = Fib::new(Kernel::open().unwrap());
+    fib.set_route(kept, &[path(1, 1, one, false)]);
+    fib.set_route(stale, &[path(1, 1, one, true)]);
+    settle(&mut fib);
+    let before = sh("ip -d route show proto 201; ip nexthop");
+
+    let mut fib = Fib::new(Kernel::open().unwrap());
+    let adopted = fib.adopt().unwrap();
+    assert_eq!((adopted.routes, adopted.nexthops), (2, 2));
+    fib.set_route(kept, &[path(1, 1, one, false)]);
+    assert_eq!(fib.flush(100).written, 0);
+    assert_eq!(sh("ip -d route show proto 201; ip nexthop"), before);
+    assert_eq!(fib.sweep(), 1);
+    settle(&mut fib);
+    assert_eq!(sh("ip -6 route show proto 201"), "");
+    assert_eq!(sh("ip route show proto 201").lines().count(), 1);
+    assert_eq!(sh("ip nexthop").lines().count(), 1);
+}

@@ -1,0 +1,565 @@
+//! Offering and choosing algorithms (RFC 7296 §2.7, §3.3.6).
+//!
+//! One local proposal is one list per transform type, best first. The responder goes through its own proposals in
+//! order and takes the first that any offered one satisfies; the initiator checks that the answer is one of the
+//! combinations it offered, so that neither a confused nor a hostile responder can invent one.
+
+use std::{fmt, str::FromStr};
+
+use ike_wire::{
+    DhGroup, EsnMode, IkeSpi, Integrity, Proposal, ProtocolId, SecurityAssociation, Transform, TransformId,
+};
+use net_types::Spi;
+
+use crate::suite::{Aead, EspSuite, Group, IkeSuite, PrfAlgorithm, UnknownAlgorithm};
+
+/// What we accept for an IKE SA; each list is in order of preference and not empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IkeProposal {
+    /// Ciphers.
+    pub ciphers: Vec<Aead>,
+    /// Pseudorandom functions.
+    pub prfs: Vec<PrfAlgorithm>,
+    /// Groups.
+    pub groups: Vec<Group>,
+}
+
+/// What we accept for a child SA; `ciphers` is not empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EspProposal {
+    /// Ciphers, in order of preference.
+    pub ciphers: Vec<Aead>,
+    /// Groups of a key exchange of its own, in order of preference; empty: the IKE SA's secret is enough.
+    pub groups: Vec<Group>,
+    /// 64-bit sequence numbers.
+    pub esn: EsnPolicy,
+}
+
+/// Whether a child SA has 64-bit sequence numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EsnPolicy {
+    /// If the peer can.
+    #[default]
+    Prefer,
+    /// Or no child SA.
+    Require,
+    /// Not at all.
+    Never,
+}
+
+impl Default for IkeProposal {
+    /// Everything spoken here.
+    fn default() -> Self {
+        Self { ciphers: Aead::ALL.to_vec(), prfs: PrfAlgorithm::ALL.to_vec(), groups: Group::ALL.to_vec() }
+    }
+}
+
+impl Default for EspProposal {
+    /// Every cipher, with a key exchange at each rekey.
+    fn default() -> Self {
+        Self { ciphers: Aead::ALL.to_vec(), groups: Group::ALL.to_vec(), esn: EsnPolicy::Prefer }
+    }
+}
+
+/// A proposal's text that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposalTextError {
+    /// A word in it.
+    #[error("{0}; proposals look like aes256gcm16-prfsha384-ecp384 (IKE) or aes256gcm16-ecp384-esn (ESP)")]
+    Word(String),
+    /// A type of algorithm is missing.
+    #[error("\"{text}\" names no {what}; {example}")]
+    Missing {
+        /// The text.
+        text: String,
+        /// What is missing.
+        what: &'static str,
+        /// How it should look.
+        example: &'static str,
+    },
+}
+
+impl FromStr for IkeProposal {
+    type Err = ProposalTextError;
+
+    /// Words joined by `-`, each an algorithm of any type: `aes256gcm16-prfsha384-ecp384`.
+    fn from_str(text: &str) -> Result<Self, ProposalTextError> {
+        let mut proposal = Self { ciphers: Vec::new(), prfs: Vec::new(), groups: Vec::new() };
+        for word in text.split('-') {
+            if let Ok(cipher) = word.parse() {
+                proposal.ciphers.push(cipher);
+            } else if let Ok(prf) = word.parse() {
+                proposal.prfs.push(prf);
+            } else {
+                let group: Result<_, UnknownAlgorithm> = word.parse();
+                proposal.groups.push(group.map_err(|_| unknown_word(word, &["prfs"]))?);
+            }
+        }
+        let missing = |what| ProposalTextError::Missing {
+            text: text.to_owned(),
+            what,
+            example: "an IKE proposal has all three, as in aes256gcm16-prfsha384-ecp384",
+        };
+        match &proposal {
+            Self { ciphers, .. } if ciphers.is_empty() => Err(missing("cipher")),
+            Self { prfs, .. } if prfs.is_empty() => Err(missing("pseudorandom function")),
+            Self { groups, .. } if groups.is_empty() => Err(missing("key exchange group")),
+            _ => Ok(proposal),
+        }
+    }
+}
+
+impl FromStr for EspProposal {
+    type Err = ProposalTextError;
+
+    /// Words joined by `-`: `aes256gcm16`, `aes256gcm16-ecp384`, `chacha20poly1305-x25519-noesn`.
+    fn from_str(text: &str) -> Result<Self, ProposalTextError> {
+        let mut proposal = Self { ciphers: Vec::new(), groups: Vec::new(), esn: EsnPolicy::Prefer };
+        for word in text.split('-') {
+            match word {
+                "esn" => proposal.esn = EsnPolicy::Require,
+                "noesn" => proposal.esn = EsnPolicy::Never,
+                word => {
+                    if let Ok(cipher) = word.parse() {
+                        proposal.ciphers.push(cipher);
+                    } else {
+                        let group: Result<_, UnknownAlgorithm> = word.parse();
+                        proposal.groups.push(group.map_err(|_| unknown_word(word, &[]))?);
+                    }
+                }
+            }
+        }
+        if proposal.ciphers.is_empty() {
+            let example = "an ESP proposal has at least one, as in aes256gcm16";
+            return Err(ProposalTextError::Missing { text: text.to_owned(), what: "cipher", example });
+        }
+        Ok(proposal)
+    }
+}
+
+fn unknown_word(word: &str, more: &[&str]) -> ProposalTextError {
+    let mut known: Vec<String> = Aead::ALL.iter().map(Aead::to_string).collect();
+    if !more.is_empty() {
+        known.extend(PrfAlgorithm::ALL.iter().map(PrfAlgorithm::to_string));
+    }
+    known.extend(Group::ALL.iter().map(Group::to_string));
+    ProposalTextError::Word(format!("unknown algorithm \"{word}\", expected one of {}", known.join(", ")))
+}
+
+impl fmt::Display for IkeProposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.ciphers.iter().map(Aead::to_string);
+        let words = words.chain(self.prfs.iter().map(PrfAlgorithm::to_string));
+        let words: Vec<_> = words.chain(self.groups.iter().map(Group::to_string)).collect();
+        f.write_str(&words.join("-"))
+    }
+}
+
+impl fmt::Display for EspProposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.ciphers.iter().map(Aead::to_string);
+        let words: Vec<_> = words.chain(self.groups.iter().map(Group::to_string)).collect();
+        f.write_str(&words.join("-"))?;
+        f.write_str(match self.esn {
+            EsnPolicy::Prefer => "",
+            EsnPolicy::Require => "-esn",
+            EsnPolicy::Never => "-noesn",
+        })
+    }
+}
+
+/// A choice: the algorithms, and the proposal that says so on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen<Suite> {
+    /// The algorithms.
+    pub suite: Suite,
+    /// The proposal chosen, with the peer's SPI; as an answer it goes out with our own SPI in its place.
+    pub proposal: Proposal,
+}
+
+impl<Suite> Chosen<Suite> {
+    /// The SA payload that answers an offer, carrying our SPI (none in IKE_SA_INIT).
+    pub fn answer(&self, spi: impl Into<Vec<u8>>) -> SecurityAssociation {
+        SecurityAssociation { proposals: vec![Proposal { spi: spi.into(), ..self.proposal.clone() }] }
+    }
+}
+
+/// Nothing in an offer, or in an answer, is acceptable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoProposal {
+    /// NO_PROPOSAL_CHOSEN is due.
+    #[error("no common proposal: the peer offers {offered}; we accept {accepted}")]
+    Unacceptable {
+        /// What was offered.
+        offered: String,
+        /// What would have done.
+        accepted: String,
+    },
+    /// The answer is not one of the combinations offered, or not a single one (RFC 7296 §2.7).
+    #[error("the peer chose {chosen}, which was not offered")]
+    NotOffered {
+        /// The answer.
+        chosen: String,
+    },
+}
+
+/// Offers for an IKE SA, one per local proposal; `spi` is set when an IKE SA is rekeyed.
+pub fn offer_ike(local: &[IkeProposal], spi: Option<IkeSpi>) -> SecurityAssociation {
+    let spi = spi.map_or_else(Vec::new, |spi| spi.to_bytes().to_vec());
+    numbered(local.iter().map(IkeProposal::transforms), ProtocolId::Ike, &spi)
+}
+
+/// Offers for a child SA that we receive on `spi`. Groups are left out of the first one, in IKE_AUTH, which has no
+/// key exchange of its own (RFC 7296 §1.2).
+pub fn offer_esp(local: &[EspProposal], spi: Spi, key_exchange: bool) -> SecurityAssociation {
+    let spi = spi.get().to_be_bytes();
+    numbered(local.iter().map(|proposal| proposal.transforms(key_exchange)), ProtocolId::Esp, &spi)
+}
+
+fn numbered(offers: impl Iterator<Item = Vec<Transform>>, protocol: ProtocolId, spi: &[u8]) -> SecurityAssociation {
+    let proposal = |(number, transforms)| Proposal { number, protocol, spi: spi.to_vec(), transforms };
+    SecurityAssociation { proposals: (1u8..=64).zip(offers).map(proposal).collect() }
+}
+
+/// Chooses from a peer's offer for an IKE SA. Where a group is ours to choose, the one of the peer's KE payload is
+/// preferred, because any other costs a round trip (INVALID_KE_PAYLOAD).
+pub fn choose_ike(
+    local: &[IkeProposal],
+    offer: &SecurityAssociation,
+    ke: Option<DhGroup>,
+) -> Result<Chosen<IkeSuite>, NoProposal> {
+    first_match(local, offer, ProtocolId::Ike, |mine, theirs| mine.satisfied_by(theirs, ke))
+        .ok_or_else(|| unacceptable(local, offer))
+}
+
+/// Chooses from a peer's offer for a child SA. `key_exchange` is false in IKE_AUTH, and `ke` is the group of the
+/// peer's KE payload.
+pub fn choose_esp(
+    local: &[EspProposal],
+    offer: &SecurityAssociation,
+    key_exchange: bool,
+    ke: Option<DhGroup>,
+) -> Result<Chosen<EspSuite>, NoProposal> {
+    first_match(local, offer, ProtocolId::Esp, |mine, theirs| mine.satisfied_by(theirs, key_exchange, ke))
+        .ok_or_else(|| unacceptable(local, offer))
+}
+
+/// Checks the answer to [`offer_ike`].
+pub fn accept_ike(local: &[IkeProposal], answer: &SecurityAssociation) -> Result<Chosen<IkeSuite>, NoProposal> {
+    let (proposal, mine) = single_answer(local, answer, ProtocolId::Ike)?;
+    mine.satisfied_by(proposal, None)
+        .filter(|(_, echoed)| is_whole(proposal, echoed))
+        .map(|(suite, _)| Chosen { suite, proposal: proposal.clone() })
+        .ok_or_else(|| not_offered(answer))
+}
+
+/// Checks the answer to [`offer_esp`] made with the same arguments.
+pub fn accept_esp(
+    local: &[EspProposal],
+    answer: &SecurityAssociation,
+    key_exchange: bool,
+) -> Result<Chosen<EspSuite>, NoProposal> {
+    let (proposal, mine) = single_answer(local, answer, ProtocolId::Esp)?;
+    mine.satisfied_by(proposal, key_exchange, None)
+        .filter(|(_, echoed)| is_whole(proposal, echoed))
+        .map(|(suite, _)| Chosen { suite, proposal: proposal.clone() })
+        .ok_or_else(|| not_offered(answer))
+}
+
+/// The one proposal of an answer, and the local one with its number.
+fn single_answer<'a, Local>(
+    local: &'a [Local],
+    answer: &'a SecurityAssociation,
+    protocol: ProtocolId,
+) -> Result<(&'a Proposal, &'a Local), NoProposal> {
+    let [proposal] = answer.proposals.as_slice() else { return Err(not_offered(answer)) };
+    usize::from(proposal.number)
+        .checked_sub(1)
+        .and_then(|at| local.get(at))
+        .filter(|_| proposal.protocol == protocol)
+        .map(|mine| (proposal, mine))
+        .ok_or_else(|| not_offered(answer))
+}
+
+/// An answer has each transform once, and nothing that was not asked for.
+fn is_whole(answer: &Proposal, echoed: &[Transform]) -> bool {
+    answer.transforms.len() == echoed.len() && echoed.iter().all(|transform| answer.transforms.contains(transform))
+}
+
+fn first_match<Local, Suite>(
+    local: &[Local],
+    offer: &SecurityAssociation,
+    protocol: ProtocolId,
+    satisfied: impl Fn(&Local, &Proposal) -> Option<(Suite, Vec<Transform>)>,
+) -> Option<Chosen<Suite>> {
+    local.iter().find_map(|mine| {
+        offer.proposals.iter().filter(|theirs| theirs.protocol == protocol).find_map(|theirs| {
+            let (suite, transforms) = satisfied(mine, theirs)?;
+            let Proposal { number, protocol, ref spi, .. } = *theirs;
+            Some(Chosen { suite, proposal: Proposal { number, protocol, spi: spi.clone(), transforms } })
+        })
+    })
+}
+
+impl IkeProposal {
+    fn transforms(&self) -> Vec<Transform> {
+        let ciphers = self.ciphers.iter().map(|cipher| cipher.transform());
+        let prfs = self.prfs.iter().map(|prf| prf.transform());
+        ciphers.chain(prfs).chain(self.groups.iter().map(|group| group.transform())).collect()
+    }
+
+    /// The combination of `theirs` that we like best, as a suite and as the transforms to answer with.
+    fn satisfied_by(&self, theirs: &Proposal, ke: Option<DhGroup>) -> Option<(IkeSuite, Vec<Transform>)> {
+        let has = |wanted: &Transform| theirs.transforms.contains(wanted);
+        let aead = *self.ciphers.iter().find(|cipher| has(&cipher.transform()))?;
+        let prf = *self.prfs.iter().find(|prf| has(&prf.transform()))?;
+        let group = pick_group(&self.groups, theirs, ke)?;
+        let mut transforms = vec![aead.transform(), prf.transform(), group.transform()];
+        transforms.extend(echoes(theirs, |id| {
+            matches!(id, TransformId::Encryption(_) | TransformId::Prf(_) | TransformId::Dh(_))
+        })?);
+        Some((IkeSuite { aead, prf, group }, transforms))
+    }
+}
+
+impl EspProposal {
+    fn transforms(&self, key_exchange: bool) -> Vec<Transform> {
+        let esn = match self.esn {
+            EsnPolicy::Prefer => [Some(EsnMode::On), Some(EsnMode::Off)],
+            EsnPolicy::Require => [Some(EsnMode::On), None],
+            EsnPolicy::Never => [Some(EsnMode::Off), None],
+        };
+        let ciphers = self.ciphers.iter().map(|cipher| cipher.transform());
+        let groups = self.groups.iter().filter(|_| key_exchange).map(|group| group.transform());
+        let esn = esn.into_iter().flatten().map(|mode| Transform::new(TransformId::Esn(mode)));
+        ciphers.chain(groups).chain(esn).collect()
+    }
+
+    fn satisfied_by(
+        &self,
+        theirs: &Proposal,
+        key_exchange: bool,
+        ke: Option<DhGroup>,
+    ) -> Option<(EspSuite, Vec<Transform>)> {
+        let has = |wanted: &Transform| theirs.transforms.contains(wanted);
+        let aead = *self.ciphers.iter().find(|cipher| has(&cipher.transform()))?;
+        let mut transforms = vec![aead.transform()];
+        let group = if key_exchange && !self.groups.is_empty() {
+            let group = pick_group(&self.groups, theirs, ke)?;
+            transforms.push(group.transform());
+            Some(group)
+        } else {
+            // No key exchange: the peer must be content with none. In IKE_AUTH groups have no meaning (RFC 7296 §1.2).
+            let none = Transform::new(TransformId::Dh(DhGroup::None));
+            let offered = theirs.transforms.iter().any(|transform| matches!(transform.id, TransformId::Dh(_)));
+            if has(&none) {
+                transforms.push(none);
+            } else if offered && key_exchange {
+                return None;
+            }
+            None
+        };
+        let esn = self.pick_esn(theirs)?;
+        if theirs.transforms.iter().any(|transform| matches!(transform.id, TransformId::Esn(_))) {
+            transforms.push(Transform::new(TransformId::Esn(if esn { EsnMode::On } else { EsnMode::Off })));
+        }
+        transforms.extend(echoes(theirs, |id| {
+            matches!(id, TransformId::Encryption(_) | TransformId::Dh(_) | TransformId::Esn(_))
+        })?);
+        Some((EspSuite { aead, esn, group }, transforms))
+    }
+
+    /// An offer without the transform means 32-bit numbers: peers from before it became mandatory.
+    fn pick_esn(&self, theirs: &Proposal) -> Option<bool> {
+        let offers = |mode| theirs.transforms.contains(&Transform::new(TransformId::Esn(mode)));
+        let off = offers(EsnMode::Off)
+            || !theirs.transforms.iter().any(|transform| matches!(transform.id, TransformId::Esn(_)));
+        match self.esn {
+            EsnPolicy::Prefer | EsnPolicy::Require if offers(EsnMode::On) => Some(true),
+            EsnPolicy::Prefer | EsnPolicy::Never if off => Some(false),
+            _ => None,
+        }
+    }
+}
+
+fn pick_group(mine: &[Group], theirs: &Proposal, ke: Option<DhGroup>) -> Option<Group> {
+    let common = || mine.iter().copied().filter(|group| theirs.transforms.contains(&group.transform()));
+    common().find(|group| Some(group.id()) == ke).or_else(|| common().next())
+}
+
+/// What an answer must repeat of the types that are not ours to choose: exactly one transform of each type offered
+/// (RFC 7296 §3.3.6). Every such type has to allow "none": integrity beside a combined-mode cipher, and types we do
+/// not know (additional key exchanges, RFC 9370 §2.2.1).
+fn echoes(theirs: &Proposal, chosen: impl Fn(TransformId) -> bool) -> Option<Vec<Transform>> {
+    let mut echoed: Vec<Transform> = Vec::new();
+    for Transform { id, .. } in theirs.transforms.iter().filter(|transform| !chosen(transform.id)) {
+        let none = match *id {
+            TransformId::Integrity(_) => TransformId::Integrity(Integrity::None),
+            TransformId::Other { kind, .. } => TransformId::Other { kind, id: 0 },
+            // PRF in an ESP proposal, ESN in an IKE one: types without a place there (RFC 7296 §3.3.2).
+            TransformId::Encryption(_) | TransformId::Prf(_) | TransformId::Dh(_) | TransformId::Esn(_) => return None,
+        };
+        let none = Transform::new(none);
+        if !echoed.contains(&none) {
+            if !theirs.transforms.contains(&none) {
+                return None;
+            }
+            echoed.push(none);
+        }
+    }
+    Some(echoed)
+}
+
+fn unacceptable(local: &[impl fmt::Display], offer: &SecurityAssociation) -> NoProposal {
+    NoProposal::Unacceptable { offered: listed(&offer.proposals), accepted: listed(local) }
+}
+
+fn not_offered(answer: &SecurityAssociation) -> NoProposal {
+    NoProposal::NotOffered { chosen: listed(&answer.proposals) }
+}
+
+/// A few of them, so that a peer cannot fill the log.
+fn listed(items: &[impl fmt::Display]) -> String {
+    let mut text = items.iter().take(8).map(|item| item.to_string()).collect::<Vec<_>>().join(", ");
+    if items.len() > 8 {
+        text.push_str(", …");
+    }
+    match text.char_indices().nth(1000) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ike(text: &str) -> IkeProposal {
+        text.parse().unwrap()
+    }
+
+    fn esp(text: &str) -> EspProposal {
+        text.parse().unwrap()
+    }
+
+    fn spi() -> Spi {
+        Spi::try_from(0x00c0_ffee).unwrap()
+    }
+
+    #[test]
+    fn proposals_read_back_as_they_print() {
+        for text in ["aes256gcm16-prfsha384-ecp384", "chacha20poly1305-aes128gcm16-prfsha256-x25519-ecp256"] {
+            assert_eq!(ike(text).to_string(), text);
+        }
+        for text in ["aes256gcm16", "chacha20poly1305-x25519-noesn", "aes128gcm16-ecp256-esn"] {
+            assert_eq!(esp(text).to_string(), text);
+        }
+        assert_eq!(
+            "aes256gcm16-modp2048-prfsha256".parse::<IkeProposal>().unwrap_err().to_string(),
+            "unknown algorithm \"modp2048\", expected one of aes256gcm16, aes128gcm16, chacha20poly1305, prfsha384, \
+             prfsha256, prfsha512, x25519, ecp384, ecp256; proposals look like aes256gcm16-prfsha384-ecp384 (IKE) or \
+             aes256gcm16-ecp384-esn (ESP)"
+        );
+        assert!("aes256gcm16-ecp384".parse::<IkeProposal>().unwrap_err().to_string().contains("pseudorandom"));
+        assert!("ecp384".parse::<EspProposal>().is_err());
+    }
+
+    #[test]
+    fn the_responders_preference_decides_and_the_initiator_recognises_its_offer() {
+        let initiator = [ike("aes128gcm16-aes256gcm16-prfsha256-prfsha384-x25519-ecp384")];
+        let responder = [ike("chacha20poly1305-prfsha256-x25519"), ike("aes256gcm16-prfsha384-ecp384-x25519")];
+        let offer = offer_ike(&initiator, None);
+        let chosen = choose_ike(&responder, &offer, None).unwrap();
+        assert_eq!(chosen.suite.to_string(), "aes256gcm16-prfsha384-ecp384");
+        let saved_round_trip = choose_ike(&responder, &offer, Some(DhGroup::Curve25519)).unwrap();
+        assert_eq!(saved_round_trip.suite.to_string(), "aes256gcm16-prfsha384-x25519");
+        assert_eq!(accept_ike(&initiator, &chosen.answer([])).unwrap().suite, chosen.suite);
+    }
+
+    #[test]
+    fn no_common_algorithm_is_refused_with_both_sides_named() {
+        let offer = offer_ike(&[ike("aes128gcm16-prfsha256-x25519")], None);
+        let error = choose_ike(&[ike("aes256gcm16-prfsha384-ecp384")], &offer, None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no common proposal: the peer offers IKE:aesgcm16/128-prfsha256-x25519; we accept aes256gcm16-prfsha384-ecp384"
+        );
+    }
+
+    #[test]
+    fn answers_that_were_not_offered_are_refused() {
+        let local = [ike("aes256gcm16-prfsha384-ecp384")];
+        let good = choose_ike(&local, &offer_ike(&local, None), None).unwrap().answer([]);
+        let refused = |change: &dyn Fn(&mut SecurityAssociation)| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            assert!(matches!(accept_ike(&local, &bad), Err(NoProposal::NotOffered { .. })), "{bad:?}");
+        };
+        assert!(accept_ike(&local, &good).is_ok());
+        refused(&|bad| bad.proposals.push(good.proposals[0].clone()));
+        refused(&|bad| bad.proposals[0].number = 2);
+        refused(&|bad| bad.proposals[0].number = 0);
+        refused(&|bad| bad.proposals[0].protocol = ProtocolId::Esp);
+        refused(&|bad| bad.proposals[0].transforms[0].key_bits = Some(128));
+        refused(&|bad| bad.proposals[0].transforms.push(Group::X25519.transform()));
+        refused(&|bad| bad.proposals[0].transforms.push(Group::Ecp384.transform()));
+        refused(&|bad| {
+            bad.proposals[0].transforms.pop();
+        });
+    }
+
+    #[test]
+    fn forward_secrecy_of_a_child_is_asked_for_only_after_ike_auth() {
+        let local = [esp("aes256gcm16-ecp384")];
+        let first = offer_esp(&local, spi(), false);
+        assert_eq!(first.proposals[0].to_string(), "ESP:aesgcm16/256-esn-noesn");
+        assert_eq!(choose_esp(&local, &first, false, None).unwrap().suite.group, None);
+        let rekey = offer_esp(&local, spi(), true);
+        let chosen = choose_esp(&local, &rekey, true, None).unwrap();
+        assert_eq!(chosen.suite, EspSuite { aead: Aead::Aes256Gcm16, esn: true, group: Some(Group::Ecp384) });
+        assert_eq!(accept_esp(&local, &chosen.answer(*b"spi!"), true).unwrap().suite, chosen.suite);
+        assert!(choose_esp(&[esp("aes256gcm16")], &rekey, true, None).is_err(), "the peer insists on a group");
+        assert!(choose_esp(&local, &first, true, None).is_err(), "and so do we");
+    }
+
+    #[test]
+    fn esn_follows_policy() {
+        let offer = |text: &str| offer_esp(&[esp(text)], spi(), false);
+        let choose = |mine: &str, theirs: &str| {
+            choose_esp(&[esp(mine)], &offer(theirs), false, None).map(|chosen| chosen.suite.esn).ok()
+        };
+        assert_eq!(choose("aes256gcm16", "aes256gcm16"), Some(true));
+        assert_eq!(choose("aes256gcm16", "aes256gcm16-noesn"), Some(false));
+        assert_eq!(choose("aes256gcm16-noesn", "aes256gcm16"), Some(false));
+        assert_eq!(choose("aes256gcm16-esn", "aes256gcm16-noesn"), None);
+        let mut old = offer("aes256gcm16-noesn");
+        old.proposals[0].transforms.pop();
+        let chosen = choose_esp(&[esp("aes256gcm16")], &old, false, None).unwrap();
+        assert!(!chosen.suite.esn);
+        assert_eq!(chosen.proposal.transforms, [Aead::Aes256Gcm16.transform()]);
+    }
+
+    #[test]
+    fn types_we_do_not_choose_must_allow_none_and_are_echoed() {
+        let local = [ike("aes256gcm16-prfsha384-ecp384")];
+        let mut offer = offer_ike(&local, None);
+        let additional = |id| Transform::new(TransformId::Other { kind: 6, id });
+        offer.proposals[0].transforms.push(additional(36));
+        assert!(choose_ike(&local, &offer, None).is_err());
+        offer.proposals[0].transforms.push(additional(0));
+        offer.proposals[0].transforms.push(Transform::new(TransformId::Integrity(Integrity::None)));
+        let answer = choose_ike(&local, &offer, None).unwrap().proposal.transforms;
+        assert_eq!(answer[3..], [additional(0), Transform::new(TransformId::Integrity(Integrity::None))]);
+        offer.proposals[0].transforms.push(Transform::new(TransformId::Esn(EsnMode::Off)));
+        assert!(choose_ike(&local, &offer, None).is_err());
+    }
+
+    #[test]
+    fn unknown_attributes_make_a_transform_one_to_pass_over() {
+        let local = [ike("aes256gcm16-prfsha384-ecp384")];
+        let mut offer = offer_ike(&local, None);
+        let value = ike_wire::payload::AttributeValue::Short(1);
+        offer.proposals[0].transforms[0].unknown_attributes.push(ike_wire::payload::Attribute { kind: 99, value });
+        assert!(choose_ike(&local, &offer, None).is_err());
+    }
+}

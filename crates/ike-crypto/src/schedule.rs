@@ -1,0 +1,140 @@
+//! From a shared secret to keys (RFC 7296 §2.14, §2.17, §2.18).
+
+use ike_wire::IkeSpi;
+
+use crate::{
+    prf::TooMuchKeyMaterial,
+    secret::SecretBytes,
+    suite::{Aead, EspSuite, IkeSuite, PrfAlgorithm},
+};
+
+/// What both sides put into the derivation besides the secret.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'a> {
+    /// Ni, without any payload header.
+    pub initiator_nonce: &'a [u8],
+    /// Nr.
+    pub responder_nonce: &'a [u8],
+}
+
+/// The keys of one IKE SA. Combined-mode ciphers have no SK_ai and SK_ar (RFC 5282 §7).
+#[derive(Debug, PartialEq, Eq)]
+pub struct IkeKeys {
+    /// The algorithms they are for.
+    pub suite: IkeSuite,
+    /// Derives child keys and the keys of the IKE SA that succeeds this one.
+    pub sk_d: SecretBytes,
+    /// Key and salt of the initiator's messages.
+    pub sk_ei: SecretBytes,
+    /// Key and salt of the responder's messages.
+    pub sk_er: SecretBytes,
+    /// Binds the initiator's identity into its AUTH.
+    pub sk_pi: SecretBytes,
+    /// Binds the responder's identity into its AUTH.
+    pub sk_pr: SecretBytes,
+}
+
+impl IkeKeys {
+    /// Keys after IKE_SA_INIT.
+    pub fn derive(
+        suite: IkeSuite,
+        shared: &SecretBytes,
+        exchange: Exchange<'_>,
+        initiator: IkeSpi,
+        responder: IkeSpi,
+    ) -> Result<Self, TooMuchKeyMaterial> {
+        let nonces = [exchange.initiator_nonce, exchange.responder_nonce].concat();
+        let skeyseed = suite.prf.compute(&nonces, &[shared.expose()]);
+        Self::from_skeyseed(suite, &skeyseed, exchange, initiator, responder)
+    }
+
+    /// Keys of the IKE SA that replaces this one. SKEYSEED comes from the old SA's prf, the rest from the new one's
+    /// (RFC 7296 §2.18). SPIs and nonces are those of the CREATE_CHILD_SA exchange.
+    pub fn rekey(
+        &self,
+        suite: IkeSuite,
+        shared: &SecretBytes,
+        exchange: Exchange<'_>,
+        initiator: IkeSpi,
+        responder: IkeSpi,
+    ) -> Result<Self, TooMuchKeyMaterial> {
+        let parts = [shared.expose(), exchange.initiator_nonce, exchange.responder_nonce];
+        let skeyseed = self.suite.prf.compute(self.sk_d.expose(), &parts);
+        Self::from_skeyseed(suite, &skeyseed, exchange, initiator, responder)
+    }
+
+    fn from_skeyseed(
+        suite: IkeSuite,
+        skeyseed: &SecretBytes,
+        exchange: Exchange<'_>,
+        initiator: IkeSpi,
+        responder: IkeSpi,
+    ) -> Result<Self, TooMuchKeyMaterial> {
+        let (prf_len, aead_len) = (suite.prf.output_len(), suite.aead.keymat_len());
+        let (spi_i, spi_r) = (initiator.to_bytes(), responder.to_bytes());
+        let parts = [exchange.initiator_nonce, exchange.responder_nonce, &spi_i, &spi_r];
+        let stream = suite.prf.expand(skeyseed.expose(), &parts, 3 * prf_len + 2 * aead_len)?;
+        let mut cut = Cutter(stream.expose());
+        Ok(Self {
+            suite,
+            sk_d: cut.next(prf_len),
+            sk_ei: cut.next(aead_len),
+            sk_er: cut.next(aead_len),
+            sk_pi: cut.next(prf_len),
+            sk_pr: cut.next(prf_len),
+        })
+    }
+
+    /// Keys of a child SA pair (RFC 7296 §2.17). `shared` is the secret of the child's own key exchange, if it has
+    /// one; `we_initiated` says who sent the request that creates *this child* (not the IKE SA).
+    pub fn child(
+        &self,
+        suite: EspSuite,
+        shared: Option<&SecretBytes>,
+        exchange: Exchange<'_>,
+        we_initiated: bool,
+    ) -> Result<ChildKeys, TooMuchKeyMaterial> {
+        let shared = shared.map_or(&[][..], SecretBytes::expose);
+        let parts = [shared, exchange.initiator_nonce, exchange.responder_nonce];
+        let len = suite.aead.keymat_len();
+        let stream = self.suite.prf.expand(self.sk_d.expose(), &parts, 2 * len)?;
+        let mut cut = Cutter(stream.expose());
+        let (from_initiator, from_responder) = (cut.next(len), cut.next(len));
+        let (inbound, outbound) =
+            if we_initiated { (from_responder, from_initiator) } else { (from_initiator, from_responder) };
+        Ok(ChildKeys { suite, inbound, outbound })
+    }
+
+    /// Key material of the messages that a side sends: the initiator of the IKE SA, or its responder.
+    pub fn encryption(&self, of_initiator: bool) -> (Aead, &SecretBytes) {
+        (self.suite.aead, if of_initiator { &self.sk_ei } else { &self.sk_er })
+    }
+
+    /// The prf and SK_p with which a side binds its identity into AUTH.
+    pub fn identity_key(&self, of_initiator: bool) -> (PrfAlgorithm, &SecretBytes) {
+        (self.suite.prf, if of_initiator { &self.sk_pi } else { &self.sk_pr })
+    }
+}
+
+/// The keys of one child SA pair: each is the cipher's key followed by its salt.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ChildKeys {
+    /// The algorithms they are for.
+    pub suite: EspSuite,
+    /// Opens what the peer sends.
+    pub inbound: SecretBytes,
+    /// Seals what we send.
+    pub outbound: SecretBytes,
+}
+
+/// Hands out consecutive pieces of a stream that was made exactly as long as they are together.
+struct Cutter<'a>(&'a [u8]);
+
+impl Cutter<'_> {
+    fn next(&mut self, len: usize) -> SecretBytes {
+        let (piece, rest) = self.0.split_at_checked(len).unwrap_or((self.0, &[]));
+        debug_assert_eq!(piece.len(), len);
+        self.0 = rest;
+        SecretBytes::new(piece.to_vec())
+    }
+}

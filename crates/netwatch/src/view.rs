@@ -1,0 +1,194 @@
+//! Links and addresses as the kernel last told them.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use net_types::Prefix;
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number for it; a new interface of the same name gets another.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// The administrator wants it up (`IFF_UP`).
+    pub admin_up: bool,
+    /// It has carrier (`IFF_LOWER_UP`).
+    pub carrier: bool,
+    /// Largest packet that it takes, in octets.
+    pub mtu_octets: u32,
+}
+
+impl Link {
+    /// Whether packets can pass.
+    pub fn is_up(&self) -> bool {
+        self.admin_up && self.carrier
+    }
+}
+
+/// An address on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The interface.
+    pub ifindex: u32,
+    /// Our own address there.
+    pub local: IpAddr,
+    /// Length of the connected prefix, in bits.
+    pub bits: u8,
+    /// The other end of a point-to-point link, where one is configured.
+    pub peer: Option<IpAddr>,
+}
+
+impl Address {
+    /// The prefix that is reachable directly because of this address.
+    pub fn connected(&self) -> Option<Prefix> {
+        Prefix::new(self.peer.unwrap_or(self.local), self.bits).ok()
+    }
+}
+
+/// The interfaces of one network namespace and their addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    links: BTreeMap<u32, Link>,
+    addresses: BTreeMap<(u32, IpAddr, u8), Address>,
+}
+
+impl View {
+    /// Every interface, by number.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// The interface of this number.
+    pub fn link(&self, ifindex: u32) -> Option<&Link> {
+        self.links.get(&ifindex)
+    }
+
+    /// The interface of this name.
+    pub fn link_named(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| link.name == name)
+    }
+
+    /// Every address.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.addresses.values()
+    }
+
+    /// The addresses of one interface.
+    pub fn addresses_of(&self, ifindex: u32) -> impl Iterator<Item = &Address> {
+        self.addresses.values().filter(move |address| address.ifindex == ifindex)
+    }
+
+    /// The source address that the kernel would prefer on this interface in the family of `toward`: one whose prefix
+    /// holds `toward`, else the first; link-local IPv6 only toward link-local.
+    pub fn source_toward(&self, ifindex: u32, toward: IpAddr) -> Option<IpAddr> {
+        let fits = |address: &&Address| {
+            address.local.is_ipv4() == toward.is_ipv4() && is_link_local(address.local) == is_link_local(toward)
+        };
+        let on_link = |address: &&Address| address.connected().is_some_and(|prefix| prefix.contains(toward));
+        self.addresses_of(ifindex)
+            .filter(fits)
+            .find(on_link)
+            .or_else(|| self.addresses_of(ifindex).find(fits))
+            .map(|address| address.local)
+    }
+
+    /// Whether `address` is one of our own.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.addresses.values().any(|ours| ours.local == address)
+    }
+
+    /// Connected prefixes on links that are up, each with its interface; host routes to ourselves and link-local
+    /// prefixes are not among them.
+    pub fn connected(&self) -> impl Iterator<Item = (Prefix, &Link)> {
+        self.addresses.values().filter(|address| !is_link_local(address.local)).filter_map(|address| {
+            let link = self.links.get(&address.ifindex).filter(|link| link.is_up())?;
+            Some((address.connected()?, link))
+        })
+    }
+
+    /// The link on which `address` is directly reachable: the longest connected prefix that holds it. Our own addresses
+    /// are reachable on no link.
+    pub fn on_link(&self, address: IpAddr) -> Option<&Link> {
+        if self.is_local(address) {
+            return None;
+        }
+        self.connected()
+            .filter(|(prefix, _)| prefix.contains(address))
+            .max_by_key(|(prefix, _)| prefix.bits())
+            .map(|(_, link)| link)
+    }
+
+    pub(crate) fn put_link(&mut self, link: Link) -> bool {
+        let before = self.links.insert(link.ifindex, link.clone());
+        before != Some(link)
+    }
+
+    pub(crate) fn remove_link(&mut self, ifindex: u32) -> Option<Link> {
+        self.addresses.retain(|_, address| address.ifindex != ifindex);
+        self.links.remove(&ifindex)
+    }
+
+    pub(crate) fn put_address(&mut self, address: Address) -> bool {
+        self.addresses.insert((address.ifindex, address.local, address.bits), address) != Some(address)
+    }
+
+    pub(crate) fn remove_address(&mut self, address: &Address) -> bool {
+        self.addresses.remove(&(address.ifindex, address.local, address.bits)).is_some()
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local() || v6 == Ipv6Addr::LOCALHOST)
+        || matches!(address, IpAddr::V4(v4) if v4.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> View {
+        let mut view = View::default();
+        for (ifindex, name, carrier) in [(2, "eth0", true), (3, "tun1", true), (4, "tun2", false)] {
+            view.put_link(Link { ifindex, name: name.into(), admin_up: true, carrier, mtu_octets: 1500 });
+        }
+        for (ifindex, local, bits) in
+            [(2, "10.0.0.1", 8), (3, "169.254.1.2", 30), (4, "169.254.2.2", 30), (3, "10.9.0.1", 24)]
+        {
+            view.put_address(Address { ifindex, local: local.parse().unwrap(), bits, peer: None });
+        }
+        view
+    }
+
+    #[test]
+    fn the_longest_connected_prefix_wins() {
+        let view = view();
+        let name = |address: &str| view.on_link(address.parse().unwrap()).map(|link| link.name.clone());
+        assert_eq!(name("10.9.0.7").as_deref(), Some("tun1"));
+        assert_eq!(name("10.8.0.7").as_deref(), Some("eth0"));
+    }
+
+    #[test]
+    fn neither_a_dead_link_nor_our_own_address_is_a_way() {
+        let view = view();
+        assert_eq!(view.on_link("169.254.2.1".parse().unwrap()), None);
+        assert_eq!(view.on_link("169.254.1.2".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_link_takes_its_addresses_with_it() {
+        let mut view = view();
+        assert_eq!(view.remove_link(3).map(|link| link.name).as_deref(), Some("tun1"));
+        assert_eq!(view.addresses_of(3).count(), 0);
+    }
+
+    #[test]
+    fn the_source_is_chosen_on_the_destinations_prefix() {
+        let view = view();
+        assert_eq!(view.source_toward(3, "10.9.0.9".parse().unwrap()), Some("10.9.0.1".parse().unwrap()));
+        assert_eq!(view.source_toward(3, "fd00::1".parse().unwrap()), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! `cargo xtask demo`: one fault, told as it happens.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use integration::two_isp::{Fault, Trial, TwoIsp};
+use integration::{Lab, packages, report};
+
+use crate::{build, root};
+
+/// What to show.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The scenario
+    #[arg(value_enum, default_value = "two-isp")]
+    scenario: Scenario,
+    /// How many prefixes site B announces
+    #[arg(long, default_value_t = 100_000)]
+    routes: usize,
+    /// What goes wrong: cut, silent, sa or session
+    #[arg(long, default_value = "silent")]
+    fault: Fault,
+    /// The last line of standard output is one JSON object; the story goes to standard error
+    #[arg(long)]
+    json: bool,
+    /// Draws the timeline into this file
+    #[arg(long, value_name = "FILE.svg")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Scenario {
+    TwoIsp,
+}
+
+const PICTURE: &str = "
+        site A                                                            site B
+   AS 65001, 10.1.0.0/24                                           AS 65002, 10.2.0.0/24
+                             198.51.100.0/24 · ISP 1
+                        ┌────────[isp1]═══ tun1 ═══════════┐
+   [ha]───lan───[a edge]┤                                  ├[b edge]───lan───[hb host, core router]
+                        └────────[isp2]═══ tun2 ═══════════┘
+                             203.0.113.0/24 · ISP 2
+";
+
+/// Runs the demonstration; `false` when something did not hold.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let binaries = build::daemons()?;
+    packages::ensure(&packages::BASE)?;
+    root::ensure()?;
+    let Scenario::TwoIsp = options.scenario;
+    let story = Story::new(options.json);
+    story.plain(PICTURE)?;
+    let lab = Lab::new("demo")?;
+    let mut scenario = TwoIsp::build(&lab, &binaries)?;
+    story.tell("namespaces, links and keys are made")?;
+    scenario.start()?;
+    scenario.feed(options.routes)?;
+    story.tell(&format!("daemons started; the core router announces {} prefixes to site B", options.routes))?;
+    scenario.wait_converged()?;
+    story.tell(&format!(
+        "both tunnels and both sessions are up, site A has every route twice; traffic to {}",
+        scenario.probed()
+    ))?;
+    let mut failed_to_tell = None;
+    let trial =
+        scenario.trial(options.fault, &mut |what| failed_to_tell = story.tell(what).err().or(failed_to_tell.take()))?;
+    story.verdict(&trial)?;
+    if let Some(path) = &options.report {
+        std::fs::write(path, report::svg(&trial)).with_context(|| format!("cannot write {}", path.display()))?;
+        story.tell(&format!("drawn into {}", path.display()))?;
+    }
+    drop(scenario);
+    drop(lab);
+    if options.json {
+        println!("{}", serde_json::to_string(&trial.outcome)?);
+    }
+    Ok(trial.held())
+}
+
+/// Prints for people, with the time since the start.
+struct Story {
+    started: Instant,
+    to_stderr: bool,
+}
+
+impl Story {
+    fn new(to_stderr: bool) -> Self {
+        Self { started: Instant::now(), to_stderr }
+    }
+
+    fn plain(&self, text: &str) -> Result<()> {
+        let mut out: Box<dyn Write> =
+            if self.to_stderr { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) };
+        Ok(writeln!(out, "{text}")?)
+    }
+
+    fn tell(&self, what: &str) -> Result<()> {
+        self.plain(&format!("{:9.3} s  {what}", self.started.elapsed().as_secs_f64()))
+    }
+
+    fn verdict(&self, trial: &Trial) -> Result<()> {
+        let outcome = &trial.outcome;
+        let figure = |value: Option<f64>| value.map_or("never".to_owned(), |ms| format!("{ms:.3} ms"));
+        let mut text = String::from("\n  milliseconds after the fault\n");
+        for moment in &trial.moments {
+            text.push_str(&format!("  {:+12.3}  {}\n", moment.at_ns as f64 / 1e6, moment.text));
+        }
+        text.push_str(&format!(
+            "\n  noticed after   {}\n  FIB switched in {}\n  outage          {:.3} ms\n  packets lost    {}\n  \
+             in the clear    {}\n  restored        {} ({} packets lost)\n",
+            figure(outcome.detect_ms),
+            figure(outcome.fib_switch_ms),
+            outcome.outage_ms,
+            outcome.lost_packets,
+            outcome.cleartext_packets,
+            if outcome.restored { "yes" } else { "no" },
+            outcome.restore_lost_packets
+        ));
+        for complaint in &trial.complaints {
+            text.push_str(&format!("\n  DID NOT HOLD: {complaint}"));
+        }
+        self.plain(&text)
+    }
+}

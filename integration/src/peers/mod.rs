@@ -1,0 +1,11 @@
+//! Real peers from Debian's packages, each in a node of a lab, with its files and sockets in that node's folder.
+
+mod bird;
+mod frr;
+mod gobgp;
+mod strongswan;
+
+pub use bird::Bird;
+pub use frr::Frr;
+pub use gobgp::Gobgp;
+pub use strongswan::{Connection, Secret, StrongSwan};

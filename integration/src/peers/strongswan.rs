@@ -1,0 +1,156 @@
+//! strongSwan: charon with its kernel-libipsec plugin, which seals in user space on a TUN device and needs no ESP in
+//! the kernel.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::node::Node;
+use crate::pki::CredentialFiles;
+use crate::process::Process;
+
+/// Where Debian puts the daemon.
+const CHARON: &str = "/usr/lib/ipsec/charon";
+/// kernel-netlink manages addresses and routes; kernel-libipsec is named before it and so takes SAs and policies.
+const PLUGINS: &str = "random nonce openssl pem pkcs1 pkcs8 x509 pubkey constraints revocation hmac kdf gcm curve25519 \
+                       kernel-libipsec kernel-netlink socket-default vici updown";
+
+/// How the two authenticate each other.
+#[derive(Clone, Debug)]
+pub enum Secret {
+    /// A pre-shared key.
+    Psk(String),
+    /// Certificates of a common authority.
+    Certificate(CredentialFiles),
+}
+
+/// One connection with one child, as swanctl's configuration has it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Our address on the WAN (charon's).
+    pub local: String,
+    /// The peer's.
+    pub remote: String,
+    /// Our identity.
+    pub local_id: String,
+    /// The peer's.
+    pub remote_id: String,
+    /// What we put into the tunnel, and what comes out.
+    pub selectors: (String, String),
+    /// IKE proposals.
+    pub ike: String,
+    /// ESP proposals.
+    pub esp: String,
+    /// How to authenticate.
+    pub secret: Secret,
+    /// Further settings of the connection (`rekey_time = 10s`), a line each.
+    pub more: String,
+    /// Further settings of the child, a line each.
+    pub more_child: String,
+}
+
+/// A running charon; it ends with this value.
+#[derive(Debug)]
+pub struct StrongSwan {
+    node: Node,
+    folder: PathBuf,
+    uri: String,
+    /// The daemon.
+    pub process: Process,
+}
+
+impl StrongSwan {
+    /// Starts charon and loads one connection, `net`, with one child, `net`; nothing is initiated yet.
+    pub fn start(node: &Node, connection: &Connection) -> Result<Self> {
+        ensure!(Path::new(CHARON).is_file(), "{CHARON} is missing: apt-get install strongswan libcharon-extra-plugins");
+        let folder = node.folder().join("swanctl");
+        for part in ["x509", "x509ca", "private"] {
+            std::fs::create_dir_all(folder.join(part))?;
+        }
+        let socket = node.folder().join("charon.vici");
+        let uri = format!("unix://{}", socket.display());
+        let daemon = format!(
+            "charon {{\n load = {PLUGINS}\n install_virtual_ip = no\n port = 500\n port_nat_t = 4500\n \
+             filelog {{\n  stderr {{\n   default = 1\n   ike = 2\n   cfg = 2\n   flush_line = yes\n  }}\n }}\n \
+             plugins {{\n  vici {{\n   socket = {uri}\n  }}\n  openssl {{\n   fips_mode = 0\n  }}\n }}\n}}\n"
+        );
+        let daemon = node.write("strongswan.conf", daemon)?;
+        if let Secret::Certificate(files) = &connection.secret {
+            std::fs::copy(&files.authority, folder.join("x509ca/ca.pem"))?;
+            std::fs::copy(&files.certificate, folder.join("x509/own.pem"))?;
+            std::fs::copy(&files.key, folder.join("private/own.pem"))?;
+        }
+        std::fs::write(folder.join("swanctl.conf"), swanctl(connection))?;
+        let settings = daemon.to_str().context("a path that is not UTF-8")?;
+        // charon's pid file has a fixed place; a private /run lets several run side by side.
+        let script = format!("mount -t tmpfs tmpfs /run && exec {CHARON}");
+        let argv = ["unshare", "--mount", "sh", "-c", &script];
+        let process = node.spawn_with("charon", &argv, &[("STRONGSWAN_CONF", settings)])?;
+        let mut swan = Self { node: node.clone(), folder, uri, process };
+        swan.wait_for_socket(&socket)?;
+        swan.swanctl("--load-all")?;
+        Ok(swan)
+    }
+
+    fn wait_for_socket(&mut self, socket: &Path) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !socket.exists() {
+            self.process.must_run()?;
+            if Instant::now() > deadline {
+                bail!("charon does not open {}: {}", socket.display(), self.process.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Runs swanctl with the words of one line.
+    pub fn swanctl(&self, words: &str) -> Result<String> {
+        let folder = format!("SWANCTL_DIR={}", self.folder.display());
+        let mut argv = vec!["env", folder.as_str(), "swanctl"];
+        argv.extend(words.split(' '));
+        argv.extend(["--uri", &self.uri]);
+        self.node.run(&argv)
+    }
+
+    /// Initiates the child; returns when it is up or has failed.
+    pub fn initiate(&self) -> Result<String> {
+        self.swanctl("--initiate --child net --timeout 20")
+    }
+
+    /// Rekeys the IKE SA (`--ike net`) or the child (`--child net`).
+    pub fn rekey(&self, what: &str) -> Result<String> {
+        self.swanctl(&format!("--rekey {what}"))
+    }
+
+    /// What charon says about its SAs.
+    pub fn sas(&self) -> Result<String> {
+        self.swanctl("--list-sas")
+    }
+
+    /// Whether the child is installed.
+    pub fn is_up(&self) -> Result<bool> {
+        Ok(self.sas()?.contains("INSTALLED"))
+    }
+}
+
+fn swanctl(connection: &Connection) -> String {
+    let Connection { local, remote, local_id, remote_id, selectors, ike, esp, secret, more, more_child } = connection;
+    let (auth, own, secrets) = match secret {
+        Secret::Psk(key) => (
+            "psk",
+            String::new(),
+            format!(
+                "secrets {{\n ike-peer {{\n  id-1 = {local_id}\n  id-2 = {remote_id}\n  secret = \"{key}\"\n }}\n}}\n"
+            ),
+        ),
+        Secret::Certificate(_) => ("pubkey", "   certs = own.pem\n".to_owned(), String::new()),
+    };
+    format!(
+        "connections {{\n net {{\n  version = 2\n  local_addrs = {local}\n  remote_addrs = {remote}\n  proposals = {ike}\n  \
+         {more}\n  local {{\n   auth = {auth}\n   id = {local_id}\n{own}  }}\n  remote {{\n   auth = {auth}\n   id = {remote_id}\n  }}\n  \
+         children {{\n   net {{\n    local_ts = {}\n    remote_ts = {}\n    esp_proposals = {esp}\n    {more_child}\n   }}\n  }}\n }}\n}}\n{secrets}",
+        selectors.0, selectors.1
+    )
+}

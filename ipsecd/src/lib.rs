@@ -1,0 +1,6 @@
+//! The IPsec daemon: IKEv2 on every WAN link, ESP through one interface a tunnel.
+//!
+//! `main.rs` reads the command line; everything else is here, where tests reach it.
+
+pub mod tunnel_if;
+pub mod wan;

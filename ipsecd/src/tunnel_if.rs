@@ -1,0 +1,145 @@
+//! The network interface of a tunnel: its addresses, its MTU, its being up.
+//!
+//! The device itself is made by the dataplane. Here the kernel is brought to what the configuration says by difference:
+//! an address that stays is never taken out and put back, since the kernel would drop the routes that hang on it.
+
+use std::{io, pin::pin};
+
+use config::model::InterfaceAddress;
+use futures_util::TryStreamExt;
+use net_types::TunnelName;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use rtnetlink::{Handle, LinkUnspec};
+
+/// Cost of ESP in UDP with a 16-octet ICV and an 8-octet IV, worst padding included, in octets: outer header, UDP (8),
+/// ESP header (8), IV (8), pad length and next header (2), padding (up to 2), ICV (16).
+pub fn overhead_octets(outer_is_ipv6: bool) -> u32 {
+    let outer = if outer_is_ipv6 { 40 } else { 20 };
+    outer + 8 + 8 + 8 + 2 + 16
+}
+
+/// The MTU of a tunnel over a WAN that takes `wan_mtu` octets: what is left, to a multiple of four less the two octets of
+/// the ESP trailer, so that no padding is ever needed for a full packet (RFC 4303 §2.4). Never less than IPv6 needs.
+pub fn inner_mtu_octets(wan_mtu: u32, outer_is_ipv6: bool) -> u32 {
+    let room = wan_mtu.saturating_sub(overhead_octets(outer_is_ipv6));
+    let aligned = (room + 2) / 4 * 4;
+    aligned.saturating_sub(2).max(1280)
+}
+
+/// Brings interface `ifindex` to these addresses and this MTU, and up.
+///
+/// # Errors
+/// When the kernel refuses; the text names the tunnel and the step.
+pub async fn configure(
+    handle: &Handle,
+    tunnel: &TunnelName,
+    ifindex: u32,
+    mtu_octets: u32,
+    addresses: &[InterfaceAddress],
+) -> io::Result<()> {
+    let step =
+        |what: String| move |error: rtnetlink::Error| io::Error::other(format!("tunnel {tunnel}: {what}: {error}"));
+    let link = LinkUnspec::new_with_index(ifindex).mtu(mtu_octets).up().build();
+    handle.link().set(link).execute().await.map_err(step(format!("cannot set MTU {mtu_octets} and up")))?;
+
+    let mut present = Vec::new();
+    {
+        let mut dump = pin!(handle.address().get().set_link_index_filter(ifindex).execute());
+        while let Some(message) = dump.try_next().await.map_err(step("cannot read addresses".into()))? {
+            present.push(message);
+        }
+    }
+    for wanted in addresses {
+        if !present.iter().any(|message| is(message, wanted)) {
+            let request = handle.address().add(ifindex, wanted.address(), wanted.bits());
+            request.execute().await.map_err(step(format!("cannot add address {wanted}")))?;
+        }
+    }
+    for message in present {
+        // The kernel's own link-local IPv6 address is not ours to take.
+        if message.header.scope != AddressScope::Link && !addresses.iter().any(|wanted| is(&message, wanted)) {
+            handle.address().del(message).execute().await.map_err(step("cannot remove an address".into()))?;
+        }
+    }
+    loosen_reverse_path_filter(tunnel);
+    Ok(())
+}
+
+/// While two sites converge a packet may come in on one tunnel and its answer go out on the other. A strict reverse path
+/// filter (1, by interface or for all) would drop it; loose (2) wins over strict.
+fn loosen_reverse_path_filter(tunnel: &TunnelName) {
+    let path = format!("/proc/sys/net/ipv4/conf/{tunnel}/rp_filter");
+    if let Err(error) = std::fs::write(&path, "2") {
+        tracing::warn!(%tunnel, %error, "cannot set rp_filter to 2 (loose); traffic may be lost while routes move");
+    }
+}
+
+fn is(message: &AddressMessage, wanted: &InterfaceAddress) -> bool {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let address = local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    });
+    address == Some(wanted.address()) && message.header.prefix_len == wanted.bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use netwatch::Watch;
+
+    use super::*;
+
+    #[test]
+    fn the_mtu_leaves_room_for_the_overhead() {
+        assert_eq!(inner_mtu_octets(1500, false), 1438);
+        assert_eq!(inner_mtu_octets(1500, true), 1418);
+        assert_eq!(inner_mtu_octets(576, false), 1280);
+        for wan in 1350..1600 {
+            let inner = inner_mtu_octets(wan, false);
+            let padded = (inner + 2).next_multiple_of(4);
+            assert!(padded + overhead_octets(false) - 2 <= wan, "{wan}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_brought_to_the_configuration_by_difference() {
+        let worker = std::thread::spawn(|| {
+            sys::netns::unshare_current_thread().expect("needs CAP_SYS_ADMIN to make a network namespace");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let made =
+                    Command::new("ip").args(["link", "add", "tun1", "type", "veth", "peer", "name", "far"]).status();
+                assert!(made.unwrap().success());
+                let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+                let tunnel: TunnelName = "tun1".parse().unwrap();
+                for (wanted, mtu) in [
+                    (addresses(&["169.254.1.2/30", "fd00:1::2/64"]), 1438),
+                    (addresses(&["169.254.1.2/30", "169.254.9.2/30"]), 1400),
+                ] {
+                    let watch = Watch::start().await.unwrap();
+                    let ifindex = watch.view().link_named("tun1").unwrap().ifindex;
+                    for _ in 0..2 {
+                        configure(watch.handle(), &tunnel, ifindex, mtu, &wanted).await.unwrap();
+                    }
+                    let watch = Watch::start().await.unwrap();
+                    let link = watch.view().link(ifindex).unwrap();
+                    assert_eq!((link.mtu_octets, link.admin_up), (mtu, true));
+                    let mut seen: Vec<_> = watch.view().addresses_of(ifindex).map(|address| address.local).collect();
+                    seen.retain(|address| !address.to_string().starts_with("fe80"));
+                    let mut expected: Vec<_> = wanted.iter().map(InterfaceAddress::address).collect();
+                    seen.sort();
+                    expected.sort();
+                    assert_eq!(seen, expected);
+                }
+            });
+        });
+        worker.join().unwrap();
+    }
+}
