@@ -4,6 +4,7 @@
 
 pub mod failover;
 pub mod nexthop;
+pub mod rib_thread;
 
 pub mod show;
 pub mod tunnels;
