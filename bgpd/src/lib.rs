@@ -5,6 +5,7 @@
 pub mod failover;
 pub mod local_routes;
 pub mod nexthop;
+pub mod rib_thread;
 
 pub mod show;
 pub mod tunnels;

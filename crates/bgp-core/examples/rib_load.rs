@@ -14,7 +14,7 @@ use bgp_core::{
     PeerId,
     rib::{Departure, LocalAddresses, PeerConfig, PeerUp, Resolved, Rib, RibConfig},
 };
-use bgp_wire::{Announcement, AsPath, Attributes, Community, FamilySet, Reach, Update};
+use bgp_wire::{Announcement, AsPath, Attributes, Community, FamilySet, PeerKind, Reach, Update};
 use net_types::{Asn, Family, Prefix, RouterId};
 
 const RECEIVER: PeerId = PeerId(9);
@@ -105,7 +105,7 @@ fn main() {
 
 fn start(rib: &mut Rib, now: Instant, peer: PeerId) {
     let octet = peer.0 as u8;
-    let config = PeerConfig::new(Ipv4Addr::new(192, 0, 2, octet).into(), asn(64_500 + peer.0), Asn::literal(65001));
+    let config = PeerConfig::new(Ipv4Addr::new(192, 0, 2, octet).into(), PeerKind::External, Asn::literal(65001));
     rib.configure_peer(peer, config);
     let up = PeerUp {
         router_id: RouterId::try_from(Ipv4Addr::new(10, 9, 9, octet)).expect("not zero"),
@@ -202,6 +202,6 @@ impl Random {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) * u64::from(limit) >> 32) as u32
+        (((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) * u64::from(limit)) >> 32) as u32
     }
 }

@@ -18,7 +18,7 @@ use bgp_core::{
         RibConfig, Source,
     },
 };
-use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, Reach, Update};
+use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, PeerKind, Reach, Update};
 use net_types::{Asn, Family, Prefix, RouterId};
 use proptest::prelude::*;
 
@@ -195,8 +195,7 @@ fn id(peer: usize) -> PeerId {
 }
 
 fn config(peer: usize, denied: bool) -> PeerConfig {
-    let remote_as = Asn::try_from(65101 + peer as u32).unwrap();
-    let mut config = PeerConfig::new(address(peer), remote_as, Asn::literal(65001));
+    let mut config = PeerConfig::new(address(peer), PeerKind::External, Asn::literal(65001));
     config.protection = if protected(peer) { Protection::OnFailure } else { Protection::None };
     let route_map = denied.then(|| Arc::new(RouteMap::undefined("none")));
     config.families[V4 as usize].import = Policy { route_map, prefix_list: None };

@@ -21,8 +21,8 @@ impl Rib {
         let old = std::mem::replace(&mut known.config, config);
         known.kind = known.config.kind();
         let same_terms = |a: &PeerConfig, b: &PeerConfig| {
-            (a.address, a.remote_as, a.local_as, a.allow_own_as, a.protection)
-                == (b.address, b.remote_as, b.local_as, b.allow_own_as, b.protection)
+            (a.address, a.kind, a.local_as, a.allow_own_as, a.protection)
+                == (b.address, b.kind, b.local_as, b.allow_own_as, b.protection)
         };
         let terms_changed = !same_terms(&old, &config_now);
         for family in Family::ALL {

@@ -122,7 +122,8 @@ impl Rib {
         let seed = config.hash_seed;
         let locals = LocalSource::ALL.map(|source| {
             let address = std::net::Ipv4Addr::UNSPECIFIED.into();
-            let mut peer = Peer::new(Source::Local(source), PeerConfig::new(address, config.asn, config.asn));
+            let mut peer =
+                Peer::new(Source::Local(source), PeerConfig::new(address, bgp_wire::PeerKind::Internal, config.asn));
             peer.router_id = config.router_id.get();
             Some(peer)
         });

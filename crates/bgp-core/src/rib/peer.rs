@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bgp_wire::{FamilySet, NextHop};
+use bgp_wire::{FamilySet, NextHop, PeerKind};
 use net_types::{Asn, Family, Prefix, RouterId};
 
 use super::id_set::IdSet;
@@ -98,8 +98,8 @@ pub struct FamilyConfig {
 pub struct PeerConfig {
     /// Its address.
     pub address: IpAddr,
-    /// Its AS.
-    pub remote_as: Asn,
+    /// Whether it is in our AS.
+    pub kind: PeerKind,
     /// Our AS towards it.
     pub local_as: Asn,
     /// How often our own AS may be on a path from it (`allowas-in`).
@@ -112,13 +112,16 @@ pub struct PeerConfig {
 
 impl PeerConfig {
     /// A peer with everything optional left out.
-    pub fn new(address: IpAddr, remote_as: Asn, local_as: Asn) -> Self {
+    pub fn new(address: IpAddr, kind: PeerKind, local_as: Asn) -> Self {
         let (protection, families) = Default::default();
-        Self { address, remote_as, local_as, allow_own_as: 0, protection, families }
+        Self { address, kind, local_as, allow_own_as: 0, protection, families }
     }
 
     pub(crate) fn kind(&self) -> SourceKind {
-        if self.remote_as == self.local_as { SourceKind::Internal } else { SourceKind::External }
+        match self.kind {
+            PeerKind::Internal => SourceKind::Internal,
+            PeerKind::External => SourceKind::External,
+        }
     }
 }
 

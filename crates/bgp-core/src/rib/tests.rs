@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, Reach, Update};
+use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, PeerKind, Reach, Update};
 use net_types::{Asn, Family, Prefix, RouterId};
 
 use super::*;
@@ -32,8 +32,8 @@ fn address(peer: PeerId) -> IpAddr {
 }
 
 fn peer_config(peer: PeerId) -> PeerConfig {
-    let remote_as = Asn::try_from(65100 + peer.0).unwrap();
-    PeerConfig { protection: Protection::OnFailure, ..PeerConfig::new(address(peer), remote_as, Asn::literal(65001)) }
+    let protection = Protection::OnFailure;
+    PeerConfig { protection, ..PeerConfig::new(address(peer), PeerKind::External, Asn::literal(65001)) }
 }
 
 fn up(peer: PeerId) -> PeerUp {
