@@ -46,6 +46,9 @@ struct Shared {
 }
 
 struct Control {
+    /// Every link ever opened: associations refer to them, whether they have sockets at the moment or not.
+    links: BTreeMap<WanName, Arc<Wan>>,
+    /// Those that are open.
     wans: BTreeMap<WanName, WanThread>,
     tunnels: BTreeMap<TunnelName, TunnelThread>,
     keeper: Option<keeper::Client>,
@@ -63,7 +66,12 @@ impl Userspace {
     pub fn new(sink: Arc<dyn Sink>, keeper: Option<keeper::Client>) -> Self {
         Self {
             shared: Arc::new(Shared { sink, inbound: ArcSwap::default(), unknown: RateLimit::new() }),
-            control: Mutex::new(Control { wans: BTreeMap::new(), tunnels: BTreeMap::new(), keeper }),
+            control: Mutex::new(Control {
+                links: BTreeMap::new(),
+                wans: BTreeMap::new(),
+                tunnels: BTreeMap::new(),
+                keeper,
+            }),
         }
     }
 
@@ -87,7 +95,7 @@ impl Control {
     }
 
     fn wan(&self, name: &WanName) -> Result<&Arc<Wan>, DataplaneError> {
-        self.wans.get(name).map(WanThread::wan).ok_or_else(|| DataplaneError::UnknownWan(name.clone()))
+        self.links.get(name).ok_or_else(|| DataplaneError::UnknownWan(name.clone()))
     }
 
     fn route(&self, path: Path) -> Result<Route, DataplaneError> {
@@ -99,11 +107,11 @@ impl Dataplane for Userspace {
     fn add_wan(&self, spec: WanSpec) -> Result<(), DataplaneError> {
         let mut control = self.control();
         let name = spec.name.clone();
-        // Associations hold on to the link by name: its sockets change under them.
-        let wan = match control.wans.remove(&name) {
-            Some(old) => old.stop(),
-            None => Arc::new(Wan::new(name.clone())),
-        };
+        if let Some(open) = control.wans.remove(&name) {
+            open.stop(); // its ports must be free before they are opened again
+        }
+        let wan = control.links.entry(name.clone()).or_insert_with(|| Arc::new(Wan::new(name.clone())));
+        let wan = Arc::clone(wan);
         let thread = WanThread::start(wan, &spec, Arc::clone(&self.shared))?;
         control.wans.insert(name, thread);
         Ok(())
@@ -212,7 +220,7 @@ impl Dataplane for Userspace {
         for stats in &mut tunnels {
             stats.inbound.sort_by_key(|sa| sa.spi);
         }
-        Stats { tunnels, wans: control.wans.values().map(|thread| thread.wan().stats()).collect() }
+        Stats { tunnels, wans: control.links.values().map(|wan| wan.stats()).collect() }
     }
 }
 

@@ -218,12 +218,8 @@ impl WanThread {
         Ok(Self { wan, stop, thread })
     }
 
-    pub(super) fn wan(&self) -> &Arc<Wan> {
-        &self.wan
-    }
-
     /// Ends the thread and closes the sockets; returns when the ports are free.
-    pub(super) fn stop(self) -> Arc<Wan> {
+    pub(super) fn stop(self) {
         let sockets = self.wan.sockets.swap(None);
         signal(&self.stop);
         if self.thread.join().is_err() {
@@ -233,7 +229,6 @@ impl WanThread {
         while sockets.as_ref().is_some_and(|sockets| Arc::strong_count(sockets) > 1) {
             thread::yield_now();
         }
-        self.wan
     }
 }
 
