@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 /// What every lab needs.
-pub const BASE: [&str; 5] = ["iproute2", "tcpdump", "iputils-ping", "util-linux", "procps"];
+pub const BASE: [&str; 4] = ["iproute2", "iputils-ping", "util-linux", "procps"];
 
 /// The real peers.
 pub const PEERS: [&str; 7] = [

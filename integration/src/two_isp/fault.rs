@@ -86,7 +86,7 @@ impl Armed {
     pub fn new(scenario: &TwoIsp<'_>, fault: Fault) -> Result<Self> {
         let batch = match fault {
             Fault::Cut | Fault::Silent => Some(scenario.isp1.enter(|| -> Result<Child> {
-                let argv = ["ip", "-batch", "-"];
+                let argv = ["ip", "-o", "-batch", "-"];
                 Ok(exec::command(&argv)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
             })??),
             Fault::Sa | Fault::Session => None,
@@ -94,7 +94,7 @@ impl Armed {
         let mut armed = Self { fault, batch };
         // Once it has answered one line, the program is loaded and reads.
         if let Some(batch) = &mut armed.batch {
-            write_lines(batch, "-o link show dev lo\n")?;
+            write_lines(batch, "link show dev lo\n")?;
             let mut answer = String::new();
             BufReader::new(batch.stdout.take().context("no standard output")?).read_line(&mut answer)?;
             ensure!(answer.contains("lo:"), "`ip -batch` answered {answer:?}");
