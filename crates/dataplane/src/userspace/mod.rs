@@ -11,6 +11,7 @@ mod wan;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -37,6 +38,9 @@ pub struct Userspace {
     control: Mutex<Control>,
 }
 
+/// Reaches the keeper, which may have to be started first. Asked anew for each device, since a keeper without devices ends.
+pub type KeeperDoor = Box<dyn Fn() -> io::Result<keeper::Client> + Send>;
+
 /// What the packet threads share.
 struct Shared {
     sink: Arc<dyn Sink>,
@@ -51,7 +55,7 @@ struct Control {
     /// Those that are open.
     wans: BTreeMap<WanName, WanThread>,
     tunnels: BTreeMap<TunnelName, TunnelThread>,
-    keeper: Option<keeper::Client>,
+    keeper: Option<KeeperDoor>,
 }
 
 /// The largest inner packet when ESP in UDP is to fit in packets of `outer_mtu` octets.
@@ -63,7 +67,7 @@ pub fn effective_mtu(outer_mtu: u32, outer_is_ipv6: bool) -> u16 {
 
 impl Userspace {
     /// A path without links or tunnels. With a keeper, tunnel devices outlive this process and are taken up by the next.
-    pub fn new(sink: Arc<dyn Sink>, keeper: Option<keeper::Client>) -> Self {
+    pub fn new(sink: Arc<dyn Sink>, keeper: Option<KeeperDoor>) -> Self {
         Self {
             shared: Arc::new(Shared { sink, inbound: ArcSwap::default(), unknown: RateLimit::new() }),
             control: Mutex::new(Control {
@@ -130,7 +134,7 @@ impl Dataplane for Userspace {
             thread.tunnel().set_mtu(spec.mtu);
             return Ok(());
         }
-        let tun = tunnel::open_device(&spec.name, control.keeper.as_mut())?;
+        let tun = tunnel::open_device(&spec.name, control.keeper.as_ref())?;
         let name = spec.name.clone();
         let thread = TunnelThread::start(Tunnel::new(spec, tun), Arc::clone(&self.shared))?;
         control.tunnels.insert(name, thread);
@@ -143,7 +147,7 @@ impl Dataplane for Userspace {
         self.forget_inbound(|sa| sa.tunnel().name() != name);
         let tunnel = thread.stop();
         if !keep_device {
-            tunnel::close_device(&tunnel, control.keeper.as_mut());
+            tunnel::close_device(&tunnel, control.keeper.as_ref());
         }
     }
 
@@ -205,6 +209,11 @@ impl Dataplane for Userspace {
     ) -> Result<(), DataplaneError> {
         let wan = Arc::clone(self.control().wan(wan)?);
         wan.send_ike(local, remote, message)
+    }
+
+    fn send_keepalive(&self, path: &Path) -> Result<(), DataplaneError> {
+        let wan = Arc::clone(self.control().wan(&path.wan)?);
+        wan.send_keepalive(path)
     }
 
     fn stats(&self) -> Stats {

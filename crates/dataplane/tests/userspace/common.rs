@@ -9,8 +9,8 @@ use std::{
 };
 
 use dataplane::{
-    Dataplane, Event, IkeDatagram, Limits, NewInbound, NewOutbound, Path, Sink, Stats, TunnelSpec, TunnelStats,
-    Userspace, WanSpec, WanStats, keeper,
+    Dataplane, Event, IkeDatagram, KeeperDoor, Limits, NewInbound, NewOutbound, Path, Sink, Stats, TunnelSpec,
+    TunnelStats, Userspace, WanSpec, WanStats, keeper,
 };
 use esp::{Cipher, Keymat, Selectors};
 use net_types::{Spi, TunnelName, WanName};
@@ -113,10 +113,15 @@ impl Site {
     }
 }
 
+pub(crate) fn door(socket: &std::path::Path) -> KeeperDoor {
+    let socket = socket.to_owned();
+    Box::new(move || keeper::Client::connect(&socket))
+}
+
 fn site(number: u8, keeper: Option<&std::path::Path>) -> Site {
     let ns = NetNs::new().unwrap();
     let sink = Arc::new(Recorder::default());
-    let keeper = keeper.map(|path| keeper::Client::connect(path).unwrap());
+    let keeper = keeper.map(door);
     let path = Userspace::new(Arc::clone(&sink) as Arc<dyn Sink>, keeper);
     Site { ns, path, sink, number }
 }

@@ -49,7 +49,7 @@ fn with_a_keeper_interface_carrier_and_routes_stay_and_are_taken_up() {
         near.send_to(b"into the void", far.local_addr().unwrap()).unwrap();
     }
 
-    a.path = Userspace::new(Arc::clone(&a.sink) as Arc<dyn Sink>, Some(keeper::Client::connect(&socket).unwrap()));
+    a.path = Userspace::new(Arc::clone(&a.sink) as Arc<dyn Sink>, Some(door(&socket)));
     open_wan(&a);
     a.open_tunnel(1438);
     assert_eq!(a.ip("-o link show tun1"), before);
@@ -59,6 +59,5 @@ fn with_a_keeper_interface_carrier_and_routes_stay_and_are_taken_up() {
 
     a.path.remove_tunnel(&tunnel(), false);
     assert!(!a.ip("-o link").contains("tun1"), "neither device nor keeping is left");
-    keeper::Client::connect(&socket).unwrap().quit().unwrap();
     server.join().unwrap().unwrap();
 }
