@@ -76,3 +76,29 @@ impl fmt::Debug for CookieJar {
         write!(f, "CookieJar(secret {})", self.current.number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_good_for_one_caller_and_until_the_second_rotation() {
+        let rng = &mut StdRng::seed_from_u64(1);
+        let mut jar = CookieJar::new(rng);
+        let (address, spi): (IpAddr, _) = ("192.0.2.1".parse().unwrap(), IkeSpi::new(7).unwrap());
+        let cookie = jar.bake(b"nonce", address, spi);
+        assert!(jar.accepts(&cookie, b"nonce", address, spi));
+        assert!(!jar.accepts(&cookie, b"other", address, spi));
+        assert!(!jar.accepts(&cookie, b"nonce", "192.0.2.2".parse().unwrap(), spi));
+        assert!(!jar.accepts(&cookie, b"nonce", address, IkeSpi::new(8).unwrap()));
+        assert!(!jar.accepts(&cookie[..32], b"nonce", address, spi));
+        assert!(!jar.accepts(&[], b"nonce", address, spi));
+        jar.rotate(rng);
+        assert!(jar.accepts(&cookie, b"nonce", address, spi));
+        assert_ne!(jar.bake(b"nonce", address, spi), cookie);
+        jar.rotate(rng);
+        assert!(!jar.accepts(&cookie, b"nonce", address, spi));
+    }
+}

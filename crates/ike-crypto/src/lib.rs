@@ -18,6 +18,8 @@ mod schedule;
 mod secret;
 mod sk;
 mod suite;
+#[cfg(test)]
+mod testing;
 
 pub use auth::{
     AuthError, CredentialError, LocalCredential, NoCommonHash, PeerCredential, Presented, PrivateKey, PrivateKeyError,

@@ -20,3 +20,20 @@ pub fn nat_detection_hash(initiator: IkeSpi, responder: Option<IkeSpi>, endpoint
     hash.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
     hash
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_covers_spis_address_and_port() {
+        let (initiator, responder) = (IkeSpi::new(1).unwrap(), IkeSpi::new(2));
+        let hash = |endpoint: &str| nat_detection_hash(initiator, responder, endpoint.parse().unwrap());
+        let octets = [&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 192, 0, 2, 1][..], &[1, 0xf4]].concat();
+        let expected = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &octets);
+        assert_eq!(hash("192.0.2.1:500"), expected.as_ref());
+        assert_eq!(hash("[::ffff:192.0.2.1]:500"), expected.as_ref(), "a dual-stack socket sees it so");
+        assert_ne!(hash("192.0.2.1:4500"), expected.as_ref());
+        assert_ne!(nat_detection_hash(initiator, None, "192.0.2.1:500".parse().unwrap()), expected.as_ref());
+    }
+}

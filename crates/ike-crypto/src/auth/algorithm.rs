@@ -130,11 +130,7 @@ pub(crate) fn ecdsa_der(fixed: &[u8], number_len: usize) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-        digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
-    }
+    use crate::testing::hex;
 
     #[test] // RFC 7427 appendix A
     fn identifiers_are_those_of_the_rfc() {
