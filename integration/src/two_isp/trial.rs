@@ -122,7 +122,7 @@ impl TwoIsp<'_> {
         tell("a packet each millisecond, both ways");
         std::thread::sleep(BASELINE);
 
-        let struck = armed.strike(self)?;
+        let struck = armed.strike()?;
         tell(&format!("FAULT: {}", fault.story()));
         let mut complaints = Vec::new();
         if !self.watch(PATIENCE, |scenario| scenario.has_moved(fault, known))? {
@@ -131,7 +131,7 @@ impl TwoIsp<'_> {
         tell(if fault.lasts() { "traffic is on tun2" } else { "both sites have noticed" });
         std::thread::sleep(LASTING);
 
-        let mended = armed.mend(self)?;
+        let mended = armed.mend()?;
         tell(&format!("MENDED: {}", fault.mending()));
         let limit = Duration::from_secs(60 + self.routes as u64 / 4_000);
         let restored = self.watch(limit, TwoIsp::is_restored)?;
