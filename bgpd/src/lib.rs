@@ -4,6 +4,7 @@
 
 pub mod failover;
 pub mod nexthop;
+pub mod peer;
 
 pub mod show;
 pub mod tunnels;
