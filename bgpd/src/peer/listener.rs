@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sys::sockopt;
+use sys::sockopt::{self, IpFamily};
 use telemetry::LogLimit;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -76,6 +76,12 @@ impl Listener {
         socket.set_reuseaddr(true)?;
         if address.is_ipv6() {
             sockopt::set_ipv6_v6only(&socket, true)?; // so that 0.0.0.0 can be listened on beside it
+        }
+        // The kernel answers a SYN before anybody knows whose it is: a neighbor with TTL security drops an answer that
+        // does not leave with 255. Each connection gets its own TTL when it is accepted.
+        match IpFamily::of(address.ip()) {
+            IpFamily::V4 => sockopt::set_ip_ttl(&socket, 255)?,
+            IpFamily::V6 => sockopt::set_ipv6_unicast_hops(&socket, Some(255))?,
         }
         socket.bind(address)?;
         let mut listener = Self { socket: socket.listen(BACKLOG)?, acceptors, keys: BTreeMap::new() };

@@ -12,7 +12,7 @@ use super::{PeerHost, PeerSpec, Source};
 /// Internetwork control, CS6 (RFC 4271 leaves it open; RFC 4594 §3.1 names routing protocols).
 const TRAFFIC_CLASS: u8 = 0xc0;
 /// The least time after which the kernel gives up on segments that are not acknowledged.
-const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(10);
+const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Opens a connection to the neighbor. Dropping the future gives it up.
 pub(super) async fn dial<H: PeerHost>(spec: &PeerSpec, host: &H) -> io::Result<TcpStream> {
@@ -70,9 +70,10 @@ pub(super) fn prepare(socket: impl AsFd, spec: &PeerSpec) -> io::Result<()> {
         sockopt::set_minimum_ttl(socket, family, minimum)?;
     }
     sockopt::set_tcp_nodelay(socket, true)?;
-    // Retransmitting beyond the hold time helps nobody: the neighbor has given up by then.
+    // Retransmitting for much longer than the hold time helps nobody: the neighbor has given up by then. Not sooner,
+    // since Linux counts the time that a neighbor's window stays shut, and slowness is for RFC 9687 to judge.
     if !spec.session.hold_time.is_zero() {
-        let timeout = spec.session.hold_time.max(LEAST_USER_TIMEOUT).as_millis();
+        let timeout = (spec.session.hold_time * 2).max(LEAST_USER_TIMEOUT).as_millis();
         sockopt::set_tcp_user_timeout(socket, u32::try_from(timeout).unwrap_or(u32::MAX))?;
     }
     Ok(())
