@@ -30,7 +30,7 @@ impl Rib {
             let known = self.shared.peer_mut(slot);
             let resend =
                 terms_changed || (&before.export, before.next_hop_self) != (&after.export, after.next_hop_self);
-            if terms_changed || before.import != after.import {
+            if terms_changed || (&before.import, before.weight) != (&after.import, after.weight) {
                 known.visit(family, Visit { reimport: true, ..Visit::default() });
             }
             if resend {

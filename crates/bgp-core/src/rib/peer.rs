@@ -91,6 +91,8 @@ pub struct FamilyConfig {
     pub next_hop_self: NextHopSelf,
     /// `maximum-prefix`
     pub maximum_prefix: Option<MaximumPrefix>,
+    /// Weight of its routes, unless policy says otherwise.
+    pub weight: Option<u32>,
 }
 
 /// What the table has to know of a configured peer.
