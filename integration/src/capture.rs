@@ -2,24 +2,33 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
-use rustix::process::Signal;
 use serde_json::Value;
+use sys::packet::PacketTap;
 
 use crate::node::Node;
-use crate::pcap::{self, Packet};
-use crate::process::Process;
+use crate::packet::Packet;
+
+/// How much of a packet is kept: its headers and the beginning of what they carry.
+const KEPT_OCTETS: usize = 160;
+/// Seconds of traffic: on a busy machine the reader may not run for a while.
+const BUFFER_OCTETS: usize = 64 << 20;
+/// How often the reader looks. It is not woken for each packet: that would disturb what is measured, and the times are
+/// the kernel's anyway.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A running capture of all interfaces of a node.
 #[derive(Debug)]
 pub struct Capture {
     node: Node,
-    process: Process,
-    file: PathBuf,
+    stop: Arc<AtomicBool>,
+    reader: JoinHandle<Result<Vec<Packet>>>,
     interfaces: BTreeMap<u32, String>,
 }
 
@@ -33,50 +42,53 @@ pub struct Captured {
 }
 
 impl Capture {
-    /// Begins to capture; returns once the kernel delivers packets.
-    ///
-    /// `filter` is in tcpdump's language, `octets` how much of each packet is kept.
-    pub fn start(node: &Node, name: &str, filter: &str, octets: u32) -> Result<Self> {
-        let file = node.folder().join(format!("{name}.pcap"));
-        let path = file.to_str().context("a path that is not UTF-8")?;
-        let octets = octets.to_string();
-        // The buffer (KiB) holds seconds of traffic: on a busy machine tcpdump may not run for a while.
-        let mut argv = vec!["tcpdump", "-i", "any", "-n", "-s", &octets, "-B", "16384", "-Z", "root"];
-        argv.extend(["--nano", "-w", path]);
-        if !filter.is_empty() {
-            argv.push(filter);
-        }
-        let mut process = node.spawn(&format!("{name}-capture"), &argv)?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !process.log().contains("listening on") {
-            process.must_run()?;
-            if Instant::now() > deadline {
-                bail!("tcpdump does not begin to listen: {}", process.log());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let interfaces = interfaces(node)?;
-        Ok(Self { node: node.clone(), process, file, interfaces })
+    /// Begins to capture all packets of a node for which `keep` holds.
+    pub fn start(node: &Node, keep: impl Fn(&Packet) -> bool + Send + 'static) -> Result<Self> {
+        let tap = node.enter(|| PacketTap::open(BUFFER_OCTETS))?;
+        let tap = tap.with_context(|| format!("cannot capture in {}", node.name()))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let reader = std::thread::Builder::new().name("capture".into()).spawn(move || read(&tap, &told, keep))?;
+        Ok(Self { node: node.clone(), stop, reader, interfaces: interfaces(node)? })
     }
 
-    /// Ends captures and reads them.
-    pub fn finish_all<const N: usize>(captures: [Self; N]) -> Result<[Captured; N]> {
-        // The kernel hands packets over a block at a time, each at most a second after its first packet; tcpdump drops
-        // what it was not given yet when it is told to end. Nothing tells from outside that the last block has come.
-        std::thread::sleep(Duration::from_millis(1200));
-        let read = captures.into_iter().map(Self::finish).collect::<Result<Vec<Captured>>>()?;
-        read.try_into().map_err(|_| anyhow::anyhow!("a capture is missing"))
-    }
-
-    fn finish(mut self) -> Result<Captured> {
+    /// Ends the capture; what the kernel saw until now is part of it.
+    pub fn finish(mut self) -> Result<Captured> {
         self.interfaces.append(&mut interfaces(&self.node)?);
-        self.process.signal(Signal::INT)?;
-        self.process.wait(Duration::from_secs(10))?;
-        if let Some(dropped) = dropped_by_kernel(&self.process.log()).filter(|count| *count > 0) {
-            bail!("the capture in {} lost {dropped} packets: its verdict would be worth nothing", self.node.name());
-        }
-        let packets = pcap::parse(&std::fs::read(&self.file)?)?;
+        self.stop.store(true, Ordering::Relaxed);
+        let packets = self.reader.join().ok().context("the capturing thread failed")?;
+        let packets = packets.with_context(|| format!("the capture in {}", self.node.name()))?;
         Ok(Captured { packets, interfaces: self.interfaces })
+    }
+}
+
+fn read(tap: &PacketTap, stop: &AtomicBool, keep: impl Fn(&Packet) -> bool) -> Result<Vec<Packet>> {
+    let mut packets = Vec::new();
+    let mut buffer = [0; KEPT_OCTETS];
+    loop {
+        // Asked before the queue is emptied, so that nothing older than the wish to stop is left in it.
+        let last = stop.load(Ordering::Relaxed);
+        while let Some(tapped) = tap.next(&mut buffer)? {
+            let bytes = buffer.get(..tapped.length).unwrap_or_default().to_vec();
+            let packet = Packet {
+                at_ns: tapped.at_ns,
+                ifindex: tapped.ifindex,
+                protocol: tapped.protocol,
+                outgoing: tapped.outgoing,
+                bytes,
+            };
+            if keep(&packet) {
+                packets.push(packet);
+            }
+        }
+        if last {
+            break;
+        }
+        std::thread::sleep(LOOK);
+    }
+    match tap.dropped()? {
+        0 => Ok(packets),
+        dropped => bail!("lost {dropped} packets: its verdict would be worth nothing"),
     }
 }
 
@@ -85,10 +97,6 @@ impl Captured {
     pub fn interface(&self, packet: &Packet) -> &str {
         self.interfaces.get(&packet.ifindex).map_or("?", String::as_str)
     }
-}
-
-fn dropped_by_kernel(log: &str) -> Option<u64> {
-    log.lines().find(|line| line.ends_with("dropped by kernel"))?.split(' ').next()?.parse().ok()
 }
 
 fn interfaces(node: &Node) -> Result<BTreeMap<u32, String>> {
@@ -190,11 +198,5 @@ mod tests {
         assert_eq!(judge.nature(&udp(a, b, 53, b"")), Nature::Clear);
         assert_eq!(judge.nature(&udp([10, 1, 0, 10], [10, 2, 0, 10], 4500, b"")), Nature::Clear, "inner addresses");
         Ok(())
-    }
-
-    #[test]
-    fn a_capture_that_lost_packets_is_noticed() {
-        let log = "listening on any\n12 packets captured\n12 packets received by filter\n3 packets dropped by kernel\n";
-        assert_eq!(dropped_by_kernel(log), Some(3));
     }
 }

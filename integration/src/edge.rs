@@ -125,6 +125,11 @@ impl Edge {
         &self.config
     }
 
+    /// Where the daemons make their sockets.
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
     /// Starts both daemons.
     pub fn start(&mut self) -> Result<()> {
         self.start_ipsecd()?;

@@ -16,7 +16,7 @@ pub mod lab;
 pub mod node;
 pub mod one_wan;
 pub mod packages;
-pub mod pcap;
+pub mod packet;
 pub mod peers;
 pub mod pki;
 pub mod prefixes;

@@ -87,9 +87,8 @@ impl Panel {
         }
         self.bars(trial, LOST, |arrival| arrival.arrived_ns.is_none().then_some(arrival.sent_ns), out);
         let _infallible = write!(out, "<path d='M{LEFT},{base}H{RIGHT}' stroke='#9ca3af'/>");
-        for (label, at) in [(self.from, LEFT), (0, self.x(0)), (self.to, RIGHT)] {
-            text(out, at - 14.0, base + 16.0, "#6b7280", 11, &format!("{:.0} ms", label as f64 / 1e6));
-        }
+        text(out, self.x(0) - 4.0, base + 16.0, "#6b7280", 11, "0");
+        text(out, RIGHT - 60.0, base + 16.0, "#6b7280", 11, &format!("{:.0} ms", self.to as f64 / 1e6));
         // The height of two packets a millisecond: one each way.
         text(out, LEFT - 16.0, self.y(2.0) + 4.0, "#6b7280", 11, "2");
         for (number, moment) in (1..).zip(&trial.moments) {

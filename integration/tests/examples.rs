@@ -43,7 +43,10 @@ fn configurations() -> Result<Vec<PathBuf>> {
             found.push(file?.path());
         }
     }
-    found.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
+    // The other end's configuration lies beside ours.
+    found.retain(|path| {
+        path.extension().is_some_and(|extension| extension == "conf") && !path.ends_with("swanctl.conf")
+    });
     found.sort();
     ensure!(!found.is_empty(), "there are no examples");
     Ok(found)

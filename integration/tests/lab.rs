@@ -31,7 +31,7 @@ fn a_probe_measures_a_cut_link() {
         let (left, right) = pair(lab)?;
         let at = |last: u8| SocketAddr::from(([192, 0, 2, last], probe::PORT));
         left.ping(at(2).ip(), 10)?;
-        let capture = Capture::start(&right, "all", "udp", 128)?;
+        let capture = Capture::start(&right, |_| true)?;
         let probe = probe::Probe::start((&left, at(1)), (&right, at(2)))?;
         lab.wait_for("packets both ways", SECONDS(5), || {
             Ok(probe.counts().iter().all(|(_, received)| *received > 100))
@@ -50,7 +50,7 @@ fn a_probe_measures_a_cut_link() {
             "the losses were not seen"
         );
         ensure!(flows.forth.lost(0, cut - 50_000_000) == 0, "losses before the cut");
-        let [captured] = Capture::finish_all([capture])?;
+        let captured = capture.finish()?;
         let clearness = Clearness { transport: vec!["192.0.2.0/24".parse()?], secret: probe::MAGIC.to_vec() };
         let probes = captured.packets.iter().filter(|packet| packet.udp_ports() == Some((probe::PORT, probe::PORT)));
         ensure!(probes.clone().count() > 200 && probes.clone().all(|packet| captured.interface(packet) == "eth0"));

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use integration::Lab;
+use integration::capture::Capture;
 use integration::edge::{Binaries, Daemon};
 use integration::two_isp::{Fault, HOST_A, NEIGHBORS_OF_A, TwoIsp};
+use integration::{Lab, Node};
 
 const ROUTES: usize = 2_000;
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
@@ -16,6 +17,10 @@ fn converged<'lab>(lab: &'lab Lab) -> Result<TwoIsp<'lab>> {
     scenario.feed(ROUTES)?;
     scenario.wait_converged()?;
     Ok(scenario)
+}
+
+fn watch(isp: &Node) -> Result<Capture> {
+    Capture::start(isp, |packet| !packet.outgoing)
 }
 
 fn fault_is_survived(fault: Fault) {
@@ -80,10 +85,7 @@ fn a_killed_ipsecd_leaks_nothing_and_the_next_one_brings_the_tunnels_back() {
     Lab::test("ipsecd-killed", |lab| {
         let mut scenario = converged(lab)?;
         let clearness = scenario.clearness()?;
-        let wans =
-            [&scenario.isp1, &scenario.isp2].map(|isp| integration::capture::Capture::start(isp, "wan", "", 160));
-        let [isp1, isp2] = wans;
-        let captures = [isp1?, isp2?];
+        let captures = [watch(&scenario.isp1)?, watch(&scenario.isp2)?];
         let probe = scenario.probe()?;
         scenario.a.kill(Daemon::Ipsecd)?;
         lab.holds_for("nothing leaves site A by a WAN while ipsecd is gone", SECONDS(3), || {
@@ -92,8 +94,8 @@ fn a_killed_ipsecd_leaks_nothing_and_the_next_one_brings_the_tunnels_back() {
         scenario.a.start_ipsecd()?;
         scenario.wait_converged()?;
         drop(probe.finish()?);
-        for captured in integration::capture::Capture::finish_all(captures)? {
-            let leaks = clearness.findings(&captured);
+        for capture in captures {
+            let leaks = clearness.findings(&capture.finish()?);
             ensure!(leaks.is_empty(), "{} packets in the clear, the first: {}", leaks.len(), leaks[0]);
         }
         Ok(())
@@ -106,10 +108,7 @@ fn without_any_path_traffic_is_dropped_and_not_sent_in_the_clear() {
     Lab::test("no-path", |lab| {
         let mut scenario = converged(lab)?;
         let clearness = scenario.clearness()?;
-        let captures = [
-            integration::capture::Capture::start(&scenario.isp1, "wan", "", 160)?,
-            integration::capture::Capture::start(&scenario.isp2, "wan", "", 160)?,
-        ];
+        let captures = [watch(&scenario.isp1)?, watch(&scenario.isp2)?];
         let probe = scenario.probe()?;
         // Both tunnels go, both WANs stay: the default routes would carry everything.
         for tunnel in ["tun1", "tun2"] {
@@ -122,8 +121,8 @@ fn without_any_path_traffic_is_dropped_and_not_sent_in_the_clear() {
         }
         scenario.wait_converged()?;
         drop(probe.finish()?);
-        for captured in integration::capture::Capture::finish_all(captures)? {
-            let leaks = clearness.findings(&captured);
+        for capture in captures {
+            let leaks = clearness.findings(&capture.finish()?);
             ensure!(leaks.is_empty(), "{} packets in the clear, the first: {}", leaks.len(), leaks[0]);
         }
         Ok(())

@@ -2,5 +2,6 @@
 //!
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
+pub mod state;
 pub mod tunnel_if;
 pub mod wan;

@@ -5,5 +5,6 @@ pub mod decision;
 mod peer_id;
 pub mod policy;
 pub mod rib;
+pub mod session;
 
 pub use peer_id::PeerId;

@@ -66,6 +66,12 @@ pub trait Dataplane: Send + Sync {
         message: &[u8],
     ) -> Result<(), DataplaneError>;
 
+    /// Sends the one octet that keeps a NAT's mapping (RFC 3948 §2.3).
+    ///
+    /// # Errors
+    /// As the socket reports them, and when the link is unknown.
+    fn send_keepalive(&self, path: &Path) -> Result<(), DataplaneError>;
+
     /// All counters.
     fn stats(&self) -> Stats;
 }

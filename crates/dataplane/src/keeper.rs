@@ -6,7 +6,8 @@
 //! dropped, and a new ipsecd takes the device up where the old one left it.
 //!
 //! The protocol is one message a request and one a reply on a SEQPACKET socket: `hold NAME` (with a descriptor), `adopt
-//! NAME` (replied with one), `release NAME`, `quit`; replies are `ok`, `none` or `error TEXT`.
+//! NAME` (replied with one), `release NAME`; replies are `ok`, `none` or `error TEXT`. With the last release the keeper
+//! ends: the next tunnel needs a new one.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,7 @@ const MAX_CLIENTS: usize = 16;
 /// More tunnels than anyone has.
 const MAX_HELD: usize = 4096;
 
-/// Holds descriptors for whoever connects to `path` with our own or root's user id, until told to quit.
+/// Holds descriptors for whoever connects to `path` with our own or root's user id, until the last is released.
 ///
 /// # Errors
 /// When the socket cannot be made, or another keeper answers there.
@@ -137,10 +138,6 @@ impl Keeper {
     fn handle(&mut self, request: &str, fd: Option<OwnedFd>) -> Result<Option<OwnedFd>, Refusal> {
         let error = |text: &str| Refusal::Error(text.to_owned());
         let (verb, name) = request.split_once(' ').unwrap_or((request, ""));
-        if verb == "quit" {
-            self.quit = true;
-            return Ok(None);
-        }
         let name: TunnelName = name.parse().map_err(|invalid| Refusal::Error(format!("{invalid}")))?;
         match (verb, fd) {
             ("hold", Some(_)) if self.held.len() >= MAX_HELD => Err(error("too many tunnels are held")),
@@ -153,7 +150,11 @@ impl Keeper {
                 let held = self.held.get(&name).ok_or(Refusal::None)?;
                 held.try_clone().map(Some).map_err(|failed| Refusal::Error(failed.to_string()))
             }
-            ("release", _) => self.held.remove(&name).map(|_| None).ok_or(Refusal::None),
+            ("release", _) => {
+                let released = self.held.remove(&name).map(|_| None).ok_or(Refusal::None);
+                self.quit = self.held.is_empty();
+                released
+            }
             _ => Err(error("unknown request")),
         }
     }
@@ -202,20 +203,12 @@ impl Client {
         }
     }
 
-    /// Ends the keeping of a tunnel, if it was kept.
+    /// Ends the keeping of a tunnel, if it was kept, and the keeper if it was the last.
     ///
     /// # Errors
     /// When the keeper is gone.
     pub fn release(&mut self, tunnel: &TunnelName) -> io::Result<()> {
         self.call(&format!("release {tunnel}"), None).map(|_| ())
-    }
-
-    /// Ends the keeper and with it every keeping.
-    ///
-    /// # Errors
-    /// When it is gone already.
-    pub fn quit(mut self) -> io::Result<()> {
-        self.call("quit", None).map(|_| ())
     }
 
     fn call(&mut self, request: &str, fd: Option<std::os::fd::BorrowedFd<'_>>) -> io::Result<Reply> {
@@ -287,6 +280,7 @@ mod tests {
         let mut adopted = fs::File::from(second.adopt(&name("tun1")).unwrap().unwrap());
         adopted.write_all(b"still open").unwrap();
         drop(adopted);
+        second.hold(&name("tun3"), fs::File::open("/dev/null").unwrap()).unwrap();
         second.release(&name("tun1")).unwrap();
         assert!(second.adopt(&name("tun1")).unwrap().is_none());
         let mut text = String::new();
@@ -294,7 +288,7 @@ mod tests {
         assert_eq!(text, "still open");
 
         assert_eq!(serve(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        second.quit().unwrap();
+        second.release(&name("tun3")).unwrap(); // the last one
         server.join().unwrap().unwrap();
         assert!(!path.exists());
     }

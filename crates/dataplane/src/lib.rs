@@ -18,4 +18,4 @@ pub use api::{
     Dataplane, DataplaneError, Direction, Event, IkeDatagram, InboundStats, Limit, Limits, NewInbound, NewOutbound,
     OutboundStats, Path, Sink, Stats, TunnelSpec, TunnelStats, WanSpec, WanStats,
 };
-pub use userspace::{Userspace, effective_mtu};
+pub use userspace::{KeeperDoor, Userspace, effective_mtu};

@@ -91,7 +91,7 @@ impl ReplayWindow {
         let (high, low) = (self.top >> 32, self.top & u64::from(u32::MAX));
         let high = if low >= Self::SIZE - 1 {
             // Case A, the window within one subspace: what is left of it belongs to the next one.
-            if wire > low - Self::SIZE {
+            if wire + Self::SIZE > low {
                 Some(high)
             } else {
                 high.checked_add(1).filter(|high| *high <= u64::from(u32::MAX))
@@ -194,6 +194,17 @@ mod tests {
         window.accept(u64::from(far));
         assert_eq!(window.check(1), Err(ReplayError::TooOld(1)));
         assert_eq!(window.check(2), Ok(2));
+    }
+
+    #[test]
+    fn every_number_in_turn_is_taken_at_every_edge() {
+        for start in [0, u64::from(u32::MAX) - 20_000] {
+            let mut window = ReplayWindow::starting_at(start, true);
+            for number in start + 1..start + 40_000 {
+                assert_eq!(window.check(crate::cipher::low(number)), Ok(number));
+                window.accept(number);
+            }
+        }
     }
 
     #[test]

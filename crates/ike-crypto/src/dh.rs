@@ -136,3 +136,98 @@ impl fmt::Debug for DhKey {
         write!(f, "DhKey({})", self.group)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::testing::hex;
+
+    /// Private values of both sides, their public values, the secret.
+    fn agrees_on(group: Group, [i, r, public_i, public_r, secret]: [&str; 5]) {
+        let initiator = DhKey::from_scalar(group, &hex(i)).unwrap();
+        let responder = DhKey::from_scalar(group, &hex(r)).unwrap();
+        assert_eq!(initiator.payload(), KeyExchange { group: group.id(), public: hex(public_i) });
+        assert_eq!(responder.payload(), KeyExchange { group: group.id(), public: hex(public_r) });
+        assert_eq!(initiator.agree(&responder.payload()).unwrap().expose(), hex(secret));
+        assert_eq!(responder.agree(&initiator.payload()).unwrap().expose(), hex(secret));
+    }
+
+    #[test] // RFC 7748 §6.1
+    fn x25519_gives_what_the_rfc_gives() {
+        agrees_on(
+            Group::X25519,
+            [
+                "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
+                "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
+                "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a",
+                "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f",
+                "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742",
+            ],
+        );
+    }
+
+    #[test] // RFC 5903 §8.1
+    fn p256_gives_what_the_rfc_gives() {
+        agrees_on(
+            Group::Ecp256,
+            [
+                "C88F01F5 10D9AC3F 70A292DA A2316DE5 44E9AAB8 AFE84049 C62A9C57 862D1433",
+                "C6EF9C5D 78AE012A 011164AC B397CE20 88685D8F 06BF9BE0 B283AB46 476BEE53",
+                "DAD0B653 94221CF9 B051E1FE CA5787D0 98DFE637 FC90B9EF 945D0C37 72581180
+                 5271A046 1CDB8252 D61F1C45 6FA3E59A B1F45B33 ACCF5F58 389E0577 B8990BB3",
+                "D12DFB52 89C8D4F8 1208B702 70398C34 2296970A 0BCCB74C 736FC755 4494BF63
+                 56FBF3CA 366CC23E 8157854C 13C58D6A AC23F046 ADA30F83 53E74F33 039872AB",
+                "D6840F6B 42F6EDAF D13116E0 E1256520 2FEF8E9E CE7DCE03 812464D0 4B9442DE",
+            ],
+        );
+    }
+
+    #[test] // RFC 5903 §8.2
+    fn p384_gives_what_the_rfc_gives() {
+        agrees_on(
+            Group::Ecp384,
+            [
+                "099F3C70 34D4A2C6 99884D73 A375A67F 7624EF7C 6B3C0F16 0647B674 14DCE655 E35B5380 41E649EE 3FAEF896
+                 783AB194",
+                "41CB0779 B4BDB85D 47846725 FBEC3C94 30FAB46C C8DC5060 855CC9BD A0AA2942 E0308312 916B8ED2 960E4BD5
+                 5A7448FC",
+                "667842D7 D180AC2C DE6F74F3 7551F557 55C7645C 20EF73E3 1634FE72 B4C55EE6 DE3AC808 ACB4BDB4 C88732AE
+                 E95F41AA 9482ED1F C0EEB9CA FC498462 5CCFC23F 65032149 E0E144AD A0241815 35A0F38E EB9FCFF3 C2C947DA
+                 E69B4C63 4573A81C",
+                "E558DBEF 53EECDE3 D3FCCFC1 AEA08A89 A987475D 12FD950D 83CFA417 32BC509D 0D1AC43A 0336DEF9 6FDA41D0
+                 774A3571 DCFBEC7A ACF31964 72169E83 8430367F 66EEBE3C 6E70C416 DD5F0C68 759DD1FF F83FA401 42209DFF
+                 5EAAD96D B9E6386C",
+                "11187331 C279962D 93D60424 3FD592CB 9D0A926F 422E4718 7521287E 7156C5C4 D6031355 69B9E9D0 9CF5D4A2
+                 70F59746",
+            ],
+        );
+    }
+
+    #[test]
+    fn bad_public_values_are_refused() {
+        for group in Group::ALL {
+            let key = DhKey::generate(group, &mut StdRng::seed_from_u64(1)).unwrap();
+            let with = |public: Vec<u8>| key.agree(&KeyExchange { group: group.id(), public });
+            let good = key.payload().public;
+            assert!(with(good.clone()).is_ok());
+            let zero = vec![0; good.len()];
+            let octets = good.len();
+            assert_eq!(with(zero), Err(DhError::PeerValue { group, octets }), "off the curve, or a zero secret");
+            for len in [0, 1, octets - 1, octets + 1] {
+                let refused = with(good.iter().copied().cycle().take(len).collect());
+                assert_eq!(refused, Err(DhError::PeerValue { group, octets: len }), "{group}");
+            }
+            let other = KeyExchange { group: DhGroup::Modp2048, public: good };
+            assert_eq!(key.agree(&other), Err(DhError::Group { found: DhGroup::Modp2048, expected: group }));
+        }
+    }
+
+    #[test]
+    fn a_seed_replays_a_key() {
+        let key = |seed| DhKey::generate(Group::Ecp384, &mut StdRng::seed_from_u64(seed)).unwrap().payload();
+        assert_eq!(key(7), key(7));
+        assert_ne!(key(7), key(8));
+    }
+}

@@ -7,15 +7,28 @@
 //! recognised in offers and passed over. SHA-1 appears where RFC 7296 names it for things that are not secret: NAT
 //! detection and the hashes of trust anchors.
 
+mod auth;
+mod cookie;
 mod dh;
+mod nat;
+pub mod pki;
 mod prf;
 mod proposal;
 mod schedule;
 mod secret;
 mod sk;
 mod suite;
+#[cfg(test)]
+mod testing;
 
+pub use auth::{
+    AuthError, CredentialError, LocalCredential, NoCommonHash, PeerCredential, Presented, PrivateKey, PrivateKeyError,
+    ProofError, SignatureHash, SignatureHashes, SignedOctets, SigningFailed, fingerprint,
+};
+pub use cookie::CookieJar;
 pub use dh::{DhError, DhKey};
+pub use nat::nat_detection_hash;
+pub use pki::{CertificateChain, CertificateFileError, ChainError, Identity, IdentityError, TrustAnchors};
 pub use prf::TooMuchKeyMaterial;
 pub use proposal::{
     Chosen, EsnPolicy, EspProposal, IkeProposal, NoProposal, ProposalTextError, accept_esp, accept_ike, choose_esp,

@@ -138,3 +138,61 @@ impl Cutter<'_> {
         SecretBytes::new(piece.to_vec())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::Group;
+
+    const SUITE: IkeSuite = IkeSuite { aead: Aead::Aes256Gcm16, prf: PrfAlgorithm::HmacSha384, group: Group::Ecp384 };
+    const EXCHANGE: Exchange<'_> = Exchange { initiator_nonce: &[1; 32], responder_nonce: &[2; 32] };
+
+    fn spi(raw: u64) -> IkeSpi {
+        IkeSpi::new(raw).unwrap()
+    }
+
+    fn keys(suite: IkeSuite) -> IkeKeys {
+        IkeKeys::derive(suite, &SecretBytes::from(vec![3; 48]), EXCHANGE, spi(4), spi(5)).unwrap()
+    }
+
+    #[test]
+    fn keys_are_cut_from_one_stream_in_the_order_of_the_rfc() {
+        let keys = keys(SUITE);
+        let seed = SUITE.prf.compute(&[[1; 32], [2; 32]].concat(), &[&[3; 48]]);
+        let spis = [4u64.to_be_bytes(), 5u64.to_be_bytes()].concat();
+        let stream = SUITE.prf.expand(seed.expose(), &[&[1; 32], &[2; 32], &spis], 3 * 48 + 2 * 36).unwrap();
+        let cut = [&keys.sk_d, &keys.sk_ei, &keys.sk_er, &keys.sk_pi, &keys.sk_pr].map(SecretBytes::expose);
+        assert_eq!(cut.concat(), stream.expose());
+        assert_eq!(cut.map(<[u8]>::len), [48, 36, 36, 48, 48]);
+    }
+
+    #[test]
+    fn rekeying_seeds_with_the_old_prf_and_expands_with_the_new_one() {
+        let old = keys(SUITE);
+        let suite = IkeSuite { aead: Aead::ChaCha20Poly1305, prf: PrfAlgorithm::HmacSha256, group: Group::X25519 };
+        let new = old.rekey(suite, &SecretBytes::from(vec![9; 32]), EXCHANGE, spi(6), spi(7)).unwrap();
+        let seed = PrfAlgorithm::HmacSha384.compute(old.sk_d.expose(), &[&[9; 32], &[1; 32], &[2; 32]]);
+        let spis = [6u64.to_be_bytes(), 7u64.to_be_bytes()].concat();
+        let stream = PrfAlgorithm::HmacSha256.expand(seed.expose(), &[&[1; 32], &[2; 32], &spis], 32).unwrap();
+        assert_eq!(new.sk_d, stream);
+    }
+
+    #[test]
+    fn the_two_ends_of_a_child_have_each_others_keys() {
+        let suite = EspSuite { aead: Aead::Aes128Gcm16, esn: true, group: None };
+        let ike = keys(SUITE);
+        let initiator = ike.child(suite, None, EXCHANGE, true).unwrap();
+        let responder = ike.child(suite, None, EXCHANGE, false).unwrap();
+        assert_eq!((&initiator.inbound, &initiator.outbound), (&responder.outbound, &responder.inbound));
+        let stream = SUITE.prf.expand(ike.sk_d.expose(), &[&[1; 32], &[2; 32]], 40).unwrap();
+        assert_eq!([initiator.outbound.expose(), initiator.inbound.expose()].concat(), stream.expose());
+        let secret = SecretBytes::from(vec![8; 32]);
+        assert_ne!(ike.child(suite, Some(&secret), EXCHANGE, true).unwrap(), initiator);
+    }
+
+    #[test]
+    fn keys_do_not_print_themselves() {
+        let text = format!("{:?}", keys(SUITE));
+        assert!(text.contains("sk_d: SecretBytes(48 octets)"), "{text}");
+    }
+}

@@ -252,3 +252,121 @@ impl fmt::Debug for Opener {
         write!(f, "Opener({})", self.key.aead)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ike_wire::{ExchangeType, Flags, IkeSpi, Message, Notify, NotifyType, parse_inner};
+
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            initiator_spi: IkeSpi::new(1).unwrap(),
+            responder_spi: IkeSpi::new(2),
+            exchange: ExchangeType::IkeAuth,
+            flags: Flags::default(),
+            message_id: 1,
+        }
+    }
+
+    fn pair(aead: Aead) -> (Sealer, Opener) {
+        let keymat = SecretBytes::from((0..aead.keymat_len()).map(|octet| octet as u8).collect::<Vec<_>>());
+        (Sealer::new(aead, &keymat).unwrap(), Opener::new(aead, &keymat).unwrap())
+    }
+
+    fn payloads(octets: usize) -> Vec<Payload> {
+        vec![Payload::Notify(Notify::new(NotifyType::InitialContact, [])), Payload::VendorId(vec![7; octets])]
+    }
+
+    #[test]
+    fn sealed_messages_open_and_nothing_of_them_may_change() {
+        for aead in Aead::ALL {
+            let (mut sealer, opener) = pair(aead);
+            let wire = sealer.seal(&header(), &payloads(100)).unwrap();
+            let message = Message::parse(&wire).unwrap();
+            let protected = message.protected.unwrap();
+            assert_eq!(message.header, header());
+            let mut copy = wire.clone();
+            let inner = opener.open(&mut copy, &protected).unwrap();
+            assert_eq!(parse_inner(protected.first_inner, inner).unwrap(), payloads(100));
+            for at in 0..wire.len() {
+                let mut bad = wire.clone();
+                bad[at] ^= 1;
+                assert_eq!(opener.open(&mut bad, &protected), Err(OpenError::Integrity), "octet {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_messages_share_a_nonce() {
+        let (mut sealer, _) = pair(Aead::Aes256Gcm16);
+        let body = HEADER_LEN + GENERIC_HEADER_LEN;
+        let ivs = [0, 1, 2].map(|_| sealer.seal(&header(), &[]).unwrap()[body..body + IV_LEN].to_vec());
+        assert_eq!(ivs, [0u64, 1, 2].map(|iv| iv.to_be_bytes().to_vec()));
+        sealer.next_iv = u64::MAX;
+        assert_eq!(sealer.seal(&header(), &[]), Err(SealError::IvExhausted));
+    }
+
+    #[test]
+    fn long_messages_are_cut_to_fit_and_short_ones_are_not() {
+        let (mut sealer, opener) = pair(Aead::ChaCha20Poly1305);
+        assert_eq!(sealer.seal_fragmented(&header(), &payloads(100), 1220).unwrap().len(), 1);
+        let pieces = sealer.seal_fragmented(&header(), &payloads(3000), 1220).unwrap();
+        assert_eq!(pieces.len(), 3);
+        let mut inner = Vec::new();
+        for (number, piece) in (1..).zip(&pieces) {
+            assert!(piece.len() <= 1220);
+            let protected = Message::parse(piece).unwrap().protected.unwrap();
+            assert_eq!(protected.fragment, Some(Fragment { number, total: 3 }));
+            let first = if number == 1 { PayloadType::Notify } else { PayloadType::None };
+            assert_eq!(protected.first_inner, first);
+            inner.extend_from_slice(opener.open(&mut piece.clone(), &protected).unwrap());
+        }
+        assert_eq!(parse_inner(PayloadType::Notify, &inner).unwrap(), payloads(3000));
+        let exactly = sealer.seal(&header(), &payloads(500)).unwrap().len();
+        assert_eq!(sealer.seal_fragmented(&header(), &payloads(500), exactly).unwrap().len(), 1);
+        assert_eq!(sealer.seal_fragmented(&header(), &payloads(500), exactly - 1).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn limits_without_room_are_refused() {
+        let (mut sealer, _) = pair(Aead::Aes128Gcm16);
+        for limit in [0, 61, 62] {
+            let refused = sealer.seal_fragmented(&header(), &payloads(3000), limit);
+            assert!(matches!(refused, Err(SealError::Fragments { .. })), "{limit}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn padding_of_other_implementations_is_taken_off_and_must_fit() {
+        let (_, opener) = pair(Aead::Aes256Gcm16);
+        let sealed = |text: &[u8]| {
+            let mut wire = Vec::new();
+            let len = IV_LEN + text.len() + ICV_LEN;
+            header().emit(PayloadType::Encrypted, 0, &mut wire);
+            emit_generic_header(PayloadType::Encrypted, PayloadType::None, false, len, &mut wire).unwrap();
+            let body = wire.len();
+            wire.extend_from_slice(&[9; IV_LEN]);
+            wire.extend_from_slice(text);
+            wire.resize(body + len, 0);
+            set_length(&mut wire).unwrap();
+            let aad = wire[..body].to_vec();
+            let (text, icv) = wire[body + IV_LEN..].split_at_mut(text.len());
+            let nonce = opener.key.nonce([9; IV_LEN]);
+            let tag = opener.key.key.seal_in_place_separate_tag(nonce, Aad::from(aad), text).unwrap();
+            icv.copy_from_slice(tag.as_ref());
+            let protected = Message::parse(&wire).unwrap().protected.unwrap();
+            opener.open(&mut wire, &protected).map(<[u8]>::to_vec)
+        };
+        assert_eq!(sealed(&[1, 2, 3, 0xaa, 0xbb, 2]), Ok(vec![1, 2, 3]));
+        assert_eq!(sealed(&[0xaa, 1]), Ok(vec![]));
+        assert_eq!(sealed(&[0xaa, 2]), Err(OpenError::Padding { padding: 2, octets: 1 }));
+        assert_eq!(sealed(&[]), Err(OpenError::Short(24)));
+    }
+
+    #[test]
+    fn keys_of_another_length_are_refused() {
+        let error = Sealer::new(Aead::Aes256Gcm16, &SecretBytes::from(vec![0; 35])).unwrap_err();
+        assert_eq!(error.to_string(), "aes256gcm16 takes 36 octets of key material, got 35");
+    }
+}

@@ -1,2 +1,2 @@
-//! shell.
+//! holdfast.
 fn main() {}

@@ -8,6 +8,7 @@ pub mod fds;
 pub mod mmsg;
 pub mod netlink;
 pub mod netns;
+pub mod packet;
 pub mod process;
 pub mod sched;
 pub mod sockopt;

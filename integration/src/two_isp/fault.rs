@@ -1,13 +1,17 @@
 //! The faults of the scenario: armed beforehand, so that the moment they strike is known to a fraction of a millisecond.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use rpc::{Client, Execute};
+use tokio::runtime::Runtime;
 
 use super::{NEIGHBORS_OF_B, TwoIsp, site_routes};
 use crate::clock;
 use crate::exec;
+use crate::node::Node;
 
 /// What goes wrong on the first path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -73,83 +77,130 @@ impl std::str::FromStr for Fault {
     }
 }
 
-/// A fault ready to strike.
+/// A fault ready to strike: no process has to be started at the moment itself.
 #[derive(Debug)]
 pub struct Armed {
     fault: Fault,
-    /// `ip -batch` in ISP 1, waiting for its next line: no process has to be started at the moment itself.
-    batch: Option<Child>,
+    lever: Lever,
+}
+
+/// What the fault is done with.
+#[derive(Debug)]
+enum Lever {
+    /// `ip -batch` in ISP 1, waiting for its next line.
+    Batch(Batch),
+    /// A connection with one of site B's daemons.
+    Daemon(Connection),
 }
 
 impl Armed {
     /// Prepares a fault.
     pub fn new(scenario: &TwoIsp<'_>, fault: Fault) -> Result<Self> {
-        let batch = match fault {
-            Fault::Cut | Fault::Silent => Some(scenario.isp1.enter(|| -> Result<Child> {
-                let argv = ["ip", "-batch", "-"];
-                Ok(exec::command(&argv)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
-            })??),
-            Fault::Sa | Fault::Session => None,
+        let lever = match fault {
+            Fault::Cut | Fault::Silent => Lever::Batch(Batch::start(&scenario.isp1)?),
+            Fault::Sa => Lever::Daemon(Connection::open(&scenario.b.run_dir().join(rpc::IPSECD_SOCKET))?),
+            Fault::Session => Lever::Daemon(Connection::open(&scenario.b.run_dir().join(rpc::BGPD_SOCKET))?),
         };
-        let mut armed = Self { fault, batch };
-        // Once it has answered one line, the program is loaded and reads.
-        if let Some(batch) = &mut armed.batch {
-            write_lines(batch, "-o link show dev lo\n")?;
-            let mut answer = String::new();
-            BufReader::new(batch.stdout.take().context("no standard output")?).read_line(&mut answer)?;
-            ensure!(answer.contains("lo:"), "`ip -batch` answered {answer:?}");
-        }
-        Ok(armed)
+        Ok(Self { fault, lever })
     }
 
     /// Strikes; gives back when (monotonic nanoseconds).
-    pub fn strike(&mut self, scenario: &TwoIsp<'_>) -> Result<i64> {
+    pub fn strike(&mut self) -> Result<i64> {
         let at = clock::monotonic_ns();
         match self.fault {
-            Fault::Cut => self.batch("link set to-a down\nlink set to-b down\n")?,
+            Fault::Cut => self.lever.push("link set to-a down\nlink set to-b down\n")?,
             // A rule beside the one for local addresses: forwarding ends, and no ICMP tells anyone.
-            Fault::Silent => self.batch("rule add pref 0 blackhole\n")?,
-            Fault::Sa => scenario.b.shell("terminate ipsec tunnel tun1").map(drop)?,
-            Fault::Session => scenario.b.shell(&format!("clear bgp {}", NEIGHBORS_OF_B[0])).map(drop)?,
+            Fault::Silent => self.lever.push("rule add pref 0 blackhole\n")?,
+            Fault::Sa => self.lever.push("terminate ipsec tunnel tun1")?,
+            Fault::Session => self.lever.push(&format!("clear bgp {}", NEIGHBORS_OF_B[0]))?,
         }
         Ok(at)
     }
 
     /// Mends; gives back when.
-    pub fn mend(&mut self, scenario: &TwoIsp<'_>) -> Result<i64> {
+    pub fn mend(&mut self) -> Result<i64> {
         let at = clock::monotonic_ns();
         match self.fault {
             Fault::Cut => {
                 let routes = site_routes("198.51.100");
-                self.batch(&format!("link set to-a up\nlink set to-b up\n{routes}"))?;
+                self.lever.push(&format!("link set to-a up\nlink set to-b up\n{routes}"))?;
             }
-            Fault::Silent => self.batch("rule del pref 0 blackhole\n")?,
-            Fault::Sa => scenario.b.shell("initiate ipsec tunnel tun1").map(drop)?,
+            Fault::Silent => self.lever.push("rule del pref 0 blackhole\n")?,
+            Fault::Sa => self.lever.push("initiate ipsec tunnel tun1")?,
             Fault::Session => {}
         }
         Ok(at)
     }
-
-    fn batch(&mut self, lines: &str) -> Result<()> {
-        write_lines(self.batch.as_mut().context("this fault has no batch")?, lines)
-    }
 }
 
-impl Drop for Armed {
-    fn drop(&mut self) {
-        if let Some(mut batch) = self.batch.take() {
-            drop(batch.stdin.take());
-            if let Err(error) = batch.wait() {
-                eprintln!("`ip -batch` did not end: {error}");
-            }
+impl Lever {
+    fn push(&mut self, words: &str) -> Result<()> {
+        match self {
+            Self::Batch(batch) => batch.write(words),
+            Self::Daemon(connection) => connection.execute(words),
         }
     }
 }
 
-fn write_lines(batch: &mut Child, lines: &str) -> Result<()> {
-    let input = batch.stdin.as_mut().context("no standard input")?;
-    input.write_all(lines.as_bytes())?;
-    Ok(input.flush()?)
+/// A program that does each line as it comes.
+#[derive(Debug)]
+struct Batch(Child);
+
+impl Batch {
+    fn start(node: &Node) -> Result<Self> {
+        let argv = ["ip", "-o", "-batch", "-"];
+        let start =
+            || -> Result<Child> { Ok(exec::command(&argv)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?) };
+        let mut batch = Self(node.enter(start)??);
+        // Once it has answered one line, the program is loaded and reads.
+        batch.write("link show dev lo\n")?;
+        let mut answer = String::new();
+        BufReader::new(batch.0.stdout.take().context("no standard output")?).read_line(&mut answer)?;
+        ensure!(answer.contains("lo:"), "`ip -batch` answered {answer:?}");
+        Ok(batch)
+    }
+
+    fn write(&mut self, lines: &str) -> Result<()> {
+        let input = self.0.stdin.as_mut().context("no standard input")?;
+        input.write_all(lines.as_bytes())?;
+        Ok(input.flush()?)
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        if let Err(error) = self.0.wait() {
+            eprintln!("`ip -batch` did not end: {error}");
+        }
+    }
+}
+
+/// A connection with a daemon, as the shell has one.
+#[derive(Debug)]
+struct Connection {
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Connection {
+    fn open(socket: &Path) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let client = runtime.block_on(Client::connect(socket, "integration"));
+        let client = client.with_context(|| format!("cannot connect to {}", socket.display()))?;
+        Ok(Self { runtime, client })
+    }
+
+    /// Lets the daemon execute one command to its end.
+    fn execute(&self, line: &str) -> Result<()> {
+        self.runtime.block_on(async {
+            let mut pieces = self.client.stream(&Execute { line: line.to_owned() }).await?;
+            while let Some(piece) = pieces.next().await {
+                piece.with_context(|| format!("`{line}`"))?;
+            }
+            Ok(())
+        })
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::{Armed, Fault, TwoIsp};
 use crate::capture::{Capture, Captured};
 use crate::clock;
 use crate::edge::{Edge, FailoverEvent};
+use crate::packet::Packet;
 use crate::probe::{self, Flow, Flows};
 
 /// Traffic before the fault, to show that nothing was lost without it.
@@ -121,7 +122,7 @@ impl TwoIsp<'_> {
         tell("a packet each millisecond, both ways");
         std::thread::sleep(BASELINE);
 
-        let struck = armed.strike(self)?;
+        let struck = armed.strike()?;
         tell(&format!("FAULT: {}", fault.story()));
         let mut complaints = Vec::new();
         if !self.watch(PATIENCE, |scenario| scenario.has_moved(fault, known))? {
@@ -130,7 +131,7 @@ impl TwoIsp<'_> {
         tell(if fault.lasts() { "traffic is on tun2" } else { "both sites have noticed" });
         std::thread::sleep(LASTING);
 
-        let mended = armed.mend(self)?;
+        let mended = armed.mend()?;
         tell(&format!("MENDED: {}", fault.mending()));
         let limit = Duration::from_secs(60 + self.routes as u64 / 4_000);
         let restored = self.watch(limit, TwoIsp::is_restored)?;
@@ -149,10 +150,11 @@ impl TwoIsp<'_> {
     }
 
     fn start_instruments(&self) -> Result<Instruments> {
-        let ours = format!("udp port {}", probe::PORT);
-        let edge = |edge: &Edge| Capture::start(&edge.node, "probes", &ours, 80);
-        // Everything on the WANs: what looks sealed is searched for the probes' mark, too.
-        let wan = |node| Capture::start(node, "wan", "", 160);
+        let is_probe = |packet: &Packet| packet.outgoing && packet.udp_ports() == Some((probe::PORT, probe::PORT));
+        let edge = |edge: &Edge| Capture::start(&edge.node, is_probe);
+        // Coming in and going out of the ISP is one packet on the wire twice; its arrival counts. Nothing else is left
+        // out: what looks sealed is searched for the probes' mark, too.
+        let wan = |node| Capture::start(node, |packet| !packet.outgoing);
         Ok([edge(&self.a)?, edge(&self.b)?, wan(&self.isp1)?, wan(&self.isp2)?])
     }
 
@@ -204,16 +206,15 @@ impl TwoIsp<'_> {
     ) -> Result<Trial> {
         let offset = clock::calendar_offset_ns();
         let since_fault = |unix_us: i64| unix_us * 1000 - offset - times.fault;
-        let [edge_a, edge_b, isp1, isp2] = Capture::finish_all(instruments)?;
+        let [edge_a, edge_b, isp1, isp2] = instruments;
+        let (edge_a, edge_b) = (edge_a.finish()?, edge_b.finish()?);
         let mut arrivals = self::arrivals(Way::Forth, &flows.forth, &edge_a, times.fault);
         arrivals.extend(self::arrivals(Way::Back, &flows.back, &edge_b, times.fault));
         let clearness = self.clearness()?;
         let mut leaks = Vec::new();
-        for (name, captured) in [("isp1", isp1), ("isp2", isp2)] {
+        for (name, capture) in [("isp1", isp1), ("isp2", isp2)] {
+            let captured = capture.finish()?;
             ensure!(!captured.packets.is_empty(), "the capture in {name} saw nothing at all");
-            // Coming in and going out of the ISP is one packet on the wire twice; its arrival counts.
-            let incoming = captured.packets.into_iter().filter(|packet| !packet.outgoing).collect();
-            let captured = Captured { packets: incoming, interfaces: captured.interfaces };
             leaks.extend(clearness.findings(&captured).into_iter().map(|leak| format!("{name} {leak}")));
         }
         // The first thing each site noticed about the fault; the later site decides.
@@ -269,7 +270,7 @@ fn new_events(edge: &Edge, known: u64) -> Result<Vec<FailoverEvent>> {
 /// Joins what the hosts noted with what the edge's kernel saw leave.
 fn arrivals(way: Way, flow: &Flow, edge: &Captured, fault: i64) -> Vec<Arrival> {
     let mut paths = HashMap::new();
-    for packet in edge.packets.iter().filter(|packet| packet.outgoing) {
+    for packet in &edge.packets {
         let number = packet.header().and_then(|header| probe::number_of(packet.bytes.get(header.payload_at + 8..)?));
         let interface = edge.interface(packet);
         // The other direction leaves towards the host: not a path.

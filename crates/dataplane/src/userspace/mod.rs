@@ -11,6 +11,7 @@ mod wan;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -37,6 +38,9 @@ pub struct Userspace {
     control: Mutex<Control>,
 }
 
+/// Reaches the keeper, which may have to be started first. Asked anew for each device, since a keeper without devices ends.
+pub type KeeperDoor = Box<dyn Fn() -> io::Result<keeper::Client> + Send>;
+
 /// What the packet threads share.
 struct Shared {
     sink: Arc<dyn Sink>,
@@ -46,9 +50,12 @@ struct Shared {
 }
 
 struct Control {
+    /// Every link ever opened: associations refer to them, whether they have sockets at the moment or not.
+    links: BTreeMap<WanName, Arc<Wan>>,
+    /// Those that are open.
     wans: BTreeMap<WanName, WanThread>,
     tunnels: BTreeMap<TunnelName, TunnelThread>,
-    keeper: Option<keeper::Client>,
+    keeper: Option<KeeperDoor>,
 }
 
 /// The largest inner packet when ESP in UDP is to fit in packets of `outer_mtu` octets.
@@ -60,10 +67,15 @@ pub fn effective_mtu(outer_mtu: u32, outer_is_ipv6: bool) -> u16 {
 
 impl Userspace {
     /// A path without links or tunnels. With a keeper, tunnel devices outlive this process and are taken up by the next.
-    pub fn new(sink: Arc<dyn Sink>, keeper: Option<keeper::Client>) -> Self {
+    pub fn new(sink: Arc<dyn Sink>, keeper: Option<KeeperDoor>) -> Self {
         Self {
             shared: Arc::new(Shared { sink, inbound: ArcSwap::default(), unknown: RateLimit::new() }),
-            control: Mutex::new(Control { wans: BTreeMap::new(), tunnels: BTreeMap::new(), keeper }),
+            control: Mutex::new(Control {
+                links: BTreeMap::new(),
+                wans: BTreeMap::new(),
+                tunnels: BTreeMap::new(),
+                keeper,
+            }),
         }
     }
 
@@ -87,7 +99,7 @@ impl Control {
     }
 
     fn wan(&self, name: &WanName) -> Result<&Arc<Wan>, DataplaneError> {
-        self.wans.get(name).map(WanThread::wan).ok_or_else(|| DataplaneError::UnknownWan(name.clone()))
+        self.links.get(name).ok_or_else(|| DataplaneError::UnknownWan(name.clone()))
     }
 
     fn route(&self, path: Path) -> Result<Route, DataplaneError> {
@@ -99,11 +111,11 @@ impl Dataplane for Userspace {
     fn add_wan(&self, spec: WanSpec) -> Result<(), DataplaneError> {
         let mut control = self.control();
         let name = spec.name.clone();
-        // Associations hold on to the link by name: its sockets change under them.
-        let wan = match control.wans.remove(&name) {
-            Some(old) => old.stop(),
-            None => Arc::new(Wan::new(name.clone())),
-        };
+        if let Some(open) = control.wans.remove(&name) {
+            open.stop(); // its ports must be free before they are opened again
+        }
+        let wan = control.links.entry(name.clone()).or_insert_with(|| Arc::new(Wan::new(name.clone())));
+        let wan = Arc::clone(wan);
         let thread = WanThread::start(wan, &spec, Arc::clone(&self.shared))?;
         control.wans.insert(name, thread);
         Ok(())
@@ -122,7 +134,7 @@ impl Dataplane for Userspace {
             thread.tunnel().set_mtu(spec.mtu);
             return Ok(());
         }
-        let tun = tunnel::open_device(&spec.name, control.keeper.as_mut())?;
+        let tun = tunnel::open_device(&spec.name, control.keeper.as_ref())?;
         let name = spec.name.clone();
         let thread = TunnelThread::start(Tunnel::new(spec, tun), Arc::clone(&self.shared))?;
         control.tunnels.insert(name, thread);
@@ -135,7 +147,7 @@ impl Dataplane for Userspace {
         self.forget_inbound(|sa| sa.tunnel().name() != name);
         let tunnel = thread.stop();
         if !keep_device {
-            tunnel::close_device(&tunnel, control.keeper.as_mut());
+            tunnel::close_device(&tunnel, control.keeper.as_ref());
         }
     }
 
@@ -199,6 +211,11 @@ impl Dataplane for Userspace {
         wan.send_ike(local, remote, message)
     }
 
+    fn send_keepalive(&self, path: &Path) -> Result<(), DataplaneError> {
+        let wan = Arc::clone(self.control().wan(&path.wan)?);
+        wan.send_keepalive(path)
+    }
+
     fn stats(&self) -> Stats {
         let now = Instant::now();
         let control = self.control();
@@ -212,7 +229,7 @@ impl Dataplane for Userspace {
         for stats in &mut tunnels {
             stats.inbound.sort_by_key(|sa| sa.spi);
         }
-        Stats { tunnels, wans: control.wans.values().map(|thread| thread.wan().stats()).collect() }
+        Stats { tunnels, wans: control.links.values().map(|wan| wan.stats()).collect() }
     }
 }
 

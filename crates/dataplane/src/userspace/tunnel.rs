@@ -16,11 +16,11 @@ use net_types::{Spi, TunnelName};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use sys::tun::{Tun, TunOptions};
 
-use super::{Shared, association::Outbound, send, wan::signal};
+use super::{KeeperDoor, Shared, association::Outbound, send, wan::signal};
 use crate::{
     DataplaneError, TunnelSpec, TunnelStats,
     counters::{Counter, LastSeen},
-    inside, keeper,
+    inside,
 };
 
 /// Most packets that are sealed in one go.
@@ -165,16 +165,17 @@ impl Tunnel {
 }
 
 /// Takes the tunnel's device from the keeper, or opens it and hands the keeper a descriptor.
-pub(super) fn open_device(name: &TunnelName, keeper: Option<&mut keeper::Client>) -> Result<Tun, DataplaneError> {
+pub(super) fn open_device(name: &TunnelName, keeper: Option<&KeeperDoor>) -> Result<Tun, DataplaneError> {
     let failed = |what: &str, error| DataplaneError::Tunnel { tunnel: name.clone(), what: what.to_owned(), error };
     let Some(keeper) = keeper else {
         return create(name).map_err(|error| failed("opening its device", error));
     };
+    let mut keeper = keeper().map_err(|error| failed("reaching the keeper of its device", error))?;
     if let Some(fd) = keeper.adopt(name).map_err(|error| failed("asking the keeper for its device", error))? {
         match Tun::from_fd(fd) {
             Ok(tun) if tun.name().as_str() == name.as_str() => return Ok(tun),
             // Deleted or renamed behind our back: what the keeper holds is no longer this tunnel's.
-            _ => keeper.release(name).map_err(|error| failed("making the keeper let go of its old device", error))?,
+            other => drop(other),
         }
     }
     let tun = create(name).map_err(|error| failed("opening its device", error))?;
@@ -189,9 +190,9 @@ fn create(name: &TunnelName) -> std::io::Result<Tun> {
 }
 
 /// Lets the device go with its last descriptor.
-pub(super) fn close_device(tunnel: &Tunnel, keeper: Option<&mut keeper::Client>) {
+pub(super) fn close_device(tunnel: &Tunnel, keeper: Option<&KeeperDoor>) {
     let released = match keeper {
-        Some(keeper) => keeper.release(&tunnel.name),
+        Some(keeper) => keeper().and_then(|mut keeper| keeper.release(&tunnel.name)),
         None => Ok(()),
     };
     if let Err(error) = released.and_then(|()| tunnel.tun.set_persistent(false)) {

@@ -71,21 +71,29 @@ impl Wan {
     }
 
     pub(super) fn send_ike(&self, local: SocketAddr, remote: SocketAddr, message: &[u8]) -> Result<(), DataplaneError> {
+        let path = Path { wan: self.name.clone(), local, remote };
+        if local.port() == IKE_PORT {
+            self.send(&path, message, "an IKE message")
+        } else {
+            self.send(&path, &[&NON_ESP_MARKER, message].concat(), "an IKE message")
+        }
+    }
+
+    pub(super) fn send_keepalive(&self, path: &Path) -> Result<(), DataplaneError> {
+        self.send(path, &KEEPALIVE, "a NAT keepalive")
+    }
+
+    fn send(&self, path: &Path, octets: &[u8], what: &str) -> Result<(), DataplaneError> {
         let failed = |error| DataplaneError::Wan {
             wan: self.name.clone(),
-            what: format!("sending an IKE message from {local} to {remote}"),
+            what: format!("sending {what} from {} to {}", path.local, path.remote),
             error,
         };
         let sockets = self.sockets().ok_or_else(|| DataplaneError::UnknownWan(self.name.clone()))?;
-        let path = Path { wan: self.name.clone(), local, remote };
-        let no_family = || failed(io::ErrorKind::AddrNotAvailable.into());
-        let sent = if local.port() == IKE_PORT {
-            send::send_one(sockets.for_ike(local).ok_or_else(no_family)?, &path, message)
-        } else {
-            let socket = sockets.for_esp(local).ok_or_else(no_family)?;
-            send::send_one(socket, &path, &[&NON_ESP_MARKER, message].concat())
-        };
-        sent.map_err(|errno| failed(errno.into()))
+        let from_500 = path.local.port() == IKE_PORT;
+        let socket = if from_500 { sockets.for_ike(path.local) } else { sockets.for_esp(path.local) };
+        let socket = socket.ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
+        send::send_one(socket, path, octets).map_err(|errno| failed(errno.into()))
     }
 
     pub(super) fn stats(&self) -> WanStats {
@@ -218,12 +226,8 @@ impl WanThread {
         Ok(Self { wan, stop, thread })
     }
 
-    pub(super) fn wan(&self) -> &Arc<Wan> {
-        &self.wan
-    }
-
     /// Ends the thread and closes the sockets; returns when the ports are free.
-    pub(super) fn stop(self) -> Arc<Wan> {
+    pub(super) fn stop(self) {
         let sockets = self.wan.sockets.swap(None);
         signal(&self.stop);
         if self.thread.join().is_err() {
@@ -233,7 +237,6 @@ impl WanThread {
         while sockets.as_ref().is_some_and(|sockets| Arc::strong_count(sockets) > 1) {
             thread::yield_now();
         }
-        self.wan
     }
 }
 

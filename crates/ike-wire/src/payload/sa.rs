@@ -67,6 +67,8 @@ codes! {
 codes! {
     /// Pseudorandom functions, transform type 2.
     pub enum Prf: u16 {
+        /// HMAC-MD5; recognised, never chosen.
+        HmacMd5 = 1, "prfmd5";
         /// HMAC-SHA-1.
         HmacSha1 = 2, "prfsha1";
         /// AES-XCBC.
@@ -87,6 +89,8 @@ codes! {
     pub enum Integrity: u16 {
         /// Explicitly none.
         None = 0, "none";
+        /// HMAC-MD5-96; recognised, never chosen.
+        HmacMd5_96 = 1, "md5";
         /// HMAC-SHA-1-96.
         HmacSha1_96 = 2, "sha1";
         /// AES-XCBC-96.
@@ -107,6 +111,8 @@ codes! {
         None = 0, "none";
         /// 1024-bit MODP.
         Modp1024 = 2, "modp1024";
+        /// 1536-bit MODP.
+        Modp1536 = 5, "modp1536";
         /// 2048-bit MODP.
         Modp2048 = 14, "modp2048";
         /// 3072-bit MODP.

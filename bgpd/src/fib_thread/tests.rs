@@ -1,0 +1,138 @@
+//! The thread over the twin.
+
+use std::sync::mpsc;
+
+use bgp_core::rib::{PathAttrs, PathRef, Resolved, Source};
+use bgp_wire::NextHop;
+use fib::{Nexthop, Twin};
+
+use super::*;
+
+fn change(prefix: &str, peers: &[u32]) -> BestChange {
+    let path = |peer: &u32| PathRef {
+        source: Source::Peer(PeerId(*peer)),
+        resolved: Resolved { ifindex: *peer, gateway: None, metric: 0 },
+        stale: false,
+        attrs: Arc::new(PathAttrs {
+            attributes: bgp_wire::Attributes::default(),
+            next_hop: NextHop::V4([192, 0, 2, 1].into()),
+            scope: 0,
+            weight: 0,
+        }),
+    };
+    BestChange {
+        prefix: prefix.parse().unwrap(),
+        best: peers.first().map(path),
+        alternate: peers.get(1).map(path),
+        protect: true,
+    }
+}
+
+struct Rig {
+    fib: FibHandle,
+    rib: RibSide,
+    thread: JoinHandle<()>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let (fib, thread) = start(Fib::new(Twin::default())).unwrap();
+        let rib = fib.rib_side();
+        Self { fib, rib, thread }
+    }
+
+    fn ask<T: Send + 'static>(&self, question: impl FnOnce(&dyn Table) -> T + Send + 'static) -> T {
+        let (tell, told) = mpsc::channel();
+        self.fib.ask(move |table| tell.send(question(table)).unwrap());
+        told.recv().unwrap()
+    }
+
+    /// The interface that a prefix leaves by once nothing is left to write; 0 for none.
+    fn way(&self, prefix: &str) -> u32 {
+        let prefix = prefix.parse().unwrap();
+        loop {
+            let (settled, installed) = self.ask(move |table| {
+                let route = table.route(&prefix);
+                (table.stats().urgent == 0, route.and_then(|route| route.installed))
+            });
+            match (settled, installed) {
+                (true, Some(Nexthop::Via { ifindex, .. })) => return ifindex,
+                (true, Some(Nexthop::Blackhole(_)) | None) => return 0,
+                (false, _) => std::thread::yield_now(),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fault_moves_traffic_then_tells_the_session_then_is_logged_to_its_end() {
+    let rig = Rig::new();
+    assert!(rig.rib.changes(vec![change("10.1.0.0/16", &[1, 2]), change("10.2.0.0/16", &[2, 1])]));
+    rig.rib.idle();
+    assert_eq!((rig.way("10.1.0.0/16"), rig.way("10.2.0.0/16")), (1, 2));
+
+    let peer: IpAddr = "169.254.1.1".parse().unwrap();
+    let (tell, told) = mpsc::channel();
+    let fault = || Fault::now(Cause::BfdDown, "test", vec![(Scope::Source(1), PathState::Dead)]).peer(peer);
+    rig.fib.fault(fault().then(move || tell.send(()).unwrap()));
+    told.recv().unwrap();
+    assert_eq!(rig.way("10.1.0.0/16"), 2);
+    // Another detector sees the same.
+    rig.fib.fault(fault());
+
+    // The table catches up, the session comes back, its routes come in.
+    assert!(rig.rib.changes(vec![change("10.1.0.0/16", &[2]), change("10.2.0.0/16", &[2])]));
+    rig.rib.idle();
+    rig.fib.returning(PeerId(1));
+    assert!(rig.rib.changes(vec![change("10.1.0.0/16", &[1, 2]), change("10.2.0.0/16", &[2, 1])]));
+    assert_eq!(rig.way("10.1.0.0/16"), 2, "not all routes are in yet");
+    rig.fib.returned(PeerId(1), peer);
+    rig.rib.idle();
+    while rig.fib.log().lock().unwrap().is_open(peer) {
+        std::thread::yield_now();
+    }
+    assert_eq!(rig.way("10.1.0.0/16"), 1);
+
+    let log = rig.fib.log().lock().unwrap();
+    let faults: Vec<_> = log.faults().collect();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!((faults[0].path_lists_replaced, faults[0].routes_moved), (1, 1));
+    assert!(faults[0].fib_switch_us.is_some() && faults[0].rib_done_at_unix_us.is_some());
+    drop(log);
+    rig.fib.close();
+    rig.thread.join().unwrap();
+}
+
+#[test]
+fn what_has_no_other_path_is_dropped_and_served_by_the_last_resort() {
+    let rig = Rig::new();
+    assert!(rig.rib.changes(vec![change("10.1.0.0/16", &[1])]));
+    assert_eq!(rig.way("10.1.0.0/16"), 1);
+    rig.fib.words(vec![(Scope::Tunnel(1), PathState::Dead)]);
+    assert_eq!(rig.way("10.1.0.0/16"), 0);
+    assert!(rig.rib.changes(vec![change("10.1.0.0/16", &[])]));
+    assert_eq!(rig.way("10.1.0.0/16"), 0);
+    assert!(rig.ask(|table| table.route(&"10.1.0.0/16".parse().unwrap()).is_some()), "protected");
+    rig.fib.words(vec![(Scope::Tunnel(1), PathState::LastResort)]);
+    assert!(rig.rib.changes(vec![change("10.1.0.0/16", &[1])]));
+    assert_eq!(rig.way("10.1.0.0/16"), 1);
+}
+
+#[test]
+fn a_static_route_wins_and_gives_way_to_what_was_learned_meanwhile() {
+    let rig = Rig::new();
+    let prefix: Prefix = "10.1.0.0/16".parse().unwrap();
+    let by = |ifindex| vec![PathKey { source: u32::MAX - 1, ifindex, gateway: None }];
+    rig.fib.statics(vec![(prefix, by(9))]);
+    assert!(rig.rib.changes(vec![change("10.1.0.0/16", &[1])]));
+    assert_eq!(rig.way("10.1.0.0/16"), 9);
+    rig.fib.statics(vec![(prefix, vec![])]);
+    assert_eq!(rig.way("10.1.0.0/16"), 0);
+    rig.fib.statics(vec![]);
+    assert_eq!(rig.way("10.1.0.0/16"), 1);
+    assert!(rig.rib.changes(vec![BestChange { protect: false, ..change("10.1.0.0/16", &[]) }]));
+    rig.ask(|_| ());
+    while rig.ask(|table| table.stats().routes) > 0 {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,320 @@
+//! What the FIB thread does with its orders.
+
+use std::{
+    net::IpAddr,
+    sync::PoisonError,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bgp_core::{
+    PeerId,
+    rib::{BestChange, PathRef, Source},
+};
+use fib::{Backend, Fib, PathKey, PathState, Resync, Scope, Switch};
+use hashbrown::HashMap;
+use net_types::Prefix;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    Bulk, Fast, Fault, SharedLog,
+    mailbox::{Order, Receiver},
+};
+use crate::failover::{Detected, Switched};
+
+/// Routes in one batch: about half a millisecond at the kernel's pace.
+const BATCH: usize = 128;
+/// Routes rewritten at a time that forward correctly as they are.
+const LAZY_BATCH: usize = 64;
+/// Between two such batches: 6400 routes a second disturb nobody.
+const LAZY_PAUSE: Duration = Duration::from_millis(10);
+/// How long the last path switch has to be ago before such rewriting begins: a path that is back by then needs none.
+const LAZY_AFTER: Duration = Duration::from_secs(5);
+/// Between two readings of the whole table.
+const RESYNC_PAUSE: Duration = Duration::from_secs(1);
+/// Longest wait with nothing to do.
+const NAP: Duration = Duration::from_secs(3600);
+
+pub(super) struct Worker<B> {
+    fib: Fib<B>,
+    log: SharedLog,
+    /// Routed by configuration, which wins over what is learned.
+    statics: HashMap<Prefix, Vec<PathKey>, foldhash::fast::RandomState>,
+    /// What is known about such prefixes otherwise.
+    shadowed: HashMap<Prefix, BestChange, foldhash::fast::RandomState>,
+    /// Peers that have sent everything; up once the table is idle.
+    returned: Vec<(PeerId, IpAddr)>,
+    /// Faults whose prefixes are not all decided anew and written.
+    unfinished: bool,
+    /// The table has passed on everything; once the queue is written the faults are dealt with.
+    rib_idle: bool,
+    lazy_at: Instant,
+    resync_at: Instant,
+    resync_pause: Duration,
+}
+
+impl<B: Backend> Worker<B> {
+    pub(super) fn new(fib: Fib<B>, log: SharedLog) -> Self {
+        let now = Instant::now();
+        Self {
+            fib,
+            log,
+            statics: HashMap::default(),
+            shadowed: HashMap::default(),
+            returned: Vec::new(),
+            unfinished: false,
+            rib_idle: false,
+            lazy_at: now,
+            resync_at: now,
+            resync_pause: RESYNC_PAUSE,
+        }
+    }
+
+    pub(super) fn run(mut self, orders: &Receiver<Fast, Bulk>) {
+        loop {
+            let now = Instant::now();
+            // A queue that is long enough is written before it grows, and the table waits meanwhile.
+            let crowded = self.fib.stats().urgent > 16 * BATCH;
+            let deadline = self.next_work(now);
+            match orders.next(deadline, crowded) {
+                Order::Fast(order) => self.fast(order),
+                Order::Bulk(order) => self.bulk(order),
+                Order::Idle => self.work(Instant::now()),
+                Order::Closed => break,
+            }
+        }
+        while self.flush() > 0 {}
+    }
+
+    /// When there is something to do without orders.
+    fn next_work(&self, now: Instant) -> Instant {
+        let stats = self.fib.stats();
+        let settled = self.fib.is_settled();
+        if !settled || self.fib.is_resyncing() || (self.rib_idle && (self.unfinished || !self.returned.is_empty())) {
+            return now;
+        }
+        let resync = self.fib.wants_resync().then_some(self.resync_at);
+        let lazy = (stats.lazy > 0).then_some(self.lazy_at);
+        [resync, lazy].into_iter().flatten().min().unwrap_or(now + NAP)
+    }
+
+    fn work(&mut self, now: Instant) {
+        if !self.fib.is_settled() {
+            self.flush();
+        } else if self.rib_idle {
+            self.table_is_written();
+        }
+        if self.fib.is_resyncing() || (self.fib.wants_resync() && now >= self.resync_at) {
+            self.resync(now);
+        } else if self.fib.is_settled() && self.fib.stats().lazy > 0 && now >= self.lazy_at {
+            let flushed = self.fib.migrate(LAZY_BATCH);
+            report(&flushed);
+            self.lazy_at = now + LAZY_PAUSE;
+        }
+    }
+
+    fn flush(&mut self) -> usize {
+        let flushed = self.fib.flush(BATCH);
+        report(&flushed);
+        if flushed.error.is_some() { 0 } else { flushed.written }
+    }
+
+    fn resync(&mut self, now: Instant) {
+        match self.fib.resync_step() {
+            Ok(Resync::Done { repaired }) => {
+                if repaired > 0 {
+                    warn!(repaired, "the kernel's table was not as it should have been; mended");
+                }
+                // One that was needed right after the last means a fight; it should not take all our time.
+                self.resync_pause = if repaired > 0 { (self.resync_pause * 2).min(NAP / 60) } else { RESYNC_PAUSE };
+                self.resync_at = now + self.resync_pause;
+            }
+            Ok(Resync::Idle | Resync::Running) => {}
+            Err(error) => {
+                error!(%error, "the kernel's table cannot be read; trying again");
+                self.resync_at = now + self.resync_pause;
+            }
+        }
+    }
+
+    /// Everything that the table passed on is in the kernel.
+    fn table_is_written(&mut self) {
+        self.rib_idle = false;
+        for (peer, address) in std::mem::take(&mut self.returned) {
+            let switch = self.fib.set_state(Scope::Source(peer.0), PathState::Up);
+            self.note(&switch, "a path is back");
+            self.restored(address);
+        }
+        if std::mem::take(&mut self.unfinished) {
+            self.with_log(|log| log.rib_done(SystemTime::now()));
+        }
+    }
+
+    fn fast(&mut self, order: Fast) {
+        match order {
+            Fast::Fault(fault) => self.fault(fault),
+            Fast::Words(words) => {
+                let switch = self.fib.set_states(&words);
+                self.note(&switch, "paths changed");
+            }
+            Fast::Kernel(events) => {
+                for event in events {
+                    let switch = self.fib.on_event(&event);
+                    self.note(&switch, "the kernel changed paths");
+                }
+            }
+            Fast::Retry(ifindex) => {
+                let switch = self.fib.retry(ifindex);
+                self.note(&switch, "paths that the kernel refused were tried again");
+            }
+            Fast::Restored(address) => self.restored(address),
+        }
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        let switch = self.fib.set_states(&fault.words);
+        let took = fault.at.elapsed();
+        let at = SystemTime::now();
+        // One loss is often seen by several detectors. The first one gets the line, unless a later one moved more.
+        let known = fault.peer.is_some_and(|peer| self.with_log(|log| log.is_open(peer)));
+        if !known || switch.lists > 0 {
+            let detected = Detected {
+                cause: fault.cause,
+                detail: fault.detail.clone(),
+                peer: fault.peer,
+                tunnel: fault.tunnel.clone(),
+                at: fault.at_wall,
+            };
+            let switched = Switched { at, took, path_lists: switch.lists, routes: switch.routes };
+            self.with_log(|log| {
+                let id = log.detected(detected);
+                log.switched(id, switched);
+            });
+            self.unfinished = true;
+            let tunnel = fault.tunnel.as_ref().map(tracing::field::display);
+            let peer = fault.peer.map(tracing::field::display);
+            warn!(
+                peer,
+                tunnel,
+                cause = fault.cause.as_str(),
+                detail = fault.detail,
+                path_lists = switch.lists,
+                routes = switch.routes,
+                blackholed = switch.blackholed,
+                took_us = took.as_micros() as u64,
+                "a path was lost; traffic has moved"
+            );
+        }
+        // A returning peer that is lost again has to begin anew.
+        for (scope, _) in &fault.words {
+            if let Scope::Source(source) = scope {
+                self.returned.retain(|(peer, _)| peer.0 != *source);
+            }
+        }
+        if let Some(then) = fault.then {
+            then();
+        }
+        self.note(&switch, "path lost");
+    }
+
+    fn restored(&mut self, address: IpAddr) {
+        self.with_log(|log| log.restored(address, SystemTime::now()));
+    }
+
+    fn bulk(&mut self, order: Bulk) {
+        match order {
+            Bulk::Changes(changes) => {
+                self.rib_idle = false;
+                changes.into_iter().for_each(|change| self.change(change));
+            }
+            Bulk::RibEvent(event) => debug!(?event, "the table says"),
+            Bulk::RibIdle => self.rib_idle = true,
+            Bulk::Returned(peer, address) => {
+                // What the peer said last is in the table, but may not have been passed on.
+                self.rib_idle = false;
+                self.returned.push((peer, address));
+            }
+            Bulk::Statics(routes) => self.set_statics(routes),
+            Bulk::Sweep => {
+                let stale = self.fib.sweep();
+                info!(stale, "routes of an earlier run that nobody asked for are taken out");
+            }
+            Bulk::Ask(question) => question(&self.fib),
+        }
+    }
+
+    fn change(&mut self, change: BestChange) {
+        if self.statics.contains_key(&change.prefix) {
+            self.shadowed.insert(change.prefix, change);
+        } else {
+            self.route(&change);
+        }
+    }
+
+    fn route(&mut self, change: &BestChange) {
+        let paths = [&change.best, &change.alternate].map(|path| path.as_ref().and_then(path_key));
+        match (paths, &change.best) {
+            // Nothing is left, and the prefix must not go out some other way.
+            (_, None) if change.protect => self.fib.set_route(change.prefix, &[]),
+            // Nothing is left; or the best path is our own, and in the kernel by other means.
+            ([None, _], _) => self.fib.remove_route(change.prefix),
+            ([Some(best), Some(alternate)], _) => self.fib.set_route(change.prefix, &[best, alternate]),
+            ([Some(best), None], _) => self.fib.set_route(change.prefix, &[best]),
+        }
+    }
+
+    fn set_statics(&mut self, routes: Vec<(Prefix, Vec<PathKey>)>) {
+        let before = std::mem::take(&mut self.statics);
+        self.statics = routes.into_iter().collect();
+        for (prefix, paths) in &self.statics {
+            self.fib.set_route(*prefix, paths);
+        }
+        for prefix in before.keys().filter(|prefix| !self.statics.contains_key(*prefix)).copied().collect::<Vec<_>>() {
+            match self.shadowed.remove(&prefix) {
+                Some(change) => self.route(&change),
+                None => self.fib.remove_route(prefix),
+            }
+        }
+    }
+
+    fn note(&mut self, switch: &Switch, what: &'static str) {
+        if switch.lists > 0 {
+            self.lazy_at = Instant::now() + LAZY_AFTER;
+            debug!(
+                path_lists = switch.lists,
+                routes = switch.routes,
+                took_us = switch.elapsed.as_micros() as u64,
+                what
+            );
+        }
+        for refusal in &switch.refusals {
+            warn!(refusal, "the kernel refuses a path; the next one is used");
+        }
+        if let Some(error) = &switch.error {
+            error!(%error, "paths were switched, but the outcome is unknown");
+        }
+    }
+
+    fn with_log<T>(&self, work: impl FnOnce(&mut crate::failover::FailoverLog) -> T) -> T {
+        work(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The FIB's name for a path; none for those of our own, which the kernel has from elsewhere.
+fn path_key(path: &PathRef) -> Option<PathKey> {
+    match path.source {
+        Source::Peer(peer) => {
+            let resolved = path.resolved;
+            Some(PathKey { source: peer.0, ifindex: resolved.ifindex, gateway: resolved.gateway })
+        }
+        Source::Local(_) => None,
+    }
+}
+
+fn report(flushed: &fib::Flushed) {
+    if let Some(refusal) = &flushed.refusal {
+        warn!(refused = flushed.refused, refusal, "the kernel refuses routes");
+    }
+    if let Some(error) = &flushed.error {
+        error!(%error, "routes were written, but the outcome is unknown");
+    }
+}

@@ -1,0 +1,201 @@
+//! What this router originates, and the static routes that it installs: worked out from configuration and links.
+//!
+//! Both are plain functions to a whole desired state; the caller applies the [difference] to what it had. So a reload, a
+//! link that comes and a first start are the same thing.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use bgp_core::rib::{LocalRoute, LocalSource};
+use config::model::{Config, RedistributeSource, StaticTarget};
+use net_types::Prefix;
+use netwatch::View;
+
+/// Routes that this router originates, by why.
+pub type Originated = BTreeMap<(LocalSource, Prefix), LocalRoute>;
+
+/// A static route as the FIB takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Static {
+    /// Through this interface, by way of this router where there is one.
+    Via {
+        /// The interface.
+        ifindex: u32,
+        /// The router.
+        gateway: Option<IpAddr>,
+    },
+    /// Nowhere.
+    Blackhole,
+    /// Nowhere, and the sender is told.
+    Reject,
+}
+
+/// Static routes that can be installed now.
+pub type Statics = BTreeMap<Prefix, Static>;
+
+/// The static routes whose next hop is on a link that is up. Of several for a prefix the one of
+/// the least distance wins, in the order of the file where they are equal.
+pub fn statics(config: &Config, view: &View) -> Statics {
+    let mut usable = Statics::new();
+    let mut routes: Vec<_> = config.static_routes.iter().collect();
+    routes.sort_by_key(|route| route.distance);
+    for route in routes {
+        let target = match &route.target {
+            StaticTarget::Blackhole => Some(Static::Blackhole),
+            StaticTarget::Reject => Some(Static::Reject),
+            StaticTarget::Interface(name) => view
+                .link_named(name.as_str())
+                .filter(|link| link.is_up())
+                .map(|link| Static::Via { ifindex: link.ifindex, gateway: None }),
+            StaticTarget::Gateway { address, interface: Some(name) } => view
+                .link_named(name.as_str())
+                .filter(|link| link.is_up())
+                .map(|link| Static::Via { ifindex: link.ifindex, gateway: Some(*address) }),
+            StaticTarget::Gateway { address, interface: None } => {
+                view.on_link(*address).map(|link| Static::Via { ifindex: link.ifindex, gateway: Some(*address) })
+            }
+        };
+        if let Some(target) = target {
+            usable.entry(route.prefix).or_insert(target);
+        }
+    }
+    usable
+}
+
+/// What `network` and `redistribute` of the running configuration originate while links are as they are.
+///
+/// A `network` is announced whether or not the kernel has a route for it, as with `no bgp network import-check`.
+pub fn originated(config: &Config, view: &View) -> Originated {
+    let mut wanted = Originated::new();
+    let Some(bgp) = &config.bgp else { return wanted };
+    for (family, section) in &bgp.families {
+        for prefix in section.networks.keys() {
+            wanted.insert((LocalSource::Network, *prefix), LocalRoute::default());
+        }
+        for (source, redistribute) in &section.redistribute {
+            let route = LocalRoute { metric: redistribute.metric };
+            let mut originate = |source, prefix: Prefix| {
+                if prefix.family() == *family {
+                    wanted.insert((source, prefix), route);
+                }
+            };
+            match source {
+                RedistributeSource::Connected => {
+                    let prefixes = view.connected().filter(|(prefix, _)| !is_loopback(prefix));
+                    prefixes.for_each(|(prefix, _)| originate(LocalSource::Connected, prefix));
+                }
+                RedistributeSource::Static => {
+                    statics(config, view).into_keys().for_each(|prefix| originate(LocalSource::Static, prefix));
+                }
+                // Routes of others in the kernel are not followed (see `netwatch`); the configuration says so.
+                RedistributeSource::Kernel => {}
+            }
+        }
+    }
+    wanted
+}
+
+fn is_loopback(prefix: &Prefix) -> bool {
+    let loopback_v4 = prefix.contains(IpAddr::V4(Ipv4Addr::LOCALHOST)) && prefix.bits() >= 8;
+    loopback_v4 || *prefix == Prefix::host(IpAddr::V6(Ipv6Addr::LOCALHOST))
+}
+
+/// How one desired state becomes the next: what to put (again) and what to take out.
+pub fn difference<K: Ord + Clone, V: PartialEq + Clone>(
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+) -> (Vec<(K, V)>, Vec<K>) {
+    let put = after.iter().filter(|(key, value)| before.get(key) != Some(value));
+    let take = before.keys().filter(|key| !after.contains_key(key));
+    (put.map(|(key, value)| (key.clone(), value.clone())).collect(), take.cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_what_changed() {
+        let before = BTreeMap::from([(1, 'a'), (2, 'b'), (3, 'c')]);
+        let after = BTreeMap::from([(1, 'a'), (2, 'x'), (4, 'd')]);
+        assert_eq!(difference(&before, &after), (vec![(2, 'x'), (4, 'd')], vec![3]));
+        assert_eq!(difference(&after, &after), (vec![], vec![]));
+    }
+
+    #[test]
+    fn routes_follow_the_links_that_they_need() {
+        let worker = std::thread::spawn(|| {
+            sys::netns::unshare_current_thread().expect("needs CAP_SYS_ADMIN to make a network namespace");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let ip = |arguments: &str| {
+                    let done = std::process::Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
+                    assert!(done.success(), "ip {arguments}");
+                };
+                ip("link add va type veth peer name vb");
+                ip("link set va up");
+                ip("link set vb up");
+                ip("addr add 192.0.2.1/24 dev va");
+                let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+                let route =
+                    |to: &str, target, distance| config::model::StaticRoute { prefix: prefix(to), target, distance };
+                let gateway = |text: &str| StaticTarget::Gateway { address: text.parse().unwrap(), interface: None };
+                let family = config::model::FamilyConfig {
+                    networks: [(prefix("10.9.0.0/16"), None)].into(),
+                    redistribute: [
+                        (RedistributeSource::Static, Default::default()),
+                        (
+                            RedistributeSource::Connected,
+                            config::model::Redistribute { metric: Some(5), route_map: None },
+                        ),
+                    ]
+                    .into(),
+                };
+                let mut bgp = config::model::Bgp::new(net_types::Asn::literal(65001));
+                bgp.families.insert(net_types::Family::Ipv4Unicast, family);
+                let config = Config {
+                    static_routes: vec![
+                        route("10.1.0.0/16", gateway("192.0.2.9"), 1),
+                        route("10.1.0.0/16", StaticTarget::Blackhole, 200),
+                        route("10.2.0.0/16", gateway("198.51.100.1"), 1),
+                    ],
+                    bgp: Some(bgp),
+                    ..Config::default()
+                };
+                let mut watch = netwatch::Watch::start().await.unwrap();
+                let via = statics(&config, watch.view());
+                assert!(matches!(via[&prefix("10.1.0.0/16")], Static::Via { gateway: Some(_), .. }));
+                assert_eq!(via.len(), 1, "a gateway on no link is no way");
+                let all = originated(&config, watch.view());
+                assert_eq!(
+                    all.keys().map(|(source, prefix)| (*source, prefix.to_string())).collect::<Vec<_>>(),
+                    [
+                        (LocalSource::Network, "10.9.0.0/16".to_owned()),
+                        (LocalSource::Connected, "192.0.2.0/24".to_owned()),
+                        (LocalSource::Static, "10.1.0.0/16".to_owned()),
+                    ]
+                );
+
+                ip("link set vb down");
+                while watch.view().link_named("va").is_some_and(netwatch::Link::is_up) {
+                    watch.changed().await.unwrap();
+                }
+                assert_eq!(statics(&config, watch.view())[&prefix("10.1.0.0/16")], Static::Blackhole);
+                assert!(
+                    !originated(&config, watch.view()).contains_key(&(LocalSource::Connected, prefix("192.0.2.0/24")))
+                );
+            });
+        });
+        worker.join().unwrap();
+    }
+
+    #[test]
+    fn loopback_is_not_connected_to_anything() {
+        for (text, loopback) in [("127.0.0.0/8", true), ("::1/128", true), ("10.0.0.0/8", false), ("0.0.0.0/0", false)]
+        {
+            assert_eq!(is_loopback(&text.parse().unwrap()), loopback, "{text}");
+        }
+    }
+}

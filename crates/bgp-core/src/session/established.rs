@@ -1,0 +1,227 @@
+//! Established: routes flow (RFC 4271 §8.2.2), until something ends it.
+
+use std::time::{Duration, Instant};
+
+use bgp_wire::{Message, MessageType, Notification, notification::CeaseCode};
+
+use super::{
+    ConnectionId, Direction, DownReason, Input, Outgoing, Output, Phase, Terms,
+    backoff::STABLE,
+    opening::{Opening, Progress, close},
+    pulse::Pulse,
+    seeking::Seeking,
+    state::{Core, State},
+};
+
+/// The least send hold time (RFC 9687 §4).
+const LEAST_SEND_HOLD: Duration = Duration::from_secs(8 * 60);
+
+/// An established session.
+pub(super) struct Established {
+    pub(super) connection: ConnectionId,
+    pub(super) terms: Box<Terms>,
+    pulse: Option<Pulse>,
+    /// When to give up on a neighbor that does not read (RFC 9687); none with a hold time of 0.
+    send_hold_at: Option<Instant>,
+    since: Instant,
+    /// A connection that a restarted neighbor may have opened (RFC 4724 §4.2): our OPEN is sent.
+    newcomer: Option<Opening>,
+}
+
+impl Established {
+    pub(super) fn start(
+        connection: ConnectionId,
+        terms: Box<Terms>,
+        pulse: Option<Pulse>,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> Box<Self> {
+        out.push(Output::Up(connection, terms.clone()));
+        let mut session = Box::new(Self { connection, terms, pulse, send_hold_at: None, since: now, newcomer: None });
+        session.heard(now);
+        session.written(now);
+        session
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let newcomer = self.newcomer.as_ref().and_then(Opening::deadline);
+        let pulse = self.pulse.as_ref().map(Pulse::next);
+        pulse.into_iter().chain(self.send_hold_at).chain(newcomer).min()
+    }
+
+    fn heard(&mut self, now: Instant) {
+        if let Some(pulse) = &mut self.pulse {
+            pulse.heard(now);
+        }
+    }
+
+    fn written(&mut self, now: Instant) {
+        // RFC 9687 §4: off where the hold timer is.
+        let hold = self.terms.hold_time;
+        self.send_hold_at = (!hold.is_zero()).then(|| now + LEAST_SEND_HOLD.max(hold * 2));
+    }
+
+    pub(super) fn step(
+        mut self: Box<Self>,
+        core: &mut Core,
+        now: Instant,
+        input: Input,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match input {
+            Input::Start | Input::PathUp | Input::DialFailed => State::Established(self),
+            Input::Stop(notification) => {
+                // RFC 8538 §4: who shuts down for good does not want to be waited for.
+                let hard = self.terms.restart.as_ref().is_some_and(|restart| restart.notification);
+                let notification = if hard { notification.into_hard_reset() } else { notification };
+                self.end(core, now, DownReason::Stopped(notification), out);
+                State::Stopped
+            }
+            Input::Reset(notification) => self.over(core, now, DownReason::Reset(notification), out),
+            Input::BfdDown => self.over(core, now, DownReason::BfdDown, out),
+            Input::Connected(connection, Direction::Incoming) if self.terms.restart.is_some() => {
+                // RFC 4724 §4.2: a neighbor that restarted may be back before the old connection is known to be dead.
+                if let Some(old) = self.newcomer.take() {
+                    out.push(Output::HangUp(old.connection));
+                }
+                self.newcomer = Some(Opening::start(core, connection, now, out));
+                State::Established(self)
+            }
+            Input::Connected(connection, _) => {
+                close(connection, Some(Notification::cease(CeaseCode::CollisionResolution)), out); // RFC 4271 §6.8
+                State::Established(self)
+            }
+            Input::Received(connection, message) if connection == self.connection => {
+                self.receive(core, now, message, out)
+            }
+            Input::Received(connection, message) => match self.take_newcomer(connection) {
+                Some(opening) => {
+                    let progress = opening.receive(core, now, message, out);
+                    self.newcomer_stepped(core, now, progress, out)
+                }
+                None => State::Established(self),
+            },
+            Input::Malformed(connection, error) if connection == self.connection => {
+                self.over(core, now, DownReason::Malformed(error), out)
+            }
+            Input::Malformed(connection, error) => match self.take_newcomer(connection) {
+                Some(opening) => {
+                    let progress = opening.fail(DownReason::Malformed(error), out);
+                    self.newcomer_stepped(core, now, progress, out)
+                }
+                None => State::Established(self),
+            },
+            Input::Backlog(connection) => {
+                if connection == self.connection {
+                    self.heard(now);
+                }
+                State::Established(self)
+            }
+            Input::Written(connection) => {
+                if connection == self.connection {
+                    self.written(now);
+                }
+                State::Established(self)
+            }
+            Input::Lost(connection) if connection == self.connection => {
+                self.over(core, now, DownReason::TransportLost, out)
+            }
+            Input::Lost(connection) => {
+                if self.take_newcomer(connection).is_some() {
+                    out.push(Output::HangUp(connection));
+                }
+                State::Established(self)
+            }
+            Input::Timeout => self.expire(core, now, out),
+        }
+    }
+
+    fn receive(mut self: Box<Self>, core: &mut Core, now: Instant, message: Message, out: &mut Vec<Output>) -> State {
+        self.heard(now);
+        match message {
+            Message::Update(update) => out.push(Output::Routes(update)),
+            Message::Keepalive => {}
+            // RFC 2918 §4: ignored where it was not negotiated.
+            Message::RouteRefresh(refresh) if self.terms.route_refresh => out.push(Output::Refresh(refresh)),
+            Message::RouteRefresh(_) => {}
+            Message::Notification(notification) => {
+                return self.over(core, now, DownReason::Received(notification), out);
+            }
+            Message::Open(_) => {
+                let reason = DownReason::Unexpected { phase: Phase::Established, message: MessageType::Open };
+                return self.over(core, now, reason, out);
+            }
+        }
+        State::Established(self)
+    }
+
+    fn take_newcomer(&mut self, connection: ConnectionId) -> Option<Opening> {
+        self.newcomer.take_if(|opening| opening.connection == connection)
+    }
+
+    /// The neighbor's OPEN on a new connection ends the old one; its routes are kept (RFC 4724 §4.2).
+    fn newcomer_stepped(
+        mut self: Box<Self>,
+        core: &mut Core,
+        now: Instant,
+        progress: Progress,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match progress {
+            Progress::Pending(opening) if opening.peer_open().is_some() => {
+                self.end(core, now, DownReason::Reconnected, out);
+                State::Seeking(Seeking::resume(core, now, opening))
+            }
+            Progress::Pending(opening) => {
+                self.newcomer = Some(opening);
+                State::Established(self)
+            }
+            Progress::Complete(connection, ..) => {
+                out.push(Output::HangUp(connection)); // a newcomer is replaced before it can confirm
+                State::Established(self)
+            }
+            Progress::Failed(reason) => {
+                out.push(Output::AttemptFailed(reason));
+                State::Established(self)
+            }
+        }
+    }
+
+    fn expire(mut self: Box<Self>, core: &mut Core, now: Instant, out: &mut Vec<Output>) -> State {
+        if self.pulse.as_ref().is_some_and(|pulse| pulse.is_expired(now)) {
+            return self.over(core, now, DownReason::HoldExpired, out);
+        }
+        if self.send_hold_at.is_some_and(|at| now >= at) {
+            return self.over(core, now, DownReason::SendHoldExpired, out);
+        }
+        if self.pulse.as_mut().is_some_and(|pulse| pulse.keepalive_due(now, &mut *core.rng)) {
+            out.push(Output::Send(self.connection, Outgoing::Keepalive));
+        }
+        match self.newcomer.take() {
+            Some(opening) => {
+                let progress = opening.expire(core, now, out);
+                self.newcomer_stepped(core, now, progress, out)
+            }
+            None => State::Established(self),
+        }
+    }
+
+    /// Ends the session and rests.
+    fn over(&mut self, core: &mut Core, now: Instant, reason: DownReason, out: &mut Vec<Output>) -> State {
+        self.end(core, now, reason, out);
+        State::rest(core, now)
+    }
+
+    /// Ends the session. That it is down comes first: traffic moves before the neighbor is told.
+    fn end(&mut self, core: &mut Core, now: Instant, reason: DownReason, out: &mut Vec<Output>) {
+        if now.saturating_duration_since(self.since) >= STABLE {
+            core.backoff.reset();
+        }
+        let (notification, retain) = (reason.notification(), reason.retain(&self.terms));
+        out.push(Output::Down(reason, retain));
+        close(self.connection, notification, out);
+        if let Some(newcomer) = self.newcomer.take() {
+            out.push(Output::HangUp(newcomer.connection));
+        }
+    }
+}

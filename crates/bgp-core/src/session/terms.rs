@@ -1,0 +1,182 @@
+//! What two OPENs settle (RFC 4271 §4.2, §6.2; RFC 5492; RFC 4760 §8; RFC 4724 §3).
+
+use std::time::Duration;
+
+use bgp_wire::{
+    Capability, FamilySet, GracefulRestart, Negotiated, Notification, Open, PeerKind,
+    notification::{NotificationCode, OpenCode},
+};
+use net_types::{Asn, RouterId};
+
+use super::{RemoteAs, SessionConfig};
+
+/// The terms of an agreed session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How messages are read and written from now on.
+    pub negotiated: Negotiated,
+    /// The lesser of both hold times; zero means that the session never times out.
+    pub hold_time: Duration,
+    /// The longest time between our keepalives; zero with a hold time of zero.
+    pub keepalive: Duration,
+    /// The neighbor may be asked for its routes again (RFC 2918).
+    pub route_refresh: bool,
+    /// Refreshes are demarcated (RFC 7313).
+    pub enhanced_route_refresh: bool,
+    /// What happens to the neighbor's routes when the session ends.
+    pub restart: Option<RestartTerms>,
+    /// The neighbor's OPEN: its AS, identifier and capabilities.
+    pub peer_open: Open,
+    /// What we sent.
+    pub local_open: Open,
+}
+
+/// Graceful restart, where both sides speak it (RFC 4724 §4.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartTerms {
+    /// The families whose routes are kept while the neighbor is away.
+    pub families: FamilySet,
+    /// The families that it says it kept forwarding through its last restart (F bit).
+    pub preserved: FamilySet,
+    /// How long to wait for it.
+    pub restart_time: Duration,
+    /// It has just restarted, and does not wait for our End-of-RIB (R bit).
+    pub restarting: bool,
+    /// NOTIFICATIONs other than hard resets are restarts too (RFC 8538): both sides set the N bit.
+    pub notification: bool,
+}
+
+impl Terms {
+    /// Whether the neighbor is in our AS.
+    pub fn peer_kind(&self) -> PeerKind {
+        self.negotiated.peer_kind
+    }
+}
+
+/// Why an OPEN that can be read is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenRefusal {
+    /// The neighbor is in another AS than configured.
+    #[error("OPEN announced AS{found}, configuration says {expected}; check \"remote-as\" on both sides")]
+    PeerAs {
+        /// What the OPEN says.
+        found: Asn,
+        /// What the configuration says.
+        expected: RemoteAs,
+    },
+    /// An internal neighbor has our identifier.
+    #[error("OPEN carries our own BGP identifier {0}; set \"bgp router-id\" on one side")]
+    OwnIdentifier(RouterId),
+    /// The hold time is shorter than we accept.
+    #[error("OPEN proposes a hold time of {found} s, configuration accepts {minimum} s or more")]
+    HoldTime {
+        /// What the OPEN says.
+        found: u16,
+        /// Least that we accept.
+        minimum: u64,
+    },
+    /// There is no family that both sides carry.
+    #[error("OPEN offers {theirs:?}, configuration activates {ours:?}: no address family in common")]
+    NoFamily {
+        /// What the neighbor carries, of what we know.
+        theirs: FamilySet,
+        /// What we carry.
+        ours: FamilySet,
+    },
+}
+
+impl OpenRefusal {
+    /// The NOTIFICATION that the neighbor gets.
+    pub fn notification(&self) -> Notification {
+        let (code, data) = match self {
+            Self::PeerAs { .. } => (OpenCode::BadPeerAs, Vec::new()),
+            Self::OwnIdentifier(_) => (OpenCode::BadIdentifier, Vec::new()),
+            Self::HoldTime { .. } => (OpenCode::UnacceptableHoldTime, Vec::new()),
+            // RFC 5492 §5: the data lists what was missed.
+            Self::NoFamily { ours, .. } => {
+                let missed = ours.iter().flat_map(|family| {
+                    let [high, low] = family.afi().code().to_be_bytes();
+                    [1, 4, high, low, 0, family.safi().code()]
+                });
+                (OpenCode::UnsupportedCapability, missed.collect())
+            }
+        };
+        Notification::new(NotificationCode::Open(code), data)
+    }
+}
+
+impl SessionConfig {
+    /// Compares the neighbor's OPEN with ours.
+    ///
+    /// # Errors
+    /// When they do not go together.
+    pub fn agree(&self, theirs: &Open) -> Result<Terms, OpenRefusal> {
+        let ours = self.open();
+        if !self.remote_asn.accepts(theirs.asn, self.local_asn) {
+            return Err(OpenRefusal::PeerAs { found: theirs.asn, expected: self.remote_asn });
+        }
+        let internal = theirs.asn == self.local_asn;
+        // RFC 6286 §2.2: identifiers need to differ within an AS only.
+        if internal && theirs.router_id == self.router_id {
+            return Err(OpenRefusal::OwnIdentifier(theirs.router_id));
+        }
+        let hold_seconds = ours.hold_seconds.min(theirs.hold_seconds);
+        let hold_time = Duration::from_secs(hold_seconds.into());
+        if !hold_time.is_zero() && hold_time < self.minimum_hold_time {
+            return Err(OpenRefusal::HoldTime {
+                found: theirs.hold_seconds,
+                minimum: self.minimum_hold_time.as_secs(),
+            });
+        }
+        let families = self.families.intersection(theirs.families());
+        if families.is_empty() {
+            return Err(OpenRefusal::NoFamily { theirs: theirs.families(), ours: self.families });
+        }
+        let both = |capability: &Capability| ours.has(capability) && theirs.has(capability);
+        let peer_kind = if internal { PeerKind::Internal } else { PeerKind::External };
+        let enforce_first_as = (self.enforce_first_as && !internal).then_some(theirs.asn);
+        Ok(Terms {
+            negotiated: Negotiated {
+                four_octet_as: theirs.has_four_octet_as(),
+                families,
+                extended_message: both(&Capability::ExtendedMessage),
+                peer_kind,
+                enforce_first_as,
+            },
+            hold_time,
+            keepalive: keepalive(self.keepalive, hold_time),
+            route_refresh: both(&Capability::RouteRefresh),
+            enhanced_route_refresh: both(&Capability::EnhancedRouteRefresh),
+            restart: self.restart_terms(families, theirs.graceful_restart()),
+            peer_open: theirs.clone(),
+            local_open: ours,
+        })
+    }
+
+    /// RFC 4724 §4.2: routes are kept of the families that the neighbor lists, if we announced the capability too.
+    fn restart_terms(&self, negotiated: FamilySet, theirs: Option<&GracefulRestart>) -> Option<RestartTerms> {
+        let (ours, theirs) = (self.graceful_restart.as_ref()?, theirs?);
+        let families: FamilySet = theirs.families.iter().filter_map(|listed| listed.family()).collect();
+        let preserved: FamilySet = theirs
+            .families
+            .iter()
+            .filter(|listed| listed.forwarding_preserved)
+            .filter_map(|listed| listed.family())
+            .collect();
+        Some(RestartTerms {
+            families: families.intersection(negotiated),
+            preserved: preserved.intersection(negotiated),
+            restart_time: Duration::from_secs(theirs.restart_seconds.into()),
+            restarting: theirs.restarting,
+            notification: ours.notification && theirs.notification,
+        })
+    }
+}
+
+/// RFC 4271 §4.4: a third of the hold time at most, and not more than one a second.
+fn keepalive(configured: Duration, hold_time: Duration) -> Duration {
+    if hold_time.is_zero() {
+        return Duration::ZERO;
+    }
+    configured.min(hold_time / 3).max(Duration::from_secs(1))
+}

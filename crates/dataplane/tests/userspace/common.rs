@@ -1,0 +1,194 @@
+//! Two sites, each a network namespace with a packet path of its own, and a veth pair as the Internet between them.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::{AsFd, AsRawFd},
+    process::Command,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use dataplane::{
+    Dataplane, Event, IkeDatagram, KeeperDoor, Limits, NewInbound, NewOutbound, Path, Sink, Stats, TunnelSpec,
+    TunnelStats, Userspace, WanSpec, WanStats, keeper,
+};
+use esp::{Cipher, Keymat, Selectors};
+use net_types::{Spi, TunnelName, WanName};
+use sys::netns::NetNs;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Default)]
+pub(crate) struct Recorder {
+    pub(crate) ike: Mutex<Vec<IkeDatagram>>,
+    pub(crate) events: Mutex<Vec<Event>>,
+}
+
+impl Sink for Recorder {
+    fn ike(&self, datagram: IkeDatagram) -> bool {
+        self.ike.lock().unwrap().push(datagram);
+        true
+    }
+    fn event(&self, event: Event) -> bool {
+        self.events.lock().unwrap().push(event);
+        true
+    }
+}
+
+pub(crate) struct Site {
+    pub(crate) ns: NetNs,
+    pub(crate) path: Userspace,
+    pub(crate) sink: Arc<Recorder>,
+    number: u8,
+}
+
+pub(crate) fn spi(raw: u32) -> Spi {
+    Spi::try_from(raw).unwrap()
+}
+
+pub(crate) fn tunnel() -> TunnelName {
+    "tun1".parse().unwrap()
+}
+
+pub(crate) fn wan() -> WanName {
+    "isp1".parse().unwrap()
+}
+
+pub(crate) fn keymat(seed: u8) -> Keymat {
+    Keymat::new(Cipher::Aes128Gcm16, vec![seed; Cipher::Aes128Gcm16.keymat_len()]).unwrap()
+}
+
+/// Waits for a condition, not for a time.
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::yield_now();
+    }
+}
+
+impl Site {
+    pub(crate) fn ip(&self, command: &str) -> String {
+        self.ns.run(|| {
+            let output = Command::new("ip").args(command.split_whitespace()).output().unwrap();
+            assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        })
+    }
+
+    pub(crate) fn outer(&self) -> IpAddr {
+        [198, 51, 100, self.number].into()
+    }
+
+    /// Inner address of the tunnel interface.
+    pub(crate) fn inner(&self) -> IpAddr {
+        [169, 254, 1, self.number].into()
+    }
+
+    pub(crate) fn socket(&self, address: IpAddr) -> UdpSocket {
+        let socket = self.ns.run(|| UdpSocket::bind((address, 0)).unwrap());
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+
+    pub(crate) fn open_tunnel(&self, mtu: u16) {
+        self.ns.run(|| self.path.add_tunnel(TunnelSpec { name: tunnel(), mtu }).unwrap());
+        self.ip(&format!("link set tun1 mtu {mtu} up"));
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.path.stats()
+    }
+
+    pub(crate) fn tunnel_stats(&self) -> TunnelStats {
+        self.stats().tunnels.remove(0)
+    }
+
+    pub(crate) fn wan_stats(&self) -> WanStats {
+        self.stats().wans.remove(0)
+    }
+
+    pub(crate) fn path_to(&self, peer: &Site) -> Path {
+        Path { wan: wan(), local: SocketAddr::new(self.outer(), 4500), remote: SocketAddr::new(peer.outer(), 4500) }
+    }
+}
+
+pub(crate) fn door(socket: &std::path::Path) -> KeeperDoor {
+    let socket = socket.to_owned();
+    Box::new(move || keeper::Client::connect(&socket))
+}
+
+fn site(number: u8, keeper: Option<&std::path::Path>) -> Site {
+    let ns = NetNs::new().unwrap();
+    let sink = Arc::new(Recorder::default());
+    let keeper = keeper.map(door);
+    let path = Userspace::new(Arc::clone(&sink) as Arc<dyn Sink>, keeper);
+    Site { ns, path, sink, number }
+}
+
+/// Site 1 and site 2 with open links and tunnel interfaces, and no association.
+pub(crate) fn pair(mtu: u16, keeper: Option<&std::path::Path>) -> (Site, Site) {
+    let (a, b) = (site(1, keeper), site(2, None));
+    let far = format!("/proc/{}/fd/{}", std::process::id(), b.ns.as_fd().as_raw_fd());
+    a.ip(&format!("link add wan0 type veth peer name wan0 netns {far}"));
+    for site in [&a, &b] {
+        site.ip("link set lo up");
+        site.ip(&format!("addr add {}/24 dev wan0", site.outer()));
+        site.ip(&format!("addr add 2001:db8::{}/64 dev wan0 nodad", site.number));
+        site.ip("link set wan0 up");
+    }
+    for site in [&a, &b] {
+        open_wan(site);
+        site.open_tunnel(mtu);
+        site.ip(&format!("addr add {}/30 dev tun1", site.inner()));
+        site.ip(&format!("addr add fd00::{}/64 dev tun1 nodad", site.number));
+    }
+    (a, b)
+}
+
+pub(crate) fn open_wan(site: &Site) {
+    let spec = WanSpec { name: wan(), interface: "wan0".parse().unwrap(), mark: 0x4801 };
+    site.ns.run(|| site.path.add_wan(spec).unwrap());
+}
+
+/// Accepts at `to` what `from` seals under `seed`.
+pub(crate) fn accept(from: &Site, to: &Site, raw_spi: u32, seed: u8, selectors: Selectors) {
+    let sa = NewInbound {
+        spi: spi(raw_spi),
+        keymat: keymat(seed),
+        esn: true,
+        selectors,
+        path: to.path_to(from),
+        limits: Limits::default(),
+    };
+    to.path.add_inbound(&tunnel(), sa).unwrap();
+}
+
+pub(crate) fn send_by(from: &Site, to: &Site, raw_spi: u32, seed: u8, limits: Limits) {
+    let sa = NewOutbound {
+        spi: spi(raw_spi),
+        keymat: keymat(seed),
+        esn: true,
+        selectors: Selectors::any(),
+        path: from.path_to(to),
+        limits,
+    };
+    from.path.add_outbound(&tunnel(), sa).unwrap();
+}
+
+/// Associations in both directions.
+pub(crate) fn associate(a: &Site, b: &Site, generation: u8) {
+    let (there, back) = (0x1000 + u32::from(generation), 0x2000 + u32::from(generation));
+    accept(a, b, there, generation, Selectors::any());
+    accept(b, a, back, generation | 0x80, Selectors::any());
+    send_by(a, b, there, generation, Limits::default());
+    send_by(b, a, back, generation | 0x80, Limits::default());
+}
+
+/// Sends a datagram and waits for it at the other end.
+pub(crate) fn crosses(near: &UdpSocket, far: &UdpSocket, payload: &[u8]) {
+    near.send_to(payload, far.local_addr().unwrap()).unwrap();
+    let mut buffer = vec![0; payload.len() + 1];
+    let (length, from) = far.recv_from(&mut buffer).expect("the datagram arrives");
+    assert_eq!((&buffer[..length], from), (payload, near.local_addr().unwrap()));
+}

@@ -1,0 +1,206 @@
+//! What the engine is told about itself and its tunnels.
+//!
+//! Checked types only: texts of the configuration language are read elsewhere.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use ike_crypto::{EspProposal, Identity, IkeProposal, LocalCredential, PeerCredential};
+use ike_wire::TrafficSelector;
+use net_types::{TunnelName, WanName};
+
+/// How the engine as a whole behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// From this many half-open IKE SAs on, callers are asked for a cookie first (RFC 7296 §2.6).
+    pub cookies_from: usize,
+    /// Callers beyond this many half-open IKE SAs are not answered.
+    pub half_open_max: usize,
+    /// How long a caller may take from IKE_SA_INIT to IKE_AUTH.
+    pub half_open_for: Duration,
+    /// Longest IKE message, in octets without IP and UDP headers, before it is sent in fragments (RFC 7383 §2.5.1).
+    pub fragment_octets: usize,
+    /// UDP port of IKE: 500.
+    pub ike_port: u16,
+    /// UDP port of IKE and ESP with NAT traversal: 4500.
+    pub natt_port: u16,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            cookies_from: 32,
+            half_open_max: 1024,
+            half_open_for: Duration::from_secs(15),
+            fragment_octets: 1220, // fits the IPv6 minimum MTU of 1280 less IPv6, UDP and the non-ESP marker
+            ike_port: 500,
+            natt_port: 4500,
+        }
+    }
+}
+
+/// One tunnel: who the peer is, how to reach it, what to agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionConfig {
+    /// The tunnel, which is also its interface.
+    pub tunnel: TunnelName,
+    /// The WAN link that everything of this tunnel goes over.
+    pub wan: WanName,
+    /// Our address; by default the WAN's.
+    pub local_address: Option<IpAddr>,
+    /// The peer's address.
+    pub remote: Remote,
+    /// As whom we authenticate.
+    pub local_id: Identity,
+    /// By what we authenticate.
+    pub local_credential: Arc<LocalCredential>,
+    /// Whom we accept.
+    pub remote_id: Identity,
+    /// By what the peer authenticates.
+    pub remote_credential: Arc<PeerCredential>,
+    /// Proposals for the IKE SA, best first.
+    pub ike_proposals: Vec<IkeProposal>,
+    /// Proposals for child SAs, best first.
+    pub esp_proposals: Vec<EspProposal>,
+    /// What may be on our side of the tunnel.
+    pub local_ts: Vec<TrafficSelector>,
+    /// What may be on the peer's side.
+    pub remote_ts: Vec<TrafficSelector>,
+    /// Who calls.
+    pub role: Role,
+    /// Whether ESP goes in UDP.
+    pub encapsulation: Encapsulation,
+    /// How soon a dead peer is noticed.
+    pub dpd: Dpd,
+    /// How long the IKE SA lives.
+    pub ike_lifetime: Lifetime,
+    /// How long a child SA lives.
+    pub child_lifetime: Lifetime,
+    /// How attempts to establish follow each other.
+    pub retry: Retry,
+    /// Administratively down: nothing is initiated and the peer is refused.
+    pub shutdown: bool,
+}
+
+impl ConnectionConfig {
+    /// Whether SAs made under `other` can live on under this configuration.
+    pub(crate) fn negotiates_like(&self, other: &Self) -> bool {
+        // Everything but what only says when and how persistently we act.
+        let of = |config: &Self| Self {
+            role: Role::Initiate,
+            dpd: Dpd::default(),
+            ike_lifetime: Lifetime::of(Duration::ZERO),
+            child_lifetime: Lifetime::of(Duration::ZERO),
+            retry: Retry::default(),
+            shutdown: false,
+            ..config.clone()
+        };
+        of(self) == of(other)
+    }
+}
+
+/// The peer's address, as far as it is known before it calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// This one.
+    Address(IpAddr),
+    /// Any; such a tunnel can only respond.
+    Any,
+}
+
+impl Remote {
+    /// Whether the peer may call from `address`.
+    pub fn allows(self, address: IpAddr) -> bool {
+        match self {
+            Self::Address(expected) => expected == address,
+            Self::Any => true,
+        }
+    }
+}
+
+/// Who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We do, and accept the peer's calls.
+    Initiate,
+    /// The peer does.
+    RespondOnly,
+}
+
+/// Whether ESP goes in UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encapsulation {
+    /// Always: NAT detection is made to say that there is a NAT, which every peer understands.
+    Always,
+    /// Only where there is a NAT.
+    IfNat,
+}
+
+/// Dead peer detection by traffic (RFC 7296 §2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dpd {
+    /// A peer from which nothing came for this long is asked whether it lives.
+    pub interval: Duration,
+    /// A peer that does not answer anything for this long is dead.
+    pub timeout: Duration,
+}
+
+impl Default for Dpd {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
+    }
+}
+
+/// When an SA is replaced and when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// It is rekeyed at this age, less the jitter.
+    pub rekey: Duration,
+    /// It is closed at this age, whether it could be rekeyed or not.
+    pub hard: Duration,
+    /// Up to this much is taken off `rekey`, at random, so that not all SAs are rekeyed at once and rarely both ends
+    /// rekey the same one.
+    pub jitter: Duration,
+}
+
+impl Lifetime {
+    /// Rekey at `rekey` less up to a tenth, end a tenth later.
+    pub fn of(rekey: Duration) -> Self {
+        Self { rekey, hard: rekey + rekey / 10, jitter: rekey / 10 }
+    }
+}
+
+/// How attempts to establish a tunnel follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// One attempt is repeated for this long before a fresh one begins.
+    pub attempt: Duration,
+    /// Pause after the first failure; it doubles with each further one.
+    pub first: Duration,
+    /// Longest pause.
+    pub ceiling: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempt: Duration::from_secs(15), first: Duration::from_millis(500), ceiling: Duration::from_secs(30) }
+    }
+}
+
+/// When a request is sent again and when its sender gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retransmission {
+    /// Pause before the first repetition; it doubles with each.
+    pub first: Duration,
+    /// Longest pause.
+    pub ceiling: Duration,
+    /// Time from the first transmission to giving up.
+    pub give_up: Duration,
+}
+
+impl Retransmission {
+    /// Repetitions that fit into `give_up`: at least four of them, and none more than 3 s apart.
+    pub(crate) fn within(give_up: Duration) -> Self {
+        let first = (give_up / 16).clamp(Duration::from_millis(10), Duration::from_millis(500));
+        Self { first, ceiling: Duration::from_secs(3).max(first), give_up: give_up.max(first) }
+    }
+}

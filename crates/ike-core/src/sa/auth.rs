@@ -1,0 +1,411 @@
+//! IKE_AUTH: who the two sides are, and the first pair of child SAs (RFC 7296 §1.2, §2.15, §2.21.2).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ike_crypto::{AuthError, Presented, SignedOctets};
+use ike_wire::{
+    Authentication, Certificate, ExchangeType, Header, Identification, Notify, NotifyType, Payload, find_notify,
+};
+
+use super::{
+    Cx, Ending, IkeSa, News, Stage,
+    channel::{Opened, notify, send},
+    child::{ChildPayloads, agree, child_error, conclude, error_of, install, ts_payloads},
+    established::{Birth, Established},
+    exchange::{ChildOffer, Exchange},
+    init::Handshake,
+    leaving::{Goodbye, Leaving},
+    window::Due,
+};
+use crate::{
+    config::{ConnectionConfig, Retransmission},
+    event::{DownCause, Event, Refusal},
+    io::Path,
+    tunnel::Setback,
+};
+
+/// We have sent IKE_AUTH.
+pub(super) struct Proving {
+    pub(super) handshake: Handshake,
+    pub(super) config: Arc<ConnectionConfig>,
+    offer: ChildOffer,
+}
+
+/// Ni and Nr of the first exchange, which the first pair's keys come from too (RFC 7296 §2.17).
+struct OwnedNonces(Vec<u8>, Vec<u8>);
+
+impl OwnedNonces {
+    fn borrow(&self) -> ike_crypto::Exchange<'_> {
+        ike_crypto::Exchange { initiator_nonce: &self.0, responder_nonce: &self.1 }
+    }
+}
+
+/// What a side shows of itself.
+struct Shown<'a> {
+    id: &'a Identification,
+    auth: &'a Authentication,
+    certificates: Vec<Certificate>,
+}
+
+impl<'a> Shown<'a> {
+    /// Finds the initiator's, or the responder's.
+    fn find(payloads: &'a [Payload], of_initiator: bool) -> Option<Self> {
+        let (mut id, mut auth, mut certificates) = (None, None, Vec::new());
+        for payload in payloads {
+            match payload {
+                Payload::IdInitiator(found) if of_initiator => id = id.or(Some(found)),
+                Payload::IdResponder(found) if !of_initiator => id = id.or(Some(found)),
+                Payload::Auth(found) => auth = auth.or(Some(found)),
+                Payload::Cert(found) => certificates.push(found.clone()),
+                _ => {}
+            }
+        }
+        Some(Self { id: id?, auth: auth?, certificates })
+    }
+
+    /// Whether it proves the identity that a tunnel's configuration asks for.
+    fn check(
+        &self,
+        cx: &Cx<'_>,
+        config: &ConnectionConfig,
+        handshake: &Handshake,
+        initiator: bool,
+    ) -> Result<(), AuthError> {
+        let octets = signed_octets(handshake, self.id, initiator);
+        let presented = Presented { auth: self.auth, certificates: &self.certificates, octets };
+        config.remote_credential.check(&config.remote_id, &presented, cx.since_1970)
+    }
+}
+
+/// What the initiator's, or the responder's, proof covers.
+fn signed_octets<'a>(handshake: &'a Handshake, id: &'a Identification, of_initiator: bool) -> SignedOctets<'a> {
+    let (prf, sk_p) = handshake.channel.keys.identity_key(of_initiator);
+    let (message, peer_nonce) = match of_initiator {
+        true => (&handshake.request[..], &handshake.responder_nonce[..]),
+        false => (&handshake.response[..], &handshake.initiator_nonce[..]),
+    };
+    SignedOctets { prf, sk_p, message, peer_nonce, id }
+}
+
+fn peer_name(id: &Identification) -> String {
+    id.to_string()
+}
+
+// --- the side that called ---
+
+impl IkeSa {
+    /// Sends IKE_AUTH.
+    pub(super) fn prove(&mut self, cx: &mut Cx<'_>, mut handshake: Handshake, config: Arc<ConnectionConfig>) {
+        let id = config.local_credential.id_payload(&config.local_id);
+        let octets = signed_octets(&handshake, &id, true);
+        let auth = match config.local_credential.prove(&octets, handshake.peer_hashes) {
+            Ok(auth) => auth,
+            Err(why) => return self.refuse(cx, Refusal::Ourselves(why)),
+        };
+        let spi_in = cx.spis.propose(cx.rng);
+        let first_contact = cx.tunnels.get(&config.tunnel).is_none_or(|tunnel| !tunnel.has_children());
+        let mut payloads = vec![Payload::IdInitiator(id)];
+        payloads.extend(config.local_credential.cert_payloads().into_iter().map(Payload::Cert));
+        payloads.extend(config.remote_credential.cert_request().map(Payload::CertRequest));
+        payloads.push(Payload::IdResponder(config.remote_id.payload()));
+        payloads.push(Payload::Auth(auth));
+        payloads.extend(first_contact.then(|| notify(NotifyType::InitialContact, [])));
+        payloads.push(Payload::Sa(ike_crypto::offer_esp(&config.esp_proposals, spi_in, false)));
+        payloads.extend(ts_payloads(&config));
+        let policy = Retransmission::within(config.retry.attempt);
+        let sent = handshake.channel.request(cx.now, &self.path, policy, Exchange::Auth, &payloads, cx.out);
+        if let Err(error) = sent {
+            return self.refuse(cx, Refusal::Malformed(format!("our own IKE_AUTH: {error}")));
+        }
+        let offer = ChildOffer { spi_in, nonce: Vec::new(), key: None, replaces: None, rival: None };
+        self.stage = Stage::Proving(Box::new(Proving { handshake, config, offer }));
+    }
+
+    /// The answer to IKE_AUTH.
+    pub(super) fn auth_answered(&mut self, cx: &mut Cx<'_>, header: &Header, path: &Path, bytes: &Bytes) {
+        let Stage::Proving(proving) = &mut self.stage else { return };
+        let channel = &mut proving.handshake.channel;
+        if !header.flags.response || !channel.is_due(header, path, bytes, cx.out) {
+            return;
+        }
+        let payloads = match channel.open(header, bytes) {
+            Err(_) | Ok(Opened::Partial) => return,
+            Ok(Opened::Payloads(payloads)) => payloads,
+            Ok(Opened::Malformed(reason)) => return self.refuse(cx, Refusal::Malformed(reason.to_string())),
+            Ok(Opened::Critical(kind)) => {
+                return self.refuse(cx, Refusal::Malformed(format!("unknown critical payload {kind}")));
+            }
+        };
+        channel.window.answer(header.message_id);
+        let Some(shown) = Shown::find(&payloads, false) else {
+            return match error_of(&payloads).map(|notify| notify.kind) {
+                Some(NotifyType::AuthenticationFailed) => self.refuse(cx, Refusal::ByPeer),
+                Some(other) => self.refuse(cx, Refusal::Notified(other.to_string())),
+                None => self.refuse(cx, Refusal::Malformed("answer to IKE_AUTH without IDr or AUTH".to_owned())),
+            };
+        };
+        if let Err(why) = shown.check(cx, &proving.config, &proving.handshake, false) {
+            return self.reject_responder(cx, Refusal::Peer(why));
+        }
+        let peer = peer_name(shown.id);
+        let Stage::Proving(proving) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
+        let Proving { handshake, config, offer } = *proving;
+        let nonces = self.establish(cx, handshake, config.clone(), peer, true, false);
+        self.first_child(cx, &config, offer, &nonces, &payloads);
+    }
+
+    /// RFC 7296 §2.21.2: the responder believes that all is well, so it has to be told.
+    fn reject_responder(&mut self, cx: &mut Cx<'_>, why: Refusal) {
+        cx.log(Event::Refused { tunnel: self.tunnel.clone(), remote: self.path.remote, why: why.clone() });
+        cx.news.push(News::Ended(Ending::Refused(why)));
+        let Stage::Proving(proving) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
+        let Proving { handshake, config, .. } = *proving;
+        let mut leaving = Leaving::new(cx.now, handshake.channel, Goodbye::Said);
+        let policy = Retransmission::within(config.dpd.timeout);
+        let payloads = [notify(NotifyType::AuthenticationFailed, [])];
+        if leaving.channel.request(cx.now, &self.path, policy, Exchange::Refusal, &payloads, cx.out).is_ok() {
+            self.stage = Stage::Leaving(Box::new(leaving));
+        }
+    }
+
+    /// The pair that came with IKE_AUTH; its failure leaves the IKE SA as it is.
+    fn first_child(
+        &mut self,
+        cx: &mut Cx<'_>,
+        config: &ConnectionConfig,
+        offer: ChildOffer,
+        nonces: &OwnedNonces,
+        payloads: &[Payload],
+    ) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        let Some(answer) = ChildPayloads::find(payloads) else {
+            let kind = error_of(payloads).map_or(NotifyType::NoProposalChosen, |notify| notify.kind);
+            return self.no_first_child(cx, child_error(config, kind));
+        };
+        let spi_in = offer.spi_in;
+        let new = match conclude(config, &established.channel.keys, offer, &answer, nonces.borrow(), false) {
+            Ok(new) => new,
+            Err(why) => {
+                // The peer has installed its side: closing the IKE SA is what is sure to remove it.
+                cx.log(Event::Refused { tunnel: self.tunnel.clone(), remote: self.path.remote, why: why.clone() });
+                return self.close(cx, DownCause::Refused(why));
+            }
+        };
+        match install(cx, config, established.nat, &self.path, new) {
+            Some(child) => {
+                established.children.insert(spi_in, child);
+            }
+            None => self.break_off(cx, format!("SPI {spi_in} was taken")),
+        }
+    }
+
+    fn no_first_child(&mut self, cx: &mut Cx<'_>, why: Refusal) {
+        cx.log(Event::Refused { tunnel: self.tunnel.clone(), remote: self.path.remote, why: why.clone() });
+        cx.news.push(News::ChildRefused { cause: DownCause::Refused(why), setback: Setback::Refused });
+    }
+
+    pub(super) fn proving_timeout(&mut self, cx: &mut Cx<'_>) {
+        let Stage::Proving(proving) = &mut self.stage else { return };
+        match proving.handshake.channel.window.due(cx.now, None) {
+            Due::Nothing => {}
+            Due::Again(packets) => send(&self.path, &packets, cx.out),
+            Due::GiveUp { waited } => {
+                let (tunnel, remote) = (proving.config.tunnel.clone(), self.path.remote);
+                cx.log(Event::Unreachable { tunnel, remote, tried_for: waited });
+                cx.news.push(News::Ended(Ending::Lost(DownCause::PeerUnreachable)));
+                self.stage = Stage::Over;
+            }
+        }
+    }
+
+    /// From now on the SA is in use.
+    fn establish(
+        &mut self,
+        cx: &mut Cx<'_>,
+        handshake: Handshake,
+        config: Arc<ConnectionConfig>,
+        peer: String,
+        ours: bool,
+        initial_contact: bool,
+    ) -> OwnedNonces {
+        let lowest_nonce = handshake.lowest_nonce();
+        let Handshake { channel, nat, initiator_nonce, responder_nonce, .. } = handshake;
+        let (spis, suite) = (channel.spis, channel.keys.suite);
+        cx.log(Event::IkeEstablished {
+            tunnel: config.tunnel.clone(),
+            remote: self.path.remote,
+            peer: peer.clone(),
+            initiated: ours,
+            spis: (spis.0.get(), spis.1.get()),
+            suite: suite.to_string(),
+        });
+        cx.news.push(News::Established { initial_contact });
+        self.tunnel = Some(config.tunnel.clone());
+        let birth = Birth { config, channel, lowest_nonce, ours, peer_called: !ours, undecided: false, nat, peer };
+        let established = Established::new(cx, birth);
+        self.stage = Stage::Established(Box::new(established));
+        OwnedNonces(initiator_nonce, responder_nonce)
+    }
+}
+
+// --- the side that was called ---
+
+/// Who the caller turned out to be.
+struct Identified {
+    config: Arc<ConnectionConfig>,
+    peer: String,
+}
+
+impl IkeSa {
+    /// A request on a half-open SA: only IKE_AUTH can be one.
+    pub(super) fn auth_requested(&mut self, cx: &mut Cx<'_>, header: &Header, path: Path, bytes: &Bytes) {
+        let Stage::HalfOpen(half_open) = &mut self.stage else { return };
+        let channel = &mut half_open.handshake.channel;
+        if header.exchange != ExchangeType::IkeAuth || !channel.is_due(header, &path, bytes, cx.out) {
+            return;
+        }
+        let opened = match channel.open(header, bytes) {
+            Err(_) | Ok(Opened::Partial) => return,
+            Ok(opened) => opened,
+        };
+        self.path = path; // authentic, and perhaps on the NAT traversal port by now
+        let payloads = match opened {
+            Opened::Payloads(payloads) => payloads,
+            Opened::Critical(kind) => {
+                let answer = notify(NotifyType::UnsupportedCriticalPayload, [kind]);
+                return self.turn_away(cx, header, answer, Refusal::Malformed(format!("critical payload {kind}")));
+            }
+            Opened::Malformed(reason) => {
+                let answer = notify(NotifyType::InvalidSyntax, []);
+                return self.turn_away(cx, header, answer, Refusal::Malformed(reason.to_string()));
+            }
+            Opened::Partial => return,
+        };
+        match self.identify(cx, &payloads) {
+            Ok(identified) => self.welcome(cx, header, identified, &payloads),
+            Err(why) => self.turn_away(cx, header, notify(NotifyType::AuthenticationFailed, []), why),
+        }
+    }
+
+    /// Finds the tunnel that the caller belongs to, if it proves who it is.
+    fn identify(&mut self, cx: &mut Cx<'_>, payloads: &[Payload]) -> Result<Identified, Refusal> {
+        let Stage::HalfOpen(half_open) = &self.stage else { return Err(Refusal::AdminDown) };
+        let shown = Shown::find(payloads, true)
+            .ok_or_else(|| Refusal::Malformed("IKE_AUTH without IDi or AUTH (EAP is not spoken here)".to_owned()))?;
+        let wanted = payloads.iter().find_map(|payload| match payload {
+            Payload::IdResponder(id) => Some(id),
+            _ => None,
+        });
+        let suite = half_open.handshake.channel.keys.suite;
+        // By address and algorithms; the configuration may have changed since the first message.
+        let possible: Vec<_> = half_open
+            .candidates
+            .iter()
+            .filter_map(|name| cx.tunnels.get(name))
+            .filter(|tunnel| {
+                let allows = |p: &ike_crypto::IkeProposal| {
+                    p.ciphers.contains(&suite.aead) && p.prfs.contains(&suite.prf) && p.groups.contains(&suite.group)
+                };
+                tunnel.config.ike_proposals.iter().any(allows)
+            })
+            .collect();
+        let meant: Vec<_> = possible
+            .iter()
+            .filter(|tunnel| tunnel.config.remote_id.is_claimed_by(shown.id))
+            .filter(|tunnel| wanted.is_none_or(|id| tunnel.config.local_id.is_claimed_by(id)))
+            .collect();
+        let mut refusal = match (&meant[..], &possible[..]) {
+            ([], [only]) => {
+                self.tunnel = Some(only.config.tunnel.clone());
+                let config = &only.config;
+                let other = |claimed: &Identification, expected: &ike_crypto::Identity| {
+                    let (claimed, expected) = (claimed.to_string(), expected.to_string());
+                    Refusal::Peer(AuthError::OtherIdentity { claimed, expected })
+                };
+                match wanted {
+                    Some(id) if config.remote_id.is_claimed_by(shown.id) => {
+                        Refusal::UnknownPeer(format!("{} as {id}, which we are not here", shown.id))
+                    }
+                    _ => other(shown.id, &config.remote_id),
+                }
+            }
+            _ => Refusal::UnknownPeer(shown.id.to_string()),
+        };
+        for tunnel in meant {
+            self.tunnel = Some(tunnel.config.tunnel.clone());
+            if tunnel.admin_down {
+                refusal = Refusal::AdminDown;
+                continue;
+            }
+            match shown.check(cx, &tunnel.config, &half_open.handshake, true) {
+                Ok(()) => return Ok(Identified { config: tunnel.config.clone(), peer: peer_name(shown.id) }),
+                Err(why) => refusal = Refusal::Peer(why),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Refuses the caller; the answer can be repeated for a while.
+    fn turn_away(&mut self, cx: &mut Cx<'_>, header: &Header, answer: Payload, why: Refusal) {
+        cx.log(Event::Refused { tunnel: self.tunnel.clone(), remote: self.path.remote, why: why.clone() });
+        cx.news.push(News::CallerRefused(why));
+        self.respond(cx, header, &[answer]);
+        if let Stage::HalfOpen(half_open) = std::mem::replace(&mut self.stage, Stage::Over) {
+            self.stage = Stage::Leaving(Box::new(Leaving::new(cx.now, half_open.handshake.channel, Goodbye::Done)));
+        }
+    }
+
+    /// Proves who we are and makes the first pair.
+    fn welcome(&mut self, cx: &mut Cx<'_>, header: &Header, identified: Identified, payloads: &[Payload]) {
+        let Identified { config, peer } = identified;
+        let Stage::HalfOpen(half_open) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
+        let super::init::HalfOpen { handshake, candidates, give_up_at } = *half_open;
+        let id = config.local_credential.id_payload(&config.local_id);
+        let proof = config.local_credential.prove(&signed_octets(&handshake, &id, false), handshake.peer_hashes);
+        let auth = match proof {
+            Ok(auth) => auth,
+            Err(why) => {
+                self.stage = Stage::HalfOpen(Box::new(super::init::HalfOpen { handshake, candidates, give_up_at }));
+                let answer = notify(NotifyType::AuthenticationFailed, []);
+                return self.turn_away(cx, header, answer, Refusal::Ourselves(why));
+            }
+        };
+        let mut answer = vec![Payload::IdResponder(id)];
+        answer.extend(config.local_credential.cert_payloads().into_iter().map(Payload::Cert));
+        answer.push(Payload::Auth(auth));
+        let initial_contact = find_notify(payloads, NotifyType::InitialContact).is_some();
+        let nonces = self.establish(cx, handshake, config.clone(), peer, false, initial_contact);
+        answer.extend(self.first_child_requested(cx, &config, &nonces, payloads));
+        self.respond(cx, header, &answer);
+    }
+
+    /// The pair asked for in IKE_AUTH, or why not; the IKE SA stands either way (RFC 7296 §1.2).
+    fn first_child_requested(
+        &mut self,
+        cx: &mut Cx<'_>,
+        config: &ConnectionConfig,
+        nonces: &OwnedNonces,
+        payloads: &[Payload],
+    ) -> Vec<Payload> {
+        let Stage::Established(established) = &mut self.stage else { return Vec::new() };
+        let Some(offer) = ChildPayloads::find(payloads) else { return Vec::new() }; // childless: RFC 6023
+        let agreed = match agree(cx, config, &established.channel.keys, &offer, nonces.borrow(), false, None) {
+            Ok(agreed) => agreed,
+            Err(no) => {
+                if let Some(why) = no.why {
+                    self.no_first_child(cx, why);
+                }
+                return vec![no.notify];
+            }
+        };
+        let spi_in = agreed.new.spi_in;
+        match install(cx, config, established.nat, &self.path, agreed.new) {
+            Some(child) => {
+                established.children.insert(spi_in, child);
+                agreed.payloads
+            }
+            None => vec![Payload::Notify(Notify::new(NotifyType::TemporaryFailure, []))],
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! An authenticated IKE SA: its messages, its clocks, what waits for its turn.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use ike_wire::{ExchangeType, Header, NotifyType};
+use net_types::Spi;
+
+use super::{
+    Child, Cx, Ending, IkeSa, News, Stage,
+    channel::{Channel, Opened, notify, send},
+    child::ChildState,
+    exchange::{Exchange, Task},
+    leaving::{Goodbye, Leaving},
+    window::Due,
+};
+use crate::{
+    config::{ConnectionConfig, Retransmission},
+    event::{DownCause, Event},
+    io::{Output, Path},
+    nat::Nat,
+    tunnel::{Phase, Standing},
+};
+
+/// A NAT forgets a mapping after some 30 s at the earliest (RFC 3948 §4: 20 s by default).
+const NAT_KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// What is true while the SA is in use.
+pub(crate) struct Established {
+    pub(crate) config: Arc<ConnectionConfig>,
+    pub(super) channel: Channel,
+    pub(super) children: BTreeMap<Spi, Child>,
+    queue: VecDeque<Task>,
+    /// When it was made.
+    pub(crate) since: Instant,
+    /// When the peer last sent an authentic message.
+    heard: Instant,
+    /// When ESP was last received on one of the children.
+    inbound_at: Option<Instant>,
+    link: Link,
+    pub(super) rekey_at: Option<Instant>,
+    hard_at: Instant,
+    pub(super) lowest_nonce: Arc<[u8]>,
+    /// Whether we made it, by a call or a rekey.
+    pub(super) ours: bool,
+    /// Whether the peer's call was the origin of this SA and those before it.
+    pub(super) peer_called: bool,
+    /// Made by the peer's rekey while ours was on the way: unused until it is clear which one stays.
+    pub(super) undecided: bool,
+    pub(super) nat: Nat,
+    keepalive_at: Option<Instant>,
+    /// As the peer calls itself.
+    pub(crate) peer: String,
+}
+
+/// What the link under an SA has been through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// Nothing.
+    Fine,
+    /// It is down.
+    Lost,
+    /// It was down; whether the peer still has the SA is unknown.
+    Back,
+}
+
+/// What an SA is born with.
+pub(super) struct Birth {
+    pub(super) config: Arc<ConnectionConfig>,
+    pub(super) channel: Channel,
+    pub(super) lowest_nonce: Arc<[u8]>,
+    pub(super) ours: bool,
+    pub(super) peer_called: bool,
+    pub(super) undecided: bool,
+    pub(super) nat: Nat,
+    pub(super) peer: String,
+}
+
+impl Established {
+    pub(super) fn new(cx: &mut Cx<'_>, birth: Birth) -> Self {
+        let Birth { config, channel, lowest_nonce, ours, peer_called, undecided, nat, peer } = birth;
+        let lifetime = config.ike_lifetime;
+        let jitter = cx.up_to(lifetime.jitter);
+        Self {
+            channel,
+            children: BTreeMap::new(),
+            queue: VecDeque::new(),
+            since: cx.now,
+            heard: cx.now,
+            inbound_at: None,
+            link: Link::Fine,
+            rekey_at: Some(cx.now + lifetime.rekey.saturating_sub(jitter)),
+            hard_at: cx.now + lifetime.hard,
+            lowest_nonce,
+            ours,
+            peer_called,
+            undecided,
+            nat,
+            keepalive_at: nat.we_are_behind.then(|| cx.now + NAT_KEEPALIVE),
+            peer,
+            config,
+        }
+    }
+
+    /// The children, by inbound SPI.
+    pub(crate) fn children(&self) -> &BTreeMap<Spi, Child> {
+        &self.children
+    }
+
+    /// The algorithms of the SA.
+    pub(crate) fn suite(&self) -> ike_crypto::IkeSuite {
+        self.channel.keys.suite
+    }
+
+    /// When it is replaced, if that is not under way.
+    pub(crate) fn rekey_at(&self) -> Option<Instant> {
+        self.rekey_at
+    }
+
+    pub(super) fn standing(&self, path: &Path) -> Standing {
+        if self.undecided {
+            return Standing::Leaving;
+        }
+        Standing::Established {
+            since: self.since,
+            heard: self.heard,
+            suspect: self.link != Link::Fine,
+            path: path.clone(),
+            ours: self.ours,
+            lowest_nonce: self.lowest_nonce.clone(),
+        }
+    }
+
+    /// How often and how long a request is repeated.
+    pub(super) fn retransmission(&self) -> Retransmission {
+        Retransmission::within(self.config.dpd.timeout)
+    }
+
+    /// Puts a task at the end of the queue, unless it is there already.
+    pub(super) fn enqueue(&mut self, task: Task) {
+        if !self.queue.contains(&task) {
+            self.queue.push_back(task);
+        }
+    }
+
+    /// Puts a task before all others.
+    pub(super) fn enqueue_first(&mut self, task: Task) {
+        self.queue.retain(|other| *other != task);
+        self.queue.push_front(task);
+    }
+
+    fn alive_at(&self) -> Instant {
+        self.inbound_at.map_or(self.heard, |at| at.max(self.heard))
+    }
+
+    fn dpd_at(&self) -> Option<Instant> {
+        (!self.channel.window.is_busy()).then(|| self.alive_at() + self.config.dpd.interval)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let always = [self.channel.window.deadline(), Some(self.hard_at)];
+        let active = self.link != Link::Lost && !self.undecided;
+        let clocks = [self.rekey_at, self.dpd_at(), self.keepalive_at];
+        let children = self.children.values().map(Child::deadline).min();
+        let while_active = clocks.into_iter().chain([children]).flatten().filter(|_| active);
+        always.into_iter().flatten().chain(while_active).min()
+    }
+
+    /// The peer has proved that it is there.
+    fn hear(&mut self, now: Instant, news: &mut Vec<News>) {
+        self.heard = now;
+        if self.link == Link::Back {
+            self.link = Link::Fine;
+            news.push(News::Changed);
+        }
+    }
+}
+
+impl IkeSa {
+    pub(super) fn established_datagram(&mut self, cx: &mut Cx<'_>, header: &Header, path: Path, bytes: &Bytes) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        if !established.channel.is_due(header, &path, bytes, cx.out) {
+            return;
+        }
+        let Ok(opened) = established.channel.open(header, bytes) else { return };
+        if matches!(opened, Opened::Partial) {
+            return;
+        }
+        established.hear(cx.now, &mut cx.news);
+        if !header.flags.response {
+            // With a window of one, a new request means that the answer to the one before has arrived.
+            for (spi_in, child) in established.children.iter_mut().filter(|(_, child)| !child.ready) {
+                child.ready = true;
+                cx.news.push(News::ChildReady(*spi_in));
+            }
+        }
+        self.follow(cx, path);
+        match opened {
+            Opened::Partial => {}
+            Opened::Payloads(payloads) if header.flags.response => self.answered(cx, header.message_id, payloads),
+            Opened::Payloads(payloads) => match header.exchange {
+                ExchangeType::CreateChildSa => self.create_child_requested(cx, header, &payloads),
+                ExchangeType::Informational => self.informational_requested(cx, header, &payloads),
+                _ => self.respond(cx, header, &[notify(NotifyType::InvalidSyntax, [])]),
+            },
+            Opened::Critical(kind) if !header.flags.response => {
+                self.respond(cx, header, &[notify(NotifyType::UnsupportedCriticalPayload, [kind])]);
+            }
+            Opened::Critical(kind) => self.break_off(cx, format!("answer with unknown critical payload {kind}")),
+            Opened::Malformed(reason) => {
+                if !header.flags.response {
+                    self.respond(cx, header, &[notify(NotifyType::InvalidSyntax, [])]);
+                }
+                self.break_off(cx, reason.to_string());
+            }
+        }
+    }
+
+    /// Answers the request at hand.
+    pub(super) fn respond(&mut self, cx: &mut Cx<'_>, header: &Header, payloads: &[ike_wire::Payload]) {
+        let channel = match &mut self.stage {
+            Stage::Established(established) => &mut established.channel,
+            Stage::Leaving(leaving) => &mut leaving.channel,
+            Stage::HalfOpen(half_open) => &mut half_open.handshake.channel,
+            Stage::Calling(_) | Stage::Proving(_) | Stage::Over => return,
+        };
+        if let Err(error) = channel.respond(&self.path, header, payloads, cx.out) {
+            self.vanish(cx, DownCause::ProtocolError(error.to_string()));
+        }
+    }
+
+    /// The answer to our request.
+    fn answered(&mut self, cx: &mut Cx<'_>, message_id: u32, payloads: Vec<ike_wire::Payload>) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        let Some(outstanding) = established.channel.window.answer(message_id) else { return };
+        match outstanding.exchange {
+            Exchange::Liveness | Exchange::DeleteIke | Exchange::Refusal | Exchange::Auth => {}
+            Exchange::DeleteChildren(spis) => {
+                for spi_in in spis {
+                    if let Some(child) = established.children.remove(&spi_in) {
+                        let expired = child.state == ChildState::Deleting { expired: true };
+                        cx.news.push(News::ChildGone { spi_in, cause: expired.then_some(DownCause::RekeyFailed) });
+                    }
+                }
+            }
+            Exchange::Child(offer) => self.child_answered(cx, *offer, &payloads),
+            Exchange::RekeyIke(offer) => self.ike_rekey_answered(cx, *offer, &payloads),
+        }
+    }
+
+    /// Begins what waits, one request at a time.
+    pub(super) fn next_request(&mut self, cx: &mut Cx<'_>) {
+        loop {
+            let Stage::Established(established) = &mut self.stage else { return };
+            let idle =
+                !established.channel.window.is_busy() && established.link != Link::Lost && !established.undecided;
+            let Some(task) = established.queue.pop_front_if(|_| idle) else { return };
+            match task {
+                Task::RekeyIke { group } => self.request_ike_rekey(cx, group),
+                Task::Child { replaces, group } => self.request_child(cx, replaces, group),
+                Task::DeleteChild(spi) => self.request_child_delete(cx, spi),
+                Task::Liveness => self.request(cx, Exchange::Liveness, &[]),
+            }
+        }
+    }
+
+    /// Sends a request; nothing is outstanding.
+    pub(super) fn request(&mut self, cx: &mut Cx<'_>, exchange: Exchange, payloads: &[ike_wire::Payload]) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        let policy = established.retransmission();
+        if let Err(error) = established.channel.request(cx.now, &self.path, policy, exchange, payloads, cx.out) {
+            self.vanish(cx, DownCause::ProtocolError(error.to_string()));
+        }
+    }
+
+    pub(super) fn established_timeout(&mut self, cx: &mut Cx<'_>) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        match established.channel.window.due(cx.now, established.inbound_at) {
+            Due::Nothing => {}
+            Due::Again(packets) => send(&self.path, &packets, cx.out),
+            Due::GiveUp { .. } => {
+                let silent_for = cx.now.saturating_duration_since(established.alive_at());
+                let cause = match established.link {
+                    Link::Lost => DownCause::LinkDown,
+                    Link::Fine | Link::Back => DownCause::DpdTimeout { silent_for },
+                };
+                return self.lose(cx, cause);
+            }
+        }
+        if cx.now >= established.hard_at {
+            return self.close(cx, DownCause::RekeyFailed);
+        }
+        if established.link == Link::Lost || established.undecided {
+            return;
+        }
+        if established.rekey_at.take_if(|at| cx.now >= *at).is_some() {
+            established.enqueue(Task::RekeyIke { group: None });
+        }
+        let due: Vec<_> = established.children.iter_mut().filter_map(|(spi, child)| child.due(cx.now, *spi)).collect();
+        for task in due {
+            if let Task::DeleteChild(spi_in) = task {
+                cx.news.push(News::ChildPhase(spi_in, Phase::Leaving));
+            }
+            established.enqueue(task);
+        }
+        if established.dpd_at().is_some_and(|at| cx.now >= at) {
+            established.enqueue(Task::Liveness);
+        }
+        if established.keepalive_at.take_if(|at| cx.now >= *at).is_some() {
+            established.keepalive_at = Some(cx.now + NAT_KEEPALIVE);
+            cx.out.push(Output::NatKeepalive { path: self.path.clone() });
+        }
+    }
+
+    /// The peer does not answer any more.
+    fn lose(&mut self, cx: &mut Cx<'_>, cause: DownCause) {
+        if let Stage::Established(established) = &mut self.stage {
+            let rival = match established.channel.window.abandon().map(|outstanding| outstanding.exchange) {
+                Some(Exchange::RekeyIke(offer)) => offer.rival,
+                _ => None,
+            };
+            cx.news.extend(rival.map(|rival| News::CloseRival(rival.spi)));
+        }
+        self.vanish(cx, cause);
+    }
+
+    /// Ends its use: the children go, and the peer is told.
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_>, cause: DownCause) {
+        match &self.stage {
+            Stage::Established(_) => {
+                self.log_closed(cx, cause.clone());
+                cx.news.push(News::Ended(Ending::Lost(cause)));
+                self.leave(cx, Goodbye::Due);
+            }
+            Stage::Calling(_) | Stage::HalfOpen(_) | Stage::Proving(_) => self.vanish(cx, cause),
+            Stage::Leaving(_) | Stage::Over => {}
+        }
+    }
+
+    /// As [`IkeSa::close`], because another SA has taken its place.
+    pub(crate) fn close_superseded(&mut self, cx: &mut Cx<'_>) {
+        if self.is_established() {
+            cx.news.push(News::Ended(Ending::Superseded));
+            self.leave(cx, Goodbye::Due);
+        }
+    }
+
+    /// Another SA has taken its place, and closing it is the peer's part.
+    pub(crate) fn await_close(&mut self, cx: &mut Cx<'_>) {
+        if self.is_established() {
+            cx.news.push(News::Ended(Ending::Superseded));
+            self.leave(cx, Goodbye::Expected);
+        }
+    }
+
+    /// From established to leaving.
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_>, goodbye: Goodbye) {
+        self.end_children(cx);
+        if let Stage::Established(established) = std::mem::replace(&mut self.stage, Stage::Over) {
+            self.stage = Stage::Leaving(Box::new(Leaving::new(cx.now, established.channel, goodbye)));
+            self.say_goodbye(cx);
+        }
+    }
+
+    /// The peer broke the protocol in an authentic message: the SA cannot go on (RFC 7296 §2.21.3).
+    pub(super) fn break_off(&mut self, cx: &mut Cx<'_>, what: String) {
+        self.close(cx, DownCause::ProtocolError(what));
+    }
+
+    /// RFC 7296 §2.23: the address of a peer behind a NAT follows its authentic messages.
+    fn follow(&mut self, cx: &mut Cx<'_>, path: Path) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        let moved = path.remote != self.path.remote
+            && (path.local, &path.wan, path.natt) == (self.path.local, &self.path.wan, self.path.natt);
+        let may_move = established.peer_called
+            && established.nat.peer_is_behind
+            && established.config.remote.allows(path.remote.ip());
+        if !moved || !may_move {
+            return;
+        }
+        let tunnel = established.config.tunnel.clone();
+        cx.out.push(Output::Event(Event::PeerMoved { tunnel, from: self.path.remote, to: path.remote }));
+        for spi_in in established.children.keys() {
+            let (tunnel, spi_in, path) = (established.config.tunnel.clone(), *spi_in, path.clone());
+            cx.out.push(Output::MoveChild { tunnel, spi_in, path });
+        }
+        self.path = path;
+        cx.news.push(News::Changed);
+    }
+
+    /// ESP came in on one of its children.
+    pub(crate) fn inbound_seen(&mut self, cx: &mut Cx<'_>, spi_in: Spi, at: Instant) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        let Some(child) = established.children.get_mut(&spi_in) else { return };
+        if !std::mem::replace(&mut child.ready, true) {
+            cx.news.push(News::ChildReady(spi_in));
+        }
+        // Not later than now: a clock that runs ahead must not keep a dead peer alive.
+        let at = at.min(cx.now);
+        established.inbound_at = Some(established.inbound_at.map_or(at, |before| before.max(at)));
+    }
+
+    /// A volume limit of a child was reached.
+    pub(crate) fn child_limit(&mut self, cx: &mut Cx<'_>, spi_in: Spi, hard: bool) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        let Some(child) = established.children.get_mut(&spi_in) else { return };
+        if hard {
+            if !matches!(child.state, ChildState::Deleting { .. }) {
+                let task = child.expire(cx.now, spi_in);
+                established.enqueue_first(task);
+                cx.news.push(News::ChildPhase(spi_in, Phase::Leaving));
+            }
+        } else if matches!(child.state, ChildState::Live { .. }) {
+            child.state = ChildState::Rekeying;
+            established.enqueue(Task::Child { replaces: Some(spi_in), group: None });
+        }
+    }
+
+    /// The operator wants a new child in place of this one, or a new IKE SA.
+    pub(crate) fn rekey_now(&mut self, cx: &mut Cx<'_>, child: Option<Spi>) {
+        match (child, &mut self.stage) {
+            (Some(spi_in), _) => self.child_limit(cx, spi_in, false),
+            (None, Stage::Established(established)) => {
+                if established.rekey_at.take().is_some() {
+                    established.enqueue(Task::RekeyIke { group: None });
+                }
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// The tunnel has no child and wants one.
+    pub(crate) fn want_child(&mut self) {
+        if let Stage::Established(established) = &mut self.stage {
+            let underway = established.channel.window.outstanding().is_some_and(
+                |outstanding| matches!(&outstanding.exchange, Exchange::Child(offer) if offer.replaces.is_none()),
+            );
+            if !underway {
+                established.enqueue(Task::Child { replaces: None, group: None });
+            }
+        }
+    }
+
+    /// A sign of life is wanted.
+    pub(crate) fn want_proof(&mut self) {
+        if let Stage::Established(established) = &mut self.stage
+            && !established.channel.window.is_busy()
+        {
+            established.enqueue_first(Task::Liveness);
+        }
+    }
+
+    /// The link went down.
+    pub(crate) fn link_lost(&mut self, cx: &mut Cx<'_>) {
+        match &mut self.stage {
+            Stage::Established(established) => {
+                established.link = Link::Lost;
+                cx.news.push(News::Changed);
+            }
+            Stage::Calling(_) | Stage::HalfOpen(_) | Stage::Proving(_) => self.vanish(cx, DownCause::LinkDown),
+            Stage::Leaving(_) | Stage::Over => {}
+        }
+    }
+
+    /// The link is back and so is our address: does the peer still know the SA?
+    pub(crate) fn link_back(&mut self, cx: &mut Cx<'_>) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        if established.link != Link::Lost {
+            return;
+        }
+        established.link = Link::Back;
+        let policy = established.retransmission();
+        match established.channel.window.restart(cx.now, policy) {
+            Some(packets) => send(&self.path, &packets, cx.out),
+            None => established.enqueue_first(Task::Liveness),
+        }
+    }
+
+    /// The children of the SA that this one replaces.
+    pub(crate) fn inherit(&mut self, cx: &mut Cx<'_>, children: BTreeMap<Spi, Child>) {
+        let Stage::Established(established) = &mut self.stage else {
+            // It did not live long enough: neither do they.
+            return cx.news.extend(children.into_keys().map(|spi_in| News::ChildGone { spi_in, cause: None }));
+        };
+        established.undecided = false;
+        for (spi_in, mut child) in children {
+            child.adopt(cx.now);
+            established.children.insert(spi_in, child);
+        }
+        cx.news.push(News::Changed);
+    }
+}

@@ -1,0 +1,98 @@
+//! What we remember about a request of ours until its answer comes, and what waits to become one.
+
+use std::sync::Arc;
+
+use ike_crypto::DhKey;
+use ike_wire::{ExchangeType, IkeSpi};
+use net_types::Spi;
+
+/// A request on the way.
+#[derive(Debug)]
+pub(crate) enum Exchange {
+    /// IKE_AUTH; what goes with it is in the stage.
+    Auth,
+    /// An empty INFORMATIONAL request.
+    Liveness,
+    /// Closing the IKE SA.
+    DeleteIke,
+    /// Closing these child SAs, by inbound SPI.
+    DeleteChildren(Vec<Spi>),
+    /// Telling the responder that we do not accept its identity (RFC 7296 §2.21.2).
+    Refusal,
+    /// Replacing the IKE SA.
+    RekeyIke(Box<IkeOffer>),
+    /// A new child SA, or one in place of another.
+    Child(Box<ChildOffer>),
+}
+
+/// Our half of a new IKE SA.
+#[derive(Debug)]
+pub(crate) struct IkeOffer {
+    pub(crate) spi: IkeSpi,
+    pub(crate) nonce: Vec<u8>,
+    pub(crate) key: DhKey,
+    /// The IKE SA that the peer's own rekey made meanwhile (RFC 7296 §2.8.1).
+    pub(crate) rival: Option<Rival<IkeSpi>>,
+}
+
+/// Our half of a new pair of child SAs.
+#[derive(Debug)]
+pub(crate) struct ChildOffer {
+    pub(crate) spi_in: Spi,
+    pub(crate) nonce: Vec<u8>,
+    pub(crate) key: Option<DhKey>,
+    pub(crate) replaces: Option<Spi>,
+    /// The pair that the peer's own rekey of the same one made meanwhile.
+    pub(crate) rival: Option<Rival<Spi>>,
+}
+
+/// An SA that came out of the peer's rekey while ours was on the way.
+#[derive(Debug)]
+pub(crate) struct Rival<S> {
+    pub(crate) spi: S,
+    pub(crate) lowest_nonce: Arc<[u8]>,
+}
+
+impl<S> Rival<S> {
+    /// RFC 7296 §2.8.1: the SA made with the lowest of the four nonces is closed by its creator. True if that is ours.
+    pub(crate) fn wins(&self, our_lowest: &[u8]) -> bool {
+        our_lowest < &self.lowest_nonce[..]
+    }
+}
+
+/// The lower of two nonces, octet by octet.
+pub(crate) fn lowest<'a>(one: &'a [u8], other: &'a [u8]) -> &'a [u8] {
+    one.min(other)
+}
+
+/// Something to ask the peer when the window is free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Replace the IKE SA.
+    RekeyIke {
+        /// The group to use, if the peer has named one.
+        group: Option<ike_crypto::Group>,
+    },
+    /// Make a child SA, perhaps in place of another.
+    Child {
+        /// The one to replace, by its inbound SPI.
+        replaces: Option<Spi>,
+        /// The group to use, if the peer has named one.
+        group: Option<ike_crypto::Group>,
+    },
+    /// Close child SAs, by inbound SPI.
+    DeleteChild(Spi),
+    /// Ask for a sign of life.
+    Liveness,
+}
+
+impl Exchange {
+    /// The exchange type that its header has.
+    pub(crate) fn exchange_type(&self) -> ExchangeType {
+        match self {
+            Self::Auth => ExchangeType::IkeAuth,
+            Self::Liveness | Self::DeleteIke | Self::DeleteChildren(_) | Self::Refusal => ExchangeType::Informational,
+            Self::RekeyIke(_) | Self::Child(_) => ExchangeType::CreateChildSa,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! CREATE_CHILD_SA: who wants what, and replacing the IKE SA itself (RFC 7296 §1.3, §2.8, §2.18, §2.25).
+
+use std::{sync::Arc, time::Duration};
+
+use ike_crypto::{DhKey, Exchange as Nonces, Group, accept_ike, choose_ike, offer_ike};
+use ike_wire::{Header, IkeSpi, KeyExchange, NotifyType, Payload, ProtocolId, SecurityAssociation, find_notify};
+
+use super::{
+    Cx, Ending, IkeSa, News, Stage,
+    channel::Channel,
+    child::{ChildPayloads, No, error_of, group_asked_for, respond_to_key_exchange},
+    established::{Birth, Established},
+    exchange::{Exchange, IkeOffer, Rival, Task, lowest},
+    leaving::Goodbye,
+};
+use crate::event::{Event, Refusal};
+
+/// Pause before a rekey that the peer asked to put off, at most.
+const PUT_OFF: Duration = Duration::from_secs(2);
+/// Pause before a rekey that the peer refused is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// The payloads of a message that rekeys an IKE SA.
+struct RekeyPayloads<'a> {
+    sa: &'a SecurityAssociation,
+    nonce: &'a [u8],
+    ke: Option<&'a KeyExchange>,
+}
+
+impl<'a> RekeyPayloads<'a> {
+    fn find(payloads: &'a [Payload]) -> Option<Self> {
+        let (mut sa, mut nonce, mut ke) = (None, None, None);
+        for payload in payloads {
+            match payload {
+                Payload::Sa(found) => sa = sa.or(Some(found)),
+                Payload::Nonce(found) => nonce = nonce.or(Some(&found[..])),
+                Payload::Ke(found) => ke = ke.or(Some(found)),
+                _ => {}
+            }
+        }
+        Some(Self { sa: sa?, nonce: nonce?, ke })
+    }
+}
+
+impl IkeSa {
+    /// A CREATE_CHILD_SA request.
+    pub(super) fn create_child_requested(&mut self, cx: &mut Cx<'_>, header: &Header, payloads: &[Payload]) {
+        let Some(offer) = ChildPayloads::find(payloads) else {
+            return self.ike_rekey_requested(cx, header, payloads);
+        };
+        let answer = match self.busy_with() {
+            Some(no) => Err(no),
+            None => self.child_requested(cx, &offer, find_notify(payloads, NotifyType::RekeySa)),
+        };
+        match answer {
+            Ok(payloads) => self.respond(cx, header, &payloads),
+            Err(no) => self.decline(cx, header, no),
+        }
+    }
+
+    fn decline(&mut self, cx: &mut Cx<'_>, header: &Header, no: No) {
+        if let Some(why) = no.why {
+            cx.log(Event::Refused { tunnel: self.tunnel.clone(), remote: self.path.remote, why });
+        }
+        self.respond(cx, header, &[no.notify]);
+    }
+
+    /// RFC 7296 §2.25.2: while the IKE SA is being replaced no child may be made on it.
+    fn busy_with(&self) -> Option<No> {
+        let Stage::Established(established) = &self.stage else {
+            return Some(No::plain(NotifyType::TemporaryFailure));
+        };
+        let replacing =
+            established.channel.window.outstanding().is_some_and(|o| matches!(&o.exchange, Exchange::RekeyIke(_)));
+        (established.undecided || replacing).then(|| No::plain(NotifyType::TemporaryFailure))
+    }
+
+    /// Asks for a new IKE SA in place of this one.
+    pub(super) fn request_ike_rekey(&mut self, cx: &mut Cx<'_>, group: Option<Group>) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        let config = established.config.clone();
+        // The group in use is known to be acceptable to the peer, unless it is no longer acceptable to us.
+        let mut groups = config.ike_proposals.iter().flat_map(|proposal| proposal.groups.iter().copied());
+        let current = established.channel.keys.suite.group;
+        let group = group.or_else(|| groups.clone().find(|group| *group == current)).or_else(|| groups.next());
+        let key = match DhKey::generate(group.unwrap_or(current), cx.rng) {
+            Ok(key) => key,
+            Err(error) => return self.break_off(cx, error.to_string()),
+        };
+        let offer = IkeOffer { spi: cx.ike_spi(), nonce: cx.nonce(), key, rival: None };
+        let payloads = [
+            Payload::Sa(offer_ike(&config.ike_proposals, Some(offer.spi))),
+            Payload::Nonce(offer.nonce.clone()),
+            Payload::Ke(offer.key.payload()),
+        ];
+        self.request(cx, Exchange::RekeyIke(Box::new(offer)), &payloads);
+    }
+
+    /// The answer to [`IkeSa::request_ike_rekey`].
+    pub(super) fn ike_rekey_answered(&mut self, cx: &mut Cx<'_>, offer: IkeOffer, payloads: &[Payload]) {
+        if let Some(error) = error_of(payloads) {
+            return self.ike_rekey_failed(cx, offer, error.kind, payloads);
+        }
+        let heir = match self.conclude_ike_rekey(cx, &offer, payloads) {
+            Ok(heir) => heir,
+            Err(why) => return self.break_off(cx, why.to_string()),
+        };
+        let our_lowest = heir.established().map(|established| established.lowest_nonce.clone()).unwrap_or_default();
+        let ours = heir.spi();
+        let tunnel = self.tunnel.clone();
+        let (old_spis, new_spis) = (self.spis(), heir.spis());
+        cx.news.push(News::Heir(Box::new(heir)));
+        match offer.rival {
+            // RFC 7296 §2.8.1: ours was made with the lowest nonce, so we close it; the peer closes the old one.
+            Some(rival) if rival.wins(&our_lowest) => {
+                cx.news.push(News::CloseRival(ours));
+                self.bequeath(cx, rival.spi, Goodbye::Expected);
+            }
+            rival => {
+                if let Some(tunnel) = tunnel {
+                    cx.log(Event::IkeRekeyed { tunnel, old: old_spis, new: new_spis });
+                }
+                self.bequeath(cx, ours, Goodbye::Due);
+                cx.news.extend(rival.map(|rival| News::AwaitClose(rival.spi)));
+            }
+        }
+    }
+
+    fn conclude_ike_rekey(
+        &mut self,
+        cx: &mut Cx<'_>,
+        offer: &IkeOffer,
+        payloads: &[Payload],
+    ) -> Result<IkeSa, Refusal> {
+        let malformed = |what: String| Refusal::Malformed(what);
+        let Stage::Established(established) = &mut self.stage else {
+            return Err(malformed("not established".to_owned()));
+        };
+        let answer = RekeyPayloads::find(payloads)
+            .ok_or_else(|| malformed("answer to a rekey of the IKE SA without SA or nonce".to_owned()))?;
+        let chosen = accept_ike(&established.config.ike_proposals, answer.sa).map_err(Refusal::NoIkeProposal)?;
+        let theirs =
+            chosen.proposal.ike_spi().ok_or_else(|| malformed("IKE proposal without a usable SPI".to_owned()))?;
+        let ke = answer.ke.ok_or_else(|| malformed("answer to a rekey of the IKE SA without KE".to_owned()))?;
+        let shared = offer.key.agree(ke).map_err(|error| malformed(error.to_string()))?;
+        if chosen.suite.group != offer.key.group() {
+            return Err(malformed("the key exchange of the answer is not in the group it chose".to_owned()));
+        }
+        let nonces = Nonces { initiator_nonce: &offer.nonce, responder_nonce: answer.nonce };
+        let keys = established
+            .channel
+            .keys
+            .rekey(chosen.suite, &shared, nonces, offer.spi, theirs)
+            .map_err(|error| malformed(error.to_string()))?;
+        let lowest_nonce = lowest(&offer.nonce, answer.nonce).into();
+        self.make_heir(cx, keys, (offer.spi, theirs), true, lowest_nonce, false)
+            .ok_or_else(|| malformed("key material of the wrong length".to_owned()))
+    }
+
+    /// An IKE SA that continues this one.
+    fn make_heir(
+        &mut self,
+        cx: &mut Cx<'_>,
+        keys: ike_crypto::IkeKeys,
+        spis: (IkeSpi, IkeSpi),
+        ours: bool,
+        lowest_nonce: Arc<[u8]>,
+        undecided: bool,
+    ) -> Option<IkeSa> {
+        let Stage::Established(old) = &mut self.stage else { return None };
+        // RFC 7296 §2.18: message IDs begin anew, and the initiator of the rekey is the new SA's initiator.
+        let channel = Channel::new(keys, spis, ours, old.channel.fragment_octets(), 0, 0).ok()?;
+        let birth = Birth {
+            config: old.config.clone(),
+            channel,
+            lowest_nonce,
+            ours,
+            peer_called: old.peer_called,
+            undecided,
+            nat: old.nat,
+            peer: old.peer.clone(),
+        };
+        let established = Established::new(cx, birth);
+        let spi = if ours { spis.0 } else { spis.1 };
+        Some(IkeSa::heir(spi, self.path.clone(), established))
+    }
+
+    /// Hands the children on and begins to leave.
+    pub(super) fn bequeath(&mut self, cx: &mut Cx<'_>, heir: IkeSpi, goodbye: Goodbye) {
+        if let Stage::Established(established) = &mut self.stage {
+            let children = std::mem::take(&mut established.children);
+            cx.news.push(News::Inherit { heir, children });
+            cx.news.push(News::Ended(Ending::Superseded));
+            self.leave(cx, goodbye);
+        }
+    }
+
+    fn ike_rekey_failed(&mut self, cx: &mut Cx<'_>, offer: IkeOffer, kind: NotifyType, payloads: &[Payload]) {
+        let put_off = cx.up_to(PUT_OFF);
+        if let Some(rival) = offer.rival {
+            // The peer's own rekey has done it, and the peer closes the old one.
+            return self.bequeath(cx, rival.spi, Goodbye::Expected);
+        }
+        let Stage::Established(established) = &mut self.stage else { return };
+        let config = established.config.clone();
+        let groups: Vec<Group> = config.ike_proposals.iter().flat_map(|proposal| proposal.groups.clone()).collect();
+        if let Some(group) = group_asked_for(payloads, Some(offer.key.group()), &groups) {
+            return established.enqueue_first(Task::RekeyIke { group: Some(group) });
+        }
+        if kind == NotifyType::TemporaryFailure {
+            established.rekey_at = Some(cx.now + put_off);
+        } else {
+            established.rekey_at = Some(cx.now + TRY_AGAIN);
+            let why = Refusal::Notified(kind.to_string()).to_string();
+            cx.log(Event::RekeyDelayed { tunnel: config.tunnel.clone(), why });
+        }
+    }
+
+    /// A request to replace the IKE SA.
+    fn ike_rekey_requested(&mut self, cx: &mut Cx<'_>, header: &Header, payloads: &[Payload]) {
+        let spis_before = self.spis();
+        match self.agree_to_ike_rekey(cx, payloads) {
+            Err(no) => self.decline(cx, header, no),
+            Ok((heir, answer)) => {
+                self.respond(cx, header, &answer);
+                let Stage::Established(established) = &mut self.stage else { return };
+                let (theirs, new_spis) = (heir.spi(), heir.spis());
+                let lowest_nonce = heir.established().map(|heir| heir.lowest_nonce.clone()).unwrap_or_default();
+                let tunnel = established.config.tunnel.clone();
+                cx.log(Event::IkeRekeyed { tunnel, old: spis_before, new: new_spis });
+                cx.news.push(News::Heir(Box::new(heir)));
+                match established.channel.window.outstanding_mut().map(|outstanding| &mut outstanding.exchange) {
+                    Some(Exchange::RekeyIke(ours)) => ours.rival = Some(Rival { spi: theirs, lowest_nonce }),
+                    _ => self.bequeath(cx, theirs, Goodbye::Expected),
+                }
+            }
+        }
+    }
+
+    fn agree_to_ike_rekey(&mut self, cx: &mut Cx<'_>, payloads: &[Payload]) -> Result<(IkeSa, Vec<Payload>), No> {
+        let Stage::Established(established) = &mut self.stage else {
+            return Err(No::plain(NotifyType::TemporaryFailure));
+        };
+        let offer = RekeyPayloads::find(payloads).ok_or_else(|| No::plain(NotifyType::InvalidSyntax))?;
+        if !offer.sa.proposals.iter().any(|proposal| proposal.protocol == ProtocolId::Ike) {
+            return Err(No::plain(NotifyType::InvalidSyntax)); // a child without selectors
+        }
+        let undecided = match established.channel.window.outstanding().map(|outstanding| &outstanding.exchange) {
+            // RFC 7296 §2.25.2: not while a child is being made, replaced or closed.
+            Some(Exchange::Child(_) | Exchange::DeleteChildren(_)) => {
+                return Err(No::plain(NotifyType::TemporaryFailure));
+            }
+            Some(Exchange::RekeyIke(_)) => true,
+            _ => false,
+        };
+        if established.undecided {
+            return Err(No::plain(NotifyType::TemporaryFailure));
+        }
+        let chosen = choose_ike(&established.config.ike_proposals, offer.sa, offer.ke.map(|ke| ke.group))
+            .map_err(|why| No::because(NotifyType::NoProposalChosen, Refusal::NoIkeProposal(why)))?;
+        let theirs = chosen.proposal.ike_spi().ok_or_else(|| No::plain(NotifyType::InvalidSyntax))?;
+        let exchange = respond_to_key_exchange(cx, Some(chosen.suite.group), offer.ke)?;
+        let Some((ke, shared)) = exchange else { return Err(No::other_group(chosen.suite.group)) };
+        let (ours, our_nonce) = (cx.ike_spi(), cx.nonce());
+        let nonces = Nonces { initiator_nonce: offer.nonce, responder_nonce: &our_nonce };
+        let keys = established
+            .channel
+            .keys
+            .rekey(chosen.suite, &shared, nonces, theirs, ours)
+            .map_err(|error| No::because(NotifyType::NoProposalChosen, Refusal::Malformed(error.to_string())))?;
+        let answer =
+            vec![Payload::Sa(chosen.answer(ours.to_bytes())), Payload::Nonce(our_nonce.clone()), Payload::Ke(ke)];
+        let lowest_nonce = lowest(offer.nonce, &our_nonce).into();
+        let heir = self
+            .make_heir(cx, keys, (theirs, ours), false, lowest_nonce, undecided)
+            .ok_or_else(|| No::plain(NotifyType::NoProposalChosen))?;
+        Ok((heir, answer))
+    }
+}
