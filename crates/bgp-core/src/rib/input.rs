@@ -207,9 +207,9 @@ impl Rib {
         if !state.active {
             return;
         }
-        state.retain = Retain::Nothing;
-        state.retain_until = None;
-        if state.adj_in.len() > state.received {
+        let leftovers = state.adj_in.len() > state.received;
+        peer.retain(family, Retain::Nothing);
+        if leftovers {
             peer.visit(family, Visit::default());
         }
         if let Source::Peer(id) = peer.source {

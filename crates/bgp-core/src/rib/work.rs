@@ -60,7 +60,7 @@ impl Rib {
             for family in Family::ALL {
                 let state = &mut peer.families[family as usize];
                 if let Some((_, retain)) = state.retain_until.filter(|(at, _)| *at <= now) {
-                    (state.retain, state.retain_until) = (retain, None);
+                    peer.retain(family, retain);
                     peer.visit(family, Visit::default());
                 }
             }
