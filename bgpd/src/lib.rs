@@ -2,6 +2,7 @@
 //!
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
+pub mod bfd_thread;
 pub mod failover;
 pub mod fib_thread;
 pub mod local_routes;
