@@ -6,6 +6,8 @@ pub mod failover;
 pub mod fib_thread;
 pub mod local_routes;
 pub mod nexthop;
+pub mod peer;
+pub mod policy_setup;
 pub mod rib_thread;
 pub mod show;
 pub mod tunnels;
