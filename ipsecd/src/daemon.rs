@@ -3,28 +3,24 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    path::PathBuf,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use config::model::Config;
-use dataplane::{Dataplane, Userspace};
+use dataplane::{Dataplane, KeeperDoor, Userspace};
 use ike_core::{ConnectionConfig, Input};
 use net_types::TunnelName;
 use netwatch::Watch;
 use rpc::TunnelState;
 use telemetry::service_manager;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 use crate::{
     devices::Devices,
     ike_loop::{IkeLoop, TunnelFacts, since_1970},
-    keeper_process,
     links::{Changed, Links},
     state::{Answer, Request, State},
     upcall::{self, Incoming},
@@ -45,13 +41,6 @@ pub struct Loaded {
 /// Reads the configuration anew. An error is for the operator, and changes nothing.
 pub type Loader = Box<dyn Fn() -> Result<Loaded, String> + Send>;
 
-/// What the command line says.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where sockets are made.
-    pub run_dir: PathBuf,
-}
-
 /// The running daemon.
 pub struct Daemon {
     load: Loader,
@@ -69,15 +58,14 @@ pub struct Daemon {
 
 impl Daemon {
     /// Brings links and tunnel interfaces to the configuration and begins to negotiate. Interfaces that an earlier daemon
-    /// left are taken up as they are.
+    /// left in the keeper's hands are taken up as they are.
     ///
     /// # Errors
     /// When the kernel cannot be asked for its links.
-    pub async fn start(options: &Options, load: Loader, loaded: Loaded) -> anyhow::Result<Self> {
+    pub async fn start(keeper: Option<KeeperDoor>, load: Loader, loaded: Loaded) -> anyhow::Result<Self> {
         let watch = Watch::start().await.context("watching the kernel's links and addresses")?;
         let (upcalls, incoming) = upcall::queues();
-        let keeper = keeper_process::door(&options.run_dir);
-        let dataplane: Arc<dyn Dataplane> = Arc::new(Userspace::new(upcalls, Some(keeper)));
+        let dataplane: Arc<dyn Dataplane> = Arc::new(Userspace::new(upcalls, keeper));
         let (state, requests) = State::new(Arc::clone(&dataplane));
         let links = Links::new(Arc::clone(&dataplane), WanRouting::new(watch.handle().clone()), state.clone());
         let devices = Devices::new(Arc::clone(&dataplane), watch.handle().clone(), state.clone());
@@ -94,13 +82,13 @@ impl Daemon {
         &self.state
     }
 
-    /// Serves until SIGTERM or SIGINT; SIGHUP reloads. Then peers are told, and interfaces stay as they are: what is
-    /// routed into them is dropped.
+    /// Serves until `stop` completes. Then peers are told, and interfaces stay as they are: what is routed into them is
+    /// dropped.
     ///
     /// # Errors
-    /// When signals cannot be received, or the kernel's notifications end.
-    pub async fn run(mut self) -> anyhow::Result<()> {
-        let mut signals = Signals::new().context("receiving signals")?;
+    /// When the kernel's notifications end.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let mut stop = pin!(stop);
         loop {
             let deadline = self.ike.deadline();
             tokio::select! {
@@ -110,13 +98,7 @@ impl Daemon {
                     self.links_changed().await;
                 }
                 () = sleep_until(deadline) => self.ike.tick(Instant::now()),
-                signal = signals.next() => match signal {
-                    Wanted::Reload => match self.reload().await {
-                        Ok(done) => tracing::info!("{done}"),
-                        Err(error) => tracing::error!("the configuration stays as it was: {error}"),
-                    },
-                    Wanted::Stop => break,
-                },
+                () = &mut stop => break,
                 Some(request) = self.requests.recv() => self.serve(request).await,
                 Some(event) = self.incoming.events.recv() => self.ike.packet_event(Instant::now(), event),
                 Some(datagram) = self.incoming.ike.recv() => self.ike.datagram(Instant::now(), datagram),
@@ -191,6 +173,10 @@ impl Daemon {
             }
             Err(error) => Err(error),
         };
+        match &outcome {
+            Ok(done) => tracing::info!("{done}"),
+            Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+        }
         service_manager::ready(&self.summary());
         outcome
     }
@@ -241,35 +227,6 @@ impl Daemon {
                 Some(datagram) = self.incoming.ike.recv() => self.ike.datagram(Instant::now(), datagram),
                 else => break,
             }
-        }
-    }
-}
-
-enum Wanted {
-    Reload,
-    Stop,
-}
-
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wanted {
-        tokio::select! {
-            _ = self.terminate.recv() => Wanted::Stop,
-            _ = self.interrupt.recv() => Wanted::Stop,
-            _ = self.hangup.recv() => Wanted::Reload,
         }
     }
 }

@@ -35,7 +35,9 @@ impl Devices {
                     self.present.insert(name.clone());
                     facts.insert(name.clone(), found);
                 }
-                Err(error) => tracing::error!(tunnel = %name, error, "the tunnel's interface cannot be made; the tunnel stays down"),
+                Err(error) => {
+                    tracing::error!(tunnel = %name, error, "the tunnel's interface cannot be made; the tunnel stays down")
+                }
             }
         }
         facts

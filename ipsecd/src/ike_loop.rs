@@ -111,7 +111,8 @@ impl IkeLoop {
                 let spi_in = match direction {
                     dataplane::Direction::Inbound => Some(spi),
                     dataplane::Direction::Outbound => {
-                        let child = self.children.iter().find(|(_, child)| (&child.tunnel, child.spi_out) == (&tunnel, spi));
+                        let child =
+                            self.children.iter().find(|(_, child)| (&child.tunnel, child.spi_out) == (&tunnel, spi));
                         child.map(|(spi_in, _)| *spi_in)
                     }
                 };
@@ -230,8 +231,14 @@ impl IkeLoop {
         let selectors = selectors(&local_ts, &remote_ts);
         let limits = self.tunnels.get(&tunnel).map_or_else(Limits::default, |facts| limits(facts.child_octets));
         let path = packet_path(&path);
-        let sa =
-            NewInbound { spi: spi_in, keymat: inbound, esn: suite.esn, selectors: selectors.clone(), path: path.clone(), limits };
+        let sa = NewInbound {
+            spi: spi_in,
+            keymat: inbound,
+            esn: suite.esn,
+            selectors: selectors.clone(),
+            path: path.clone(),
+            limits,
+        };
         if let Err(error) = self.dataplane.add_inbound(&tunnel, sa) {
             tracing::error!(%tunnel, %error, "the child SA cannot be installed");
             return;

@@ -61,12 +61,18 @@ fn start(run_dir: &Path, socket: &Path) -> io::Result<keeper::Client> {
                 return Ok(client);
             }
             Err(error) if Instant::now() >= deadline => {
-                return Err(io::Error::new(error.kind(), format!("the keeper does not answer on {}: {error}", socket.display())));
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("the keeper does not answer on {}: {error}", socket.display()),
+                ));
             }
             Err(_) => {}
         }
         if let Some(status) = child.try_wait()? {
-            return Err(io::Error::other(format!("the keeper ended at once, {status}; is {} writable?", run_dir.display())));
+            return Err(io::Error::other(format!(
+                "the keeper ended at once, {status}; is {} writable?",
+                run_dir.display()
+            )));
         }
         thread::sleep(Duration::from_millis(2));
     }
