@@ -168,7 +168,7 @@ impl Running {
         runtime.block_on(self.state.request(request))
     }
 
-    fn stop(&mut self) {
+    fn stop(mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the daemon ends well");
@@ -295,7 +295,7 @@ fn terminate_holds_the_tunnel_down_until_it_is_initiated() {
 #[test]
 fn a_stopped_daemon_says_farewell_and_leaves_its_interface() {
     let lab = Lab::new();
-    let (near, mut far) = lab.pair();
+    let (near, far) = lab.pair();
     near.wait_up();
     far.stop();
     wait_for("the peer knows", || !near.is_up());
@@ -328,7 +328,7 @@ fn different_keys_are_refused_by_name() {
     let far = Running::start(&lab.far, plan(2, "another key"));
     wait_for("the refusal is noted", || {
         let detail = far.state.tunnel(&tunnel());
-        detail.and_then(|detail| detail.last_error).is_some_and(|error| error.value.contains("wrong pre-shared key"))
+        detail.and_then(|detail| detail.last_error).is_some_and(|error| error.value.contains("pre-shared key"))
     });
     assert!(!near.is_up() && !far.is_up());
 }
