@@ -2,6 +2,8 @@
 //!
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
+pub mod credentials;
+pub mod setup;
 pub mod state;
 pub mod tunnel_if;
 pub mod wan;
