@@ -2,10 +2,12 @@
 //!
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
+pub mod bfd_thread;
 pub mod failover;
 pub mod fib_thread;
 pub mod local_routes;
 pub mod nexthop;
+pub mod peer;
 pub mod rib_thread;
 pub mod show;
 pub mod tunnels;
