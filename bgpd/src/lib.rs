@@ -7,6 +7,7 @@ pub mod failover;
 pub mod fib_thread;
 pub mod local_routes;
 pub mod nexthop;
+pub mod peer;
 pub mod rib_thread;
 pub mod show;
 pub mod tunnels;

@@ -26,6 +26,8 @@ fn main() {
         RibConfig {
             asn: Asn::literal(65001),
             router_id: RouterId::try_from(Ipv4Addr::new(10, 0, 0, 1)).expect("not zero"),
+            cluster_id: None,
+            default_local_pref: 100,
             decision: Default::default(),
             hash_seed: 0x5eed,
         },

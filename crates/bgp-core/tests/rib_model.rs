@@ -220,6 +220,8 @@ impl Real {
         let config_of_ours = RibConfig {
             asn: Asn::literal(65001),
             router_id: RouterId::try_from(0x0a00_0001).unwrap(),
+            cluster_id: None,
+            default_local_pref: 100,
             decision: Default::default(),
             hash_seed: 3,
         };

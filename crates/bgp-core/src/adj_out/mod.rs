@@ -16,7 +16,7 @@ pub use poll::{OutBatch, OutGroup};
 
 use crate::{
     decision::SourceKind,
-    policy::{Policy, Set, Verdict},
+    policy::{Changes, Policy, Route},
     rib::{
         DEFAULT_LOCAL_PREF, LocalAddresses, NextHopSelf, PathAttrs,
         peer::{Peer, PeerUp},
@@ -81,17 +81,14 @@ impl Terms {
     }
 
     /// What policy says of the outline for `prefix`: the changes to make, if the route may go out.
-    pub(crate) fn permits(&self, prefix: &Prefix, outline: &PathAttrs) -> Option<&[Set]> {
-        match self.policy.evaluate(prefix, outline) {
-            Verdict::Deny => None,
-            Verdict::Permit(sets) => Some(sets),
-        }
+    pub(crate) fn permits(&self, prefix: &Prefix, outline: &PathAttrs) -> Option<Changes> {
+        self.policy.evaluate(Route { prefix, attrs: outline, peer: self.address })
     }
 
     /// The route as it is sent.
-    pub(crate) fn finish(&self, outline: &PathAttrs, sets: &[Set]) -> PathAttrs {
+    pub(crate) fn finish(&self, outline: &PathAttrs, changes: &Changes) -> PathAttrs {
         let mut out = outline.clone();
-        sets.iter().for_each(|set| set.apply(&mut out));
+        self.policy.apply(changes, &mut out);
         if self.kind == SourceKind::External {
             out.attributes.as_path.prepend(self.local_as, 1); // §5.1.2: in front of what policy put there
         }

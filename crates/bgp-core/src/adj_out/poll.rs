@@ -9,7 +9,7 @@ use super::Terms;
 use crate::{
     PeerId,
     decision::SourceKind,
-    policy::Set,
+    policy::Changes,
     rib::{Path, PathAttrs, Rib, Slot, attrs::AttrId, state::Shared},
 };
 
@@ -39,10 +39,10 @@ pub struct OutBatch {
 #[derive(Default)]
 struct Memo {
     outlines: HashMap<(AttrId, SourceKind), Option<PathAttrs>, foldhash::fast::FixedState>,
-    /// By path and clause (by the address of its list of changes): the group in the batch.
-    groups: HashMap<(AttrId, SourceKind, *const Set), usize, foldhash::fast::FixedState>,
+    /// By path and what policy changes: the group in the batch.
+    groups: HashMap<(AttrId, SourceKind, Changes), usize, foldhash::fast::FixedState>,
     /// The most recent of `groups`: neighbors in the table mostly arrived together.
-    last: Option<((AttrId, SourceKind, *const Set), usize)>,
+    last: Option<((AttrId, SourceKind, Changes), usize)>,
 }
 
 impl Rib {
@@ -127,8 +127,8 @@ impl Rib {
         let terms = Terms::of(known, known.up.as_ref()?, family);
         let from = self.shared.peer(path.source).kind;
         let outline = terms.outline(from, self.shared.attrs.attrs(path.effective?))?;
-        let sets = terms.permits(prefix, &outline)?;
-        Some(terms.finish(&outline, sets))
+        let changes = terms.permits(prefix, &outline)?;
+        Some(terms.finish(&outline, &changes))
     }
 }
 
@@ -145,15 +145,15 @@ impl Memo {
         let (id, from) = (path.effective?, shared.peer(path.source).kind);
         let outline = self.outlines.entry((id, from));
         let outline = outline.or_insert_with(|| terms.outline(from, shared.attrs.attrs(id))).as_ref()?;
-        let sets = terms.permits(prefix, outline)?;
-        let key = (id, from, sets.as_ptr());
-        if let Some((last, group)) = self.last
-            && last == key
+        let changes = terms.permits(prefix, outline)?;
+        let key = (id, from, changes);
+        if let Some((last, group)) = &self.last
+            && *last == key
         {
-            return Some(group);
+            return Some(*group);
         }
-        let group = *self.groups.entry(key).or_insert_with(|| {
-            let attrs = Arc::new(terms.finish(outline, sets));
+        let group = *self.groups.entry(key.clone()).or_insert_with(|| {
+            let attrs = Arc::new(terms.finish(outline, &key.2));
             batch.announced.push(OutGroup { attrs, prefixes: Vec::new() });
             batch.announced.len() - 1
         });

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use bgp_wire::{AsPath, Attributes};
 
 use super::*;
-use crate::policy::{Action, Adjust, Clause, PrefixList, PrefixRule, RouteMap};
+use crate::policy::{Action, Adjust, Clause, CommunityChange, OnMatch, PrefixList, PrefixRule, RouteMap, Set};
 
 fn asn(number: u32) -> Asn {
     Asn::try_from(number).unwrap()
@@ -46,8 +46,8 @@ fn route() -> PathAttrs {
 
 fn send(terms: &Terms, from: SourceKind, attrs: &PathAttrs) -> Option<PathAttrs> {
     let outline = terms.outline(from, attrs)?;
-    let sets = terms.permits(&"10.0.0.0/8".parse().unwrap(), &outline)?;
-    Some(terms.finish(&outline, sets))
+    let changes = terms.permits(&"10.0.0.0/8".parse().unwrap(), &outline)?;
+    Some(terms.finish(&outline, &changes))
 }
 
 #[test]
@@ -120,9 +120,9 @@ fn policy_changes_what_is_sent_and_our_as_stays_in_front() {
         Set::Prepend(vec![asn(65001), asn(65001)]),
         Set::Metric(Adjust::To(77)),
         Set::NextHop(ip("203.0.113.3")),
-        Set::Communities { communities: vec![Community(9)], additive: true },
+        Set::Communities(CommunityChange::Add(vec![Community(9)])),
     ];
-    let clause = Clause { sequence: 10, action: Action::Permit, matches: vec![], sets };
+    let clause = Clause { sequence: 10, action: Action::Permit, matches: vec![], sets, on_match: OnMatch::Stop };
     let mut terms = terms(SourceKind::External);
     terms.policy.route_map = Some(Arc::new(RouteMap::new("out", vec![clause])));
     let sent = send(&terms, SourceKind::External, &route()).unwrap();

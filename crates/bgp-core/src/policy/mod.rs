@@ -7,12 +7,13 @@
 mod prefix_list;
 mod route_map;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use net_types::Prefix;
 
 pub use prefix_list::{Action, PrefixList, PrefixRule};
-pub use route_map::{Adjust, Clause, Match, RouteMap, Set};
+pub(crate) use route_map::Changes;
+pub use route_map::{Adjust, Clause, CommunityChange, Match, OnMatch, RouteMap, Set};
 
 use crate::rib::PathAttrs;
 
@@ -25,22 +26,36 @@ pub struct Policy {
     pub route_map: Option<Arc<RouteMap>>,
 }
 
-/// What a policy says about a route.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Verdict<'a> {
-    Deny,
-    /// Permitted, with these changes to make. The slice is the clause's own: same slice, same changes.
-    Permit(&'a [Set]),
+/// A route in front of a policy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route<'a> {
+    pub(crate) prefix: &'a Prefix,
+    pub(crate) attrs: &'a PathAttrs,
+    /// The neighbor that it comes from or goes to.
+    pub(crate) peer: IpAddr,
 }
 
 impl Policy {
-    pub(crate) fn evaluate(&self, prefix: &Prefix, attrs: &PathAttrs) -> Verdict<'_> {
-        if self.prefix_list.as_ref().is_some_and(|list| list.evaluate(prefix) == Action::Deny) {
-            return Verdict::Deny;
+    /// A policy that lets nothing pass, as between ASes that have not said what they want (RFC 8212).
+    pub fn deny_all() -> Self {
+        Self { prefix_list: None, route_map: Some(Arc::new(RouteMap::undefined("deny-all"))) }
+    }
+
+    /// The changes to make to `route`, which may be none at all; `None` if it may not pass.
+    pub(crate) fn evaluate(&self, route: Route<'_>) -> Option<Changes> {
+        if self.prefix_list.as_ref().is_some_and(|list| list.evaluate(route.prefix) == Action::Deny) {
+            return None;
         }
         match &self.route_map {
-            Some(map) => map.evaluate(prefix, attrs),
-            None => Verdict::Permit(&[]),
+            Some(map) => map.evaluate(route),
+            None => Some(Changes::default()),
+        }
+    }
+
+    /// Makes the changes that [`evaluate`](Self::evaluate) asked for.
+    pub(crate) fn apply(&self, changes: &Changes, attrs: &mut PathAttrs) {
+        if let Some(map) = &self.route_map {
+            map.apply(changes, attrs);
         }
     }
 }

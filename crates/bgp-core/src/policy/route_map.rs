@@ -2,10 +2,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use bgp_wire::{Community, Origin};
+use bgp_wire::{Community, LargeCommunity, Origin};
 use net_types::{Asn, Prefix};
+use smallvec::SmallVec;
 
-use super::{Action, PrefixList, Verdict};
+use super::{Action, PrefixList, Route};
 use crate::rib::{DEFAULT_LOCAL_PREF, PathAttrs};
 
 /// A condition on a route.
@@ -25,6 +26,8 @@ pub enum Match {
     LocalPreference(u32),
     /// The route has this origin.
     Origin(Origin),
+    /// It comes from, or goes to, this neighbor.
+    Peer(IpAddr),
 }
 
 /// How a number is changed.
@@ -61,15 +64,46 @@ pub enum Set {
     Origin(Origin),
     /// These ASes in front of the path, in this order.
     Prepend(Vec<Asn>),
-    /// These communities instead of those there, or added to them.
-    Communities {
-        /// Sorted or not; duplicates do not matter.
-        communities: Vec<Community>,
-        /// Keep those there.
-        additive: bool,
-    },
+    /// The leftmost AS of the path again in front of it, so many times.
+    PrependLast(u8),
+    /// COMMUNITIES.
+    Communities(CommunityChange<Community>),
+    /// LARGE_COMMUNITY.
+    LargeCommunities(CommunityChange<LargeCommunity>),
     /// Another next hop.
     NextHop(IpAddr),
+}
+
+/// How a list of communities is changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CommunityChange<C> {
+    /// These instead of those there; none of them removes the attribute.
+    Replace(Vec<C>),
+    /// These besides those there.
+    Add(Vec<C>),
+}
+
+impl<C: Copy + Ord> CommunityChange<C> {
+    fn apply(&self, list: &mut Vec<C>) {
+        match self {
+            Self::Replace(new) => list.clone_from(new),
+            Self::Add(more) => list.extend(more),
+        }
+        list.sort_unstable();
+        list.dedup();
+    }
+}
+
+/// What follows a clause that permits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMatch {
+    /// Nothing: the route-map ends.
+    #[default]
+    Stop,
+    /// The next clause may change more, or deny.
+    Next,
+    /// The same from this sequence number on.
+    Goto(u32),
 }
 
 /// One clause.
@@ -83,6 +117,8 @@ pub struct Clause {
     pub matches: Vec<Match>,
     /// Made to permitted routes, in this order.
     pub sets: Vec<Set>,
+    /// What follows if it permits.
+    pub on_match: OnMatch,
 }
 
 /// A route-map.
@@ -92,10 +128,23 @@ pub struct RouteMap {
     clauses: Vec<Clause>,
 }
 
+/// The changes that a route-map asks for: those of these clauses, in order. Clauses that change nothing are left out,
+/// so that equal changes are equal values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Changes(SmallVec<[u16; 4]>);
+
+impl Changes {
+    /// Whether the route stays as it is.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl RouteMap {
     /// The route-map `name` with these clauses, in order of their sequence numbers.
     pub fn new(name: impl Into<String>, mut clauses: Vec<Clause>) -> Self {
         clauses.sort_by_key(|clause| clause.sequence);
+        clauses.truncate(usize::from(u16::MAX)); // there are no more sequence numbers
         Self { name: name.into(), clauses }
     }
 
@@ -109,17 +158,36 @@ impl RouteMap {
         &self.name
     }
 
-    pub(crate) fn evaluate(&self, prefix: &Prefix, attrs: &PathAttrs) -> Verdict<'_> {
-        let first = self.clauses.iter().find(|clause| clause.matches.iter().all(|m| m.holds(prefix, attrs)));
-        match first {
-            Some(clause) if clause.action == Action::Permit => Verdict::Permit(&clause.sets),
-            _ => Verdict::Deny,
+    pub(crate) fn evaluate(&self, route: Route<'_>) -> Option<Changes> {
+        let (mut changes, mut permitted, mut from) = (Changes::default(), false, 0);
+        for (at, clause) in self.clauses.iter().enumerate() {
+            if clause.sequence < from || !clause.matches.iter().all(|condition| condition.holds(route)) {
+                continue;
+            }
+            if clause.action == Action::Deny {
+                return None;
+            }
+            permitted = true;
+            if !clause.sets.is_empty() {
+                changes.0.push(at as u16); // bounded when built
+            }
+            match clause.on_match {
+                OnMatch::Stop => break,
+                OnMatch::Next => {}
+                OnMatch::Goto(sequence) => from = sequence,
+            }
         }
+        permitted.then_some(changes)
+    }
+
+    pub(crate) fn apply(&self, changes: &Changes, attrs: &mut PathAttrs) {
+        let clauses = changes.0.iter().filter_map(|at| self.clauses.get(usize::from(*at)));
+        clauses.flat_map(|clause| &clause.sets).for_each(|set| set.apply(attrs));
     }
 }
 
 impl Match {
-    fn holds(&self, prefix: &Prefix, attrs: &PathAttrs) -> bool {
+    fn holds(&self, Route { prefix, attrs, peer }: Route<'_>) -> bool {
         let attributes = &attrs.attributes;
         match self {
             Self::Prefix(list) => list.evaluate(prefix) == Action::Permit,
@@ -129,6 +197,7 @@ impl Match {
             Self::Metric(metric) => attributes.med == Some(*metric),
             Self::LocalPreference(preference) => attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF) == *preference,
             Self::Origin(origin) => attributes.origin == *origin,
+            Self::Peer(address) => peer == *address,
         }
     }
 }
@@ -145,17 +214,106 @@ impl Set {
             Self::Weight(weight) => attrs.weight = *weight,
             Self::Origin(origin) => attributes.origin = *origin,
             Self::Prepend(asns) => asns.iter().rev().for_each(|asn| attributes.as_path.prepend(*asn, 1)),
-            Self::Communities { communities, additive } => {
-                let mut all = if *additive { attributes.communities.to_vec() } else { Vec::new() };
-                all.extend(communities);
-                all.sort_unstable();
-                all.dedup();
-                attributes.communities = all;
+            Self::PrependLast(times) => {
+                if let Some(last) = attributes.as_path.first() {
+                    attributes.as_path.prepend(last, usize::from(*times));
+                }
             }
+            Self::Communities(change) => change.apply(&mut attributes.communities),
+            Self::LargeCommunities(change) => change.apply(&mut attributes.large_communities),
             Self::NextHop(address) => {
                 attrs.next_hop = (*address).into();
                 attrs.scope = 0;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bgp_wire::{AsPath, Attributes};
+
+    use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn attrs() -> PathAttrs {
+        PathAttrs {
+            attributes: Attributes {
+                as_path: AsPath::sequence([Asn::literal(64500)]),
+                communities: vec![Community(5)],
+                med: Some(10),
+                ..Attributes::default()
+            },
+            next_hop: PEER.into(),
+            scope: 0,
+            weight: 0,
+        }
+    }
+
+    fn clause(sequence: u32, action: Action, matches: Vec<Match>, sets: Vec<Set>, on_match: OnMatch) -> Clause {
+        Clause { sequence, action, matches, sets, on_match }
+    }
+
+    /// What becomes of 10.0.0.0/8 with `attrs()`.
+    fn run(clauses: Vec<Clause>) -> Option<PathAttrs> {
+        let map = RouteMap::new("m", clauses);
+        let mut attrs = attrs();
+        let route = Route { prefix: &"10.0.0.0/8".parse().unwrap(), attrs: &attrs, peer: PEER };
+        let changes = map.evaluate(route)?;
+        map.apply(&changes, &mut attrs);
+        Some(attrs)
+    }
+
+    #[test]
+    fn the_first_clause_whose_conditions_all_hold_decides() {
+        let weight = |weight| vec![Set::Weight(weight)];
+        let (permit, stop) = (Action::Permit, OnMatch::Stop);
+        let clauses = vec![
+            clause(30, permit, vec![], weight(3), stop),
+            clause(20, permit, vec![Match::Metric(10), Match::Peer(PEER)], weight(2), stop),
+            clause(10, permit, vec![Match::Metric(10), Match::LocalPreference(7)], weight(1), stop),
+        ];
+        assert_eq!(run(clauses).unwrap().weight, 2);
+    }
+
+    #[test]
+    fn nothing_that_matches_denies_and_so_does_an_undefined_map() {
+        let never = vec![Match::AsPathContains(Asn::literal(9))];
+        assert_eq!(run(vec![clause(10, Action::Permit, never, vec![], OnMatch::Stop)]), None);
+        assert_eq!(run(vec![]), None);
+        let list = Match::Prefix(Arc::new(PrefixList::undefined("none")));
+        assert_eq!(run(vec![clause(10, Action::Permit, vec![list], vec![], OnMatch::Stop)]), None);
+    }
+
+    #[test]
+    fn on_match_goes_on_and_a_later_clause_may_still_deny() {
+        let add = |value| vec![Set::Communities(CommunityChange::Add(vec![Community(value)]))];
+        let steps = |last: Action| {
+            vec![
+                clause(10, Action::Permit, vec![], add(1), OnMatch::Next),
+                clause(20, Action::Permit, vec![], add(2), OnMatch::Goto(40)),
+                clause(30, Action::Deny, vec![], vec![], OnMatch::Stop),
+                clause(40, last, vec![Match::Metric(10)], add(4), OnMatch::Next),
+            ]
+        };
+        let communities = run(steps(Action::Permit)).unwrap().attributes.communities;
+        assert_eq!(communities, [1, 2, 4, 5].map(Community));
+        assert_eq!(run(steps(Action::Deny)), None);
+    }
+
+    #[test]
+    fn changes_are_made_in_order_and_within_bounds() {
+        let sets = vec![
+            Set::Prepend(vec![Asn::literal(1), Asn::literal(2)]),
+            Set::PrependLast(2),
+            Set::Metric(Adjust::Subtract(11)),
+            Set::LocalPreference(Adjust::Add(u32::MAX)),
+            Set::Communities(CommunityChange::Replace(vec![])),
+        ];
+        let changed = run(vec![clause(10, Action::Permit, vec![], sets, OnMatch::Stop)]).unwrap().attributes;
+        assert_eq!(changed.as_path.to_string(), "1 1 1 2 64500");
+        assert_eq!((changed.med, changed.local_pref), (Some(0), Some(u32::MAX)));
+        assert!(changed.communities.is_empty());
     }
 }

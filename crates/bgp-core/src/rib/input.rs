@@ -1,20 +1,20 @@
 //! What peers announce and withdraw (RFC 4271 §9.1.1, §9.2).
 
-use std::{fmt, time::Instant};
+use std::{fmt, net::IpAddr, time::Instant};
 
 use bgp_wire::{Announcement, Attributes, Reach, Update};
 use net_types::{Asn, Family, Prefix};
 
 use super::{
-    Path, Rib, RibEvent, Slot,
+    DEFAULT_LOCAL_PREF, FamilyConfig, Path, Rib, RibConfig, RibEvent, Slot,
     attrs::{AttrId, PathAttrs},
     peer::{MaximumPrefix, Peer, Protection, Retain, Source, Visit},
-    state::Shared,
+    state::{CONFIGURED, Shared},
 };
 use crate::{
     PeerId,
     decision::SourceKind,
-    policy::{Policy, Set, Verdict},
+    policy::{Changes, Policy, Route},
 };
 
 /// Why a path that a peer announced is not used. It stays in the Adj-RIB-In: a change of policy may admit it.
@@ -45,18 +45,19 @@ impl fmt::Display for Refusal {
 }
 
 /// Checks that no policy can turn off.
-pub(super) fn admit(peer: &Peer, own_router_id: u32, attrs: &PathAttrs) -> Result<(), Refusal> {
+pub(super) fn admit(peer: &Peer, own: &RibConfig, attrs: &PathAttrs) -> Result<(), Refusal> {
     if peer.kind == SourceKind::Local {
         return Ok(());
     }
     let (config, attributes) = (&peer.config, &attrs.attributes);
+    let cluster = own.cluster_id.unwrap_or(own.router_id.get().into());
     if attributes.as_path.count(config.local_as) > usize::from(config.allow_own_as) {
         return Err(Refusal::OwnAs(config.local_as));
     }
-    if attributes.originator_id.is_some_and(|id| u32::from(id) == own_router_id) {
+    if attributes.originator_id.is_some_and(|id| u32::from(id) == own.router_id.get()) {
         return Err(Refusal::OwnOriginator);
     }
-    if attributes.cluster_list.iter().any(|cluster| u32::from(*cluster) == own_router_id) {
+    if attributes.cluster_list.contains(&cluster) {
         return Err(Refusal::OwnCluster);
     }
     if !attrs.next_hop.is_host() || peer.is_ourselves(attrs.next_hop.address()) {
@@ -66,47 +67,61 @@ pub(super) fn admit(peer: &Peer, own_router_id: u32, attrs: &PathAttrs) -> Resul
 }
 
 /// Turns received attributes into effective ones; remembers the last answer, since one UPDATE carries many prefixes.
-/// The answer is held until [`finish`](Self::finish).
+/// Holds the sets that it gives out until [`finish`](Self::finish).
 pub(super) struct Importer {
-    received: AttrId,
+    policy: Policy,
+    peer: IpAddr,
     admitted: Result<(), Refusal>,
-    /// The changes that were made (by the address of the clause's list) and what came of them.
-    last: Option<(*const Set, AttrId)>,
+    /// The received attributes with what is configured for all routes of the peer.
+    base: AttrId,
+    /// The changes that were made last and what came of them.
+    last: Option<(Changes, AttrId)>,
 }
 
 impl Importer {
-    pub(super) fn new(shared: &Shared, slot: Slot, own_router_id: u32, received: AttrId) -> Self {
-        let admitted = admit(shared.peer(slot), own_router_id, shared.attrs.attrs(received));
-        Self { received, admitted, last: None }
+    pub(super) fn new(shared: &mut Shared, own: &RibConfig, slot: Slot, family: Family, received: AttrId) -> Self {
+        let Shared { peers, attrs, .. } = shared;
+        let peer = peers[usize::from(slot.0)].as_ref().expect(CONFIGURED);
+        let FamilyConfig { import, weight, .. } = &peer.config.families[family as usize];
+        let old = attrs.attrs(received);
+        let admitted = admit(peer, own, old);
+        let (weight, local_pref) = (weight.unwrap_or(old.weight), old.attributes.local_pref);
+        let preference = local_pref.unwrap_or(own.default_local_pref);
+        let base = if weight == old.weight && preference == local_pref.unwrap_or(DEFAULT_LOCAL_PREF) {
+            attrs.hold(received);
+            received
+        } else {
+            let mut new = PathAttrs::clone(old);
+            new.weight = weight;
+            new.attributes.local_pref = Some(preference);
+            attrs.intern(new)
+        };
+        Self { policy: import.clone(), peer: peer.config.address, admitted, base, last: None }
     }
 
-    pub(super) fn effective(
-        &mut self,
-        shared: &mut Shared,
-        policy: &Policy,
-        prefix: &Prefix,
-    ) -> Result<AttrId, Refusal> {
+    pub(super) fn effective(&mut self, shared: &mut Shared, prefix: &Prefix) -> Result<AttrId, Refusal> {
         self.admitted?;
-        let sets = match policy.evaluate(prefix, shared.attrs.attrs(self.received)) {
-            Verdict::Deny => return Err(Refusal::Policy),
-            Verdict::Permit([]) => return Ok(self.received),
-            Verdict::Permit(sets) => sets,
-        };
-        if let Some((made, id)) = self.last
-            && std::ptr::eq(made, sets.as_ptr())
-        {
-            return Ok(id);
+        let attrs = shared.attrs.attrs(self.base);
+        let changes = self.policy.evaluate(Route { prefix, attrs, peer: self.peer }).ok_or(Refusal::Policy)?;
+        if changes.is_empty() {
+            return Ok(self.base);
         }
-        let mut attrs = PathAttrs::clone(shared.attrs.attrs(self.received));
-        sets.iter().for_each(|set| set.apply(&mut attrs));
+        if let Some((made, id)) = &self.last
+            && *made == changes
+        {
+            return Ok(*id);
+        }
+        let mut attrs = PathAttrs::clone(attrs);
+        self.policy.apply(&changes, &mut attrs);
         let id = shared.attrs.intern(attrs);
-        if let Some((_, old)) = self.last.replace((sets.as_ptr(), id)) {
+        if let Some((_, old)) = self.last.replace((changes, id)) {
             shared.attrs.release(old);
         }
         Ok(id)
     }
 
     pub(super) fn finish(self, shared: &mut Shared) {
+        shared.attrs.release(self.base);
         if let Some((_, id)) = self.last {
             shared.attrs.release(id);
         }
@@ -143,18 +158,17 @@ impl Rib {
             return;
         }
         let scope = match next_hop.address() {
-            std::net::IpAddr::V6(a) if a.is_unicast_link_local() => peer.up.as_ref().map_or(0, |up| up.scope),
+            IpAddr::V6(a) if a.is_unicast_link_local() => peer.up.as_ref().map_or(0, |up| up.scope),
             _ => 0,
         };
         let learned = now.saturating_duration_since(self.origin).as_secs() as u32;
-        let policy = peer.config.families[*family as usize].import.clone();
         let maximum = peer.config.families[*family as usize].maximum_prefix;
         let attrs = PathAttrs { attributes, next_hop: *next_hop, scope, weight: 0 };
         let received = shared.attrs.intern(attrs);
-        let mut importer = Importer::new(shared, slot, config.router_id.get(), received);
+        let mut importer = Importer::new(shared, config, slot, *family, received);
         let table = &mut tables[*family as usize];
         for prefix in prefixes {
-            let effective = importer.effective(shared, &policy, prefix).ok();
+            let effective = importer.effective(shared, prefix).ok();
             let Some(id) = table.table.find_or_insert(prefix) else { continue };
             let path = Path { source: slot, epoch, received, effective, learned };
             let new = table.put(shared, id, path);
@@ -193,9 +207,9 @@ impl Rib {
         if !state.active {
             return;
         }
-        state.retain = Retain::Nothing;
-        state.retain_until = None;
-        if state.adj_in.len() > state.received {
+        let leftovers = state.adj_in.len() > state.received;
+        peer.retain(family, Retain::Nothing);
+        if leftovers {
             peer.visit(family, Visit::default());
         }
         if let Source::Peer(id) = peer.source {

@@ -30,7 +30,7 @@ impl Rib {
             let known = self.shared.peer_mut(slot);
             let resend =
                 terms_changed || (&before.export, before.next_hop_self) != (&after.export, after.next_hop_self);
-            if terms_changed || before.import != after.import {
+            if terms_changed || (&before.import, before.weight) != (&after.import, after.weight) {
                 known.visit(family, Visit { reimport: true, ..Visit::default() });
             }
             if resend {
@@ -39,9 +39,9 @@ impl Rib {
             // What an earlier session left follows what is configured now.
             let known = self.shared.peer_mut(slot);
             let remains = known.remains();
-            let state = &mut known.families[family as usize];
-            if terms_changed && state.retain == Retain::Ghosts && remains == Retain::Nothing {
-                state.retain = Retain::Nothing;
+            let ghosts = known.families[family as usize].retain == Retain::Ghosts;
+            if terms_changed && ghosts && remains == Retain::Nothing {
+                known.retain(family, Retain::Nothing);
             }
         }
         true
@@ -69,7 +69,7 @@ impl Rib {
         self.by_id.remove(&peer);
         let removed = self.shared.peer_mut(slot);
         for family in Family::ALL {
-            removed.families[family as usize].retain = Retain::Nothing;
+            removed.retain(family, Retain::Nothing);
             removed.visit(family, Visit { exorcise: true, ..Visit::default() });
         }
     }
@@ -89,7 +89,7 @@ impl Rib {
             // RFC 4724 §4.2: without the F bit, or without the family, the forwarding state there is gone.
             let lost = !up.preserved.contains(family) || !state.active;
             if state.retain == Retain::Stale && lost {
-                state.retain = remains;
+                known.retain(family, remains);
                 known.visit(family, Visit::default());
             }
             let state = &mut known.families[family as usize];
@@ -111,34 +111,32 @@ impl Rib {
     /// A session ended. At once no path of it counts as fresh; entries are decided again in [`work`](Self::work).
     pub fn peer_down(&mut self, now: Instant, peer: PeerId, departure: Departure) {
         let Some(slot) = self.slot(peer) else { return };
-        let Self { shared, retired, .. } = self;
-        let known = shared.peer_mut(slot);
-        let was_up = known.up.take().is_some();
-        if !was_up {
+        if self.shared.peer_mut(slot).up.take().is_none() {
             return self.give_up_on(slot, departure);
         }
+        self.next_epoch(slot);
+        let Self { shared, retired, .. } = self;
+        let known = shared.peer_mut(slot);
         let remains = known.remains();
         for family in Family::ALL {
             let state = &mut known.families[family as usize];
             (state.active, state.received, state.accepted) = (false, 0, 0);
             (state.warned, state.exceeded) = (false, false);
-            (state.retain, state.retain_until) = match departure {
+            let (out, empty) = (std::mem::take(&mut state.out), state.adj_in.is_empty());
+            match departure {
+                _ if empty => known.retain(family, Retain::Nothing),
                 Departure::Stale { until, families } if families.contains(family) && until > now => {
-                    (Retain::Stale, Some((until, remains)))
+                    known.retain(family, Retain::Stale);
+                    known.families[family as usize].retain_until = Some((until, remains));
                 }
-                _ => (remains, None),
-            };
-            if state.adj_in.is_empty() {
-                (state.retain, state.retain_until) = (Retain::Nothing, None);
+                _ => known.retain(family, remains),
             }
-            let out = std::mem::take(&mut state.out);
             known.visit(family, Visit { departed: true, ..Visit::default() });
             retired.push((family, out.advertised));
         }
         for listeners in &mut shared.listeners {
             listeners.retain(|other| *other != slot);
         }
-        self.next_epoch(slot);
     }
 
     /// The peer will not come back soon after all (its tunnel died, the operator shut it down): no waiting for it.
@@ -146,9 +144,9 @@ impl Rib {
         let known = self.shared.peer_mut(slot);
         let remains = known.remains();
         for family in Family::ALL {
-            let state = &mut known.families[family as usize];
-            if departure == Departure::Withdraw && state.retain == Retain::Stale {
-                (state.retain, state.retain_until) = (remains, None);
+            let stale = known.families[family as usize].retain == Retain::Stale;
+            if departure == Departure::Withdraw && stale {
+                known.retain(family, remains);
                 known.visit(family, Visit { departed: true, ..Visit::default() });
             }
         }
@@ -159,8 +157,7 @@ impl Rib {
         let Some(slot) = self.slot(peer) else { return };
         let known = self.shared.peer_mut(slot);
         for family in Family::ALL {
-            let state = &mut known.families[family as usize];
-            (state.retain, state.retain_until) = (Retain::Nothing, None);
+            known.retain(family, Retain::Nothing);
             known.visit(family, Visit { exorcise: true, ..Visit::default() });
         }
     }
@@ -232,8 +229,8 @@ impl Rib {
         state.out.cursor = 0;
     }
 
-    /// Starts a new epoch. When the numbers run out, what is left of old epochs is renamed so that none can be
-    /// mistaken for a new one's: once in 65,535 sessions.
+    /// Starts a new epoch. When the numbers run out, paths of old ones are renamed to the two lowest, once in 65,535
+    /// sessions: 0 for what is gone and not visited yet, 1 for what is kept.
     fn next_epoch(&mut self, slot: Slot) {
         let Self { shared, tables, .. } = self;
         let peer = shared.peer_mut(slot);
@@ -241,14 +238,16 @@ impl Rib {
         if peer.epoch < GHOST_EPOCH {
             return;
         }
-        peer.epoch = 0;
+        peer.epoch = 2;
         for family in Family::ALL {
-            for id in peer.families[family as usize].adj_in.iter() {
+            let state = &mut peer.families[family as usize];
+            for id in state.adj_in.iter() {
                 let entry = &mut tables[family as usize].table.entries[id as usize];
                 for path in entry.paths.iter_mut().filter(|path| path.source == slot && path.epoch != GHOST_EPOCH) {
-                    path.epoch = GHOST_EPOCH - 1;
+                    path.epoch = u16::from(path.epoch >= state.retain_from);
                 }
             }
+            state.retain_from = 1;
         }
     }
 }

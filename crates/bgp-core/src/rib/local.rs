@@ -32,11 +32,10 @@ impl Rib {
         let (slot, family) = (source.slot(), prefix.family());
         let Self { shared, tables, config, .. } = self;
         let received = shared.attrs.intern(attrs);
-        let policy = shared.peer(slot).config.families[family as usize].import.clone();
         let epoch = shared.peer(slot).epoch;
         let table = &mut tables[family as usize];
-        let mut importer = Importer::new(shared, slot, config.router_id.get(), received);
-        let effective = importer.effective(shared, &policy, &prefix).ok();
+        let mut importer = Importer::new(shared, config, slot, family, received);
+        let effective = importer.effective(shared, &prefix).ok();
         if let Some(id) = table.table.find_or_insert(&prefix) {
             table.put(shared, id, Path { source: slot, epoch, received, effective, learned });
         }

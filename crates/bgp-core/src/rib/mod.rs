@@ -28,7 +28,10 @@ mod table;
 mod tests;
 mod work;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use hashbrown::HashMap;
 use net_types::{Asn, Family, RouterId};
@@ -58,8 +61,12 @@ use state::{FamilyTable, Shared};
 pub struct RibConfig {
     /// Our AS.
     pub asn: Asn,
-    /// Our BGP identifier; also our cluster.
+    /// Our BGP identifier.
     pub router_id: RouterId,
+    /// Our cluster, if it is not named after the router (RFC 4456 §7).
+    pub cluster_id: Option<Ipv4Addr>,
+    /// Preference of routes that come without one.
+    pub default_local_pref: u32,
     /// How paths are compared.
     pub decision: DecisionOptions,
     /// Peers choose the keys of our hash tables: a number that they cannot guess. It is read once.
@@ -121,7 +128,7 @@ impl Rib {
     pub fn new(config: RibConfig, now: Instant) -> Self {
         let seed = config.hash_seed;
         let locals = LocalSource::ALL.map(|source| {
-            let address = std::net::Ipv4Addr::UNSPECIFIED.into();
+            let address = Ipv4Addr::UNSPECIFIED.into();
             let mut peer =
                 Peer::new(Source::Local(source), PeerConfig::new(address, bgp_wire::PeerKind::Internal, config.asn));
             peer.router_id = config.router_id.get();

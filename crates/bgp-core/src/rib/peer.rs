@@ -91,6 +91,8 @@ pub struct FamilyConfig {
     pub next_hop_self: NextHopSelf,
     /// `maximum-prefix`
     pub maximum_prefix: Option<MaximumPrefix>,
+    /// Weight of its routes, unless policy says otherwise.
+    pub weight: Option<u32>,
 }
 
 /// What the table has to know of a configured peer.
@@ -251,7 +253,10 @@ pub(crate) struct FamilyState {
     pub(crate) accepted: u32,
     pub(crate) warned: bool,
     pub(crate) exceeded: bool,
+    /// What paths of earlier epochs are worth, from `retain_from` on; those before are gone, though perhaps not
+    /// visited yet. Set by [`Peer::retain`] only.
     pub(crate) retain: Retain,
+    pub(crate) retain_from: u16,
     /// When `retain` changes by itself, and to what.
     pub(crate) retain_until: Option<(Instant, Retain)>,
     pub(crate) visit: Option<Visit>,
@@ -290,10 +295,21 @@ impl Peer {
         if epoch == GHOST_EPOCH {
             return if self.config.protection == Protection::Always { Standing::Ghost } else { Standing::Gone };
         }
-        match self.families[family as usize].retain {
+        let state = &self.families[family as usize];
+        match state.retain {
+            _ if epoch < state.retain_from => Standing::Gone,
             Retain::Nothing => Standing::Gone,
             Retain::Ghosts => Standing::Ghost,
             Retain::Stale => Standing::Stale,
+        }
+    }
+
+    /// Says what paths of earlier epochs are worth from now on. What is gone once stays gone, whatever follows.
+    pub(crate) fn retain(&mut self, family: Family, retain: Retain) {
+        let state = &mut self.families[family as usize];
+        (state.retain, state.retain_until) = (retain, None);
+        if retain == Retain::Nothing {
+            state.retain_from = self.epoch;
         }
     }
 

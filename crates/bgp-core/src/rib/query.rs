@@ -288,7 +288,7 @@ impl Rib {
 
     fn refusal(&self, path: &Path) -> Refusal {
         let attrs = self.shared.attrs.attrs(path.received);
-        let admitted = admit(self.shared.peer(path.source), self.config.router_id.get(), attrs);
+        let admitted = admit(self.shared.peer(path.source), &self.config, attrs);
         admitted.err().unwrap_or(Refusal::Policy)
     }
 }

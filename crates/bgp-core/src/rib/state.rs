@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     pub(crate) listeners: [Vec<Slot>; 2],
 }
 
-const CONFIGURED: &str = "a slot is freed only after the paths that name it";
+pub(super) const CONFIGURED: &str = "a slot is freed only after the paths that name it";
 
 impl Shared {
     pub(crate) fn peer(&self, slot: Slot) -> &Peer {

@@ -10,7 +10,7 @@ use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, PeerKind, Reach, Upd
 use net_types::{Asn, Family, Prefix, RouterId};
 
 use super::*;
-use crate::policy::{Action, Adjust, Clause, Policy, RouteMap, Set};
+use crate::policy::{Action, Adjust, Clause, OnMatch, Policy, RouteMap, Set};
 
 const V4: Family = Family::Ipv4Unicast;
 const A: PeerId = PeerId(1);
@@ -72,6 +72,8 @@ impl Bench {
         let config = RibConfig {
             asn: Asn::literal(65001),
             router_id: RouterId::try_from(0x0a00_0001).unwrap(),
+            cluster_id: None,
+            default_local_pref: 100,
             decision: Default::default(),
             hash_seed: 1,
         };
@@ -147,7 +149,7 @@ fn from(peer: PeerId) -> Option<Source> {
 }
 
 fn policy(sets: Vec<Set>) -> Policy {
-    let clause = Clause { sequence: 10, action: Action::Permit, matches: vec![], sets };
+    let clause = Clause { sequence: 10, action: Action::Permit, matches: vec![], sets, on_match: OnMatch::Stop };
     Policy { route_map: Some(Arc::new(RouteMap::new("m", vec![clause]))), prefix_list: None }
 }
 
@@ -355,6 +357,22 @@ fn a_policy_change_is_applied_to_what_was_received_without_the_session_noticing(
     let counters = bench.rib.counters(Source::Peer(B), V4).unwrap();
     assert_eq!((counters.received, counters.accepted), (1, 0));
     bench.rib.configure_peer(B, peer_config(B));
+    bench.settle();
+    assert_eq!(bench.chosen(), (from(A), from(B)));
+}
+
+#[test]
+fn weight_is_configured_per_neighbor_and_policy_has_the_last_word() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.hear(B, announce(B, 2, &["10.0.0.0/8"]));
+    let mut config = peer_config(B);
+    config.families[V4 as usize].weight = Some(10);
+    bench.rib.configure_peer(B, config.clone());
+    bench.settle();
+    assert_eq!(bench.chosen(), (from(B), from(A)));
+    config.families[V4 as usize].import = policy(vec![Set::Weight(0)]);
+    bench.rib.configure_peer(B, config);
     bench.settle();
     assert_eq!(bench.chosen(), (from(A), from(B)));
 }

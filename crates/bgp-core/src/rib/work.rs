@@ -60,7 +60,7 @@ impl Rib {
             for family in Family::ALL {
                 let state = &mut peer.families[family as usize];
                 if let Some((_, retain)) = state.retain_until.filter(|(at, _)| *at <= now) {
-                    (state.retain, state.retain_until) = (retain, None);
+                    peer.retain(family, retain);
                     peer.visit(family, Visit::default());
                 }
             }
@@ -126,9 +126,8 @@ impl Rib {
     fn evaluate(&mut self, family: Family, id: u32, path: &Path) -> Option<AttrId> {
         let Self { shared, tables, config, .. } = self;
         let prefix = tables[family as usize].table.prefix(id);
-        let policy = shared.peer(path.source).config.families[family as usize].import.clone();
-        let mut importer = Importer::new(shared, path.source, config.router_id.get(), path.received);
-        let effective = importer.effective(shared, &policy, &prefix).ok();
+        let mut importer = Importer::new(shared, config, path.source, family, path.received);
+        let effective = importer.effective(shared, &prefix).ok();
         if let Some(effective) = effective {
             shared.attrs.hold(effective);
         }

@@ -1,0 +1,136 @@
+//! What a neighbor's task tells the rest of the daemon.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use bgp_core::{
+    PeerId,
+    rib::LocalAddresses,
+    session::{DownReason, Retain, Terms},
+};
+use bgp_wire::{RouteRefresh, Update};
+use net_types::{IfName, Prefix};
+
+use super::RouteQueue;
+
+/// For the routing table, in order. A session's events lie between `Up` and `Down`.
+#[derive(Clone, Debug)]
+pub enum PeerEvent {
+    /// A session came up.
+    Up(Box<SessionUp>),
+    /// The neighbor's routes.
+    Routes {
+        /// Who.
+        peer: PeerId,
+        /// What it says.
+        update: Update,
+    },
+    /// The neighbor wants our routes again, or demarcates its own (RFC 2918, RFC 7313).
+    Refresh {
+        /// Who.
+        peer: PeerId,
+        /// What it says.
+        refresh: RouteRefresh,
+    },
+    /// The session's queue, once refused as full, has room again.
+    Writable {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The session ended.
+    Down {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: DownReason,
+        /// What is kept of its routes.
+        retain: Option<Retain>,
+        /// When.
+        at: Instant,
+    },
+}
+
+impl PeerEvent {
+    /// Who it is about.
+    pub fn peer(&self) -> PeerId {
+        match self {
+            Self::Up(up) => up.peer,
+            Self::Routes { peer, .. }
+            | Self::Refresh { peer, .. }
+            | Self::Writable { peer }
+            | Self::Down { peer, .. } => *peer,
+        }
+    }
+}
+
+/// A session that came up.
+#[derive(Clone, Debug)]
+pub struct SessionUp {
+    /// With whom.
+    pub peer: PeerId,
+    /// What was agreed.
+    pub terms: Terms,
+    /// Our end of its connection.
+    pub local: SocketAddr,
+    /// The neighbor's end.
+    pub remote: SocketAddr,
+    /// The link that it runs over.
+    pub link: Link,
+    /// Where the messages for the neighbor go.
+    pub queue: RouteQueue,
+    /// When.
+    pub at: Instant,
+}
+
+/// The link that a session runs over, as far as next hops depend on it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Link {
+    /// Our addresses on it, to name as next hops.
+    pub addresses: LocalAddresses,
+    /// Its interface; 0 if there is none.
+    pub ifindex: u32,
+    /// The subnets on it.
+    pub subnets: Vec<Prefix>,
+}
+
+/// An established session was lost: the fastest news there is of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerFault {
+    /// With whom.
+    pub peer: PeerId,
+    /// Why.
+    pub reason: DownReason,
+    /// When, for measuring.
+    pub at: Instant,
+    /// When, for the log.
+    pub wall: SystemTime,
+}
+
+/// What a neighbor's task needs of the daemon around it. No call may block.
+pub trait PeerHost: Send + Sync + 'static {
+    /// An established session was lost. Called before the state machine goes on, for the FIB to move traffic.
+    fn faulted(&self, fault: &PeerFault);
+
+    /// The link that a connection from `local` to `remote` runs over.
+    fn link(&self, local: SocketAddr, remote: SocketAddr) -> Link;
+
+    /// The address of `interface` that goes best with a neighbor at `toward` (`update-source INTERFACE`).
+    fn source(&self, interface: &IfName, toward: IpAddr) -> Option<IpAddr>;
+}
+
+impl<H: PeerHost> PeerHost for Arc<H> {
+    fn faulted(&self, fault: &PeerFault) {
+        (**self).faulted(fault);
+    }
+
+    fn link(&self, local: SocketAddr, remote: SocketAddr) -> Link {
+        (**self).link(local, remote)
+    }
+
+    fn source(&self, interface: &IfName, toward: IpAddr) -> Option<IpAddr> {
+        (**self).source(interface, toward)
+    }
+}

@@ -1,0 +1,168 @@
+//! Connections that neighbors open: accepted, matched with a neighbor, handed to its task.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sys::sockopt::{self, IpFamily};
+use telemetry::LogLimit;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::mpsc,
+};
+
+use super::{PeerCommand, PeerSpec, socket, spec::Password};
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 128;
+
+/// Who may connect. Shared by the listeners and by whoever configures neighbors.
+#[derive(Clone, Debug, Default)]
+pub struct Acceptors {
+    inner: Arc<Mutex<BTreeMap<IpAddr, Acceptor>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Acceptor {
+    spec: PeerSpec,
+    commands: mpsc::Sender<PeerCommand>,
+}
+
+impl Acceptors {
+    /// Connections from the neighbor of `spec` go to its task from now on.
+    pub fn insert(&self, spec: PeerSpec, commands: mpsc::Sender<PeerCommand>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.insert(spec.address, Acceptor { spec, commands });
+    }
+
+    /// The neighbor is no longer configured.
+    pub fn remove(&self, address: IpAddr) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+    }
+
+    fn get(&self, address: IpAddr) -> Option<Acceptor> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
+    }
+
+    fn passwords(&self) -> Vec<(IpAddr, Password)> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let password = |(address, acceptor): (&IpAddr, &Acceptor)| {
+            acceptor.spec.transport.password.clone().map(|password| (*address, password))
+        };
+        inner.iter().filter_map(password).collect()
+    }
+}
+
+/// One listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    acceptors: Acceptors,
+    /// The neighbors whose TCP-MD5 keys the socket has.
+    keys: BTreeMap<IpAddr, Password>,
+}
+
+impl Listener {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// When the address cannot be used: port 179 takes CAP_NET_BIND_SERVICE.
+    pub fn bind(address: SocketAddr, acceptors: Acceptors) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&socket, true)?; // so that 0.0.0.0 can be listened on beside it
+        }
+        // The kernel answers a SYN before anybody knows whose it is: a neighbor with TTL security drops an answer that
+        // does not leave with 255. Each connection gets its own TTL when it is accepted.
+        match IpFamily::of(address.ip()) {
+            IpFamily::V4 => sockopt::set_ip_ttl(&socket, 255)?,
+            IpFamily::V6 => sockopt::set_ipv6_unicast_hops(&socket, Some(255))?,
+        }
+        socket.bind(address)?;
+        let mut listener = Self { socket: socket.listen(BACKLOG)?, acceptors, keys: BTreeMap::new() };
+        listener.update_keys();
+        Ok(listener)
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// As the kernel reports them.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Gives the socket the TCP-MD5 keys of the neighbors, after they were configured: a segment without the right
+    /// signature does not even open a connection.
+    pub fn update_keys(&mut self) {
+        let Ok(local) = self.socket.local_addr() else { return };
+        let wanted: BTreeMap<_, _> =
+            self.acceptors.passwords().into_iter().filter(|(ip, _)| ip.is_ipv4() == local.is_ipv4()).collect();
+        for address in self.keys.keys().filter(|address| !wanted.contains_key(address)) {
+            if let Err(error) = sockopt::set_tcp_md5(&self.socket, SocketAddr::new(*address, 0), &[]) {
+                tracing::warn!(neighbor = %address, %error, "cannot take back a TCP-MD5 key");
+            }
+        }
+        for (address, key) in &wanted {
+            if self.keys.get(address) == Some(key) {
+                continue;
+            }
+            if let Err(error) = sockopt::set_tcp_md5(&self.socket, SocketAddr::new(*address, 0), key) {
+                tracing::error!(
+                    neighbor = %address, %error,
+                    "cannot set the TCP-MD5 key: the neighbor cannot connect to us; check that the kernel has CONFIG_TCP_MD5SIG"
+                );
+            }
+        }
+        self.keys = wanted;
+    }
+
+    /// Accepts for as long as `changed` is alive; a change notification makes it look at the neighbors' keys again.
+    pub async fn run(mut self, mut changed: tokio::sync::watch::Receiver<u64>) {
+        let unknown = LogLimit::new(5, Duration::from_secs(60));
+        loop {
+            tokio::select! {
+                biased;
+                change = changed.changed() => match change {
+                    Ok(()) => self.update_keys(),
+                    Err(_) => return,
+                },
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, remote)) => self.accepted(stream, remote, &unknown),
+                    Err(error) => {
+                        // Out of descriptors or memory, or the connection is gone again: the next may be better, but
+                        // without a pause this would spin.
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn accepted(&self, stream: TcpStream, remote: SocketAddr, unknown: &LogLimit) {
+        let address = remote.ip();
+        let Some(acceptor) = self.acceptors.get(address) else {
+            if let Some(left_out) = unknown.admit(Instant::now()) {
+                tracing::info!(%remote, left_out, "connection from an address that is no neighbor: closed");
+            }
+            return;
+        };
+        if !socket::is_on_link(&stream, &acceptor.spec, remote) {
+            tracing::info!(%remote, "connection from a neighbor's address over another link: closed");
+            return;
+        }
+        if let Err(error) = socket::prepare(&stream, &acceptor.spec) {
+            tracing::warn!(neighbor = %address, %error, "cannot set the options of a connection: closed");
+            return;
+        }
+        if acceptor.commands.try_send(PeerCommand::Accepted(stream)).is_err() {
+            tracing::debug!(neighbor = %address, "the neighbor's task is busy: connection closed");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What a neighbor's task has to know: the session's configuration, and how to reach the neighbor.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use bgp_core::{PeerId, session::SessionConfig};
+use bgp_wire::Notification;
+use net_types::IfName;
+use zeroize::Zeroizing;
+
+/// One neighbor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerSpec {
+    /// Its number, for as long as it stays configured.
+    pub id: PeerId,
+    /// Its address.
+    pub address: IpAddr,
+    /// What to agree on.
+    pub session: SessionConfig,
+    /// How to reach it.
+    pub transport: Transport,
+    /// Not wanted now (`shutdown`): what to tell it.
+    pub shutdown: Option<Notification>,
+}
+
+impl PeerSpec {
+    /// Whether going over to `new` takes a new session: what two OPENs or a connection settle has changed.
+    pub fn needs_reset(&self, new: &Self) -> bool {
+        self.address != new.address || self.session != new.session || self.transport != new.transport
+    }
+}
+
+/// A TCP-MD5 key; cleared when the last user drops it.
+pub type Password = Arc<Zeroizing<Vec<u8>>>;
+
+/// How to reach a neighbor.
+#[derive(Clone, PartialEq)]
+pub struct Transport {
+    /// Its TCP port.
+    pub port: u16,
+    /// `update-source`; the kernel chooses without.
+    pub source: Option<Source>,
+    /// The link that it is on: necessary for a link-local address.
+    pub interface: Option<IfName>,
+    /// How far away it may be.
+    pub hops: Hops,
+    /// The key of TCP-MD5 (RFC 2385).
+    pub password: Option<Password>,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self { port: 179, source: None, interface: None, hops: Hops::Direct, password: None }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("port", &self.port)
+            .field("source", &self.source)
+            .field("interface", &self.interface)
+            .field("hops", &self.hops)
+            .field("password", &self.password.as_ref().map(|_| "…"))
+            .finish()
+    }
+}
+
+/// Where our connections come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This address.
+    Address(IpAddr),
+    /// The address of this interface that goes best with the neighbor's; looked up for each attempt.
+    Interface(IfName),
+}
+
+/// How far away a neighbor may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hops {
+    /// On the same link: packets leave with a TTL of 1 (the default of eBGP).
+    Direct,
+    /// Anywhere within this many hops: packets leave with that TTL (`ebgp-multihop`; 255 for iBGP).
+    Within(u8),
+    /// The same, and packets that came farther are dropped (`ttl-security hops`, RFC 5082).
+    Secured(u8),
+}
+
+impl Hops {
+    /// The TTL of what we send.
+    pub fn ttl(self) -> u8 {
+        match self {
+            Self::Direct => 1,
+            Self::Within(hops) => hops.max(1),
+            Self::Secured(_) => 255,
+        }
+    }
+
+    /// The least TTL of what we accept (RFC 5082 §3).
+    pub fn minimum_ttl(self) -> Option<u8> {
+        match self {
+            Self::Direct | Self::Within(_) => None,
+            Self::Secured(hops) => Some(255 - hops.max(1) + 1),
+        }
+    }
+
+    /// As `show bgp neighbors` counts them.
+    pub fn limit(self) -> u8 {
+        match self {
+            Self::Direct => 1,
+            Self::Within(hops) | Self::Secured(hops) => hops.max(1),
+        }
+    }
+}
+
+impl PeerSpec {
+    /// Where to connect to; `scope` is the interface of a link-local address.
+    pub(super) fn socket_address(&self, scope: u32) -> SocketAddr {
+        match self.address {
+            IpAddr::V6(address) if address.is_unicast_link_local() => {
+                std::net::SocketAddrV6::new(address, self.transport.port, 0, scope).into()
+            }
+            address => SocketAddr::new(address, self.transport.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ttl_security_bounds_the_distance() {
+        assert_eq!((Hops::Secured(1).ttl(), Hops::Secured(1).minimum_ttl()), (255, Some(255)));
+        assert_eq!(Hops::Secured(3).minimum_ttl(), Some(253));
+        assert_eq!((Hops::Direct.ttl(), Hops::Direct.minimum_ttl()), (1, None));
+        assert_eq!(Hops::Within(255).ttl(), 255);
+    }
+}

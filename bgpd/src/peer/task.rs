@@ -1,0 +1,446 @@
+//! The loop of one neighbor: sockets, timers and commands in, state machine, routes and words out.
+//!
+//! Whatever the task owes the routing table waits in `pending`; while there is much of it, nothing more is read.
+//! Everything else goes on, so a slow routing table costs no session.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::{Instant, SystemTime},
+};
+
+use bgp_core::session::{ConnectionId, Direction, DownReason, Input, Outgoing, Output, Phase, Session, Terms};
+use bgp_wire::{Message, Notification, Parsed, RouteRefresh, Survived, notification::CeaseCode};
+use rand::{SeedableRng, rngs::StdRng};
+use telemetry::LogLimit;
+use tokio::{net::TcpStream, sync::mpsc, time::sleep_until};
+
+use super::{
+    PeerCommand, PeerEvent, PeerFault, PeerHost, PeerSpec, RouteQueue, SessionUp,
+    connection::{Connection, Ready},
+    socket,
+    status::Shared,
+};
+
+/// Events for the routing table from which on nothing more is read from the neighbor.
+const PENDING: usize = 128;
+/// Connections at once: one each way, a newcomer, and those that are closing.
+const CONNECTIONS: usize = 8;
+/// Log lines about mistakes that a neighbor may cause.
+const MISTAKES: (u32, std::time::Duration) = (10, std::time::Duration::from_secs(60));
+
+type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// What woke the loop.
+enum Wake {
+    Deadline,
+    Command(Option<PeerCommand>),
+    Dialed(io::Result<TcpStream>),
+    /// The routing table takes another event, or is gone.
+    Sink(bool),
+    Ready(ConnectionId, Ready),
+    Routes,
+}
+
+/// One neighbor's task.
+pub(super) struct Task<E, H> {
+    spec: PeerSpec,
+    session: Session,
+    host: Arc<H>,
+    events: mpsc::Sender<E>,
+    commands: mpsc::Receiver<PeerCommand>,
+    status: Arc<Shared>,
+    connections: Vec<Connection>,
+    next_connection: u64,
+    dial: Option<Dial>,
+    pending: VecDeque<PeerEvent>,
+    /// The task ends once everything is said.
+    leaving: bool,
+    mistakes: LogLimit,
+    failures: LogLimit,
+}
+
+impl<E, H> Task<E, H>
+where
+    E: From<PeerEvent> + Send + 'static,
+    H: PeerHost,
+{
+    pub(super) fn new(
+        spec: PeerSpec,
+        host: H,
+        events: mpsc::Sender<E>,
+        commands: mpsc::Receiver<PeerCommand>,
+        status: Arc<Shared>,
+    ) -> Self {
+        let session = Session::new(spec.session.clone(), Box::new(StdRng::from_os_rng()));
+        Self {
+            spec,
+            session,
+            host: Arc::new(host),
+            events,
+            commands,
+            status,
+            connections: Vec::new(),
+            next_connection: 0,
+            dial: None,
+            pending: VecDeque::new(),
+            leaving: false,
+            mistakes: LogLimit::new(MISTAKES.0, MISTAKES.1),
+            failures: LogLimit::new(MISTAKES.0, MISTAKES.1),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            self.tidy();
+            if self.leaving && self.connections.is_empty() && self.pending.is_empty() {
+                return;
+            }
+            match self.wait().await {
+                Wake::Deadline => self.expire(),
+                Wake::Command(Some(command)) => self.command(command),
+                // Whoever held the handle is gone, and so is the daemon.
+                Wake::Command(None) => self.leave(Notification::cease(CeaseCode::AdministrativeShutdown)),
+                Wake::Dialed(result) => self.dialed(result),
+                Wake::Sink(true) => {}
+                Wake::Sink(false) => {
+                    self.pending.clear();
+                    self.leave(Notification::cease(CeaseCode::OutOfResources));
+                }
+                Wake::Ready(id, ready) => self.ready(id, ready),
+                Wake::Routes => {}
+            }
+            self.read_frames();
+            self.write();
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.pending.len() < PENDING
+    }
+
+    /// When time alone brings something about.
+    fn deadline(&self) -> Option<Instant> {
+        let closing = self.connections.iter().filter_map(Connection::deadline);
+        self.session.poll_timeout().into_iter().chain(closing).min()
+    }
+
+    /// Waits for the next thing to do. Dropping what did not happen loses nothing.
+    async fn wait(&mut self) -> Wake {
+        // Events for the routing table first, as long as it takes them at once.
+        while !self.pending.is_empty() {
+            match self.events.try_reserve() {
+                Ok(permit) => {
+                    if let Some(event) = self.pending.pop_front() {
+                        permit.send(event.into());
+                    }
+                }
+                Err(mpsc::error::TrySendError::Full(())) => break,
+                Err(mpsc::error::TrySendError::Closed(())) => return Wake::Sink(false),
+            }
+        }
+        let deadline = self.deadline();
+        let may_read = self.may_read();
+        let Self { connections, commands, dial, events, pending, leaving, .. } = self;
+        let queue = connections.iter().find_map(|connection| connection.routes().cloned());
+        tokio::select! {
+            biased; // a neighbor that floods us does not starve its own timers
+            () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => Wake::Deadline,
+            command = commands.recv(), if !*leaving => Wake::Command(command),
+            result = poll_fn(|context| match dial {
+                Some(dial) => dial.as_mut().poll(context),
+                None => Poll::Pending,
+            }) => Wake::Dialed(result),
+            permit = events.reserve(), if !pending.is_empty() => match permit {
+                Ok(permit) => {
+                    if let Some(event) = pending.pop_front() {
+                        permit.send(event.into());
+                    }
+                    Wake::Sink(true)
+                }
+                Err(_) => Wake::Sink(false),
+            },
+            (id, ready) = poll_fn(|context| {
+                let ready = connections.iter().find_map(|connection| {
+                    match connection.poll_ready(context, may_read) {
+                        Poll::Ready(ready) => Some((connection.id, ready)),
+                        Poll::Pending => None,
+                    }
+                });
+                ready.map_or(Poll::Pending, Poll::Ready)
+            }) => Wake::Ready(id, ready),
+            () = async {
+                match &queue {
+                    Some(queue) => queue.filled().await,
+                    None => std::future::pending().await,
+                }
+            } => Wake::Routes,
+        }
+    }
+
+    /// Drops connections that are closed, and shows how much waits.
+    fn tidy(&mut self) {
+        let now = Instant::now();
+        self.connections.retain_mut(|connection| !connection.is_done(now));
+        let outgoing = self.connections.iter().map(Connection::backlog).sum();
+        self.status.queued(self.pending.len(), outgoing);
+    }
+
+    fn expire(&mut self) {
+        // Messages that have arrived and that we have not come to look at are signs of life.
+        let unread = self.connections.iter().find(|connection| {
+            connection.is_open() && connection.has_frame(self.session.negotiated(connection.id).max_message_octets())
+        });
+        if let Some(id) = unread.map(|connection| connection.id) {
+            self.input(Input::Backlog(id));
+        }
+        self.input(Input::Timeout);
+    }
+
+    fn command(&mut self, command: PeerCommand) {
+        match command {
+            PeerCommand::Start if self.spec.shutdown.is_none() => self.input(Input::Start),
+            PeerCommand::Start => {}
+            PeerCommand::Stop(notification) => self.input(Input::Stop(notification)),
+            PeerCommand::Reset(notification) => self.input(Input::Reset(notification)),
+            PeerCommand::BfdDown => self.input(Input::BfdDown),
+            PeerCommand::PathUp => self.input(Input::PathUp),
+            PeerCommand::Reconfigure(spec) => self.reconfigure(*spec),
+            PeerCommand::RequestRoutes(family) => self.request_routes(family),
+            PeerCommand::Accepted(stream) => self.connected(stream, Direction::Incoming),
+            PeerCommand::Remove(notification) => self.leave(notification),
+        }
+    }
+
+    fn reconfigure(&mut self, spec: PeerSpec) {
+        let old = std::mem::replace(&mut self.spec, spec);
+        self.session.reconfigure(self.spec.session.clone());
+        self.status.reconfigured(&self.spec);
+        match (&old.shutdown, &self.spec.shutdown) {
+            (None, Some(notification)) => self.input(Input::Stop(notification.clone())),
+            (Some(_), None) => self.input(Input::Start),
+            (Some(_), Some(_)) => {}
+            (None, None) if old.needs_reset(&self.spec) => {
+                self.input(Input::Reset(Notification::cease(CeaseCode::OtherConfigurationChange)));
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn request_routes(&mut self, family: net_types::Family) {
+        let terms = self.session.terms();
+        let may = terms.is_some_and(|terms| terms.route_refresh && terms.negotiated.families.contains(family));
+        match self.connections.iter_mut().find(|connection| connection.routes().is_some()) {
+            Some(connection) if may => connection.send(RouteRefresh::request(family).to_bytes()),
+            _ => tracing::info!(
+                neighbor = %self.spec.address, %family,
+                "routes are not requested: the session is not established, or the neighbor does not speak route refresh"
+            ),
+        }
+    }
+
+    /// Ends the session, and the task when that is done.
+    fn leave(&mut self, notification: Notification) {
+        self.leaving = true;
+        self.commands.close();
+        self.input(Input::Stop(notification));
+    }
+
+    fn dialed(&mut self, result: io::Result<TcpStream>) {
+        self.dial = None;
+        match result {
+            Ok(stream) => self.connected(stream, Direction::Outgoing),
+            Err(error) => {
+                tracing::debug!(neighbor = %self.spec.address, %error, "cannot connect");
+                self.input(Input::DialFailed);
+            }
+        }
+    }
+
+    fn connected(&mut self, stream: TcpStream, direction: Direction) {
+        let id = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        let room = self.connections.len() < CONNECTIONS;
+        match Connection::new(id, stream) {
+            Ok(connection) if room => {
+                tracing::debug!(
+                    neighbor = %self.spec.address, local = %connection.local, remote = %connection.remote, ?direction,
+                    "connected"
+                );
+                self.connections.push(connection);
+                self.input(Input::Connected(id, direction));
+            }
+            // The neighbor connects faster than connections close; or this one is closed again already.
+            Ok(_) | Err(_) if direction == Direction::Incoming => {}
+            Ok(_) | Err(_) => self.input(Input::DialFailed),
+        }
+    }
+
+    fn ready(&mut self, id: ConnectionId, ready: Ready) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
+        // What is ready for writing is written after every step.
+        if ready.read {
+            match connection.read() {
+                Ok(true) => {}
+                Ok(false) => self.lost(id, None),
+                Err(error) => self.lost(id, Some(error)),
+            }
+        }
+    }
+
+    /// The stream has ended. What had arrived before is looked at first: it may say why.
+    fn lost(&mut self, id: ConnectionId, error: Option<io::Error>) {
+        self.read_frames_of(id, usize::MAX);
+        if let Some(error) = error {
+            tracing::debug!(neighbor = %self.spec.address, %error, "connection lost");
+        }
+        self.input(Input::Lost(id));
+        // The state machine may not have known it; then nobody else closes it.
+        self.hang_up(id);
+    }
+
+    fn hang_up(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            connection.hang_up(Instant::now());
+        }
+    }
+
+    /// Looks at what was read, as far as the routing table leaves room.
+    fn read_frames(&mut self) {
+        let ids: Vec<_> = self.connections.iter().map(|connection| connection.id).collect();
+        for id in ids {
+            self.read_frames_of(id, PENDING);
+        }
+        self.connections.iter_mut().for_each(Connection::settle);
+    }
+
+    fn read_frames_of(&mut self, id: ConnectionId, most: usize) {
+        while self.pending.len() < most {
+            let negotiated = self.session.negotiated(id);
+            let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
+            if !connection.is_open() {
+                return;
+            }
+            let parsed = match connection.next_frame(negotiated.max_message_octets()) {
+                Ok(Some(frame)) => Message::parse(&frame, &negotiated),
+                Ok(None) => return,
+                Err(error) => Err(error.into()),
+            };
+            match parsed {
+                Ok(Parsed { message, survived }) => {
+                    self.status.received(message.kind());
+                    self.mistakes(&survived);
+                    self.input(Input::Received(id, message));
+                }
+                Err(error) => self.input(Input::Malformed(id, error)),
+            }
+        }
+    }
+
+    fn mistakes(&self, survived: &[Survived]) {
+        if survived.is_empty() {
+            return;
+        }
+        self.status.survived(survived.len());
+        for Survived { error, remedy } in survived {
+            if let Some(left_out) = self.mistakes.admit(Instant::now()) {
+                tracing::warn!(
+                    neighbor = %self.spec.address, %error, ?remedy, left_out,
+                    "malformed UPDATE survived; the neighbor's operator should know"
+                );
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        let mut failed = Vec::new();
+        let mut progress = Vec::new();
+        for connection in &mut self.connections {
+            match connection.write(&self.status) {
+                Ok(written) => {
+                    if written.progress && connection.routes().is_some() {
+                        progress.push(connection.id);
+                    }
+                    if written.room_again {
+                        self.pending.push_back(PeerEvent::Writable { peer: self.spec.id });
+                    }
+                }
+                Err(error) => failed.push((connection.id, error)),
+            }
+        }
+        for id in progress {
+            self.input(Input::Written(id));
+        }
+        for (id, error) in failed {
+            self.lost(id, Some(error));
+        }
+    }
+
+    /// Runs the state machine, and does what it says.
+    fn input(&mut self, input: Input) {
+        for output in self.session.handle_input(Instant::now(), input) {
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        let peer = self.spec.id;
+        match output {
+            Output::Dial => {
+                let (spec, host) = (self.spec.clone(), Arc::clone(&self.host));
+                self.dial = Some(Box::pin(async move { socket::dial(&spec, &host).await }));
+            }
+            Output::CancelDial => self.dial = None,
+            Output::Send(id, message) => self.send(id, &message),
+            Output::HangUp(id) => self.hang_up(id),
+            Output::Up(id, terms) => self.up(id, *terms),
+            Output::Routes(update) => self.pending.push_back(PeerEvent::Routes { peer, update }),
+            Output::Refresh(refresh) => self.pending.push_back(PeerEvent::Refresh { peer, refresh }),
+            Output::Down(reason, retain) => {
+                let at = Instant::now();
+                // First of all: traffic moves before anything is told or written.
+                self.host.faulted(&PeerFault { peer, reason: reason.clone(), at, wall: SystemTime::now() });
+                tracing::warn!(neighbor = %self.spec.address, cause = %reason, "session lost");
+                self.status.down(&reason);
+                self.pending.push_back(PeerEvent::Down { peer, reason, retain, at });
+            }
+            Output::AttemptFailed(reason) => self.attempt_failed(reason),
+            Output::PhaseChanged { from, to } => {
+                self.status.entered(to);
+                if to == Phase::Established || from == Phase::Established {
+                    tracing::info!(neighbor = %self.spec.address, %from, %to, "session changed state");
+                } else {
+                    tracing::debug!(neighbor = %self.spec.address, %from, %to, "session changed state");
+                }
+            }
+        }
+    }
+
+    fn attempt_failed(&self, reason: DownReason) {
+        if let Some(left_out) = self.failures.admit(Instant::now()) {
+            tracing::info!(neighbor = %self.spec.address, cause = %reason, left_out, "no session");
+        }
+        self.status.attempt_failed(&reason);
+    }
+
+    fn send(&mut self, id: ConnectionId, message: &Outgoing) {
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            connection.send(message.to_bytes());
+        }
+    }
+
+    fn up(&mut self, id: ConnectionId, terms: Terms) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
+        let queue = RouteQueue::new();
+        connection.carry_routes(queue.clone());
+        let (local, remote) = (connection.local, connection.remote);
+        self.status.up(&terms, local, remote);
+        let link = self.host.link(local, remote);
+        let up = SessionUp { peer: self.spec.id, terms, local, remote, link, queue, at: Instant::now() };
+        self.pending.push_back(PeerEvent::Up(Box::new(up)));
+    }
+}
