@@ -55,7 +55,6 @@ impl Site {
 fn pair(addresses: [&str; 2]) -> ([NetNs; 2], [Site; 2]) {
     let sides = [NetNs::new().unwrap(), NetNs::new().unwrap()];
     sides[0].run(|| {
-        let far = format!("/proc/{}/task/{}/ns/net", std::process::id(), rustix::thread::gettid().as_raw_nonzero());
         // The far namespace is held by a thread inside it while the link is made.
         let (ready, wait) = mpsc::channel::<String>();
         let (done, finished) = mpsc::channel::<()>();
@@ -70,7 +69,6 @@ fn pair(addresses: [&str; 2]) -> ([NetNs; 2], [Site; 2]) {
             ip(&format!("link add v0 type veth peer name v0 netns {thread}"));
             done.send(()).unwrap();
         });
-        drop(far);
         ip("link set v0 up");
         ip(&format!("addr add {} dev v0{}", addresses[0], if addresses[0].contains(':') { " nodad" } else { "" }));
     });

@@ -265,12 +265,11 @@ impl Running {
                     info!(peer = %peer.address, interface = %self.wanted.interface, %from, %to, %cause, "BFD session changed state");
                 }
                 Output::Send(octets) => {
-                    if let Some(mouth) = &self.mouth
-                        && !mouth.say(&octets)
-                    {
-                        // The interface may have gone, or lost our address.
+                    if self.mouth.is_none() {
                         self.mouth = Mouth::open(&self.wanted, random).ok();
                     }
+                    // The interface may have gone, or lost our address: the next packet tries with a new socket.
+                    self.mouth = self.mouth.take().filter(|mouth| mouth.say(&octets));
                 }
             }
         }
