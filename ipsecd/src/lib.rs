@@ -7,6 +7,8 @@ mod devices;
 mod ike_loop;
 pub mod keeper_process;
 mod links;
+pub mod credentials;
+pub mod setup;
 pub mod state;
 pub mod tunnel_if;
 mod upcall;
