@@ -165,11 +165,11 @@ impl IkeLoop {
         let mut seen = Vec::new();
         for sa in self.dataplane.stats().tunnels.iter().flat_map(|tunnel| &tunnel.inbound) {
             let at = sa.idle.and_then(|idle| now.checked_sub(idle));
-            if let (Some(at), Some(child)) = (at, self.children.get_mut(&sa.spi)) {
-                if child.told.is_none_or(|told| told < at) {
-                    child.told = Some(at);
-                    seen.push((sa.spi, at));
-                }
+            if let (Some(at), Some(child)) = (at, self.children.get_mut(&sa.spi))
+                && child.told.is_none_or(|told| told < at)
+            {
+                child.told = Some(at);
+                seen.push((sa.spi, at));
             }
         }
         for (spi_in, at) in seen {

@@ -10,6 +10,7 @@ pub mod keeper_process;
 mod links;
 pub mod metrics;
 pub mod service;
+pub mod load;
 pub mod setup;
 pub mod show;
 pub mod state;
