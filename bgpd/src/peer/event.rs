@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bgp_core::{
@@ -79,6 +79,8 @@ pub struct SessionUp {
     pub remote: SocketAddr,
     /// The link that it runs over.
     pub link: Link,
+    /// How long what an earlier session left may wait for this one to confirm it.
+    pub stale_limit: Duration,
     /// Where the messages for the neighbor go.
     pub queue: RouteQueue,
     /// When.

@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use bgp_core::{PeerId, session::SessionConfig};
@@ -22,6 +23,8 @@ pub struct PeerSpec {
     pub session: SessionConfig,
     /// How to reach it.
     pub transport: Transport,
+    /// How long stale routes may wait for the neighbor to confirm them (`bgp graceful-restart stalepath-time`).
+    pub stale_limit: Duration,
     /// Not wanted now (`shutdown`): what to tell it.
     pub shutdown: Option<Notification>,
 }
