@@ -8,6 +8,7 @@ pub mod fib_thread;
 pub mod local_routes;
 pub mod nexthop;
 pub mod peer;
+pub mod policy_setup;
 pub mod rib_thread;
 pub mod show;
 pub mod tunnels;

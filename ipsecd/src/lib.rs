@@ -2,6 +2,14 @@
 //!
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
+pub mod daemon;
+mod devices;
+mod ike_loop;
+pub mod keeper_process;
+mod links;
+pub mod credentials;
+pub mod setup;
 pub mod state;
 pub mod tunnel_if;
+mod upcall;
 pub mod wan;

@@ -212,6 +212,10 @@ impl State {
         self.wans.set(status.wan.clone(), status);
     }
 
+    pub(crate) fn forget_wan(&self, wan: &WanName) {
+        self.wans.remove(wan);
+    }
+
     /// No code of others runs under the lock, and every change leaves the details whole.
     fn details(&self) -> MutexGuard<'_, Details> {
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
