@@ -1,19 +1,19 @@
 //! Neighbors: for each a task that owns its sockets and drives its session state machine.
 //!
-//! [`spawn_with_table`] starts the task and gives a [`PeerHandle`]; everything that happens goes to the routing table as a
-//! [`PeerEvent`] ([`spawn`] takes any other receiver). The task never waits for the routing table: while its channel is full, the task stops reading from
+//! [`spawn`] starts the task and gives a [`PeerHandle`]; everything that happens goes to the routing table's channel as a
+//! [`PeerEvent`]. The task never waits for the routing table: while its channel is full, the task stops reading from
 //! the neighbor (TCP then holds it back) and goes on serving timers, commands and the write queue. A session that is
 //! lost is reported to [`PeerHost::faulted`] before anything else, so that traffic moves first.
 //!
 //! Towards the neighbor, routes wait in a [`RouteQueue`] of bounded size that the routing table fills as long as it has
 //! room; KEEPALIVEs and NOTIFICATIONs overtake them at message boundaries.
 
-mod bridge;
 mod connection;
 mod event;
 mod handle;
 mod listener;
 mod queue;
+mod setup;
 mod socket;
 mod spec;
 mod status;
@@ -21,10 +21,10 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use bridge::spawn_with_table;
 pub use event::{Link, PeerEvent, PeerFault, PeerHost, SessionUp};
 pub use handle::{PeerCommand, PeerHandle, spawn};
 pub use listener::{Acceptors, Listener};
 pub use queue::RouteQueue;
+pub use setup::{SelfState, SetupError, spec};
 pub use spec::{Hops, Password, PeerSpec, Source, Transport};
 pub use status::{PeerStatus, ResetInfo};

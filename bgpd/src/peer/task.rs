@@ -439,9 +439,8 @@ where
         connection.carry_routes(queue.clone());
         let (local, remote) = (connection.local, connection.remote);
         self.status.up(&terms, local, remote);
-        let link = self.host.link(local, remote);
-        let (peer, stale_limit) = (self.spec.id, self.spec.stale_limit);
-        let up = SessionUp { peer, terms, local, remote, link, stale_limit, queue, at: Instant::now() };
+        let link = self.host.link(local, remote).with(local.ip());
+        let up = SessionUp { peer: self.spec.id, terms, local, remote, link, queue, at: Instant::now() };
         self.pending.push_back(PeerEvent::Up(Box::new(up)));
     }
 }

@@ -83,14 +83,7 @@ fn spec(us: u8, them: u8, port: u16) -> PeerSpec {
         ..SessionConfig::new(asn(us), router_id, RemoteAs::Exactly(asn(them)))
     };
     let transport = Transport { port, source: Some(Source::Address(host_address(us))), ..Transport::default() };
-    PeerSpec {
-        id: PeerId(u32::from(them)),
-        address: host_address(them),
-        session,
-        transport,
-        stale_limit: PATIENCE,
-        shutdown: None,
-    }
+    PeerSpec { id: PeerId(u32::from(them)), address: host_address(them), session, transport, shutdown: None }
 }
 
 fn start(spec: PeerSpec, listener: Listener, acceptors: &Acceptors, room: usize) -> Speaker {
@@ -316,14 +309,18 @@ impl Outlet for Sink {
     }
 
     fn event(&self, _: RibEvent) {}
+
+    fn end_of_rib(&self, _: PeerId, _: Family) {}
+
+    fn idle(&self) {}
 }
 
-/// A routing table whose next hops are all reachable, with one neighbor.
-async fn table(us: u8, them: u8) -> RibHandle {
-    let asn = |host: u8| Asn::literal(65000 + u32::from(host));
+/// A routing table whose next hops are all reachable.
+fn table(us: u8) -> RibHandle {
+    let asn = Asn::literal(65000 + u32::from(us));
     let router_id = Ipv4Addr::new(10, 0, 0, us).try_into().unwrap();
     let config = RibConfig {
-        asn: asn(us),
+        asn,
         router_id,
         cluster_id: None,
         default_local_pref: 100,
@@ -343,9 +340,6 @@ async fn table(us: u8, them: u8) -> RibHandle {
             }
         }
     });
-    let peer = PeerId(u32::from(them));
-    let config = PeerConfig::new(host_address(them), PeerKind::External, asn(us));
-    table.configure_peer(peer, config).await.unwrap();
     table
 }
 
@@ -359,8 +353,10 @@ async fn two_routing_tables_agree() {
     for (us, them, port, listener, acceptors) in
         [(us, them, port_b, listener_a, acceptors_a), (them, us, port_a, listener_b, acceptors_b)]
     {
-        let (table, spec) = (table(us, them).await, spec(us, them, port));
-        let handle = spawn_with_table(spec.clone(), Host::default(), table.clone());
+        let (table, spec) = (table(us), spec(us, them, port));
+        let config = PeerConfig::new(spec.address, PeerKind::External, spec.session.local_asn);
+        let events = table.add_peer(spec.id, config, PATIENCE).await.unwrap();
+        let handle = spawn(spec.clone(), Host::default(), events);
         acceptors.insert(spec, handle.commands());
         let (keep, changed) = watch::channel(0);
         tokio::spawn(listener.run(changed));
