@@ -2,12 +2,13 @@
 //!
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
+pub mod credentials;
 pub mod daemon;
 mod devices;
 mod ike_loop;
 pub mod keeper_process;
 mod links;
-pub mod credentials;
+pub mod load;
 pub mod setup;
 pub mod state;
 pub mod tunnel_if;
