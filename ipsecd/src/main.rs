@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -13,9 +14,11 @@ use ipsecd::{
     daemon::{Daemon, Loaded, Loader},
     keeper_process,
     load::load,
+    metrics,
+    service::service,
     state::{Request, State},
 };
-use telemetry::{Format, Logs, service_manager};
+use telemetry::{Format, Logs, MetricsServer, service_manager};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// IKEv2 and ESP, one network interface a tunnel.
@@ -96,19 +99,11 @@ async fn serve(arguments: &Arguments, loaded: Loaded, logs: Logs) -> anyhow::Res
     let daemon = Daemon::start(Some(keeper), loader(arguments, logs), loaded).await?;
     let state = daemon.state().clone();
     // Whoever connects is told of all tunnels first: they are known by now.
-    let service = rpc::Service::new("ipsecd")
-        .watch::<rpc::WatchTunnels, _, _>(state.tunnels().clone(), |change| match change {
-            rpc::Change::Set(_, status) => rpc::TunnelEvent::Status(status),
-            rpc::Change::Removed(tunnel) => rpc::TunnelEvent::Removed(tunnel),
-            rpc::Change::Synced => rpc::TunnelEvent::Synced,
-        })
-        .watch::<rpc::WatchWans, _, _>(state.wans().clone(), |change| match change {
-            rpc::Change::Set(_, status) => rpc::WanEvent::Status(status),
-            rpc::Change::Removed(wan) => rpc::WanEvent::Removed(wan),
-            rpc::Change::Synced => rpc::WanEvent::Synced,
-        });
     let socket = arguments.run_dir.join(rpc::IPSECD_SOCKET);
-    tokio::spawn(rpc::Server::bind(&socket, service, rpc::Limits::default())?.run());
+    tokio::spawn(rpc::Server::bind(&socket, service(state.clone()), rpc::Limits::default())?.run());
+    if let Some(address) = state.config().metrics.ipsecd {
+        serve_metrics(address, state.clone()).await;
+    }
     tokio::spawn(reload_on_hangup(state.clone())?);
     tokio::spawn(service_manager::watchdog(move || {
         let state = state.clone();
@@ -121,6 +116,18 @@ async fn serve(arguments: &Arguments, loaded: Loaded, logs: Logs) -> anyhow::Res
     daemon.run(stopped()?).await?;
     tracing::info!("ipsecd ends; tunnel interfaces stay and drop what is sent to them");
     Ok(())
+}
+
+/// Tunnels matter more than their metrics: an address that is taken is an error in the log and no more.
+async fn serve_metrics(address: SocketAddr, state: State) {
+    match MetricsServer::bind(address, metrics::registry(state)).await {
+        Ok(server) => {
+            tokio::spawn(server.run());
+        }
+        Err(error) => {
+            tracing::error!(%address, %error, "metrics cannot be served there; change \"metrics ipsecd\" and restart")
+        }
+    }
 }
 
 /// Reads the file again, and takes up its log level unless the command line has one.
