@@ -197,8 +197,9 @@ impl IkeLoop {
                 }
             }
             Output::RemoveChild { tunnel, spi_in, spi_out } => self.remove(now, &tunnel, spi_in, spi_out),
-            Output::TunnelUp { tunnel, .. } => {
+            Output::TunnelUp { tunnel, path } => {
                 self.publish_up(&tunnel);
+                tracing::info!(%tunnel, %path, "tunnel is up");
                 self.state.edit(&tunnel, |detail| detail.times_up += 1);
             }
             Output::TunnelDown { tunnel, cause } => self.publish_down(&tunnel, &cause),

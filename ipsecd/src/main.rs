@@ -82,6 +82,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let logs = Logs::init("ipsecd", &level(arguments, &loaded), format(arguments, &loaded))?;
     sys::process::raise_open_files().context("raising the limit of open files")?;
+    // A fault must be told while a full table is being loaded beside us; threads inherit this.
+    let _unprivileged = sys::sched::set_nice(-10);
     let _lock = lock(&arguments.run_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2) // the loop has the main thread; these serve readers
