@@ -113,6 +113,8 @@ pub(crate) enum Standing {
         since: Instant,
         /// When the peer last proved that it has this SA.
         heard: Instant,
+        /// A child SA has been asked for, or is about to be.
+        asking: bool,
         /// Its link was lost since; until the peer is heard again it may be gone.
         suspect: bool,
         path: Path,
@@ -386,7 +388,7 @@ impl Tunnel {
         let mut larval = false;
         for view in sas {
             match &view.standing {
-                Standing::Larval => larval = true,
+                Standing::Larval | Standing::Established { asking: true, .. } => larval = true,
                 Standing::Established { suspect: false, .. } => usable = Some(view.spi),
                 Standing::Established { suspect: true, .. } | Standing::Leaving => {}
             }

@@ -128,11 +128,25 @@ impl Established {
         Standing::Established {
             since: self.since,
             heard: self.heard,
+            asking: self.is_asking(),
             suspect: self.link != Link::Fine,
             path: path.clone(),
             ours: self.ours,
             lowest_nonce: self.lowest_nonce.clone(),
         }
+    }
+
+    /// Whether a child SA that replaces none is wanted or under way.
+    fn is_asking(&self) -> bool {
+        let underway = self.channel.window.outstanding().is_some_and(
+            |outstanding| matches!(&outstanding.exchange, Exchange::Child(offer) if offer.replaces.is_none()),
+        );
+        underway || self.queue.iter().any(|task| matches!(task, Task::Child { replaces: None, .. }))
+    }
+
+    /// When the peer last sent an authentic message.
+    pub(crate) fn heard(&self) -> Instant {
+        self.heard
     }
 
     /// How often and how long a request is repeated.
@@ -279,7 +293,7 @@ impl IkeSa {
 
     pub(super) fn established_timeout(&mut self, cx: &mut Cx<'_>) {
         let Stage::Established(established) = &mut self.stage else { return };
-        match established.channel.window.due(cx.now, established.inbound_at) {
+        match established.channel.window.due(cx.now, Some(established.alive_at())) {
             Due::Nothing => {}
             Due::Again(packets) => send(&self.path, &packets, cx.out),
             Due::GiveUp { .. } => {
@@ -436,10 +450,7 @@ impl IkeSa {
     /// The tunnel has no child and wants one.
     pub(crate) fn want_child(&mut self) {
         if let Stage::Established(established) = &mut self.stage {
-            let underway = established.channel.window.outstanding().is_some_and(
-                |outstanding| matches!(&outstanding.exchange, Exchange::Child(offer) if offer.replaces.is_none()),
-            );
-            if !underway {
+            if !established.is_asking() {
                 established.enqueue(Task::Child { replaces: None, group: None });
             }
         }

@@ -50,6 +50,7 @@ pub(super) struct HalfOpen {
     pub(super) handshake: Handshake,
     /// The tunnels whose peer this may be.
     pub(super) candidates: Vec<TunnelName>,
+    pub(super) began: Instant,
     pub(super) give_up_at: Instant,
 }
 
@@ -394,7 +395,8 @@ fn accept(
         responder_nonce: our_nonce,
     };
     let candidates = candidates.iter().map(|config| config.tunnel.clone()).collect();
-    let half_open = HalfOpen { handshake, candidates, give_up_at: cx.now + cx.settings.half_open_for };
+    let give_up_at = cx.now + cx.settings.half_open_for;
+    let half_open = HalfOpen { handshake, candidates, began: cx.now, give_up_at };
     Ok(IkeSa { spi: ours, tunnel: None, path: path.clone(), stage: Stage::HalfOpen(Box::new(half_open)) })
 }
 
