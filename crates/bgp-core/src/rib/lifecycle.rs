@@ -209,7 +209,7 @@ impl Rib {
         let over = |d: &Deferral| d.awaited.is_empty() || now.is_some_and(|now| now >= d.until);
         if self.deferral.as_ref().is_some_and(over) {
             self.deferral = None;
-            self.events.push(RibEvent::Settled);
+            self.events.push_back(RibEvent::Settled);
         }
     }
 
