@@ -439,7 +439,7 @@ where
         connection.carry_routes(queue.clone());
         let (local, remote) = (connection.local, connection.remote);
         self.status.up(&terms, local, remote);
-        let link = self.host.link(local, remote);
+        let link = self.host.link(local, remote).with(local.ip());
         let up = SessionUp { peer: self.spec.id, terms, local, remote, link, queue, at: Instant::now() };
         self.pending.push_back(PeerEvent::Up(Box::new(up)));
     }

@@ -1,0 +1,120 @@
+//! The thread that BFD runs on.
+//!
+//! It has its own sockets and waits for nothing but them and its timers, so a busy routing table cannot make a session
+//! miss its time; it asks the scheduler to be preferred, and says so when it may not be. Packets that are waiting are
+//! read before a detection time is held to have run out: a thread that was kept from running blames nobody else.
+//!
+//! State changes are told by a function that is called on this thread, first thing after the packet that brought them.
+
+mod link;
+mod worker;
+
+use std::{
+    io,
+    net::IpAddr,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use bfd::{Cause, Config, Peer, State};
+use bgp_core::PeerId;
+use net_types::IfName;
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    fd::OwnedFd,
+};
+use tokio::sync::oneshot;
+
+use crate::show::view;
+
+/// A session that is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The neighbor that it is for.
+    pub neighbor: PeerId,
+    /// Whom it is with.
+    pub peer: Peer,
+    /// The interface's name.
+    pub interface: IfName,
+    /// Our own address; the kernel's choice without.
+    pub local: Option<IpAddr>,
+    /// Its timers.
+    pub config: Config,
+    /// Held down (`shutdown`).
+    pub admin_down: bool,
+}
+
+/// A session went up or down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The neighbor that it is for.
+    pub neighbor: PeerId,
+    /// Whom it is with.
+    pub peer: Peer,
+    /// Before.
+    pub from: State,
+    /// Now.
+    pub to: State,
+    /// Why.
+    pub cause: Cause,
+    /// When the packet, or the silence, was noticed.
+    pub at: Instant,
+}
+
+enum Command {
+    /// These sessions and no others. What stays as it was does not notice.
+    Sessions(Vec<Wanted>),
+    Snapshot(oneshot::Sender<Vec<view::Bfd>>),
+    Close,
+}
+
+/// A grip on the thread. Cheap to clone.
+#[derive(Clone)]
+pub struct BfdHandle {
+    commands: mpsc::Sender<Command>,
+    bell: Arc<OwnedFd>,
+}
+
+impl BfdHandle {
+    /// These sessions are to be, and no others. Those that stay as they were do not notice.
+    pub fn sessions(&self, wanted: Vec<Wanted>) {
+        self.command(Command::Sessions(wanted));
+    }
+
+    /// What `show bfd peers` prints; nothing when the thread has ended.
+    pub async fn snapshot(&self) -> Vec<view::Bfd> {
+        let (tell, told) = oneshot::channel();
+        self.command(Command::Snapshot(tell));
+        told.await.unwrap_or_default()
+    }
+
+    /// Tells every peer that its session is administratively down, and ends the thread.
+    pub fn close(&self) {
+        self.command(Command::Close);
+    }
+
+    fn command(&self, command: Command) {
+        // After the thread's end there is nobody to do anything, and nothing to be done.
+        if self.commands.send(command).is_ok()
+            && let Err(error) = rustix::io::write(&*self.bell, &1_u64.to_ne_bytes())
+        {
+            tracing::error!(%error, "the BFD thread cannot be woken");
+        }
+    }
+}
+
+/// Starts the thread in the caller's network namespace. `changed` is called on it and must not wait.
+///
+/// # Errors
+/// When the system gives no thread or descriptor.
+pub fn start(changed: impl FnMut(Change) + Send + 'static) -> io::Result<(BfdHandle, JoinHandle<()>)> {
+    let (commands, inbox) = mpsc::channel();
+    let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let worker = worker::Worker::new(inbox, bell.clone(), Box::new(changed));
+    let thread = std::thread::Builder::new().name("bfd".into()).spawn(move || worker.run())?;
+    Ok((BfdHandle { commands, bell }, thread))
+}
+
+#[cfg(test)]
+mod tests;
