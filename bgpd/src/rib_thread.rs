@@ -52,7 +52,8 @@ pub trait Outlet: Send + 'static {
     fn next_hop(&self, event: NextHopEvent);
     /// Something for the log, the neighbor's task or the FIB.
     fn event(&self, event: RibEvent);
-    /// A neighbor has sent all that it has of a family, and everything is taken in.
+    /// A neighbor has sent all that it has of a family, and everything is taken in. Once a session: at its End-of-RIB,
+    /// or if it promised none, when it has been quiet for a while.
     fn end_of_rib(&self, peer: PeerId, family: Family);
     /// Nothing is left to do or to hand over, after there was.
     fn idle(&self);

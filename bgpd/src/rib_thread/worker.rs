@@ -73,7 +73,8 @@ impl Worker {
                 self.outlet.idle();
             }
             let nap = if turn.blocked { SHORT_NAP } else { NAP };
-            let due = self.rib.poll_timeout().map_or(nap, |at| at.saturating_duration_since(Instant::now()));
+            let deadlines = self.sources.iter().filter_map(Source::deadline).chain(self.rib.poll_timeout());
+            let due = deadlines.min().map_or(nap, |at| at.saturating_duration_since(Instant::now()));
             // Woken since the turn began, it returns at once: the token is kept.
             thread::park_timeout(due.min(nap));
         }
@@ -152,6 +153,10 @@ impl Worker {
                     Taken::EndOfRib(family) => self.outlet.end_of_rib(source.peer, family),
                     Taken::Nothing => break,
                 }
+                turn.busy = true;
+            }
+            for family in source.finished(now).iter() {
+                self.outlet.end_of_rib(source.peer, family);
                 turn.busy = true;
             }
         }
