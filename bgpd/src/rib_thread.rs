@@ -148,7 +148,7 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn walk(&self, within: Prefix) -> Result<RouteWalk, Gone> {
         let walk = self.query(move |rib, _| rib.walk(&within)).await?;
-        Ok(RouteWalk::new(self.clone(), walk))
+        RouteWalk::new(self.clone(), walk).await
     }
 
     /// Walks the routes that `peer` announced.
@@ -157,7 +157,7 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn walk_received(&self, peer: PeerId, family: Family) -> Result<RouteWalk, Gone> {
         let walk = self.query(move |rib, _| rib.walk_received(peer, family)).await?;
-        Ok(RouteWalk::new(self.clone(), walk))
+        RouteWalk::new(self.clone(), walk).await
     }
 
     /// Walks the routes that `peer` was sent.
@@ -166,7 +166,7 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn walk_advertised(&self, peer: PeerId, family: Family) -> Result<RouteWalk, Gone> {
         let walk = self.query(move |rib, _| rib.walk_advertised(peer, family)).await?;
-        Ok(RouteWalk::new(self.clone(), walk))
+        RouteWalk::new(self.clone(), walk).await
     }
 
     /// Adds a neighbor; gives the channel for its task's events ([`crate::peer::spawn`]). What its sessions leave
@@ -199,6 +199,14 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn remove_peer(&self, peer: PeerId) -> Result<(), Gone> {
         self.job(move |worker| worker.remove_peer(peer)).await
+    }
+
+    /// Changes how this router is configured, without any session noticing.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub async fn configure(&self, config: RibConfig) -> Result<(), Gone> {
+        self.apply(move |rib, _| rib.configure(config)).await
     }
 
     /// The neighbor will not be back soon, whatever its last session promised: its tunnel is dead or it was shut down.
