@@ -10,5 +10,7 @@ pub mod nexthop;
 pub mod peer;
 pub mod policy_setup;
 pub mod rib_thread;
+pub mod service;
 pub mod show;
+pub mod state;
 pub mod tunnels;
