@@ -29,7 +29,15 @@ pub struct PeerSpec {
 impl PeerSpec {
     /// Whether going over to `new` takes a new session: what two OPENs or a connection settle has changed.
     pub fn needs_reset(&self, new: &Self) -> bool {
-        self.address != new.address || self.session != new.session || self.transport != new.transport
+        // That we had just restarted (R bit) was true for sessions that are established since.
+        let lasting = |session: &SessionConfig| {
+            let mut session = session.clone();
+            session.graceful_restart.iter_mut().for_each(|restart| restart.restarting = false);
+            session
+        };
+        self.address != new.address
+            || lasting(&self.session) != lasting(&new.session)
+            || self.transport != new.transport
     }
 }
 

@@ -37,6 +37,8 @@ impl PeerHost for Host {
         self.faults.lock().unwrap().push(fault.reason.clone());
     }
 
+    fn established(&self, _: bgp_core::PeerId, _: bool) {}
+
     fn link(&self, _: SocketAddr, _: SocketAddr) -> Link {
         Link::default()
     }
