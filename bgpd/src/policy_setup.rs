@@ -207,3 +207,109 @@ pub fn local_source(source: RedistributeSource) -> LocalSource {
         RedistributeSource::Kernel => LocalSource::Kernel,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use config::model::{Match, NeighborFamily, OnMatch, PrefixListEntry, RemoteAs, RouteMapEntry, Set};
+    use net_types::{Asn, Prefix};
+
+    use super::*;
+
+    const V4: Family = Family::Ipv4Unicast;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn prefix(text: &str) -> Prefix {
+        text.parse().unwrap()
+    }
+
+    fn permit(matches: Vec<Match>, sets: Vec<Set>) -> RouteMapEntry {
+        RouteMapEntry { matches, sets, ..RouteMapEntry::new(model::Action::Permit) }
+    }
+
+    /// A speaker in AS 65001 with one neighbor in AS 65000, which `adjust` may change.
+    fn speaker(adjust: impl FnOnce(&mut Bgp, &mut Neighbor)) -> (Bgp, Neighbor) {
+        let mut bgp = Bgp::new(Asn::literal(65001));
+        let address: IpAddr = "169.254.1.1".parse().unwrap();
+        let mut neighbor = Neighbor::new(address, RemoteAs::Asn(Asn::literal(65000)));
+        adjust(&mut bgp, &mut neighbor);
+        (bgp, neighbor)
+    }
+
+    #[test]
+    fn lists_and_maps_keep_their_meaning() {
+        let entry =
+            PrefixListEntry { action: model::Action::Permit, prefix: prefix("10.0.0.0/8"), ge: None, le: Some(24) };
+        let list = model::PrefixList { description: None, entries: [(5, entry)].into() };
+        let communities = model::CommunityChange::Add(vec![model::Community(7)]);
+        let first = RouteMapEntry {
+            on_match: OnMatch::Goto(30),
+            ..permit(vec![Match::PrefixListV4(name("tens")), Match::Metric(3)], vec![Set::Community(communities)])
+        };
+        let mut config = Config::default();
+        config.prefix_lists.insert((V4, name("tens")), list);
+        config.route_maps.insert(name("m"), model::RouteMap { entries: [(10, first)].into() });
+        let policies = Policies::new(&config);
+
+        let tens = policies.prefix_list(V4, &name("tens"));
+        assert_eq!(tens.evaluate(&prefix("10.1.0.0/16")), policy::Action::Permit);
+        assert_eq!(tens.evaluate(&prefix("10.1.1.0/25")), policy::Action::Deny);
+        let expected = Clause {
+            sequence: 10,
+            action: policy::Action::Permit,
+            matches: vec![policy::Match::Prefix(V4, tens), policy::Match::Metric(3)],
+            sets: vec![policy::Set::Communities(CommunityChange::Add(vec![Community(7)]))],
+            on_match: policy::OnMatch::Goto(30),
+        };
+        assert_eq!(*policies.route_map(&name("m")), policy::RouteMap::new("m", vec![expected]));
+    }
+
+    #[test]
+    fn names_that_were_never_defined_deny() {
+        let policies = Policies::new(&Config::default());
+        assert_eq!(*policies.route_map(&name("m")), policy::RouteMap::undefined("m"));
+        let list = policies.prefix_list(V4, &name("l"));
+        assert_eq!(list.evaluate(&prefix("10.0.0.0/8")), policy::Action::Deny);
+    }
+
+    #[test]
+    fn only_what_comes_through_a_tunnel_is_protected() {
+        for (fail_closed, through_tunnel, expected) in [
+            (FailClosed::Lost, true, Protection::OnFailure),
+            (FailClosed::Lost, false, Protection::None),
+            (FailClosed::Withdrawn, true, Protection::Always),
+            (FailClosed::Off, true, Protection::None),
+        ] {
+            let (bgp, neighbor) = speaker(|bgp, _| bgp.fail_closed = fail_closed);
+            let policies = Policies::new(&Config::default());
+            let peer = peer_config(&bgp, &neighbor, &policies, through_tunnel);
+            assert_eq!(peer.protection, expected, "{fail_closed:?}, tunnel: {through_tunnel}");
+        }
+    }
+
+    #[test]
+    fn a_silent_external_neighbor_passes_all_or_nothing() {
+        let policies = Policies::new(&Config::default());
+        let (bgp, neighbor) = speaker(|_, _| {});
+        let peer = peer_config(&bgp, &neighbor, &policies, false);
+        assert_eq!((peer.kind, &peer.families[V4 as usize]), (PeerKind::External, &FamilyConfig::default()));
+        let (bgp, neighbor) = speaker(|bgp, neighbor| {
+            bgp.ebgp_requires_policy = true;
+            let settings = NeighborFamily { route_map_in: Some(name("m")), ..NeighborFamily::default() };
+            neighbor.families.insert(V4, settings);
+        });
+        let family = &peer_config(&bgp, &neighbor, &policies, false).families[V4 as usize];
+        assert_eq!(family.export, Policy::deny_all(), "RFC 8212");
+        assert_eq!(family.import, policies.policy(V4, None, Some(&name("m"))), "said, so not silent");
+        let (bgp, internal) = speaker(|bgp, neighbor| {
+            bgp.ebgp_requires_policy = true;
+            neighbor.remote_as = RemoteAs::Internal;
+        });
+        let peer = peer_config(&bgp, &internal, &policies, false);
+        assert_eq!((peer.kind, &peer.families[V4 as usize]), (PeerKind::Internal, &FamilyConfig::default()));
+    }
+}

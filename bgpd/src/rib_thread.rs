@@ -227,4 +227,4 @@ impl RibHandle {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

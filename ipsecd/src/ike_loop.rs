@@ -165,11 +165,11 @@ impl IkeLoop {
         let mut seen = Vec::new();
         for sa in self.dataplane.stats().tunnels.iter().flat_map(|tunnel| &tunnel.inbound) {
             let at = sa.idle.and_then(|idle| now.checked_sub(idle));
-            if let (Some(at), Some(child)) = (at, self.children.get_mut(&sa.spi)) {
-                if child.told.is_none_or(|told| told < at) {
-                    child.told = Some(at);
-                    seen.push((sa.spi, at));
-                }
+            if let (Some(at), Some(child)) = (at, self.children.get_mut(&sa.spi))
+                && child.told.is_none_or(|told| told < at)
+            {
+                child.told = Some(at);
+                seen.push((sa.spi, at));
             }
         }
         for (spi_in, at) in seen {
@@ -197,8 +197,9 @@ impl IkeLoop {
                 }
             }
             Output::RemoveChild { tunnel, spi_in, spi_out } => self.remove(now, &tunnel, spi_in, spi_out),
-            Output::TunnelUp { tunnel, .. } => {
+            Output::TunnelUp { tunnel, path } => {
                 self.publish_up(&tunnel);
+                tracing::info!(%tunnel, %path, "tunnel is up");
                 self.state.edit(&tunnel, |detail| detail.times_up += 1);
             }
             Output::TunnelDown { tunnel, cause } => self.publish_down(&tunnel, &cause),

@@ -234,7 +234,7 @@ fn a_tunnel_comes_up_carries_traffic_and_is_told() {
     assert_eq!(detail.children.len(), 1);
     assert!(detail.children[0].in_use);
     assert_eq!(detail.ike.unwrap().peer, "site2.example.net");
-    assert!(near.state.stats().tunnels[0].sent_packets > 0);
+    wait_for("the packet is counted", || near.state.stats().tunnels[0].sent_packets > 0);
 }
 
 #[test]
@@ -306,6 +306,32 @@ fn a_stopped_daemon_says_farewell_and_leaves_its_interface() {
     again.wait_up();
     near.wait_up();
     lab.crosses();
+}
+
+#[test]
+fn an_interface_that_somebody_deletes_is_made_again() {
+    let lab = Lab::new();
+    let (near, far) = lab.pair();
+    near.wait_up();
+    far.wait_up();
+    let before = near.state.tunnels().get(&tunnel()).unwrap();
+    ip(&lab.near, "link del tun1");
+    wait_for("the tunnel is up on another interface", || {
+        near.state.tunnels().get(&tunnel()).is_some_and(|now| now.ifindex != before.ifindex) && near.is_up()
+    });
+    far.wait_up();
+    lab.crosses();
+}
+
+#[test]
+fn the_tunnels_mtu_follows_the_links() {
+    let lab = Lab::new();
+    let (near, _far) = lab.pair();
+    near.wait_up();
+    ip(&lab.near, "link set wan0 mtu 1400");
+    wait_for("a smaller MTU", || matches!(near.tunnel(), Some(TunnelState::Up { mtu: 1338, .. })));
+    let shown = lab.near.run(|| Command::new("ip").args(["-o", "link", "show", "tun1"]).output().unwrap().stdout);
+    assert!(String::from_utf8_lossy(&shown).contains("mtu 1338"));
 }
 
 #[test]

@@ -80,6 +80,7 @@ impl Supervisor {
                         cannot change while bgpd runs: restart it, the kernel goes on forwarding meanwhile"
                 .into());
         }
+        self.speaker.hostname = config.hostname.as_ref().map(ToString::to_string);
         let policies = Policies::new(&config);
         let (plans, ids) = self.plan(&config, &policies)?;
         self.applied.last_id = ids;
@@ -108,7 +109,7 @@ impl Supervisor {
                 last_id += 1;
                 PeerId(last_id)
             });
-            match setup::peer_spec(config, bgp, neighbor, id, &self.speaker) {
+            match peer::spec(bgp, neighbor, id, &self.speaker) {
                 Ok(spec) => {
                     let through_tunnel = setup::tunnel_of(config, neighbor).is_some();
                     let config = policy_setup::peer_config(bgp, neighbor, policies, through_tunnel);

@@ -36,9 +36,8 @@ use crate::{
     failover::Cause,
     fib_thread::{self, Fault, FibHandle},
     nexthop::NextHops,
-    peer::{Acceptors, Listener, PeerCommand},
-    policy_setup, rib_thread,
-    setup::{self, Speaker},
+    peer::{Acceptors, Listener, PeerCommand, SelfState},
+    policy_setup, rib_thread, setup,
 };
 
 /// Next hops that the table may be ahead of their resolution.
@@ -176,7 +175,7 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         host: Arc::new(host),
         follower: None,
         applied: Default::default(),
-        speaker: Speaker { router_id, restarting: preserved, preserved },
+        speaker: SelfState { router_id, hostname: None, restarting: preserved, forwarding_preserved: preserved },
     };
     supervisor.apply(Arc::new(config)).await.map_err(|text| anyhow!(text))?;
     if preserved {

@@ -28,9 +28,8 @@ use super::{Daemon, Request, apply::Applied, neighbors::Host};
 use crate::{
     failover::Cause,
     nexthop::{NextHops, Way},
-    peer::{Acceptors, PeerCommand},
+    peer::{Acceptors, PeerCommand, SelfState},
     rib_thread::Gone,
-    setup::Speaker,
     tunnels::{News, is_up},
 };
 
@@ -47,7 +46,7 @@ pub struct Supervisor {
     pub(super) host: Arc<Host>,
     pub(super) follower: Option<Follower<WatchTunnels>>,
     pub(super) applied: Applied,
-    pub(super) speaker: Speaker,
+    pub(super) speaker: SelfState,
 }
 
 /// The signals that the daemon obeys.

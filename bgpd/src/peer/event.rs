@@ -77,7 +77,7 @@ pub struct SessionUp {
     pub local: SocketAddr,
     /// The neighbor's end.
     pub remote: SocketAddr,
-    /// The link that it runs over.
+    /// The link that it runs over; our end of the connection is among its addresses.
     pub link: Link,
     /// Where the messages for the neighbor go.
     pub queue: RouteQueue,
@@ -94,6 +94,19 @@ pub struct Link {
     pub ifindex: u32,
     /// The subnets on it.
     pub subnets: Vec<Prefix>,
+}
+
+impl Link {
+    /// The address of the session is one of ours, whether the daemon knows the link or not.
+    pub(super) fn with(mut self, local: IpAddr) -> Self {
+        let LocalAddresses { v4, v6, link_local } = &mut self.addresses;
+        match local {
+            IpAddr::V4(local) => *v4 = v4.or(Some(local)),
+            IpAddr::V6(local) if local.is_unicast_link_local() => *link_local = link_local.or(Some(local)),
+            IpAddr::V6(local) => *v6 = v6.or(Some(local)),
+        }
+        self
+    }
 }
 
 /// An established session was lost: the fastest news there is of it.

@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use bgp_core::{PeerId, session::SessionConfig};
@@ -29,16 +30,23 @@ pub struct PeerSpec {
 impl PeerSpec {
     /// Whether going over to `new` takes a new session: what two OPENs or a connection settle has changed.
     pub fn needs_reset(&self, new: &Self) -> bool {
-        // That we had just restarted (R bit) was true for sessions that are established since.
-        let lasting = |session: &SessionConfig| {
-            let mut session = session.clone();
-            session.graceful_restart.iter_mut().for_each(|restart| restart.restarting = false);
-            session
-        };
         self.address != new.address
-            || lasting(&self.session) != lasting(&new.session)
             || self.transport != new.transport
+            || lasting(&self.session) != lasting(&new.session)
     }
+}
+
+/// A session's configuration without what may change while it is up: how connections are opened, and the state of our
+/// own restart, which an OPEN reports and does not agree on.
+fn lasting(session: &SessionConfig) -> SessionConfig {
+    let mut lasting = session.clone();
+    lasting.connect_retry = Duration::ZERO;
+    lasting.passive = false;
+    if let Some(restart) = &mut lasting.graceful_restart {
+        restart.restarting = false;
+        restart.families.iter_mut().for_each(|family| family.forwarding_preserved = false);
+    }
+    lasting
 }
 
 /// A TCP-MD5 key; cleared when the last user drops it.

@@ -441,7 +441,7 @@ where
         let (local, remote) = (connection.local, connection.remote);
         self.status.up(&terms, local, remote);
         self.host.established(self.spec.id, terms.restart.is_some());
-        let link = self.host.link(local, remote);
+        let link = self.host.link(local, remote).with(local.ip());
         let up = SessionUp { peer: self.spec.id, terms, local, remote, link, queue, at: Instant::now() };
         self.pending.push_back(PeerEvent::Up(Box::new(up)));
     }
