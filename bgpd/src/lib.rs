@@ -3,6 +3,7 @@
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
 pub mod bfd_thread;
+pub mod daemon;
 pub mod failover;
 pub mod fib_thread;
 pub mod local_routes;
@@ -11,6 +12,7 @@ pub mod peer;
 pub mod policy_setup;
 pub mod rib_thread;
 pub mod service;
+pub mod setup;
 pub mod show;
 pub mod state;
 pub mod tunnels;
