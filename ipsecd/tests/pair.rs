@@ -323,7 +323,7 @@ fn a_stopped_daemon_says_farewell_and_leaves_its_interface() {
 #[test]
 fn a_child_that_has_carried_its_volume_is_replaced() {
     let lab = Lab::new();
-    let near = Running::start(&lab.near, Plan { child_octets: Some(200_000), ..Plan::of(1) });
+    let near = Running::start(&lab.near, Plan { child_octets: Some(60_000), ..Plan::of(1) });
     let far = Running::start(&lab.far, Plan::of(2));
     near.wait_up();
     far.wait_up();
