@@ -6,6 +6,7 @@ pub mod bfd_thread;
 pub mod failover;
 pub mod fib_thread;
 pub mod local_routes;
+pub mod metrics;
 pub mod nexthop;
 pub mod peer;
 pub mod policy_setup;
