@@ -478,6 +478,9 @@ impl Ike {
                     Wish::Probe(spi) => self.with_sa(now, spi, out, |sa, _| sa.want_proof()),
                     Wish::Abandon(spi) => {
                         self.with_sa(now, spi, out, |sa, cx| sa.vanish(cx, DownCause::LinkDown));
+                        if let Some(tunnel) = self.tunnels.get_mut(&name) {
+                            tunnel.call_now(now);
+                        }
                     }
                     Wish::CloseDuplicate { close, keep } => self.close_duplicate(now, &name, close, keep, out),
                 }

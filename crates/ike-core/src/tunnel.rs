@@ -188,14 +188,6 @@ impl Tunnel {
         matches!(self.reported, Some(Report::Up(_)))
     }
 
-    /// Why it is down, if it is.
-    pub(crate) fn down_cause(&self) -> Option<&DownCause> {
-        match &self.reported {
-            Some(Report::Down(cause)) => Some(cause),
-            _ => None,
-        }
-    }
-
     /// The child whose outbound SA carries the traffic.
     pub(crate) fn active(&self) -> Option<Spi> {
         self.active
@@ -307,7 +299,11 @@ impl Tunnel {
         self.drain(now, spis, out);
         self.report(path, link, out);
         let mut wishes = Vec::new();
-        self.abandon_unproven(now, sas, &mut wishes);
+        if link {
+            self.abandon_unproven(now, sas, &mut wishes);
+        } else {
+            self.prove_by = None;
+        }
         self.call_if_needed(now, link, sas, &mut wishes);
         self.close_duplicates(now, sas, &mut wishes);
         wishes

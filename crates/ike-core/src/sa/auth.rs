@@ -394,9 +394,9 @@ impl IkeSa {
             Ok(agreed) => agreed,
             Err(no) => {
                 if let Some(why) = no.why {
-                    self.no_first_child(cx, why);
+                    self.no_first_child(cx, *why);
                 }
-                return vec![no.notify];
+                return vec![Payload::Notify(no.notify)];
             }
         };
         let spi_in = agreed.new.spi_in;

@@ -4,7 +4,7 @@
 //! outbound SA is among the receiver's inbound ones with the same key. Data packets cross the same link as IKE.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-pub mod pki;
+pub(crate) mod pki;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -25,19 +25,19 @@ use rand::{SeedableRng, rngs::StdRng};
 use simnet::{LinkId, Net, NodeId, Payload, Profile, Step};
 
 /// A date in 2026, for certificates.
-pub const TODAY: Duration = Duration::from_secs(1_790_000_000);
+pub(crate) const TODAY: Duration = Duration::from_secs(1_790_000_000);
 
-pub fn secs(seconds: u64) -> Duration {
+pub(crate) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-pub fn millis(millis: u64) -> Duration {
+pub(crate) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 /// What crosses the link.
 #[derive(Clone, Debug)]
-pub enum Packet {
+pub(crate) enum Packet {
     /// An IKE message from the first address to the second.
     Ike { from: SocketAddr, to: SocketAddr, natt: bool, bytes: Bytes },
     /// A data packet under this SPI, numbered by its sender.
@@ -54,53 +54,53 @@ impl Payload for Packet {
 }
 
 /// One end.
-pub struct Node {
-    pub ike: Ike,
-    pub id: NodeId,
-    pub address: IpAddr,
-    pub inbound: BTreeMap<Spi, InstallChild>,
-    pub active: Option<Spi>,
-    pub up: bool,
-    pub causes: Vec<DownCause>,
-    pub events: Vec<Event>,
-    pub sent: u64,
-    pub received: u64,
-    pub unknown: u64,
+pub(crate) struct Node {
+    pub(crate) ike: Ike,
+    pub(crate) id: NodeId,
+    pub(crate) address: IpAddr,
+    pub(crate) inbound: BTreeMap<Spi, InstallChild>,
+    pub(crate) active: Option<Spi>,
+    pub(crate) up: bool,
+    pub(crate) causes: Vec<DownCause>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) unknown: u64,
     /// Rewrites the source of what leaves, as a NAT does.
-    pub translated: Option<SocketAddr>,
+    pub(crate) translated: Option<SocketAddr>,
     /// Messages handed in, for tests that replay them.
-    pub heard: Vec<(Path, Bytes)>,
+    pub(crate) heard: Vec<(Path, Bytes)>,
     seed: u64,
     settings: EngineConfig,
     config: Vec<ConnectionConfig>,
 }
 
-pub struct World {
-    pub net: Net<Packet>,
-    pub link: LinkId,
-    pub nodes: [Node; 2],
+pub(crate) struct World {
+    pub(crate) net: Net<Packet>,
+    pub(crate) link: LinkId,
+    pub(crate) nodes: [Node; 2],
     /// Whether both ends send data all the time.
-    pub traffic: bool,
+    pub(crate) traffic: bool,
     /// Checked after every step.
-    pub invariant: Option<fn(&World)>,
-    pub steps: u64,
+    pub(crate) invariant: Option<fn(&World)>,
+    pub(crate) steps: u64,
     next_traffic: Instant,
     trace: VecDeque<String>,
 }
 
-pub fn wan() -> WanName {
+pub(crate) fn wan() -> WanName {
     "isp1".parse().unwrap()
 }
 
-pub fn tunnel() -> TunnelName {
+pub(crate) fn tunnel() -> TunnelName {
     "tun1".parse().unwrap()
 }
 
-pub fn address(n: usize) -> IpAddr {
+pub(crate) fn address(n: usize) -> IpAddr {
     IpAddr::from([192, 0, 2, n as u8 + 1])
 }
 
-pub fn psk(key: &str) -> (Arc<LocalCredential>, Arc<PeerCredential>) {
+pub(crate) fn psk(key: &str) -> (Arc<LocalCredential>, Arc<PeerCredential>) {
     let secret = || SecretBytes::new(key.as_bytes().to_vec());
     (
         Arc::new(LocalCredential::pre_shared_key(secret()).unwrap()),
@@ -109,7 +109,7 @@ pub fn psk(key: &str) -> (Arc<LocalCredential>, Arc<PeerCredential>) {
 }
 
 /// The configuration of one end; both initiate.
-pub fn config(n: usize) -> ConnectionConfig {
+pub(crate) fn config(n: usize) -> ConnectionConfig {
     let (local_credential, remote_credential) = psk("correct horse battery staple");
     let any =
         vec![TrafficSelector::from_prefix(&Prefix::DEFAULT_V4), TrafficSelector::from_prefix(&Prefix::DEFAULT_V6)];
@@ -141,11 +141,11 @@ fn engine(now: Instant, seed: u64, settings: &EngineConfig) -> Ike {
 }
 
 impl World {
-    pub fn new(seed: u64, profile: Profile) -> Self {
+    pub(crate) fn new(seed: u64, profile: Profile) -> Self {
         Self::with_settings(seed, profile, EngineConfig::default())
     }
 
-    pub fn with_settings(seed: u64, profile: Profile, settings: EngineConfig) -> Self {
+    pub(crate) fn with_settings(seed: u64, profile: Profile, settings: EngineConfig) -> Self {
         let mut net = Net::new(seed);
         let now = net.now();
         let nodes = [0, 1].map(|n| {
@@ -175,13 +175,13 @@ impl World {
     }
 
     /// A pair with the default configuration, changed by `change`; links up, nothing sent yet.
-    pub fn pair(seed: u64, profile: Profile, change: impl Fn(usize, &mut ConnectionConfig)) -> Self {
+    pub(crate) fn pair(seed: u64, profile: Profile, change: impl Fn(usize, &mut ConnectionConfig)) -> Self {
         let mut world = Self::new(seed, profile);
         world.start(change);
         world
     }
 
-    pub fn start(&mut self, change: impl Fn(usize, &mut ConnectionConfig)) {
+    pub(crate) fn start(&mut self, change: impl Fn(usize, &mut ConnectionConfig)) {
         for n in 0..2 {
             let mut config = config(n);
             change(n, &mut config);
@@ -190,18 +190,18 @@ impl World {
         }
     }
 
-    pub fn reconfigure(&mut self, n: usize, config: ConnectionConfig) {
+    pub(crate) fn reconfigure(&mut self, n: usize, config: ConnectionConfig) {
         self.nodes[n].config = vec![config.clone()];
         self.input(n, Input::Reconfigure(vec![config]));
     }
 
-    pub fn wan(&mut self, n: usize, up: bool) {
+    pub(crate) fn wan(&mut self, n: usize, up: bool) {
         let addresses = if up { vec![self.nodes[n].address] } else { Vec::new() };
         self.input(n, Input::Wan { wan: wan(), addresses });
     }
 
     /// The process of one end dies and starts again with nothing but its configuration.
-    pub fn restart(&mut self, n: usize) {
+    pub(crate) fn restart(&mut self, n: usize) {
         let now = self.net.now();
         let node = &mut self.nodes[n];
         node.seed += 77;
@@ -214,7 +214,7 @@ impl World {
         self.wan(n, true);
     }
 
-    pub fn input(&mut self, n: usize, input: Input) {
+    pub(crate) fn input(&mut self, n: usize, input: Input) {
         let now = self.net.now();
         let outputs = self.nodes[n].ike.handle_input(now, input);
         for output in outputs {
@@ -281,22 +281,22 @@ impl World {
     }
 
     /// Whether what `n` sends now can be opened by the other end.
-    pub fn usable_from(&self, n: usize) -> bool {
+    pub(crate) fn usable_from(&self, n: usize) -> bool {
         let (sender, receiver) = (&self.nodes[n], &self.nodes[1 - n]);
         let Some(outbound) = sender.active.and_then(|active| sender.inbound.get(&active)) else { return false };
         receiver.inbound.get(&outbound.spi_out).is_some_and(|inbound| inbound.keys.inbound == outbound.keys.outbound)
     }
 
-    pub fn usable(&self) -> bool {
+    pub(crate) fn usable(&self) -> bool {
         self.usable_from(0) && self.usable_from(1)
     }
 
-    pub fn both_up(&self) -> bool {
+    pub(crate) fn both_up(&self) -> bool {
         self.nodes.iter().all(|node| node.up)
     }
 
     /// Both ends are up, agree on exactly one pair and nothing is left over.
-    pub fn converged(&self) -> bool {
+    pub(crate) fn converged(&self) -> bool {
         self.both_up() && self.usable() && self.nodes.iter().all(|node| node.inbound.len() == 1)
     }
 
@@ -307,12 +307,12 @@ impl World {
     }
 
     /// Runs for a while.
-    pub fn run(&mut self, duration: Duration) {
+    pub(crate) fn run(&mut self, duration: Duration) {
         self.run_until(duration, |_| false);
     }
 
     /// Runs until something is true; says whether it became so in time.
-    pub fn run_until(&mut self, duration: Duration, done: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, duration: Duration, done: impl Fn(&Self) -> bool) -> bool {
         let end = self.net.now() + duration;
         loop {
             if done(self) {
@@ -326,7 +326,7 @@ impl World {
                         return done(self);
                     }
                     if self.traffic && now >= self.next_traffic {
-                        self.next_traffic = now + millis(20);
+                        self.next_traffic = now + millis(100);
                         self.send_data();
                     }
                     self.serve_timeouts(now);
@@ -356,12 +356,15 @@ impl World {
         }
     }
 
-    pub fn arrive(&mut self, n: usize, packet: Packet) {
+    pub(crate) fn arrive(&mut self, n: usize, packet: Packet) {
         let now = self.net.now();
         let node = &mut self.nodes[n];
         match packet {
             Packet::Ike { from, to, natt, bytes } => {
-                let path = Path { wan: wan(), local: SocketAddr::new(node.address, to.port()), remote: from, natt };
+                // A NAT on the way puts our own address back.
+                let local = SocketAddr::new(node.address, if natt { 4500 } else { 500 });
+                let local = if node.translated.is_some() { local } else { to };
+                let path = Path { wan: wan(), local, remote: from, natt };
                 node.heard.push((path.clone(), bytes.clone()));
                 self.input(n, Input::Datagram { path, bytes });
             }
@@ -377,7 +380,7 @@ impl World {
     }
 
     /// What happened last, for failures.
-    pub fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let state: Vec<_> = self
             .nodes
             .iter()
@@ -390,11 +393,11 @@ impl World {
     }
 
     /// Waits for something that must happen.
-    pub fn expect(&mut self, what: &str, within: Duration, done: impl Fn(&Self) -> bool) {
+    pub(crate) fn expect(&mut self, what: &str, within: Duration, done: impl Fn(&Self) -> bool) {
         assert!(self.run_until(within, done), "not within {within:?}: {what}\n{}", self.story());
     }
 
-    pub fn count(&self, n: usize, which: impl Fn(&Event) -> bool) -> usize {
+    pub(crate) fn count(&self, n: usize, which: impl Fn(&Event) -> bool) -> usize {
         self.nodes[n].events.iter().filter(|event| which(event)).count()
     }
 }

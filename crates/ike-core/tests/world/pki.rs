@@ -6,13 +6,13 @@ use ike_crypto::{CertificateChain, LocalCredential, PeerCredential, PrivateKey, 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 /// An authority.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 impl Authority {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -23,12 +23,12 @@ impl Authority {
     }
 
     /// Trust in this authority.
-    pub fn trust(&self) -> Arc<PeerCredential> {
+    pub(crate) fn trust(&self) -> Arc<PeerCredential> {
         Arc::new(PeerCredential::trust_anchors(TrustAnchors::from_pem([self.pem.as_bytes()]).unwrap()))
     }
 
     /// A certificate for a name, valid in these years.
-    pub fn issue(&self, name: &str, years: (i32, i32)) -> Arc<LocalCredential> {
+    pub(crate) fn issue(&self, name: &str, years: (i32, i32)) -> Arc<LocalCredential> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
