@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod failover;
 pub mod fib_thread;
 pub mod local_routes;
+pub mod metrics;
 pub mod nexthop;
 pub mod peer;
 pub mod policy_setup;

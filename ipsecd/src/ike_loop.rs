@@ -393,11 +393,11 @@ fn packet_path(path: &Path) -> dataplane::Path {
     dataplane::Path { wan: path.wan.clone(), local: on_4500(path.local), remote: on_4500(path.remote) }
 }
 
-/// Ask for new keys at the configured volume, stop a tenth beyond it.
+/// Ask for new keys at the configured volume, stop a quarter beyond it: a rekey takes a few round trips.
 fn limits(octets: Option<u64>) -> Limits {
     Limits {
         soft_octets: octets,
-        hard_octets: octets.map(|octets| octets.saturating_add(octets / 10)),
+        hard_octets: octets.map(|octets| octets.saturating_add(octets / 4)),
         ..Limits::default()
     }
 }
