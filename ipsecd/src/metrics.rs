@@ -194,7 +194,8 @@ fn tunnel_metrics(out: &mut Writer<'_>, tunnels: &[view::Tunnel], refused: &[(Tu
         "Packets into the tunnel or out of it that were dropped",
         None,
         stats().flat_map(|(tunnel, stats)| {
-            drops(stats).map(|(reason, count)| ([label(tunnel), ("reason", reason.replace(' ', "_"))], count))
+            drops(stats)
+                .map(|(reason, count)| ([label(tunnel), ("reason", reason.replace(' ', "_").to_lowercase())], count))
         }),
     )?;
     out.counter(
@@ -236,4 +237,46 @@ fn wan_metrics(out: &mut Writer<'_>, wans: &[view::Wan]) -> fmt::Result {
                 .map(|(reason, count)| ([label(wan), ("reason", reason.to_owned())], count))
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::prometheus_client::encoding::text;
+
+    use super::*;
+
+    #[test]
+    fn every_series_has_its_labels_and_unit() {
+        let (state, _requests) = crate::show::tests::state();
+        let mut page = String::new();
+        text::encode(&mut page, &registry(state)).unwrap();
+        for line in [
+            "ipsec_tunnel_up{tunnel=\"tun1\",wan=\"isp1\"} 1.0",
+            "ipsec_tunnel_up{tunnel=\"tun2\",wan=\"isp2\"} 0.0",
+            "ipsec_tunnel_mtu_bytes{tunnel=\"tun1\"} 1438.0",
+            "ipsec_tunnel_established_total{tunnel=\"tun1\"} 1",
+            "ipsec_child_sa_rekeys_total{tunnel=\"tun1\"} 2",
+            "ipsec_tunnel_packets_total{tunnel=\"tun1\",direction=\"sent\"} 20",
+            "ipsec_tunnel_traffic_bytes_total{tunnel=\"tun1\",direction=\"received\"} 1000",
+            "ipsec_tunnel_dropped_packets_total{tunnel=\"tun1\",reason=\"without_sa\"} 3",
+            "ipsec_refused_packets_total{tunnel=\"tun1\",reason=\"replay\"} 2",
+            "ipsec_tunnel_idle_seconds{tunnel=\"tun1\"} 1.5",
+            "ipsec_wan_up{wan=\"isp2\"} 0.0",
+            "ipsec_wan_dropped_datagrams_total{wan=\"isp1\",reason=\"unknown_spi\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in:\n{page}");
+        }
+        let types = page.lines().filter(|line| line.starts_with("# TYPE")).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(types.len(), page.lines().filter(|line| line.starts_with("# TYPE")).count(), "one family a name");
+    }
+
+    #[test]
+    fn refusals_of_associations_that_are_gone_stay_counted() {
+        let spi = |raw| Spi::try_from(raw).unwrap();
+        let mut refused = Refused::default();
+        assert_eq!(refused.update([(spi(300), [1, 0, 0, 0])].into()), [1, 0, 0, 0]);
+        assert_eq!(refused.update([(spi(300), [4, 0, 0, 0]), (spi(301), [1, 1, 0, 0])].into()), [5, 1, 0, 0]);
+        assert_eq!(refused.update([(spi(301), [1, 2, 0, 0])].into()), [5, 2, 0, 0]);
+        assert_eq!(refused.update(BTreeMap::new()), [5, 2, 0, 0]);
+    }
 }

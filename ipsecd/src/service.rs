@@ -145,3 +145,71 @@ fn no_such(what: &str, name: &impl std::fmt::Display) -> Failure {
     let list = if what == "WAN" { "show wan" } else { "show ipsec tunnel" };
     Failure::new(Code::NotFound, format!("there is no {what} \"{name}\"; \"{list}\" lists them"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::tests::state;
+
+    const ROOT: Peer = Peer { uid: 0, gid: 0 };
+
+    #[tokio::test]
+    async fn commands_are_abbreviated_and_answered_as_text_or_json() {
+        let (state, _requests) = state();
+        let run = async |line: &str| execute(&state, ROOT, line).await.unwrap();
+        assert!(run("sh ips tun").await.starts_with("Tunnel  WAN"));
+        assert!(run("show ipsec tunnel tun1").await.starts_with("Tunnel tun1 over isp1: up"));
+        assert!(run("show ipsec sa tun1").await.starts_with("tun1: IKE SA"));
+        assert!(run("show wan").await.starts_with("WAN"));
+        for line in ["show ipsec tunnel json", "show ipsec sa json", "show wan json", "show version json"] {
+            let json: serde_json::Value = serde_json::from_str(&run(line).await).unwrap();
+            assert!(json.is_object(), "{line}");
+        }
+        let version = format!("ipsecd {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(run("show version").await, version);
+    }
+
+    #[tokio::test]
+    async fn the_running_configuration_reads_back_as_itself() {
+        let (state, _requests) = state();
+        let text = execute(&state, ROOT, "show running-config").await.unwrap();
+        assert_eq!(config::parse(&text).unwrap().config, *state.config());
+    }
+
+    #[tokio::test]
+    async fn what_does_not_exist_or_is_not_ours_is_refused() {
+        let (state, _requests) = state();
+        let refused = async |line: &str| execute(&state, ROOT, line).await.unwrap_err();
+        let unknown = refused("show ipsec tunnel tun9").await;
+        assert_eq!(unknown.code, Code::NotFound);
+        assert_eq!(unknown.message, "there is no tunnel \"tun9\"; \"show ipsec tunnel\" lists them");
+        assert_eq!(refused("terminate ipsec tunnel tun9").await.code, Code::NotFound);
+        assert_eq!(refused("show wan isp9").await.code, Code::NotFound);
+        let others = refused("show bgp summary").await;
+        assert_eq!(
+            (others.code, others.message.as_str()),
+            (Code::BadRequest, "\"show bgp summary\" is not a command of ipsecd")
+        );
+        assert_eq!(refused("show ipsec tunel").await.code, Code::BadRequest);
+    }
+
+    #[tokio::test]
+    async fn changes_are_asked_of_the_daemon_and_its_answer_given_back() {
+        let (state, mut requests) = state();
+        let daemon = tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                match request {
+                    Request::Terminate(tunnel, answer) => drop(answer.send(Ok(format!("{tunnel} is held down")))),
+                    Request::Reload(answer) => drop(answer.send(Err("holdfast.conf:3: no".to_owned()))),
+                    _ => return, // goes without an answer
+                }
+            }
+        });
+        let run = async |line: &str| execute(&state, ROOT, line).await;
+        assert_eq!(run("terminate ipsec tunnel tun1").await.unwrap(), "tun1 is held down\n");
+        let refused = run("reload").await.unwrap_err();
+        assert_eq!((refused.code, refused.message.as_str()), (Code::Failed, "holdfast.conf:3: no"));
+        assert_eq!(run("initiate ipsec tunnel tun1").await.unwrap_err().message, "the daemon is about to end");
+        daemon.await.unwrap();
+    }
+}

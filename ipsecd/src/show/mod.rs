@@ -8,6 +8,9 @@ pub mod tunnel;
 pub mod view;
 pub mod wan;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
@@ -99,40 +102,5 @@ impl Table {
             out.push('\n');
         }
         out
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn octets_keep_two_digits() {
-        for (count, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1.0k"),
-            (1250, "1.2k"),
-            (34_567, "34k"),
-            (999_999, "999k"),
-            (1_000_000, "1.0M"),
-            (u64::MAX, "18E"),
-        ] {
-            assert_eq!(octets(count), text);
-        }
-    }
-
-    #[test]
-    fn uptimes_grow_their_units() {
-        let text = |seconds| uptime(Duration::from_secs(seconds));
-        assert_eq!([text(62), text(93_780), text(1_500_000)], ["00:01:02", "1d02h03m", "02w3d08h"]);
-    }
-
-    #[test]
-    fn columns_fit_their_cells() {
-        let mut table = Table::new(&["Name", ">Count", "Note"]);
-        table.row(vec!["a long one".to_owned(), "1".to_owned(), String::new()]);
-        table.row(vec!["b".to_owned(), "123456".to_owned(), "x".to_owned()]);
-        assert_eq!(table.render(), "Name         Count  Note\na long one       1\nb           123456  x\n");
     }
 }

@@ -151,7 +151,7 @@ fn camel_case(words: &str) -> String {
             Some(first) => out.extend(first.to_lowercase()),
             None => {}
         }
-        out.push_str(letters.as_str());
+        out.push_str(&letters.as_str().to_lowercase());
     }
     out
 }
