@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -198,9 +199,16 @@ impl Node {
 /// Joins two nodes by a veth pair and brings both ends up.
 pub(crate) fn join((left, left_port): (&Node, &str), (right, right_port): (&Node, &str)) -> Result<()> {
     ensure!(left_port.len() < 16 && right_port.len() < 16, "interface names have at most 15 characters");
-    let peer = right.netns_path();
-    left.ip(&format!("link add {left_port} type veth peer name {right_port} netns {peer}"))
-        .with_context(|| format!("joining {} and {}", left.name(), right.name()))?;
+    // The kernel tells of a lost carrier at once where the two ends of a pair have different indices, and otherwise up to
+    // a second late if any link of the machine had an event within the last second, in whatever namespace. Two sites
+    // are two machines: neither may wait for the other's events.
+    static INDEX: AtomicU32 = AtomicU32::new(100);
+    let index = INDEX.fetch_add(2, Ordering::Relaxed);
+    let (peer, peer_index) = (right.netns_path(), index + 1);
+    left.ip(&format!(
+        "link add name {left_port} index {index} type veth peer name {right_port} index {peer_index} netns {peer}"
+    ))
+    .with_context(|| format!("joining {} and {}", left.name(), right.name()))?;
     left.set_link(left_port, true)?;
     right.set_link(right_port, true)
 }
