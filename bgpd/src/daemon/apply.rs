@@ -232,6 +232,7 @@ impl Supervisor {
             }
             Err(error) => warn!(%error, "next hops cannot be resolved"),
         }
+        self.publish();
         Ok(())
     }
 

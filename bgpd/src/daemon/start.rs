@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use bfd::{Cause as BfdCause, State};
+use bfd::{Cause as BfdCause, State as BfdState};
 use config::{Config, model::Bgp};
 use fib::{
     Adopted, Backend, CompatMode, Fib, Kernel, Monitor, PathState, Scope, Twin, disable_nexthop_compat_mode,
@@ -37,13 +37,12 @@ use crate::{
     fib_thread::{self, Fault, FibHandle},
     nexthop::NextHops,
     peer::{Acceptors, Listener, PeerCommand, SelfState},
-    policy_setup, rib_thread, setup,
+    policy_setup, rib_thread, service, setup,
+    state::State,
 };
 
 /// Next hops that the table may be ahead of their resolution.
 const NEXT_HOPS: usize = 1024;
-/// Requests that may wait.
-const REQUESTS: usize = 16;
 
 /// The threads of a daemon.
 pub struct Threads {
@@ -130,7 +129,7 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         finished: RefCell::new(BTreeMap::new()),
     };
     let rib_config = policy_setup::rib_config(&bgp, router_id, rand::rng().random());
-    let (rib, rib_thread) = rib_thread::spawn(rib_config, outlet)?;
+    let (rib, rib_thread) = rib_thread::spawn(rib_config.clone(), outlet)?;
     let table = rib.clone();
     fib.call_when_room(move || table.wake());
     let (bfd, bfd_thread) = bfd_thread::start(bfd_changes(fib.clone(), neighbors.clone()))?;
@@ -144,7 +143,6 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         links: links.clone(),
         runtime: tokio::runtime::Handle::current(),
     };
-    let (requests_in, requests) = mpsc::channel(REQUESTS);
     let (keys_changed, keys) = watch::channel(0);
     let daemon = Daemon {
         options: Arc::new(options),
@@ -156,8 +154,11 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         tunnels: Arc::new(Mutex::new(Default::default())),
         router_id,
         running: Arc::new(RwLock::new(Arc::new(config.clone()))),
-        requests: requests_in,
     };
+    let (state, controls) = State::new(daemon.rib.clone(), daemon.fib.clone(), daemon.bfd.clone());
+    let socket = daemon.options.run_dir.join(rpc::BGPD_SOCKET);
+    let server = rpc::Server::bind(&socket, service::service(state.clone()), rpc::Limits::default())?;
+    tokio::spawn(server.run());
     let acceptors = Acceptors::default();
     if config.bgp.is_some() {
         listen(daemon.options.listen, &acceptors, &keys)?;
@@ -169,7 +170,10 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         next_hops: NextHops::new(ROUTE_PROTOCOL),
         next_hop_events,
         rib_events,
-        requests,
+        state,
+        controls,
+        rib_config,
+        ipsecd_lost: None,
         acceptors,
         keys_changed,
         host: Arc::new(host),
@@ -218,13 +222,13 @@ fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Sen
         let scope = Scope::Monitored(change.neighbor.0);
         let lost = matches!(change.cause, BfdCause::DetectionTimeExpired | BfdCause::NeighborDown);
         match (change.from, change.to) {
-            (_, State::Up) => {
+            (_, BfdState::Up) => {
                 fib.words(vec![(scope, PathState::Up)]);
                 if let Some(entry) = neighbors.get(&change.peer.address) {
                     entry.handle.send(PeerCommand::PathUp);
                 }
             }
-            (State::Up, _) if lost => {
+            (BfdState::Up, _) if lost => {
                 let words = vec![(scope, PathState::Dead)];
                 let entry = neighbors.get(&change.peer.address);
                 let tunnel = entry.as_ref().and_then(|entry| entry.interface.clone()).map(|(_, name)| name);
@@ -240,7 +244,7 @@ fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Sen
                 fib.fault(fault);
             }
             // Somebody does without BFD on purpose, which says nothing about the path (RFC 5882 §3.2).
-            (State::Up, _) => fib.words(vec![(scope, PathState::Up)]),
+            (BfdState::Up, _) => fib.words(vec![(scope, PathState::Up)]),
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use bgp_core::rib::{NextHopEvent, NextHopKey, Resolved, RibEvent};
+use bgp_core::rib::{NextHopEvent, NextHopKey, Resolved, RibConfig, RibEvent};
 use bgp_wire::{Notification, notification::CeaseCode};
 use config::{
     command::Clear,
@@ -24,12 +24,13 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{Daemon, Request, apply::Applied, neighbors::Host};
+use super::{Daemon, apply::Applied, neighbors::Host};
 use crate::{
     failover::Cause,
     nexthop::{NextHops, Way},
     peer::{Acceptors, PeerCommand, SelfState},
     rib_thread::Gone,
+    state::{Control, Running, State},
     tunnels::{News, is_up},
 };
 
@@ -40,7 +41,10 @@ pub struct Supervisor {
     pub(super) next_hops: NextHops,
     pub(super) next_hop_events: mpsc::Receiver<NextHopEvent>,
     pub(super) rib_events: mpsc::UnboundedReceiver<RibEvent>,
-    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) state: State,
+    pub(super) controls: mpsc::Receiver<Control>,
+    pub(super) rib_config: RibConfig,
+    pub(super) ipsecd_lost: Option<String>,
     pub(super) acceptors: Acceptors,
     pub(super) keys_changed: watch::Sender<u64>,
     pub(super) host: Arc<Host>,
@@ -88,7 +92,7 @@ impl Supervisor {
                     }
                     Ok(())
                 }
-                Some(request) = self.requests.recv() => self.request(request).await,
+                Some(order) = self.controls.recv() => self.order(order).await,
                 Some(event) = self.next_hop_events.recv() => self.next_hop(event).await,
                 Some(event) = self.rib_events.recv() => self.rib_event(event).await,
                 change = self.watch.changed() => match change {
@@ -139,19 +143,33 @@ impl Supervisor {
         }
     }
 
-    async fn request(&mut self, request: Request) -> Result<(), Gone> {
-        match request {
-            Request::Reload(reply) => {
-                // Whoever asked may have gone.
-                let _ = reply.send(self.reload().await);
-                Ok(())
+    async fn order(&mut self, order: Control) -> Result<(), Gone> {
+        // Whoever asked may have gone, which changes nothing.
+        match order {
+            Control::Reload(answer) => {
+                let _ = answer.send(self.reload().await);
             }
-            Request::Clear { neighbor, how, reply } => {
+            Control::Clear { neighbor, how, answer } => {
                 let result = self.clear(neighbor, how).await?;
-                let _ = reply.send(result);
-                Ok(())
+                let _ = answer.send(result);
+            }
+            Control::Ping(answer) => {
+                let _ = answer.send(Ok(String::new()));
             }
         }
+        Ok(())
+    }
+
+    /// Shows to the outside what runs now.
+    pub(super) fn publish(&self) {
+        let config = self.daemon.config();
+        self.state.set_running(Running {
+            rib: config.bgp.is_some().then(|| self.rib_config.clone()),
+            config,
+            peers: self.daemon.neighbors.all().into_iter().map(|(address, entry)| (address, entry.handle)).collect(),
+            view: Arc::new(self.watch.view().clone()),
+            ipsecd_lost: self.ipsecd_lost.clone(),
+        });
     }
 
     async fn clear(&mut self, neighbor: Option<IpAddr>, how: Clear) -> Result<Result<String, String>, Gone> {
@@ -248,7 +266,7 @@ impl Supervisor {
     }
 
     /// What ipsecd says of a tunnel, as a word on the paths over it.
-    fn tunnel_news(&self, news: News) {
+    fn tunnel_news(&mut self, news: News) {
         let Daemon { fib, neighbors, tunnels, .. } = &self.daemon;
         let at = (Instant::now(), SystemTime::now());
         match news {
@@ -274,7 +292,11 @@ impl Supervisor {
                 let detail = "the tunnel is not configured any more";
                 neighbors.path_lost(fib, status.ifindex, Cause::Configuration, detail, word, at);
             }
-            News::Synced => info!("ipsecd has told the state of every tunnel"),
+            News::Synced => {
+                info!("ipsecd has told the state of every tunnel");
+                self.ipsecd_lost = None;
+                self.publish();
+            }
             News::Lost(why) => {
                 warn!(why, "ipsecd cannot be reached: its tunnels are the last resort until it is back; BFD decides");
                 let tunnels = tunnels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -282,6 +304,9 @@ impl Supervisor {
                     let word = (Scope::Tunnel(status.ifindex), PathState::LastResort);
                     neighbors.path_lost(fib, status.ifindex, Cause::IpsecdLost, &why, word, at);
                 }
+                drop(tunnels);
+                self.ipsecd_lost = Some(why);
+                self.publish();
             }
         }
     }
@@ -290,6 +315,7 @@ impl Supervisor {
     /// end take no route along.
     pub async fn shut_down(self) {
         service_manager::stopping();
+        self.state.set_running(Running::default());
         self.daemon.fib.close();
         self.daemon.bfd.close();
         let mut ends = tokio::task::JoinSet::new();

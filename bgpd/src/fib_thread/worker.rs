@@ -194,7 +194,7 @@ impl<B: Backend> Worker<B> {
                 tunnel: fault.tunnel.clone(),
                 at: fault.at_wall,
             };
-            let switched = Switched { at, took, path_lists: switch.lists, routes: switch.routes };
+            let switched = Switched { at, took, path_lists: switch.lists, routes: switch.routes + switch.flushed };
             self.with_log(|log| {
                 let id = log.detected(detected);
                 log.switched(id, switched);
@@ -208,7 +208,7 @@ impl<B: Backend> Worker<B> {
                 cause = fault.cause.as_str(),
                 detail = fault.detail,
                 path_lists = switch.lists,
-                routes = switch.routes,
+                routes = switch.routes + switch.flushed,
                 blackholed = switch.blackholed,
                 took_us = took.as_micros() as u64,
                 "a path was lost; traffic has moved"

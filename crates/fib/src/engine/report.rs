@@ -16,6 +16,8 @@ pub struct Switch {
     pub lists: usize,
     /// Routes in the kernel that moved with them.
     pub routes: usize,
+    /// Routes that the kernel had dropped with their link: they are written anew, and go another way then.
+    pub flushed: usize,
     /// Those of the routes for which no path is left.
     pub blackholed: usize,
     /// From the call to the kernel's acknowledgement.

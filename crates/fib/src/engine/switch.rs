@@ -111,7 +111,7 @@ impl<B: Backend> Fib<B> {
             if let Some(refusal) = refusals.next_if(|refusal| refusal.index == place) {
                 if refusal.errno == libc::ENOENT && matches!(changes.get(place), Some(Change::ReplaceNexthop(..))) {
                     // Its link went down a moment ago, and the kernel said nothing; nor has the monitor yet.
-                    self.flushed_with_routes(*id);
+                    switch.flushed += self.flushed_with_routes(*id);
                     again.push(*id);
                     continue;
                 }
@@ -137,15 +137,17 @@ impl<B: Backend> Fib<B> {
     }
 
     /// The kernel took an object away with all of its routes: both are made anew.
-    pub(super) fn flushed_with_routes(&mut self, id: NexthopId) {
+    pub(super) fn flushed_with_routes(&mut self, id: NexthopId) -> usize {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.present = None;
             slot.uncertain = true;
         }
-        for index in self.routes.select(|entry| entry.installed == Installed::Through(id)) {
-            self.routes.change(&mut self.slots, index, |entry| entry.installed = Installed::Unknown);
-            self.routes.queue(index, Queued::Urgent);
+        let lost = self.routes.select(|entry| entry.installed == Installed::Through(id));
+        for index in &lost {
+            self.routes.change(&mut self.slots, *index, |entry| entry.installed = Installed::Unknown);
+            self.routes.queue(*index, Queued::Urgent);
         }
+        lost.len()
     }
 
     /// Gives path-lists whose laggards have left what they have been waiting for.
