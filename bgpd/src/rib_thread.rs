@@ -1,42 +1,44 @@
 //! The thread that owns the routing table, and how everybody else talks to it.
 //!
-//! What comes in: UPDATEs by a bounded queue per session ([`SessionLink`]), and everything else (sessions coming and
-//! going, policy, next hops, our own routes, questions) as jobs by one bounded queue that is served first. What goes
-//! out is pulled by the thread when there is room for it: changes for the FIB ([`Outlet::fib_room`]), messages for a
-//! peer (its queue). A full queue therefore delays nobody but its own reader, and what is not pulled collapses in the
-//! table instead of piling up.
+//! What comes in: the events of each neighbor's task by a bounded channel of its own, and everything else (policy, next
+//! hops, our own routes, questions) as jobs by one bounded channel that is served first. What goes out is pulled by the
+//! thread when there is room for it: changes for the FIB ([`Outlet::fib_room`]), messages for a neighbor
+//! ([`RouteQueue`](crate::peer::RouteQueue)). Something full therefore delays nobody but its own reader, and what is
+//! not pulled collapses in the table instead of piling up.
 //!
-//! One turn of the loop serves each of them with a bounded piece, so that a job waits for milliseconds at most.
+//! One turn of the loop serves each of them with a bounded piece, so that a job waits for milliseconds at most. The
+//! channels wake the thread themselves: it polls them as an executor would, with a waker that unparks it.
 
-mod session;
+mod source;
 mod walk;
 mod worker;
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::Arc,
+    task::Wake,
+    thread::{self, JoinHandle, Thread},
     time::{Duration, Instant},
 };
 
 use bgp_core::{
     PeerId,
-    rib::{BestChange, Departure, NextHopEvent, NextHopKey, PeerConfig, PeerUp, Resolved, Rib, RibConfig, RibEvent},
+    rib::{BestChange, Departure, NextHopEvent, NextHopKey, PeerConfig, Resolved, Rib, RibConfig, RibEvent},
 };
-use bgp_wire::{FamilySet, Negotiated};
+use bgp_wire::FamilySet;
 use net_types::{Family, Prefix};
 use tokio::sync::{mpsc, oneshot};
 
-pub use session::{SessionLink, SessionOutput};
+use crate::peer::PeerEvent;
+
 pub use walk::RouteWalk;
 
 use worker::Worker;
 
 /// Jobs that may wait.
 const JOBS: usize = 256;
+/// Messages of one neighbor that may wait.
+const EVENTS: usize = 256;
 
 /// Where the table's answers go. Called on the table's thread, so nothing here may wait.
 pub trait Outlet: Send + 'static {
@@ -48,8 +50,13 @@ pub trait Outlet: Send + 'static {
     fn next_hop_room(&self) -> usize;
     /// A next hop to start or stop resolving.
     fn next_hop(&self, event: NextHopEvent);
-    /// Something for the log, the peer's session or the FIB.
+    /// Something for the log, the neighbor's task or the FIB.
     fn event(&self, event: RibEvent);
+    /// A neighbor has sent all that it has of a family, and everything is taken in. Once a session: at its End-of-RIB,
+    /// or if it promised none, when it has been quiet for a while.
+    fn end_of_rib(&self, peer: PeerId, family: Family);
+    /// Nothing is left to do or to hand over, after there was.
+    fn idle(&self);
 }
 
 /// The table's thread is gone: the daemon is shutting down.
@@ -63,26 +70,7 @@ type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 #[derive(Clone)]
 pub struct RibHandle {
     jobs: mpsc::Sender<Job>,
-    waker: Arc<Waker>,
-}
-
-/// Wakes the thread if it sleeps; costs an atomic write if it does not.
-struct Waker {
-    thread: thread::Thread,
-    /// Sessions so far: tells one of a peer from the next.
-    sessions: AtomicU64,
-}
-
-impl Waker {
-    fn wake(&self) {
-        self.thread.unpark();
-    }
-}
-
-impl Drop for Waker {
-    fn drop(&mut self) {
-        self.wake(); // the last handle went: the thread has to see that nobody can reach it any more
-    }
+    thread: Thread,
 }
 
 /// Starts the thread.
@@ -94,20 +82,30 @@ pub fn spawn(config: RibConfig, outlet: impl Outlet) -> io::Result<(RibHandle, J
     let rib = Rib::new(config, Instant::now());
     let worker = Worker::new(rib, inbox, Box::new(outlet));
     let thread = thread::Builder::new().name("rib".to_owned()).spawn(move || worker.run())?;
-    let waker = Arc::new(Waker { thread: thread.thread().clone(), sessions: AtomicU64::new(0) });
-    Ok((RibHandle { jobs, waker }, thread))
+    Ok((RibHandle { jobs, thread: thread.thread().clone() }, thread))
+}
+
+/// Wakes the thread for whatever it polls.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
 }
 
 impl RibHandle {
     /// Has the thread look for what it can do: there is room again where there was none.
     pub fn wake(&self) {
-        self.waker.wake();
+        self.thread.unpark();
     }
 
     async fn job(&self, job: impl FnOnce(&mut Worker) + Send + 'static) -> Result<(), Gone> {
-        self.jobs.send(Box::new(job)).await.map_err(|_| Gone)?;
-        self.wake();
-        Ok(())
+        self.jobs.send(Box::new(job)).await.map_err(|_| Gone)
     }
 
     /// Runs `change` on the table.
@@ -118,15 +116,13 @@ impl RibHandle {
         self.job(|worker| change(&mut worker.rib, Instant::now())).await
     }
 
-    /// The same from a thread that may wait.
+    /// The same from a thread that may wait; not for tasks of an async runtime.
     ///
     /// # Errors
     /// When the thread is gone.
     pub fn apply_blocking(&self, change: impl FnOnce(&mut Rib, Instant) + Send + 'static) -> Result<(), Gone> {
         let job = |worker: &mut Worker| change(&mut worker.rib, Instant::now());
-        self.jobs.blocking_send(Box::new(job)).map_err(|_| Gone)?;
-        self.wake();
-        Ok(())
+        self.jobs.blocking_send(Box::new(job)).map_err(|_| Gone)
     }
 
     /// Asks the table something. The answer has to be quick; for whole tables there is [`walk`](Self::walk).
@@ -152,7 +148,7 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn walk(&self, within: Prefix) -> Result<RouteWalk, Gone> {
         let walk = self.query(move |rib, _| rib.walk(&within)).await?;
-        Ok(RouteWalk::new(self.clone(), walk))
+        RouteWalk::new(self.clone(), walk).await
     }
 
     /// Walks the routes that `peer` announced.
@@ -161,7 +157,7 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn walk_received(&self, peer: PeerId, family: Family) -> Result<RouteWalk, Gone> {
         let walk = self.query(move |rib, _| rib.walk_received(peer, family)).await?;
-        Ok(RouteWalk::new(self.clone(), walk))
+        RouteWalk::new(self.clone(), walk).await
     }
 
     /// Walks the routes that `peer` was sent.
@@ -170,23 +166,34 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn walk_advertised(&self, peer: PeerId, family: Family) -> Result<RouteWalk, Gone> {
         let walk = self.query(move |rib, _| rib.walk_advertised(peer, family)).await?;
-        Ok(RouteWalk::new(self.clone(), walk))
+        RouteWalk::new(self.clone(), walk).await
     }
 
-    /// Adds a peer, or changes how it is treated without its session noticing.
+    /// Adds a neighbor; gives the channel for its task's events ([`crate::peer::spawn`]). What its sessions leave
+    /// behind may wait `stale_limit` for an End-of-RIB (`bgp graceful-restart stalepath-time`).
     ///
     /// # Errors
     /// When the thread is gone.
-    pub async fn configure_peer(&self, peer: PeerId, config: PeerConfig) -> Result<(), Gone> {
-        self.apply(move |rib, _| {
-            if !rib.configure_peer(peer, config) {
-                tracing::error!(%peer, "too many neighbors: its routes are not taken");
-            }
-        })
-        .await
+    pub async fn add_peer(
+        &self,
+        peer: PeerId,
+        config: PeerConfig,
+        stale_limit: Duration,
+    ) -> Result<mpsc::Sender<PeerEvent>, Gone> {
+        let (sender, events) = mpsc::channel(EVENTS);
+        self.job(move |worker| worker.add_peer(peer, config, stale_limit, events)).await?;
+        Ok(sender)
     }
 
-    /// Takes a peer and everything learned from it away.
+    /// Changes how a neighbor is treated, without its session noticing.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub async fn configure_peer(&self, peer: PeerId, config: PeerConfig, stale_limit: Duration) -> Result<(), Gone> {
+        self.job(move |worker| worker.configure_peer(peer, config, stale_limit)).await
+    }
+
+    /// Takes a neighbor and everything learned from it away.
     ///
     /// # Errors
     /// When the thread is gone.
@@ -194,36 +201,20 @@ impl RibHandle {
         self.job(move |worker| worker.remove_peer(peer)).await
     }
 
-    /// A session of `peer` is established: gives its two queues. A session that the peer had before is over.
+    /// Changes how this router is configured, without any session noticing.
     ///
     /// # Errors
     /// When the thread is gone.
-    pub async fn session_up(
-        &self,
-        peer: PeerId,
-        up: PeerUp,
-        negotiated: Negotiated,
-    ) -> Result<(SessionLink, SessionOutput), Gone> {
-        let number = self.waker.sessions.fetch_add(1, Ordering::Relaxed);
-        let (link, output, table_end) = session::connect(peer, number, negotiated, self.clone());
-        self.job(move |worker| worker.session_up(up, table_end)).await?;
-        Ok((link, output))
+    pub async fn configure(&self, config: RibConfig) -> Result<(), Gone> {
+        self.apply(move |rib, _| rib.configure(config)).await
     }
 
-    /// The peer will not be back soon, whatever its last session promised: its tunnel is dead or it was shut down.
+    /// The neighbor will not be back soon, whatever its last session promised: its tunnel is dead or it was shut down.
     ///
     /// # Errors
     /// When the thread is gone.
     pub async fn peer_lost(&self, peer: PeerId) -> Result<(), Gone> {
-        self.job(move |worker| worker.session_down(peer, None, Departure::Withdraw)).await
-    }
-
-    /// The peer asks for everything again (RFC 2918).
-    ///
-    /// # Errors
-    /// When the thread is gone.
-    pub async fn route_refresh(&self, peer: PeerId, family: Family) -> Result<(), Gone> {
-        self.apply(move |rib, _| rib.route_refresh(peer, family)).await
+        self.apply(move |rib, now| rib.peer_down(now, peer, Departure::Withdraw)).await
     }
 
     /// How a wanted next hop is reached, if it is.
@@ -245,4 +236,4 @@ impl RibHandle {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -127,7 +127,7 @@ impl Node {
 
     /// Brings an interface up or down.
     pub fn set_link(&self, interface: &str, up: bool) -> Result<()> {
-        self.ip(&format!("link set {interface} {}", if up { "up" } else { "down" })).map(drop)
+        self.ip(&format!("link set dev {interface} {}", if up { "up" } else { "down" })).map(drop)
     }
 
     /// The kernel's decision for a destination: `ip route get`'s first answer, or an error when there is none.

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use config::model::Config;
+use config::Config;
 use dataplane::{Dataplane, Stats};
 use net_types::{Spi, TunnelName, WanName};
 use rpc::{Board, TunnelState, TunnelStatus, WanStatus};
@@ -210,6 +210,10 @@ impl State {
         status.since_unix_us = unix_us(SystemTime::now());
         status.generation = before.map_or(1, |before| before.generation.wrapping_add(1));
         self.wans.set(status.wan.clone(), status);
+    }
+
+    pub(crate) fn forget_wan(&self, wan: &WanName) {
+        self.wans.remove(wan);
     }
 
     /// No code of others runs under the lock, and every change leaves the details whole.

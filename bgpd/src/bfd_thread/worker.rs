@@ -1,267 +1,352 @@
-//! The thread's loop.
+//! The loop of the BFD thread.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
-    sync::{
-        Arc,
-        mpsc::{Receiver, TryRecvError},
-    },
+    sync::{Arc, mpsc},
     time::{Duration, Instant, SystemTime},
 };
 
-use bfd::{Demux, Diagnostic, Input, Output, PORT, Packet, Peer, Session, State};
-use rand::{RngCore, SeedableRng, rngs::StdRng};
+use bfd::{Demux, Input, Output, Packet, Peer, Session, State};
+use net_types::IfName;
+use rand::{SeedableRng, rngs::StdRng};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::OwnedFd,
 };
-use sys::{mmsg::RecvBatch, sockopt::IpFamily};
+use sys::{sched, sockopt::IpFamily};
+use telemetry::LogLimit;
+use tracing::{debug, info, warn};
 
-use super::{Change, Order, Wanted, sockets};
+use super::{
+    Change, Command, Wanted,
+    link::{Ear, Mouth},
+};
 use crate::show::view;
 
-/// Real-time priority: above interactive work, below what the kernel itself needs.
-const PRIORITY: u8 = 50;
-/// Longest sleep, so that nothing depends on a deadline that was never set.
-const LONGEST: Duration = Duration::from_secs(60);
-/// Room for the longest packet that a peer may send: authentication sections are at most 28 octets longer.
-const SLOT: usize = 256;
-/// Batches taken in at a time; what remains is found at the next turn, after timers were served.
-const BATCHES: usize = 8;
+/// Among real-time threads: above none that matter to the kernel.
+const PRIORITY: u8 = 10;
+/// Where that is not allowed.
+const NICE: i8 = -15;
+/// Between attempts to open sockets on an interface that was not ready.
+const REOPEN: Duration = Duration::from_secs(1);
 
+static STRANGE: LogLimit = LogLimit::new(5, Duration::from_secs(60));
+
+/// A session with all that belongs to it.
 struct Running {
     wanted: Wanted,
     session: Session,
-    socket: UdpSocket,
-    /// The last send failed; told once.
-    failing: bool,
+    mouth: Option<Mouth>,
+    /// When it is in the agenda.
+    due: Option<Instant>,
+    changed_at: SystemTime,
 }
 
 pub(super) struct Worker {
-    orders: Receiver<Order>,
-    wake: Arc<OwnedFd>,
-    changed: Box<dyn Fn(Change) + Send>,
+    commands: mpsc::Receiver<Command>,
+    bell: Arc<OwnedFd>,
+    changed: Box<dyn FnMut(Change) + Send>,
     sessions: BTreeMap<Peer, Running>,
     demux: Demux<Peer>,
-    listeners: [Option<UdpSocket>; 2],
-    batch: RecvBatch,
+    ears: BTreeMap<(u32, bool), Ear>,
+    agenda: BTreeSet<(Instant, Peer)>,
+    /// Sockets that could not be opened are tried again then.
+    reopen_at: Option<Instant>,
     random: StdRng,
+    open: bool,
 }
 
 impl Worker {
-    pub(super) fn new(orders: Receiver<Order>, wake: Arc<OwnedFd>, changed: Box<dyn Fn(Change) + Send>) -> Self {
+    pub(super) fn new(
+        commands: mpsc::Receiver<Command>,
+        bell: Arc<OwnedFd>,
+        changed: Box<dyn FnMut(Change) + Send>,
+    ) -> Self {
         Self {
-            orders,
-            wake,
+            commands,
+            bell,
             changed,
             sessions: BTreeMap::new(),
             demux: Demux::default(),
-            listeners: [None, None],
-            batch: RecvBatch::new(sys::mmsg::MAX_BATCH, SLOT),
+            ears: BTreeMap::new(),
+            agenda: BTreeSet::new(),
+            reopen_at: None,
             random: StdRng::from_os_rng(),
+            open: true,
         }
     }
 
     pub(super) fn run(mut self) {
-        match sys::sched::set_fifo(PRIORITY) {
-            Ok(()) => tracing::debug!(priority = PRIORITY, "BFD runs in real time"),
-            Err(error) => match sys::sched::set_nice(-15) {
-                Ok(()) => tracing::info!(%error, "BFD may not run in real time (CAP_SYS_NICE); it runs at nice -15"),
-                Err(_) => {
-                    tracing::warn!(%error, "BFD runs at ordinary priority; allow CAP_SYS_NICE, or intervals below 50 ms may flap under load")
-                }
-            },
+        prefer_this_thread();
+        while self.open {
+            self.wait();
+            self.hear();
+            self.serve_timers();
+            self.serve_commands();
+        }
+    }
+
+    fn wait(&self) {
+        let due = self.agenda.first().map(|(at, _)| *at);
+        let next = [due, self.reopen_at].into_iter().flatten().min();
+        let patience = next.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = patience.map(|patience| Timespec {
+            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(patience.subsec_nanos()),
+        });
+        let mut fds = vec![PollFd::new(&*self.bell, PollFlags::IN)];
+        fds.extend(self.ears.values().map(|ear| PollFd::new(ear, PollFlags::IN)));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => warn!(%error, "waiting for BFD packets failed"),
+        }
+    }
+
+    fn hear(&mut self) {
+        let Self { ears, sessions, demux, random, changed, agenda, .. } = self;
+        for ear in ears.values_mut() {
+            let strangers = ear.hear(|from, octets| {
+                let packet = match Packet::parse(octets) {
+                    Ok(packet) => packet,
+                    Err(error) => {
+                        if let Some(left_out) = STRANGE.admit(Instant::now()) {
+                            debug!(peer = %from.address, %error, left_out, "a BFD packet was discarded");
+                        }
+                        return;
+                    }
+                };
+                let Some(running) = demux.find(&from, &packet).and_then(|peer| sessions.get_mut(&peer)) else {
+                    return;
+                };
+                running.input(Input::Received(&packet), random, changed);
+                running.reschedule(agenda);
+            });
+            if strangers > 0
+                && let Some(left_out) = STRANGE.admit(Instant::now())
+            {
+                debug!(strangers, left_out, "BFD packets were discarded that did not come from this link (TTL)");
+            }
+        }
+    }
+
+    fn serve_timers(&mut self) {
+        let now = Instant::now();
+        while let Some((at, peer)) = self.agenda.first().copied() {
+            if at > now {
+                break;
+            }
+            self.agenda.pop_first();
+            if let Some(running) = self.sessions.get_mut(&peer) {
+                running.due = None;
+                running.input(Input::Timeout, &mut self.random, &mut self.changed);
+                running.reschedule(&mut self.agenda);
+            }
+        }
+        if self.reopen_at.is_some_and(|at| at <= now) {
+            self.open_sockets();
+        }
+    }
+
+    fn serve_commands(&mut self) {
+        let mut count = [0; 8];
+        // Empty most of the time, which is an error of its own.
+        if rustix::io::read(&*self.bell, &mut count).is_err() {
+            return;
         }
         loop {
-            self.receive();
-            self.expire();
-            if !self.obey() {
-                return;
-            }
-            self.sleep();
-        }
-    }
-
-    /// Until a packet, an order or the next deadline.
-    fn sleep(&self) {
-        let now = Instant::now();
-        let deadline = self.sessions.values().filter_map(|running| running.session.poll_timeout()).min();
-        let wait = deadline.map_or(LONGEST, |at| at.saturating_duration_since(now)).min(LONGEST);
-        let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
-        let mut fds = vec![PollFd::new(&*self.wake, PollFlags::IN)];
-        fds.extend(self.listeners.iter().flatten().map(|socket| PollFd::new(socket, PollFlags::IN)));
-        // An interrupted wait is a short one.
-        let _ = poll(&mut fds, Some(&timeout));
-    }
-
-    fn receive(&mut self) {
-        for index in 0..self.listeners.len() {
-            for _ in 0..BATCHES {
-                let Some(socket) = &self.listeners[index] else { break };
-                match self.batch.receive(socket) {
-                    Ok(count) if count > 0 => {}
-                    // An ICMP error for an earlier packet of ours: what waits behind it is found at the next turn.
-                    _ => break,
+            match self.commands.try_recv() {
+                Ok(Command::Sessions(wanted)) => self.set_sessions(wanted),
+                Ok(Command::Snapshot(tell)) => {
+                    // Whoever asked may have gone.
+                    let _ = tell.send(self.sessions.values().map(Running::view).collect());
                 }
-                let now = Instant::now();
-                let mut taken = Vec::with_capacity(sys::mmsg::MAX_BATCH);
-                for (meta, octets) in self.batch.iter_mut() {
-                    // RFC 5881 §5: packets without authentication and of any other TTL are discarded.
-                    let (Some(sockets::TTL), Some(ifindex), false) = (meta.ttl, meta.ifindex, meta.truncated) else {
-                        continue;
-                    };
-                    let from = Peer { ifindex, address: meta.from.ip().to_canonical() };
-                    let Ok(packet) = Packet::parse(octets) else { continue };
-                    if let Some(peer) = self.demux.find(&from, &packet) {
-                        taken.push((peer, packet));
-                    }
+                Ok(Command::Close) => {
+                    self.set_sessions(Vec::new());
+                    self.open = false;
                 }
-                for (peer, packet) in taken {
-                    self.input(now, peer, Input::Received(&packet));
+                Err(mpsc::TryRecvError::Empty) => return,
+                Err(mpsc::TryRecvError::Disconnected) => {
+                    self.open = false;
+                    return;
                 }
             }
         }
     }
 
-    fn expire(&mut self) {
-        let now = Instant::now();
-        let due: Vec<Peer> = self
-            .sessions
-            .iter()
-            .filter(|(_, running)| running.session.poll_timeout().is_some_and(|at| at <= now))
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in due {
-            self.input(now, peer, Input::Timeout);
+    fn set_sessions(&mut self, wanted: Vec<Wanted>) {
+        let wanted: BTreeMap<Peer, Wanted> = wanted.into_iter().map(|wanted| (wanted.peer, wanted)).collect();
+        let gone: Vec<Peer> = self.sessions.keys().filter(|peer| !wanted.contains_key(*peer)).copied().collect();
+        for peer in gone {
+            self.end(&peer);
         }
-    }
-
-    /// Carries out what was ordered; false when it is time to end.
-    fn obey(&mut self) -> bool {
-        let mut counter = [0u8; 8];
-        let _ = rustix::io::read(&*self.wake, &mut counter);
-        loop {
-            let now = Instant::now();
-            match self.orders.try_recv() {
-                Ok(Order::Run(wanted)) => self.begin(now, wanted),
-                Ok(Order::Remove(peer)) => {
-                    self.demux.remove(&peer);
-                    self.sessions.remove(&peer);
+        for wanted in wanted.into_values() {
+            match self.sessions.get_mut(&wanted.peer) {
+                Some(running) if running.wanted == wanted => {}
+                Some(running) => {
+                    running.change(wanted, &mut self.random, &mut self.changed);
+                    running.reschedule(&mut self.agenda);
                 }
-                Ok(Order::AdminDown(peer, down)) => self.input(now, peer, Input::AdminDown(down)),
-                Ok(Order::Ask(then)) => then(self.snapshot(now)),
-                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => {
-                    let peers: Vec<Peer> = self.sessions.keys().copied().collect();
-                    for peer in peers {
-                        self.input(now, peer, Input::AdminDown(true));
-                    }
-                    return false;
-                }
-                Err(TryRecvError::Empty) => return true,
+                None => self.begin(wanted),
             }
         }
+        self.open_sockets();
     }
 
-    fn begin(&mut self, now: Instant, wanted: Wanted) {
+    fn begin(&mut self, wanted: Wanted) {
         let peer = wanted.peer;
-        if let Some(running) = self.sessions.get_mut(&peer) {
-            let (local, interface) = (running.wanted.local, running.wanted.interface.clone());
-            if (local, &interface) == (wanted.local, &wanted.interface) {
-                let config = wanted.config;
-                running.wanted = wanted;
-                self.input(now, peer, Input::Reconfigure(config));
-                return;
+        let Some(discriminator) = self.demux.insert(peer, peer, &mut self.random) else { return };
+        let session = Session::new(Instant::now(), discriminator, wanted.config);
+        let admin_down = wanted.admin_down;
+        let mut running = Running { wanted, session, mouth: None, due: None, changed_at: SystemTime::now() };
+        if admin_down {
+            running.input(Input::AdminDown(true), &mut self.random, &mut self.changed);
+        }
+        running.reschedule(&mut self.agenda);
+        self.sessions.insert(peer, running);
+    }
+
+    /// The last packet says that we leave on purpose, so that the peer does not take it for a fault of the path.
+    fn end(&mut self, peer: &Peer) {
+        self.demux.remove(peer);
+        let Some(mut running) = self.sessions.remove(peer) else { return };
+        if let Some(due) = running.due {
+            self.agenda.remove(&(due, *peer));
+        }
+        running.input(Input::AdminDown(true), &mut self.random, &mut |_| {});
+    }
+
+    fn open_sockets(&mut self) {
+        self.reopen_at = None;
+        let needed: BTreeMap<(u32, bool), IfName> =
+            self.sessions.iter().map(|(peer, running)| (ear_of(peer), running.wanted.interface.clone())).collect();
+        self.ears.retain(|ear, _| needed.contains_key(ear));
+        let mut failed = None;
+        for (key @ (ifindex, v4), interface) in needed {
+            if self.ears.contains_key(&key) {
+                continue;
             }
-            self.demux.remove(&peer);
-            self.sessions.remove(&peer);
+            let family = if v4 { IpFamily::V4 } else { IpFamily::V6 };
+            match Ear::open(&interface, ifindex, family) {
+                Ok(ear) => {
+                    self.ears.insert(key, ear);
+                }
+                Err(error) => failed = Some((interface, error)),
+            }
         }
-        if let Err(error) = self.open(now, wanted) {
-            tracing::error!(peer = %peer.address, ifindex = peer.ifindex, %error, "BFD session cannot be run; is another BFD daemon on this machine?");
+        for running in self.sessions.values_mut().filter(|running| running.mouth.is_none()) {
+            match Mouth::open(&running.wanted, &mut self.random) {
+                Ok(mouth) => running.mouth = Some(mouth),
+                Err(error) => failed = Some((running.wanted.interface.clone(), error)),
+            }
+        }
+        if let Some((interface, error)) = failed {
+            self.reopen_at = Some(Instant::now() + REOPEN);
+            if let Some(left_out) = STRANGE.admit(Instant::now()) {
+                warn!(%interface, %error, left_out, "BFD cannot use the interface; trying again");
+            }
         }
     }
+}
 
-    fn open(&mut self, now: Instant, wanted: Wanted) -> io::Result<()> {
-        let (index, family) = match wanted.local {
-            IpAddr::V4(_) => (0, IpFamily::V4),
-            IpAddr::V6(_) => (1, IpFamily::V6),
-        };
-        if self.listeners[index].is_none() {
-            self.listeners[index] = Some(sockets::listener(family)?);
-        }
-        let peer = wanted.peer;
-        let socket = sockets::sender(&wanted.interface, wanted.local, peer.ifindex, &mut self.random)?;
-        let Some(discriminator) = self.demux.insert(peer, peer, &mut self.random) else {
-            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
-        };
-        let session = Session::new(now, discriminator, wanted.config);
-        self.sessions.insert(peer, Running { wanted, session, socket, failing: false });
-        self.input(now, peer, Input::Timeout);
-        Ok(())
-    }
+fn ear_of(peer: &Peer) -> (u32, bool) {
+    (peer.ifindex, peer.address.is_ipv4())
+}
 
-    fn input(&mut self, now: Instant, peer: Peer, input: Input<'_>) {
-        let Some(running) = self.sessions.get_mut(&peer) else { return };
-        let random: &mut dyn RngCore = &mut self.random;
-        for output in running.session.handle_input(now, input, random) {
+impl Running {
+    fn input(&mut self, input: Input<'_>, random: &mut StdRng, changed: &mut dyn FnMut(Change)) {
+        let at = Instant::now();
+        for output in self.session.handle_input(at, input, random) {
             match output {
                 Output::Changed { from, to, cause } => {
-                    (self.changed)(Change { peer, from, to, cause, at: now, at_wall: SystemTime::now() });
+                    self.changed_at = SystemTime::now();
+                    let Wanted { neighbor, peer, .. } = self.wanted;
+                    changed(Change { neighbor, peer, from, to, cause, at });
+                    info!(peer = %peer.address, interface = %self.wanted.interface, %from, %to, %cause, "BFD session changed state");
                 }
                 Output::Send(octets) => {
-                    let to: SocketAddr = sockets::addressed(peer.address, PORT, peer.ifindex);
-                    let failed = running.socket.send_to(&octets, to).err();
-                    if let (Some(error), false) = (&failed, running.failing) {
-                        tracing::debug!(peer = %peer.address, %error, "BFD packet not sent");
+                    if self.mouth.is_none() {
+                        self.mouth = Mouth::open(&self.wanted, random).ok();
                     }
-                    running.failing = failed.is_some();
+                    // The interface may have gone, or lost our address: the next packet tries with a new socket.
+                    self.mouth = self.mouth.take().filter(|mouth| mouth.say(&octets));
                 }
             }
         }
     }
 
-    fn snapshot(&self, now: Instant) -> Vec<view::Bfd> {
-        let wall = SystemTime::now();
-        self.sessions.values().map(|running| describe(running, now, wall)).collect()
+    fn change(&mut self, wanted: Wanted, random: &mut StdRng, changed: &mut dyn FnMut(Change)) {
+        let moved = (&wanted.interface, wanted.local) != (&self.wanted.interface, self.wanted.local);
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        if moved {
+            self.mouth = None;
+        }
+        if before.config != self.wanted.config {
+            self.input(Input::Reconfigure(self.wanted.config), random, changed);
+        }
+        if before.admin_down != self.wanted.admin_down {
+            self.input(Input::AdminDown(self.wanted.admin_down), random, changed);
+        }
+    }
+
+    fn reschedule(&mut self, agenda: &mut BTreeSet<(Instant, Peer)>) {
+        let next = self.session.poll_timeout();
+        if next == self.due {
+            return;
+        }
+        if let Some(due) = self.due {
+            agenda.remove(&(due, self.wanted.peer));
+        }
+        self.due = next;
+        agenda.extend(next.map(|at| (at, self.wanted.peer)));
+    }
+
+    fn view(&self) -> view::Bfd {
+        let (local, remote) = self.session.discriminators();
+        let (remote_tx, remote_rx, multiplier) = self.session.remote_timers().unwrap_or_default();
+        let statistics = self.session.statistics();
+        let config = self.session.config();
+        view::Bfd {
+            peer: self.wanted.peer.address,
+            local: self.wanted.local,
+            interface: Some(self.wanted.interface.clone()),
+            local_discriminator: local.get(),
+            remote_discriminator: remote.map_or(0, std::num::NonZeroU32::get),
+            status: status(self.session.state()),
+            since: self.changed_at,
+            diagnostic: self.session.diagnostic().to_string(),
+            remote_diagnostic: self.session.remote_diagnostic().to_string(),
+            receive_interval: config.required_min_rx,
+            transmit_interval: config.desired_min_tx,
+            detect_multiplier: config.detect_multiplier,
+            remote_receive_interval: remote_rx,
+            remote_transmit_interval: remote_tx,
+            remote_detect_multiplier: multiplier,
+            packets: (statistics.received, statistics.sent),
+            changes: (statistics.ups, statistics.downs),
+        }
     }
 }
 
-fn describe(running: &Running, now: Instant, wall: SystemTime) -> view::Bfd {
-    let session = &running.session;
-    let (local, remote) = session.discriminators();
-    let timers = session.remote_timers().unwrap_or_default();
-    let counts = session.statistics();
-    view::Bfd {
-        peer: running.wanted.peer.address,
-        local: Some(running.wanted.local),
-        interface: Some(running.wanted.interface.clone()),
-        local_discriminator: local.get(),
-        remote_discriminator: remote.map_or(0, std::num::NonZeroU32::get),
-        status: match session.state() {
-            State::AdminDown => "shutdown",
-            State::Down => "down",
-            State::Init => "init",
-            State::Up => "up",
-        },
-        since: wall - now.saturating_duration_since(session.since()),
-        diagnostic: words(session.diagnostic()),
-        remote_diagnostic: words(session.remote_diagnostic()),
-        receive_interval: session.config().required_min_rx,
-        transmit_interval: session.config().desired_min_tx,
-        detect_multiplier: session.config().detect_multiplier,
-        remote_receive_interval: timers.1,
-        remote_transmit_interval: timers.0,
-        remote_detect_multiplier: timers.2,
-        packets: (counts.received, counts.sent),
-        changes: (counts.ups, counts.downs),
+fn status(state: State) -> &'static str {
+    match state {
+        State::AdminDown => "shutdown",
+        State::Down => "down",
+        State::Init => "init",
+        State::Up => "up",
     }
 }
 
-/// In FRR's words.
-fn words(diagnostic: Diagnostic) -> String {
-    match diagnostic {
-        Diagnostic::None => "ok".into(),
-        other => other.to_string(),
+/// A late packet ends sessions, so this thread goes before all others of this machine that are not as urgent.
+fn prefer_this_thread() {
+    let real_time: io::Result<()> = sched::set_fifo(PRIORITY);
+    if let Err(error) = real_time {
+        match sched::set_nice(NICE) {
+            Ok(()) => info!(%error, "BFD may not run in real time (CAP_SYS_NICE); it runs at nice {NICE}"),
+            Err(nice) => warn!(
+                %error, %nice,
+                "BFD gets no priority over other programs: give bgpd CAP_SYS_NICE, or choose intervals of 100 ms and more"
+            ),
+        }
     }
 }

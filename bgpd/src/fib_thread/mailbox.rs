@@ -1,29 +1,33 @@
 //! Where the FIB thread gets its orders: faults first, always; then routes, of which only so many wait.
 //!
 //! Reporting a fault never waits: their number is bounded by that of paths, tunnels and links. Routes come by the
-//! hundred thousand, and whoever has more than fit waits until there is room.
+//! hundred thousand, and whoever has more asks for room first, and is called back when there is some again.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Most parcels of routes that wait. Each holds some hundreds of prefixes.
-const BULK_CAPACITY: usize = 64;
+/// Most parcels of routes that wait. Each holds up to a thousand prefixes.
+const BULK_CAPACITY: usize = 16;
 
 struct Boxes<F, B> {
     fast: VecDeque<F>,
     bulk: VecDeque<B>,
     closed: bool,
+    /// Somebody asked for room when there was none.
+    starved: bool,
 }
+
+/// Called when there is room again.
+type Waker = Box<dyn Fn() + Send + Sync>;
 
 struct Shared<F, B> {
     boxes: Mutex<Boxes<F, B>>,
     /// There is something to read.
     filled: Condvar,
-    /// There is room again.
-    emptied: Condvar,
+    waker: OnceLock<Waker>,
 }
 
 impl<F, B> Shared<F, B> {
@@ -54,8 +58,8 @@ pub(super) enum Order<F, B> {
 
 /// A mailbox.
 pub(super) fn mailbox<F, B>() -> (Sender<F, B>, Receiver<F, B>) {
-    let boxes = Boxes { fast: VecDeque::new(), bulk: VecDeque::new(), closed: false };
-    let shared = Arc::new(Shared { boxes: Mutex::new(boxes), filled: Condvar::new(), emptied: Condvar::new() });
+    let boxes = Boxes { fast: VecDeque::new(), bulk: VecDeque::new(), closed: false, starved: false };
+    let shared = Arc::new(Shared { boxes: Mutex::new(boxes), filled: Condvar::new(), waker: OnceLock::new() });
     (Sender(shared.clone()), Receiver(shared))
 }
 
@@ -72,31 +76,29 @@ impl<F, B> Sender<F, B> {
         self.0.filled.notify_one();
     }
 
-    /// Puts in what is not, and waits for room; not for tasks of an async runtime. False once nobody reads any more.
-    pub(super) fn bulk(&self, order: B) -> bool {
-        let mut boxes = self.0.lock();
-        while boxes.bulk.len() >= BULK_CAPACITY && !boxes.closed {
-            boxes = self.0.emptied.wait(boxes).unwrap_or_else(PoisonError::into_inner);
-        }
-        if boxes.closed {
-            return false;
-        }
-        boxes.bulk.push_back(order);
-        self.0.filled.notify_one();
-        true
-    }
-
-    /// Puts in what is not urgent without waiting, for orders of which there are few.
-    pub(super) fn bulk_now(&self, order: B) {
+    /// Puts in what is not. Whoever has much of it asks [`has_room`](Self::has_room) before.
+    pub(super) fn bulk(&self, order: B) {
         self.0.lock().bulk.push_back(order);
         self.0.filled.notify_one();
+    }
+
+    /// Whether more routes should be put in. After a no the waker is called when there is room again.
+    pub(super) fn has_room(&self) -> bool {
+        let mut boxes = self.0.lock();
+        boxes.starved = boxes.bulk.len() >= BULK_CAPACITY;
+        !boxes.starved
+    }
+
+    /// Whom to call when there is room again. The first one stays.
+    pub(super) fn set_waker(&self, waker: Waker) {
+        // A second one would be the same: there is one routing table.
+        let _ = self.0.waker.set(waker);
     }
 
     /// Ends the mailbox: the reader is told once it has read everything.
     pub(super) fn close(&self) {
         self.0.lock().closed = true;
         self.0.filled.notify_one();
-        self.0.emptied.notify_all();
     }
 }
 
@@ -109,7 +111,12 @@ impl<F, B> Receiver<F, B> {
                 return Order::Fast(order);
             }
             if !urgent_only && let Some(order) = boxes.bulk.pop_front() {
-                self.0.emptied.notify_one();
+                let wake = boxes.starved && boxes.bulk.len() < BULK_CAPACITY / 2;
+                boxes.starved &= !wake;
+                drop(boxes);
+                if wake && let Some(waker) = self.0.waker.get() {
+                    waker();
+                }
                 return Order::Bulk(order);
             }
             if boxes.closed {
@@ -124,15 +131,10 @@ impl<F, B> Receiver<F, B> {
     }
 }
 
-impl<F, B> Drop for Receiver<F, B> {
-    fn drop(&mut self) {
-        self.0.lock().closed = true;
-        self.0.emptied.notify_all();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn soon() -> Instant {
@@ -142,41 +144,33 @@ mod tests {
     #[test]
     fn faults_overtake_routes() {
         let (sender, receiver) = mailbox();
-        assert!(sender.bulk("routes"));
+        sender.bulk("routes");
         sender.fast("fault");
         assert_eq!(receiver.next(soon(), false), Order::Fast("fault"));
         assert_eq!(receiver.next(Instant::now(), true), Order::Idle);
         assert_eq!(receiver.next(soon(), false), Order::Bulk("routes"));
         sender.close();
         assert_eq!(receiver.next(soon(), false), Order::Closed);
-        assert!(!sender.bulk("late"));
     }
 
     #[test]
-    fn routes_wait_for_room_and_faults_do_not() {
-        let (sender, receiver) = mailbox::<u32, u32>();
-        let writer = {
-            let sender = sender.clone();
-            std::thread::spawn(move || (0..1000).all(|number| sender.bulk(number)))
-        };
-        let mut read = Vec::new();
-        while read.len() < 1000 {
-            sender.fast(0);
-            assert_eq!(receiver.next(soon(), false), Order::Fast(0));
-            assert!(receiver.0.lock().bulk.len() <= BULK_CAPACITY);
-            if let Order::Bulk(number) = receiver.next(soon(), false) {
-                read.push(number);
-            }
+    fn whoever_found_no_room_is_called_once_when_there_is_some() {
+        let (sender, receiver) = mailbox::<u32, usize>();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = calls.clone();
+        sender.set_waker(Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
+        let mut sent = 0;
+        while sender.has_room() {
+            sender.bulk(sent);
+            sent += 1;
         }
-        assert!(writer.join().unwrap());
-        assert!(read.is_sorted());
-    }
-
-    #[test]
-    fn nobody_waits_for_a_reader_that_is_gone() {
-        let (sender, receiver) = mailbox::<u32, u32>();
-        let writer = std::thread::spawn(move || while sender.bulk(1) {});
-        drop(receiver);
-        writer.join().unwrap();
+        assert_eq!(sent, BULK_CAPACITY);
+        for number in 0..sent {
+            assert_eq!(receiver.next(soon(), false), Order::Bulk(number));
+        }
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        assert!(sender.has_room());
     }
 }

@@ -6,28 +6,29 @@
 //!
 //! A path comes back in two steps, so that nothing is cut while its routes are still being learned: when its session
 //! is established it becomes the last resort ([`FibHandle::returning`]), which serves prefixes that have nothing else;
-//! when the peer has sent everything and the table has passed it on ([`FibHandle::returned`], [`RibSide::idle`]) it is
+//! when the peer has sent everything and the table has passed it on ([`RibSide::returned`], [`RibSide::idle`]) it is
 //! up.
 
 mod mailbox;
 mod worker;
 
 use std::{
+    cell::Cell,
     net::IpAddr,
     sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Instant, SystemTime},
 };
 
-use bgp_core::{
-    PeerId,
-    rib::{BestChange, RibEvent},
-};
+use bgp_core::{PeerId, rib::BestChange};
 use fib::{Backend, Fib, PathKey, PathState, Scope};
 use net_types::{IfName, Prefix};
 
 use crate::failover::{Cause, FailoverLog};
 use mailbox::Sender;
+
+/// Most changes in one parcel from the table.
+const PARCEL: usize = 1024;
 
 /// The failover log, which the FIB thread writes and `show failover` reads.
 pub type SharedLog = Arc<Mutex<FailoverLog>>;
@@ -122,11 +123,10 @@ enum Fast {
 /// What can.
 enum Bulk {
     Changes(Vec<BestChange>),
-    RibEvent(RibEvent),
     RibIdle,
     Returned(PeerId, IpAddr),
     Statics(Vec<(Prefix, Vec<PathKey>)>),
-    Sweep,
+    Settled,
     Ask(Question),
 }
 
@@ -154,13 +154,6 @@ impl FibHandle {
         self.words(vec![(Scope::Source(peer.0), PathState::LastResort)]);
     }
 
-    /// The peer has sent all its routes. To be called where the table has taken them in (on its thread), so that
-    /// the changes that they bring are ahead of this. The path is up once the table has [nothing left to
-    /// pass on](RibSide::idle).
-    pub fn returned(&self, peer: PeerId, address: IpAddr) {
-        self.sender.bulk_now(Bulk::Returned(peer, address));
-    }
-
     /// The path to a peer is in use again although its session was never lost.
     pub fn restored(&self, address: IpAddr) {
         self.sender.fast(Fast::Restored(address));
@@ -178,17 +171,12 @@ impl FibHandle {
 
     /// All static routes, in place of those given before. No path means that packets are dropped.
     pub fn statics(&self, routes: Vec<(Prefix, Vec<PathKey>)>) {
-        self.sender.bulk_now(Bulk::Statics(routes));
-    }
-
-    /// Routes found at start that nobody has asked for since are taken out.
-    pub fn sweep(&self) {
-        self.sender.bulk_now(Bulk::Sweep);
+        self.sender.bulk(Bulk::Statics(routes));
     }
 
     /// Asks the table.
     pub fn ask(&self, question: impl FnOnce(&dyn Table) + Send + 'static) {
-        self.sender.bulk_now(Bulk::Ask(Box::new(question)));
+        self.sender.bulk(Bulk::Ask(Box::new(question)));
     }
 
     /// The failover log.
@@ -203,30 +191,53 @@ impl FibHandle {
 
     /// The end for the thread that owns the routing table.
     pub fn rib_side(&self) -> RibSide {
-        RibSide { sender: self.sender.clone() }
+        RibSide { sender: self.sender.clone(), told: Cell::new(false) }
+    }
+
+    /// Whom to call when the table may pass on more, after [`RibSide::room`] was none.
+    pub fn call_when_room(&self, waker: impl Fn() + Send + Sync + 'static) {
+        self.sender.set_waker(Box::new(waker));
     }
 }
 
-/// What the owner of the routing table says to the FIB. Its thread waits when it is too fast.
+/// What the owner of the routing table says to the FIB. Nothing here waits.
 pub struct RibSide {
     sender: Sender<Fast, Bulk>,
+    /// Something was passed on since the table was idle last.
+    told: Cell<bool>,
 }
 
 impl RibSide {
-    /// Changes of best paths. Waits for room; false when the FIB thread has ended.
-    pub fn changes(&self, changes: Vec<BestChange>) -> bool {
-        self.sender.bulk(Bulk::Changes(changes))
+    /// How many changes are taken now.
+    pub fn room(&self) -> usize {
+        if self.sender.has_room() { PARCEL } else { 0 }
     }
 
-    /// The table said so.
-    pub fn event(&self, event: RibEvent) {
-        self.sender.bulk_now(Bulk::RibEvent(event));
+    /// Changes of best paths.
+    pub fn changes(&self, changes: Vec<BestChange>) {
+        self.told.set(true);
+        self.sender.bulk(Bulk::Changes(changes));
     }
 
-    /// The table has nothing left to do or to pass on, after it had. To be called each time that this comes true,
-    /// and after each question that was put to it, since that may have been [`FibHandle::returned`].
+    /// The peer has sent all its routes, and the table has taken them in. Its path is up once the table has
+    /// [nothing left to pass on](Self::idle).
+    pub fn returned(&self, peer: PeerId, address: IpAddr) {
+        self.told.set(true);
+        self.sender.bulk(Bulk::Returned(peer, address));
+    }
+
+    /// The deferral after our own restart is over: once what the table passed on is written, routes found at start
+    /// that nobody asked for are stale.
+    pub fn settled(&self) {
+        self.told.set(true);
+        self.sender.bulk(Bulk::Settled);
+    }
+
+    /// The table has nothing left to do or to pass on. May be called as often as that is so.
     pub fn idle(&self) {
-        self.sender.bulk_now(Bulk::RibIdle);
+        if self.told.take() {
+            self.sender.bulk(Bulk::RibIdle);
+        }
     }
 }
 

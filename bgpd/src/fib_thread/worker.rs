@@ -43,6 +43,8 @@ pub(super) struct Worker<B> {
     shadowed: HashMap<Prefix, BestChange, foldhash::fast::RandomState>,
     /// Peers that have sent everything; up once the table is idle.
     returned: Vec<(PeerId, IpAddr)>,
+    /// The neighbors have spoken after our restart; what was adopted and not asked for goes once the table is idle.
+    sweep: bool,
     /// Faults whose prefixes are not all decided anew and written.
     unfinished: bool,
     /// The table has passed on everything; once the queue is written the faults are dealt with.
@@ -61,6 +63,7 @@ impl<B: Backend> Worker<B> {
             statics: HashMap::default(),
             shadowed: HashMap::default(),
             returned: Vec::new(),
+            sweep: false,
             unfinished: false,
             rib_idle: false,
             lazy_at: now,
@@ -89,7 +92,10 @@ impl<B: Backend> Worker<B> {
     fn next_work(&self, now: Instant) -> Instant {
         let stats = self.fib.stats();
         let settled = self.fib.is_settled();
-        if !settled || self.fib.is_resyncing() || (self.rib_idle && (self.unfinished || !self.returned.is_empty())) {
+        if !settled
+            || self.fib.is_resyncing()
+            || (self.rib_idle && (self.unfinished || self.sweep || !self.returned.is_empty()))
+        {
             return now;
         }
         let resync = self.fib.wants_resync().then_some(self.resync_at);
@@ -139,6 +145,10 @@ impl<B: Backend> Worker<B> {
     /// Everything that the table passed on is in the kernel.
     fn table_is_written(&mut self) {
         self.rib_idle = false;
+        if std::mem::take(&mut self.sweep) {
+            let stale = self.fib.sweep();
+            info!(stale, "every neighbor has spoken: routes of an earlier run that none announced are taken out");
+        }
         for (peer, address) in std::mem::take(&mut self.returned) {
             let switch = self.fib.set_state(Scope::Source(peer.0), PathState::Up);
             self.note(&switch, "a path is back");
@@ -226,7 +236,6 @@ impl<B: Backend> Worker<B> {
                 self.rib_idle = false;
                 changes.into_iter().for_each(|change| self.change(change));
             }
-            Bulk::RibEvent(event) => debug!(?event, "the table says"),
             Bulk::RibIdle => self.rib_idle = true,
             Bulk::Returned(peer, address) => {
                 // What the peer said last is in the table, but may not have been passed on.
@@ -234,9 +243,9 @@ impl<B: Backend> Worker<B> {
                 self.returned.push((peer, address));
             }
             Bulk::Statics(routes) => self.set_statics(routes),
-            Bulk::Sweep => {
-                let stale = self.fib.sweep();
-                info!(stale, "routes of an earlier run that nobody asked for are taken out");
+            Bulk::Settled => {
+                self.rib_idle = false;
+                self.sweep = true;
             }
             Bulk::Ask(question) => question(&self.fib),
         }

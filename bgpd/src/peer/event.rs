@@ -77,7 +77,7 @@ pub struct SessionUp {
     pub local: SocketAddr,
     /// The neighbor's end.
     pub remote: SocketAddr,
-    /// The link that it runs over.
+    /// The link that it runs over; our end of the connection is among its addresses.
     pub link: Link,
     /// Where the messages for the neighbor go.
     pub queue: RouteQueue,
@@ -96,6 +96,19 @@ pub struct Link {
     pub subnets: Vec<Prefix>,
 }
 
+impl Link {
+    /// The address of the session is one of ours, whether the daemon knows the link or not.
+    pub(super) fn with(mut self, local: IpAddr) -> Self {
+        let LocalAddresses { v4, v6, link_local } = &mut self.addresses;
+        match local {
+            IpAddr::V4(local) => *v4 = v4.or(Some(local)),
+            IpAddr::V6(local) if local.is_unicast_link_local() => *link_local = link_local.or(Some(local)),
+            IpAddr::V6(local) => *v6 = v6.or(Some(local)),
+        }
+        self
+    }
+}
+
 /// An established session was lost: the fastest news there is of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerFault {
@@ -103,6 +116,8 @@ pub struct PeerFault {
     pub peer: PeerId,
     /// Why.
     pub reason: DownReason,
+    /// Its routes are kept for a while (RFC 4724): the path is the last resort, not dead.
+    pub retained: bool,
     /// When, for measuring.
     pub at: Instant,
     /// When, for the log.
@@ -114,6 +129,9 @@ pub trait PeerHost: Send + Sync + 'static {
     /// An established session was lost. Called before the state machine goes on, for the FIB to move traffic.
     fn faulted(&self, fault: &PeerFault);
 
+    /// A session was established. `marked`: the neighbor will mark the end of its routes.
+    fn established(&self, peer: PeerId, marked: bool);
+
     /// The link that a connection from `local` to `remote` runs over.
     fn link(&self, local: SocketAddr, remote: SocketAddr) -> Link;
 
@@ -124,6 +142,10 @@ pub trait PeerHost: Send + Sync + 'static {
 impl<H: PeerHost> PeerHost for Arc<H> {
     fn faulted(&self, fault: &PeerFault) {
         (**self).faulted(fault);
+    }
+
+    fn established(&self, peer: PeerId, marked: bool) {
+        (**self).established(peer, marked);
     }
 
     fn link(&self, local: SocketAddr, remote: SocketAddr) -> Link {

@@ -1,6 +1,6 @@
 //! Neighbors: for each a task that owns its sockets and drives its session state machine.
 //!
-//! [`spawn`] starts the task and gives a [`PeerHandle`]; everything that happens goes to a [`PeerHost`]'s channel as a
+//! [`spawn`] starts the task and gives a [`PeerHandle`]; everything that happens goes to the routing table's channel as a
 //! [`PeerEvent`]. The task never waits for the routing table: while its channel is full, the task stops reading from
 //! the neighbor (TCP then holds it back) and goes on serving timers, commands and the write queue. A session that is
 //! lost is reported to [`PeerHost::faulted`] before anything else, so that traffic moves first.
@@ -13,6 +13,7 @@ mod event;
 mod handle;
 mod listener;
 mod queue;
+mod setup;
 mod socket;
 mod spec;
 mod status;
@@ -24,5 +25,6 @@ pub use event::{Link, PeerEvent, PeerFault, PeerHost, SessionUp};
 pub use handle::{PeerCommand, PeerHandle, spawn};
 pub use listener::{Acceptors, Listener};
 pub use queue::RouteQueue;
+pub use setup::{SelfState, SetupError, spec};
 pub use spec::{Hops, Password, PeerSpec, Source, Transport};
 pub use status::{PeerStatus, ResetInfo};

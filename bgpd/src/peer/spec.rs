@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use bgp_core::{PeerId, session::SessionConfig};
@@ -29,8 +30,23 @@ pub struct PeerSpec {
 impl PeerSpec {
     /// Whether going over to `new` takes a new session: what two OPENs or a connection settle has changed.
     pub fn needs_reset(&self, new: &Self) -> bool {
-        self.address != new.address || self.session != new.session || self.transport != new.transport
+        self.address != new.address
+            || self.transport != new.transport
+            || lasting(&self.session) != lasting(&new.session)
     }
+}
+
+/// A session's configuration without what may change while it is up: how connections are opened, and the state of our
+/// own restart, which an OPEN reports and does not agree on.
+fn lasting(session: &SessionConfig) -> SessionConfig {
+    let mut lasting = session.clone();
+    lasting.connect_retry = Duration::ZERO;
+    lasting.passive = false;
+    if let Some(restart) = &mut lasting.graceful_restart {
+        restart.restarting = false;
+        restart.families.iter_mut().for_each(|family| family.forwarding_preserved = false);
+    }
+    lasting
 }
 
 /// A TCP-MD5 key; cleared when the last user drops it.

@@ -8,10 +8,14 @@ use std::{
 
 use bgp_core::{
     PeerId,
+    rib::{
+        BestChange, LocalAddresses, LocalRoute, LocalSource, NextHopEvent, PeerConfig, Resolved, Rib, RibConfig,
+        RibEvent,
+    },
     session::{DownReason, Phase, RemoteAs, SessionConfig},
 };
 use bgp_wire::{
-    Announcements, Attributes, Notification, Withdrawals,
+    Announcements, Attributes, Notification, PeerKind, Withdrawals,
     notification::{CeaseCode, ShutdownCommunication},
 };
 use net_types::{Asn, Family, IfName, Prefix};
@@ -23,6 +27,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::rib_thread::{Outlet, RibHandle};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -37,8 +42,13 @@ impl PeerHost for Host {
         self.faults.lock().unwrap().push(fault.reason.clone());
     }
 
-    fn link(&self, _: SocketAddr, _: SocketAddr) -> Link {
-        Link::default()
+    fn established(&self, _: bgp_core::PeerId, _: bool) {}
+
+    /// A loopback address is no next hop (RFC 4271 §6.3), so each speaker names another one.
+    fn link(&self, local: SocketAddr, _: SocketAddr) -> Link {
+        let IpAddr::V4(local) = local.ip() else { return Link::default() };
+        let v4 = Some(Ipv4Addr::new(192, 0, 2, local.octets()[3]));
+        Link { addresses: LocalAddresses { v4, ..LocalAddresses::default() }, ..Link::default() }
     }
 
     fn source(&self, _: &IfName, _: IpAddr) -> Option<IpAddr> {
@@ -133,9 +143,7 @@ fn prefixes(count: u32) -> impl Iterator<Item = Prefix> {
 fn announce(up: &SessionUp, count: u32) -> Vec<bytes::Bytes> {
     let mut attributes = Attributes::default();
     attributes.as_path.prepend(up.terms.local_open.asn, 1);
-    let IpAddr::V4(local) = up.local.ip() else { panic!("IPv4 only") };
-    // A loopback address is no next hop (RFC 4271 §6.3); any other will do.
-    let next_hop = IpAddr::V4(Ipv4Addr::new(192, 0, 2, local.octets()[3])).into();
+    let next_hop = bgp_wire::NextHop::V4(up.link.addresses.v4.unwrap());
     Announcements::new(&attributes, Family::Ipv4Unicast, next_hop, prefixes(count), &up.terms.negotiated)
         .unwrap()
         .collect()
@@ -282,4 +290,102 @@ async fn what_is_not_bgp_is_told_so_and_hung_up_on() {
     let open = usize::from(u16::from_be_bytes([answer[16], answer[17]]));
     assert_eq!(answer[open + 18..], [3, 1, 1]);
     speaker.until("the reason is kept", |status| status.last_reset.is_some()).await;
+}
+
+/// A FIB that takes everything and keeps nothing; every next hop is on the link.
+struct Sink(mpsc::UnboundedSender<NextHopEvent>);
+
+impl Outlet for Sink {
+    fn fib_room(&self) -> usize {
+        usize::MAX
+    }
+
+    fn fib_changes(&self, _: Vec<BestChange>) {}
+
+    fn next_hop_room(&self) -> usize {
+        usize::MAX
+    }
+
+    fn next_hop(&self, event: NextHopEvent) {
+        let _ = self.0.send(event); // the resolver may be gone at the end of a test
+    }
+
+    fn event(&self, _: RibEvent) {}
+
+    fn end_of_rib(&self, _: PeerId, _: Family) {}
+
+    fn idle(&self) {}
+}
+
+/// A routing table whose next hops are all reachable.
+fn table(us: u8) -> RibHandle {
+    let asn = Asn::literal(65000 + u32::from(us));
+    let router_id = Ipv4Addr::new(10, 0, 0, us).try_into().unwrap();
+    let config = RibConfig {
+        asn,
+        router_id,
+        cluster_id: None,
+        default_local_pref: 100,
+        decision: Default::default(),
+        hash_seed: 1,
+    };
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let (table, _thread) = crate::rib_thread::spawn(config, Sink(sender)).unwrap();
+    let resolver = table.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if let NextHopEvent::Wanted(key) = event {
+                let resolved = Resolved { ifindex: 1, gateway: None, metric: 0 };
+                if resolver.next_hop_resolved(key, Some(resolved)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    table
+}
+
+#[tokio::test]
+async fn two_routing_tables_agree() {
+    const ROUTES: u32 = 5000;
+    let (us, them) = (81, 82);
+    let mut sides = Vec::new();
+    let (listener_a, acceptors_a, port_a) = listen(us);
+    let (listener_b, acceptors_b, port_b) = listen(them);
+    for (us, them, port, listener, acceptors) in
+        [(us, them, port_b, listener_a, acceptors_a), (them, us, port_a, listener_b, acceptors_b)]
+    {
+        let (table, spec) = (table(us), spec(us, them, port));
+        let config = PeerConfig::new(spec.address, PeerKind::External, spec.session.local_asn);
+        let events = table.add_peer(spec.id, config, PATIENCE).await.unwrap();
+        let handle = spawn(spec.clone(), Host::default(), events);
+        acceptors.insert(spec, handle.commands());
+        let (keep, changed) = watch::channel(0);
+        tokio::spawn(listener.run(changed));
+        handle.send(PeerCommand::Start);
+        sides.push((table, handle, keep));
+    }
+    let [(table_a, handle_a, _), (table_b, _handle_b, _)] = &sides[..] else { panic!() };
+    let known = async |count: usize| {
+        let waited = timeout(PATIENCE, async {
+            while table_b.query(|rib, _| rib.reachable_count(Family::Ipv4Unicast)).await.unwrap() != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{count} prefixes expected: {:?}", handle_a.status());
+    };
+    let originate = |rib: &mut Rib, now| {
+        prefixes(ROUTES).for_each(|prefix| rib.originate(now, LocalSource::Network, prefix, LocalRoute::default()));
+    };
+    table_a.apply(originate).await.unwrap();
+    known(ROUTES as usize).await;
+    table_a
+        .apply(|rib, _| prefixes(ROUTES / 2).for_each(|prefix| rib.retract(LocalSource::Network, &prefix)))
+        .await
+        .unwrap();
+    known(ROUTES as usize / 2).await;
+    handle_a.send(PeerCommand::Stop(Notification::cease(CeaseCode::AdministrativeShutdown)));
+    known(0).await;
+    handle_a.send(PeerCommand::Start);
+    known(ROUTES as usize / 2).await;
 }

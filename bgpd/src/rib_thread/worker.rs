@@ -1,17 +1,23 @@
 //! The loop.
 
 use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
     thread,
     time::{Duration, Instant},
 };
 
 use bgp_core::{
     PeerId,
-    rib::{Departure, PeerUp, Rib},
+    rib::{Departure, PeerConfig, Rib},
 };
-use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::sync::mpsc;
 
-use super::{Job, Outlet, session::TableEnd};
+use super::{
+    Job, Outlet, Unpark,
+    source::{Source, Taken},
+};
+use crate::peer::PeerEvent;
 
 /// Entries visited, changes handed over and prefixes announced in one turn.
 const WORK: usize = 2048;
@@ -19,17 +25,24 @@ const CHANGES: usize = 1024;
 const ANNOUNCED: usize = 1024;
 /// Jobs of one turn: whoever asks much may not keep routes from being taken in.
 const JOBS: usize = 64;
-/// Batches of one session that are applied in one turn.
-const UPDATES: usize = 4;
-/// How long the thread sleeps when nothing is due: it is always woken, this is only a net.
+/// Events of one neighbor before the next one's.
+const EVENTS: usize = 16;
+/// Time that a turn spends on neighbors' events, and again on messages to them: so long does a job wait.
+const SLICE: Duration = Duration::from_millis(4);
+/// How long the thread sleeps when nothing is due; whatever comes wakes it, this is only a net.
 const NAP: Duration = Duration::from_secs(60);
+/// The same while an outlet has no room: a consumer that forgets to wake us is slow, not stuck.
+const SHORT_NAP: Duration = Duration::from_millis(20);
 
 /// The thread's state.
 pub(super) struct Worker {
     pub(super) rib: Rib,
     jobs: mpsc::Receiver<Job>,
     outlet: Box<dyn Outlet>,
-    sessions: Vec<TableEnd>,
+    sources: Vec<Source>,
+    /// With which source the next slice of events, and of messages, begins.
+    next_in: usize,
+    next_out: usize,
 }
 
 /// What one turn came to.
@@ -37,32 +50,44 @@ pub(super) struct Worker {
 struct Turn {
     /// Something was done, so there may be more.
     busy: bool,
+    /// There is something to hand over and no room for it.
+    blocked: bool,
+    /// Nobody can reach us any more.
     over: bool,
 }
 
 impl Worker {
     pub(super) fn new(rib: Rib, jobs: mpsc::Receiver<Job>, outlet: Box<dyn Outlet>) -> Self {
-        Self { rib, jobs, outlet, sessions: Vec::new() }
+        Self { rib, jobs, outlet, sources: Vec::new(), next_in: 0, next_out: 0 }
     }
 
     pub(super) fn run(mut self) {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut was_busy = false;
         loop {
-            let turn = self.turn();
+            let turn = self.turn(&mut context);
             if turn.over {
                 return;
             }
-            if !turn.busy {
-                let now = Instant::now();
-                let due = self.rib.poll_timeout().map_or(NAP, |at| at.saturating_duration_since(now));
-                // A wake-up since the turn began is remembered by the token, so none is missed.
-                thread::park_timeout(due.min(NAP));
+            if turn.busy {
+                was_busy = true;
+                continue;
             }
+            if !turn.blocked && std::mem::take(&mut was_busy) {
+                self.outlet.idle();
+            }
+            let nap = if turn.blocked { SHORT_NAP } else { NAP };
+            let deadlines = self.sources.iter().filter_map(Source::deadline).chain(self.rib.poll_timeout());
+            let due = deadlines.min().map_or(nap, |at| at.saturating_duration_since(Instant::now()));
+            // Woken since the turn began, it returns at once: the token is kept.
+            thread::park_timeout(due.min(nap));
         }
     }
 
-    fn turn(&mut self) -> Turn {
+    fn turn(&mut self, context: &mut Context<'_>) -> Turn {
         let mut turn = Turn::default();
-        self.serve_jobs(&mut turn);
+        self.serve_jobs(context, &mut turn);
         if turn.over {
             return turn;
         }
@@ -70,25 +95,25 @@ impl Worker {
         turn.busy |= self.rib.work(now, WORK);
         self.report(&mut turn);
         self.feed_fib(&mut turn);
-        self.serve_updates(now, &mut turn);
+        self.serve_sources(context, &mut turn);
         self.feed_fib(&mut turn);
         self.feed_sessions(&mut turn);
         self.report(&mut turn);
         turn
     }
 
-    fn serve_jobs(&mut self, turn: &mut Turn) {
+    fn serve_jobs(&mut self, context: &mut Context<'_>, turn: &mut Turn) {
         for _ in 0..JOBS {
-            match self.jobs.try_recv() {
-                Ok(job) => {
+            match self.jobs.poll_recv(context) {
+                Poll::Ready(Some(job)) => {
                     job(self);
                     turn.busy = true;
                 }
-                Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => {
+                Poll::Ready(None) => {
                     turn.over = true;
                     return;
                 }
+                Poll::Pending => return,
             }
         }
     }
@@ -98,16 +123,22 @@ impl Worker {
             self.outlet.event(event);
             turn.busy = true;
         }
-        for _ in 0..self.outlet.next_hop_room() {
+        let room = self.outlet.next_hop_room();
+        for _ in 0..room {
             let Some(event) = self.rib.poll_next_hop() else { return };
             self.outlet.next_hop(event);
             turn.busy = true;
         }
+        turn.blocked |= room == 0;
     }
 
     fn feed_fib(&mut self, turn: &mut Turn) {
+        if !self.rib.has_changes() {
+            return;
+        }
         let room = self.outlet.fib_room().min(CHANGES);
-        if room == 0 || !self.rib.has_changes() {
+        if room == 0 {
+            turn.blocked = true;
             return;
         }
         let mut changes = Vec::with_capacity(room);
@@ -116,66 +147,77 @@ impl Worker {
         turn.busy = true;
     }
 
-    /// A few batches of each session in turn, so that none waits for another's flood.
-    fn serve_updates(&mut self, now: Instant, turn: &mut Turn) {
-        let mut ended = Vec::new();
-        for session in &mut self.sessions {
-            for _ in 0..UPDATES {
-                match session.updates.try_recv() {
-                    Ok(batch) => {
-                        for update in batch {
-                            self.rib.update(now, session.peer, update);
-                        }
-                        turn.busy = true;
-                    }
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => {
-                        ended.push(session.peer);
-                        break;
-                    }
+    /// A few events of each neighbor in turn, so that none waits for another's flood.
+    fn serve_sources(&mut self, context: &mut Context<'_>, turn: &mut Turn) {
+        let now = Instant::now();
+        let count = self.sources.len();
+        for at in (0..count).map(|offset| (self.next_in + offset) % count) {
+            let source = &mut self.sources[at];
+            for _ in 0..EVENTS {
+                match source.take(&mut self.rib, now, context) {
+                    Taken::Something => {}
+                    Taken::EndOfRib(family) => self.outlet.end_of_rib(source.peer, family),
+                    Taken::Nothing => break,
+                }
+                turn.busy = true;
+                if now.elapsed() > SLICE {
+                    self.next_in = at + 1;
+                    return;
+                }
+            }
+            for family in source.finished(now).iter() {
+                self.outlet.end_of_rib(source.peer, family);
+                turn.busy = true;
+            }
+        }
+    }
+
+    /// Messages for each neighbor that has room, in turn.
+    fn feed_sessions(&mut self, turn: &mut Turn) {
+        let now = Instant::now();
+        let count = self.sources.len();
+        for at in (0..count).map(|offset| (self.next_out + offset) % count) {
+            if self.sources[at].feed(&mut self.rib, ANNOUNCED) {
+                turn.busy = true;
+                if now.elapsed() > SLICE {
+                    self.next_out = at + 1;
+                    return;
                 }
             }
         }
-        for peer in ended {
-            // Its task ended without saying so.
-            self.session_down(peer, None, Departure::Withdraw);
-            turn.busy = true;
-        }
     }
 
-    /// One batch for each session that has room.
-    fn feed_sessions(&mut self, turn: &mut Turn) {
-        for session in &self.sessions {
-            let Ok(place) = session.messages.try_reserve() else { continue };
-            let Some(batch) = self.rib.poll_out(session.peer, ANNOUNCED) else { continue };
-            let messages = session.encode(batch);
-            if !messages.is_empty() {
-                place.send(messages);
-            }
-            turn.busy = true;
-        }
+    pub(super) fn add_peer(
+        &mut self,
+        peer: PeerId,
+        config: PeerConfig,
+        stale_limit: Duration,
+        events: mpsc::Receiver<PeerEvent>,
+    ) {
+        self.remove_source(peer);
+        self.sources.push(Source::new(peer, stale_limit, events));
+        self.configure_peer(peer, config, stale_limit);
     }
 
-    pub(super) fn session_up(&mut self, up: PeerUp, end: TableEnd) {
-        self.sessions.retain(|session| session.peer != end.peer);
-        self.rib.peer_up(Instant::now(), end.peer, up);
-        self.sessions.push(end);
-    }
-
-    /// Ends session `number` of `peer`, or whichever it has.
-    pub(super) fn session_down(&mut self, peer: PeerId, number: Option<u64>, departure: Departure) {
-        let known = self.sessions.iter().position(|session| session.peer == peer);
-        if known.is_some_and(|at| number.is_some_and(|number| self.sessions[at].number != number)) {
-            return; // a newer session must not suffer for an older one's end
+    pub(super) fn configure_peer(&mut self, peer: PeerId, config: PeerConfig, stale_limit: Duration) {
+        for source in self.sources.iter_mut().filter(|source| source.peer == peer) {
+            source.stale_limit = stale_limit;
         }
-        if let Some(at) = known {
-            self.sessions.swap_remove(at);
+        if !self.rib.configure_peer(peer, config) {
+            tracing::error!(%peer, "too many neighbors: its routes are not taken");
         }
-        self.rib.peer_down(Instant::now(), peer, departure);
     }
 
     pub(super) fn remove_peer(&mut self, peer: PeerId) {
-        self.sessions.retain(|session| session.peer != peer);
+        self.remove_source(peer);
         self.rib.remove_peer(Instant::now(), peer);
+    }
+
+    fn remove_source(&mut self, peer: PeerId) {
+        let before = self.sources.len();
+        self.sources.retain(|source| source.peer != peer);
+        if self.sources.len() < before {
+            self.rib.peer_down(Instant::now(), peer, Departure::Withdraw);
+        }
     }
 }

@@ -1,6 +1,22 @@
 //! The configuration language of Holdfast, and the commands of its shell.
 //!
-//! [`model`] holds what a configuration means, in checked types. The languages themselves are declared once, as data;
-//! the parser, the completer, the `?` help and `show running-config` all come from that declaration.
+//! [`model`] holds what a configuration means, in checked types. Both languages are declared once, as data, in the same
+//! [`grammar`]: every statement is one row with its syntax, its help, what it does to the model and how the model says it
+//! again. The parser, the completer, the `?` help and `show running-config` all come from those rows.
+//!
+//! ```
+//! let parsed = config::parse("hostname edge1\nrouter bgp 65001\n neighbor 192.0.2.1 remote-as external\n").unwrap();
+//! assert_eq!(config::parse(&parsed.config.to_string()).unwrap().config, parsed.config);
+//! ```
 
+pub mod command;
+pub mod diagnostic;
+pub mod grammar;
+mod language;
 pub mod model;
+mod parse;
+
+pub use command::{Command, CommandError, Owner};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use model::Config;
+pub use parse::{MAX_OCTETS, Parsed, parse};

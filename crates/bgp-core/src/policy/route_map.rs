@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bgp_wire::{Community, LargeCommunity, Origin};
-use net_types::{Asn, Prefix};
+use net_types::{Asn, Family, Prefix};
 use smallvec::SmallVec;
 
 use super::{Action, PrefixList, Route};
@@ -12,8 +12,9 @@ use crate::rib::{DEFAULT_LOCAL_PREF, PathAttrs};
 /// A condition on a route.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Match {
-    /// The list permits the prefix. For an undefined list use [`PrefixList::undefined`]: it never matches.
-    Prefix(Arc<PrefixList>),
+    /// The prefix is of this family and the list permits it. For an undefined list use [`PrefixList::undefined`]: it
+    /// never matches.
+    Prefix(Family, Arc<PrefixList>),
     /// The list permits the next hop as a host prefix.
     NextHop(Arc<PrefixList>),
     /// The route carries all of these communities.
@@ -190,7 +191,7 @@ impl Match {
     fn holds(&self, Route { prefix, attrs, peer }: Route<'_>) -> bool {
         let attributes = &attrs.attributes;
         match self {
-            Self::Prefix(list) => list.evaluate(prefix) == Action::Permit,
+            Self::Prefix(family, list) => prefix.family() == *family && list.evaluate(prefix) == Action::Permit,
             Self::NextHop(list) => list.evaluate(&Prefix::host(attrs.next_hop.address())) == Action::Permit,
             Self::Communities(wanted) => wanted.iter().all(|community| attributes.communities.contains(community)),
             Self::AsPathContains(asn) => attributes.as_path.contains(*asn),
@@ -282,7 +283,7 @@ mod tests {
         let never = vec![Match::AsPathContains(Asn::literal(9))];
         assert_eq!(run(vec![clause(10, Action::Permit, never, vec![], OnMatch::Stop)]), None);
         assert_eq!(run(vec![]), None);
-        let list = Match::Prefix(Arc::new(PrefixList::undefined("none")));
+        let list = Match::Prefix(Family::Ipv4Unicast, Arc::new(PrefixList::undefined("none")));
         assert_eq!(run(vec![clause(10, Action::Permit, vec![list], vec![], OnMatch::Stop)]), None);
     }
 

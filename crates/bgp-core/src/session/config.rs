@@ -106,12 +106,11 @@ impl SessionConfig {
         if matches!(seconds, 1 | 2) { 3 } else { seconds } // RFC 4271 §4.2: 1 and 2 are not allowed
     }
 
-    /// Our OPEN.
+    /// Our OPEN. Demarcated refreshes (RFC 7313) are not offered: nothing is swept after them.
     pub fn open(&self) -> Open {
         let mut capabilities: Vec<_> = self.families.iter().map(Capability::multiprotocol).collect();
         capabilities.extend([
             Capability::RouteRefresh,
-            Capability::EnhancedRouteRefresh,
             Capability::ExtendedMessage,
             Capability::FourOctetAs(self.local_asn.get()),
         ]);

@@ -28,6 +28,7 @@ pub use log::{Log, LogFormat, LogLevel, Metrics};
 pub use route_map::{CommunityChange, Match, OnMatch, Origin, RouteMap, RouteMapEntry, Set};
 pub use routing::{Action, PrefixList, PrefixListEntry, StaticRoute, StaticTarget};
 pub use suite::{Aead, Esn, EspSuite, Group, IkeSuite, Prf, SuiteError};
+pub(crate) use values::digits;
 pub use values::{Community, IkeId, IkeIdError, InterfaceAddress, LargeCommunity, Name, Secret, ValueError};
 pub use wan::Wan;
 

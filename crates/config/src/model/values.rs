@@ -72,10 +72,10 @@ impl FromStr for Secret {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         // 80 octets: TCP_MD5SIG_MAXKEYLEN of Linux. The error must not repeat the secret.
-        if (1..=80).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        if (1..=80).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(ValueError::new("(not shown)", "a password of 1 to 80 printable characters"))
+            Err(ValueError::new("(not shown)", "a password of 1 to 80 printable characters without spaces"))
         }
     }
 }

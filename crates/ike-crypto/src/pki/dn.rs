@@ -69,9 +69,18 @@ fn comparable(attribute: &AttributeTypeAndValue) -> (String, String) {
 impl FromStr for DistinguishedName {
     type Err = DnError;
 
-    /// RFC 4514: most specific part first, separated by commas; blanks around the commas are ignored.
+    /// Parts separated by commas, blanks around them ignored. RFC 4514 puts the most specific part first, OpenSSL and
+    /// strongSwan put it last: a common name or user ID at the end alone tells that it is the latter.
     fn from_str(text: &str) -> Result<Self, DnError> {
-        let trimmed = text.split(',').map(str::trim).collect::<Vec<_>>().join(",");
+        let mut parts = parts(text);
+        let is_specific = |part: Option<&&str>| {
+            let attribute = part.and_then(|part| part.split_once('=')).map(|(attribute, _)| attribute.trim());
+            attribute.is_some_and(|attribute| ["CN", "UID"].iter().any(|known| attribute.eq_ignore_ascii_case(known)))
+        };
+        if !is_specific(parts.first()) && is_specific(parts.last()) {
+            parts.reverse();
+        }
+        let trimmed = parts.join(",");
         let name = Name::from_str(&trimmed).map_err(|error| DnError(error.to_string()))?;
         if name.is_empty() {
             return Err(DnError("it is empty".to_owned()));
@@ -79,6 +88,17 @@ impl FromStr for DistinguishedName {
         let der = name.to_der().map_err(|error| DnError(error.to_string()))?;
         Ok(Self::build(&name, der))
     }
+}
+
+/// Splits at commas that no backslash precedes.
+fn parts(text: &str) -> Vec<&str> {
+    let mut escaped = false;
+    let separator = |found: char| {
+        let separates = found == ',' && !escaped;
+        escaped = found == '\\' && !escaped;
+        separates
+    };
+    text.split(separator).map(str::trim).collect()
 }
 
 impl PartialEq for DistinguishedName {
@@ -118,8 +138,15 @@ mod tests {
     #[test]
     fn case_and_spaces_do_not_make_another_name_but_order_does() {
         assert_eq!(dn("CN=edge1.example.net,O=Example  AG,C=CH"), dn("cn=Edge1.Example.NET, O=example ag, C=ch"));
-        assert_ne!(dn("CN=edge1,O=Example"), dn("O=Example,CN=edge1"));
+        assert_ne!(dn("OU=Edge,O=Example"), dn("O=Example,OU=Edge"));
         assert_ne!(dn("CN=edge1,O=Example"), dn("CN=edge1"));
+    }
+
+    #[test]
+    fn both_habits_of_writing_names_are_read() {
+        assert_eq!(dn("C=CH, O=Example, CN=edge1"), dn("CN=edge1,O=Example,C=CH"));
+        assert_eq!(dn("O=Example,UID=edge1"), dn("UID=edge1,O=Example"));
+        assert_eq!(dn("O=Example\\, Sons,CN=edge1").to_string(), "CN=edge1,O=Example\\, Sons");
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub enum ChainError {
         /// Whose it is.
         names: String,
         /// The library's reason.
-        reason: webpki::Error,
+        reason: Box<webpki::Error>,
     },
 }
 
@@ -192,7 +192,7 @@ fn refusal(error: webpki::Error, names: &CertificateNames, anchors: &TrustAnchor
         webpki::Error::RequiredEkuNotFoundContext(_) | webpki::Error::EmptyEkuExtension => {
             ChainError::ExtendedKeyUsage { names }
         }
-        reason => ChainError::Refused { names, reason },
+        reason => ChainError::Refused { names, reason: Box::new(reason) },
     }
 }
 

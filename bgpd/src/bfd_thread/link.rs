@@ -1,0 +1,137 @@
+//! The sockets of BFD: one for each interface and family to hear by, one for each session to speak by.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+};
+
+use bfd::{PORT, Peer};
+use net_types::IfName;
+use rand::Rng;
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, connect, send, socket_with, sockopt},
+};
+use sys::{
+    mmsg::RecvBatch,
+    sockopt::{IpFamily, bind_to_device, set_receive_ttl},
+};
+
+use super::Wanted;
+
+/// The TTL that a neighbor on the same link sends with, and no other can fake (RFC 5881 §5).
+const TTL: u8 = 255;
+/// Source ports that a session may use (RFC 5881 §4).
+const SOURCE_PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;
+/// Attempts to find one that is free.
+const ATTEMPTS: usize = 64;
+/// Class selector 6, for what keeps the network together.
+const TRAFFIC_CLASS: u8 = 0xc0;
+/// The longest packet with authentication section is 52 octets.
+const PACKET: usize = 128;
+
+/// What an interface hears in one family.
+pub(super) struct Ear {
+    socket: OwnedFd,
+    ifindex: u32,
+    batch: RecvBatch,
+}
+
+fn udp(family: IpFamily) -> io::Result<OwnedFd> {
+    let domain = match family {
+        IpFamily::V4 => AddressFamily::INET,
+        IpFamily::V6 => AddressFamily::INET6,
+    };
+    let socket = socket_with(domain, SocketType::DGRAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    match family {
+        IpFamily::V4 => {
+            sockopt::set_ip_ttl(&socket, TTL.into())?;
+            sockopt::set_ip_tos(&socket, TRAFFIC_CLASS)?;
+        }
+        IpFamily::V6 => {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+            sockopt::set_ipv6_unicast_hops(&socket, Some(TTL))?;
+            sockopt::set_ipv6_tclass(&socket, TRAFFIC_CLASS.into())?;
+        }
+    }
+    Ok(socket)
+}
+
+fn unspecified(family: IpFamily) -> IpAddr {
+    match family {
+        IpFamily::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        IpFamily::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+impl Ear {
+    pub(super) fn open(interface: &IfName, ifindex: u32, family: IpFamily) -> io::Result<Self> {
+        let socket = udp(family)?;
+        // Each interface has a socket of its own on the same port.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind_to_device(&socket, interface)?;
+        set_receive_ttl(&socket, family)?;
+        bind(&socket, &SocketAddr::new(unspecified(family), PORT))?;
+        Ok(Self { socket, ifindex, batch: RecvBatch::new(32, PACKET) })
+    }
+
+    /// Hands over each packet that came from a neighbor on the link; the others are counted.
+    pub(super) fn hear(&mut self, mut heard: impl FnMut(Peer, &[u8])) -> usize {
+        let mut strangers = 0;
+        while let Ok(count) = self.batch.receive(&self.socket) {
+            if count == 0 {
+                break;
+            }
+            for (meta, octets) in self.batch.iter_mut() {
+                if meta.ttl == Some(TTL) && !meta.truncated {
+                    let address = meta.from.ip().to_canonical();
+                    heard(Peer { ifindex: self.ifindex, address }, octets);
+                } else {
+                    strangers += 1;
+                }
+            }
+        }
+        strangers
+    }
+}
+
+impl AsFd for Ear {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What a session speaks by.
+pub(super) struct Mouth(OwnedFd);
+
+impl Mouth {
+    pub(super) fn open(wanted: &Wanted, random: &mut impl Rng) -> io::Result<Self> {
+        let family = IpFamily::of(wanted.peer.address);
+        let socket = udp(family)?;
+        bind_to_device(&socket, &wanted.interface)?;
+        let local = wanted.local.unwrap_or(unspecified(family));
+        let scoped = |address: IpAddr, port| match address {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                SocketAddr::V6(SocketAddrV6::new(v6, port, 0, wanted.peer.ifindex))
+            }
+            other => SocketAddr::new(other, port),
+        };
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match bind(&socket, &scoped(local, random.random_range(SOURCE_PORTS))) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::ADDRINUSE) if attempts < ATTEMPTS => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        connect(&socket, &scoped(wanted.peer.address, PORT))?;
+        Ok(Self(socket))
+    }
+
+    /// Sends, or does not: a packet that cannot go out now is as good as lost, and BFD is there to notice.
+    pub(super) fn say(&self, octets: &[u8]) -> bool {
+        // The second attempt is for an ICMP error that an earlier packet brought back.
+        (0..2).any(|_| send(&self.0, octets, SendFlags::DONTWAIT).is_ok())
+    }
+}

@@ -1,0 +1,253 @@
+//! From the configuration to what a neighbor's task has to know.
+
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc};
+
+use bgp_core::{
+    PeerId,
+    session::{RemoteAs, SessionConfig},
+};
+use bgp_wire::{
+    FamilySet, Fqdn, GracefulRestart, GracefulRestartFamily, Notification, PeerKind,
+    notification::{CeaseCode, ShutdownCommunication},
+};
+use config::model as bgp;
+use net_types::{Family, RouterId};
+use zeroize::Zeroizing;
+
+use super::{Hops, Password, PeerSpec, Source, Transport};
+
+/// What a neighbor is told about ourselves that is not in `router bgp`.
+#[derive(Clone, Debug)]
+pub struct SelfState {
+    /// Our BGP identifier, configured or chosen.
+    pub router_id: RouterId,
+    /// `hostname`
+    pub hostname: Option<String>,
+    /// The daemon has just started, and has not heard all neighbors yet (R bit, RFC 4724 §3).
+    pub restarting: bool,
+    /// Routes of an earlier run were found in the kernel and adopted (F bit).
+    pub forwarding_preserved: bool,
+}
+
+/// Why a neighbor cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Its password cannot be read.
+    #[error("neighbor {neighbor}: cannot read the password file {path}: {error}")]
+    PasswordFile {
+        /// Whose.
+        neighbor: IpAddr,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Its password does not fit a TCP-MD5 key.
+    #[error("neighbor {neighbor}: the password has {octets} octets, expected 1 to 80 (RFC 2385, as Linux has it)")]
+    PasswordLength {
+        /// Whose.
+        neighbor: IpAddr,
+        /// What it has.
+        octets: usize,
+    },
+    /// A link-local address without a link.
+    #[error("neighbor {0} is a link-local address: add \"neighbor {0} interface INTERFACE\"")]
+    NoInterface(IpAddr),
+}
+
+/// What the task of `neighbor` has to know. Reads its password file.
+///
+/// # Errors
+/// When the neighbor cannot be reached with what is configured.
+pub fn spec(
+    speaker: &bgp::Bgp,
+    neighbor: &bgp::Neighbor,
+    id: PeerId,
+    ourselves: &SelfState,
+) -> Result<PeerSpec, SetupError> {
+    let address = neighbor.address;
+    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) && neighbor.interface.is_none() {
+        return Err(SetupError::NoInterface(address));
+    }
+    let session = session(speaker, neighbor, ourselves);
+    let hops = hops(neighbor, session.remote_asn.kind(speaker.asn));
+    let source = neighbor.update_source.as_ref().map(|source| match source {
+        bgp::UpdateSource::Address(address) => Source::Address(*address),
+        bgp::UpdateSource::Interface(interface) => Source::Interface(interface.clone()),
+    });
+    let transport = Transport {
+        port: neighbor.port.unwrap_or(Transport::default().port),
+        source,
+        interface: neighbor.interface.clone(),
+        hops,
+        password: password(neighbor)?,
+    };
+    let shutdown = neighbor.shutdown.as_ref().map(|shutdown| {
+        let text = shutdown.message.as_deref().map(ShutdownCommunication::new);
+        Notification::shutdown(CeaseCode::AdministrativeShutdown, text.as_ref())
+    });
+    Ok(PeerSpec { id, address, session, transport, shutdown })
+}
+
+fn session(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor, ourselves: &SelfState) -> SessionConfig {
+    let remote_asn = match neighbor.remote_as {
+        bgp::RemoteAs::Asn(asn) => RemoteAs::Exactly(asn),
+        bgp::RemoteAs::Internal => RemoteAs::Internal,
+        bgp::RemoteAs::External => RemoteAs::External,
+    };
+    let timers = speaker.timers(neighbor);
+    let families: FamilySet = Family::ALL.into_iter().filter(|f| speaker.is_active(neighbor, *f)).collect();
+    SessionConfig {
+        hold_time: timers.hold,
+        keepalive: timers.keepalive,
+        connect_retry: neighbor.connect_retry.unwrap_or(bgp::Neighbor::CONNECT_RETRY),
+        passive: neighbor.passive,
+        families,
+        graceful_restart: graceful_restart(speaker, neighbor, ourselves, families),
+        name: ourselves.hostname.clone().map(|host| Fqdn { host, domain: String::new() }),
+        ..SessionConfig::new(speaker.asn, ourselves.router_id, remote_asn)
+    }
+}
+
+/// A helper announces the capability without families: it keeps the neighbor's routes, and promises nothing of its own
+/// (RFC 4724 §3).
+fn graceful_restart(
+    speaker: &bgp::Bgp,
+    neighbor: &bgp::Neighbor,
+    ourselves: &SelfState,
+    families: FamilySet,
+) -> Option<GracefulRestart> {
+    let settings = speaker.graceful_restart;
+    let (restarter, helper) = match neighbor.graceful_restart {
+        None => (settings.restarter, settings.helper),
+        Some(bgp::NeighborRestart::Full) => (true, true),
+        Some(bgp::NeighborRestart::HelperOnly) => (false, true),
+        Some(bgp::NeighborRestart::Disabled) => (false, false),
+    };
+    if !helper {
+        return None;
+    }
+    let family = |family| GracefulRestartFamily::new(family, ourselves.forwarding_preserved);
+    Some(GracefulRestart {
+        restarting: restarter && ourselves.restarting,
+        notification: true, // RFC 8538
+        restart_seconds: u16::try_from(settings.restart_time.as_secs()).unwrap_or(u16::MAX),
+        families: if restarter { families.iter().map(family).collect() } else { Vec::new() },
+    })
+}
+
+fn hops(neighbor: &bgp::Neighbor, kind: PeerKind) -> Hops {
+    match (neighbor.ttl_security_hops, neighbor.ebgp_multihop, kind) {
+        (Some(hops), _, _) => Hops::Secured(hops),
+        (None, Some(hops), PeerKind::External) => Hops::Within(hops),
+        (None, None, PeerKind::External) => Hops::Direct,
+        (None, _, PeerKind::Internal) => Hops::Within(255),
+    }
+}
+
+fn password(neighbor: &bgp::Neighbor) -> Result<Option<Password>, SetupError> {
+    let key = match &neighbor.password {
+        None => return Ok(None),
+        Some(bgp::Password::Inline(secret)) => Zeroizing::new(secret.expose().as_bytes().to_vec()),
+        Some(bgp::Password::File(path)) => {
+            let content = std::fs::read(path).map_err(|error| SetupError::PasswordFile {
+                neighbor: neighbor.address,
+                path: path.clone(),
+                error,
+            })?;
+            let content = Zeroizing::new(content);
+            // Editors end a file with a line break, which nobody means to be part of the password.
+            Zeroizing::new(content.trim_ascii_end().to_vec())
+        }
+    };
+    match key.len() {
+        1..=80 => Ok(Some(Arc::new(key))),
+        octets => Err(SetupError::PasswordLength { neighbor: neighbor.address, octets }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use net_types::Asn;
+
+    use super::*;
+
+    fn ourselves() -> SelfState {
+        SelfState {
+            router_id: "10.1.0.1".parse().unwrap(),
+            hostname: Some("edge1".to_owned()),
+            restarting: true,
+            forwarding_preserved: true,
+        }
+    }
+
+    fn neighbor(address: &str, asn: u32) -> bgp::Neighbor {
+        bgp::Neighbor::new(address.parse().unwrap(), bgp::RemoteAs::Asn(Asn::literal(asn)))
+    }
+
+    fn built(neighbor: &bgp::Neighbor) -> PeerSpec {
+        spec(&bgp::Bgp::new(Asn::literal(65001)), neighbor, PeerId(1), &ourselves()).unwrap()
+    }
+
+    #[test]
+    fn the_distance_follows_the_kind_of_neighbor() {
+        assert_eq!(built(&neighbor("192.0.2.1", 65000)).transport.hops, Hops::Direct);
+        assert_eq!(built(&neighbor("192.0.2.1", 65001)).transport.hops, Hops::Within(255));
+        let multihop = bgp::Neighbor { ebgp_multihop: Some(4), ..neighbor("192.0.2.1", 65000) };
+        assert_eq!(built(&multihop).transport.hops, Hops::Within(4));
+        let secured = bgp::Neighbor { ttl_security_hops: Some(1), ..neighbor("192.0.2.1", 65001) };
+        assert_eq!(built(&secured).transport.hops, Hops::Secured(1));
+    }
+
+    #[test]
+    fn a_helper_promises_nothing() {
+        let restart = |choice| {
+            let neighbor = bgp::Neighbor { graceful_restart: choice, ..neighbor("192.0.2.1", 65000) };
+            built(&neighbor).session.graceful_restart
+        };
+        let full = restart(None).unwrap();
+        assert!(full.restarting && full.families[0].forwarding_preserved && full.restart_seconds == 120);
+        let helper = restart(Some(bgp::NeighborRestart::HelperOnly)).unwrap();
+        assert!(!helper.restarting && helper.families.is_empty());
+        assert_eq!(restart(Some(bgp::NeighborRestart::Disabled)), None);
+    }
+
+    #[test]
+    fn a_password_file_is_read_without_its_line_break() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"correct horse\n").unwrap();
+        let path = file.path().to_owned();
+        let with = |path| bgp::Neighbor { password: Some(bgp::Password::File(path)), ..neighbor("192.0.2.1", 65000) };
+        let spec_of =
+            |neighbor: &bgp::Neighbor| spec(&bgp::Bgp::new(Asn::literal(65001)), neighbor, PeerId(1), &ourselves());
+        let built = spec_of(&with(path)).unwrap();
+        assert_eq!(built.transport.password.as_ref().unwrap().as_slice(), b"correct horse");
+        assert!(!format!("{built:?}").contains("horse"), "secrets are not shown");
+        assert!(matches!(spec_of(&with("/nonexistent".into())), Err(SetupError::PasswordFile { .. })));
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        let refused = spec_of(&with(empty.path().to_owned()));
+        assert!(matches!(refused, Err(SetupError::PasswordLength { octets: 0, .. })));
+    }
+
+    #[test]
+    fn a_link_local_neighbor_needs_its_link() {
+        let lost = neighbor("fe80::1", 65000);
+        let refused = spec(&bgp::Bgp::new(Asn::literal(65001)), &lost, PeerId(1), &ourselves()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "neighbor fe80::1 is a link-local address: add \"neighbor fe80::1 interface INTERFACE\""
+        );
+        let found = bgp::Neighbor { interface: Some("eth0".parse().unwrap()), ..lost };
+        assert!(built(&found).transport.interface.is_some());
+    }
+
+    #[test]
+    fn a_shutdown_takes_its_words_along() {
+        let shutdown = Some(bgp::Shutdown { message: Some("fibre work".to_owned()) });
+        let built = built(&bgp::Neighbor { shutdown, ..neighbor("192.0.2.1", 65000) });
+        let words = built.shutdown.and_then(|notification| notification.communication()).unwrap();
+        assert_eq!(words.as_str(), "fibre work");
+    }
+}

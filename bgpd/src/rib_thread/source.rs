@@ -1,0 +1,233 @@
+//! A neighbor as the table's thread sees it: a channel of events, and while a session is up a queue for messages.
+
+use std::{
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bgp_core::{
+    PeerId,
+    adj_out::OutBatch,
+    rib::{Departure, PeerUp, Rib},
+    session::Retain,
+};
+use bgp_wire::{Announcements, FamilySet, Negotiated, RefreshKind, Withdrawals, emit_end_of_rib};
+use net_types::Family;
+use tokio::sync::mpsc;
+
+use crate::peer::{PeerEvent, RouteQueue, SessionUp};
+
+pub(super) struct Source {
+    pub(super) peer: PeerId,
+    pub(super) stale_limit: Duration,
+    events: mpsc::Receiver<PeerEvent>,
+    session: Option<Session>,
+}
+
+struct Session {
+    negotiated: Negotiated,
+    queue: RouteQueue,
+    /// Families that the neighbor is still sending for the first time.
+    unfinished: FamilySet,
+    /// It promised to mark the end of them.
+    promised: bool,
+    /// When to take them as finished without a mark.
+    finished_at: Instant,
+}
+
+/// How long a neighbor that marks no end has to be quiet to count as finished.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// What came of taking an event.
+pub(super) enum Taken {
+    Something,
+    EndOfRib(Family),
+    Nothing,
+}
+
+impl Source {
+    pub(super) fn new(peer: PeerId, stale_limit: Duration, events: mpsc::Receiver<PeerEvent>) -> Self {
+        Self { peer, stale_limit, events, session: None }
+    }
+
+    /// Applies the next event, if there is one; otherwise `context` is woken when there is.
+    pub(super) fn take(&mut self, rib: &mut Rib, now: Instant, context: &mut Context<'_>) -> Taken {
+        let event = match self.events.poll_recv(context) {
+            Poll::Ready(Some(event)) => event,
+            Poll::Ready(None) => {
+                // The task ended; if it did so without a word, its session is over all the same.
+                return if self.end(rib, now, Departure::Withdraw) { Taken::Something } else { Taken::Nothing };
+            }
+            Poll::Pending => return Taken::Nothing,
+        };
+        match event {
+            PeerEvent::Up(up) => self.start(rib, now, *up),
+            PeerEvent::Routes { update, .. } => {
+                let end_of_rib = update.end_of_rib;
+                rib.update(now, self.peer, update);
+                return self.heard(now, end_of_rib);
+            }
+            PeerEvent::Refresh { refresh, .. } => {
+                // The marks of a demarcated refresh (RFC 7313) say nothing that the table has to act on: routes that
+                // the neighbor no longer has are withdrawn by it in any case.
+                if refresh.kind == RefreshKind::Request
+                    && let Some(family) = Family::from_codes(refresh.afi, refresh.safi)
+                {
+                    rib.route_refresh(self.peer, family);
+                }
+            }
+            PeerEvent::Writable { .. } => {} // it woke us, which is all it is for
+            PeerEvent::Down { retain, .. } => {
+                self.end(rib, now, departure(now, retain));
+            }
+        }
+        Taken::Something
+    }
+
+    fn start(&mut self, rib: &mut Rib, now: Instant, up: SessionUp) {
+        let SessionUp { terms, link, queue, .. } = up;
+        let restart = terms.restart.as_ref();
+        rib.peer_up(
+            now,
+            self.peer,
+            PeerUp {
+                router_id: terms.peer_open.router_id,
+                families: terms.negotiated.families,
+                preserved: restart.map_or(FamilySet::EMPTY, |restart| restart.preserved),
+                sends_end_of_rib: restart.is_some(),
+                stale_limit: self.stale_limit,
+                local: link.addresses,
+                scope: link.ifindex,
+                shared_subnets: link.subnets,
+            },
+        );
+        let (negotiated, promised) = (terms.negotiated, terms.restart.is_some());
+        let finished_at = now + if promised { self.stale_limit } else { QUIET };
+        self.session = Some(Session { negotiated, queue, unfinished: negotiated.families, promised, finished_at });
+    }
+
+    /// Notes that routes came, or the mark of their end.
+    fn heard(&mut self, now: Instant, end_of_rib: Option<Family>) -> Taken {
+        let Some(session) = &mut self.session else { return Taken::Something };
+        if !session.promised {
+            session.finished_at = now + QUIET;
+        }
+        match end_of_rib.filter(|family| session.unfinished.contains(*family)) {
+            Some(family) => {
+                session.unfinished.remove(family);
+                Taken::EndOfRib(family)
+            }
+            None => Taken::Something,
+        }
+    }
+
+    /// When [`finished`](Self::finished) has something to say, unless more comes.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let session = self.session.as_ref().filter(|session| !session.unfinished.is_empty())?;
+        Some(session.finished_at)
+    }
+
+    /// Families that by now count as finished although no mark came.
+    pub(super) fn finished(&mut self, now: Instant) -> FamilySet {
+        match &mut self.session {
+            Some(session) if session.finished_at <= now => std::mem::take(&mut session.unfinished),
+            _ => FamilySet::EMPTY,
+        }
+    }
+
+    /// Ends the session; whether there was one.
+    fn end(&mut self, rib: &mut Rib, now: Instant, departure: Departure) -> bool {
+        let ended = self.session.take().is_some();
+        if ended {
+            rib.peer_down(now, self.peer, departure);
+        }
+        ended
+    }
+
+    /// Hands over up to `budget` routes if there is room. Whether there was anything to hand over.
+    pub(super) fn feed(&self, rib: &mut Rib, budget: usize) -> bool {
+        let Some(Session { negotiated, queue, .. }) = &self.session else { return false };
+        if !rib.owes(self.peer) || !queue.has_room() {
+            return false;
+        }
+        let Some(batch) = rib.poll_out(self.peer, budget) else { return false };
+        encode(self.peer, batch, negotiated, queue);
+        true
+    }
+}
+
+fn departure(now: Instant, retain: Option<Retain>) -> Departure {
+    match retain {
+        Some(Retain { families, restart_time }) => Departure::Stale { until: now + restart_time, families },
+        None => Departure::Withdraw,
+    }
+}
+
+/// Writes a batch as messages. Routes that the session cannot carry are withdrawn instead (RFC 4271 §9.2).
+fn encode(peer: PeerId, batch: OutBatch, negotiated: &Negotiated, queue: &RouteQueue) {
+    let OutBatch { family, mut withdrawn, announced, end_of_rib } = batch;
+    for group in announced {
+        let (attributes, next_hop) = (&group.attrs.attributes, group.attrs.next_hop);
+        match Announcements::new(attributes, family, next_hop, group.prefixes.iter().copied(), negotiated) {
+            Ok(messages) => messages.for_each(|message| queue.push(message)),
+            Err(error) => {
+                // A remote can cause this at will, hence not louder.
+                tracing::debug!(%peer, count = group.prefixes.len(), %error, "routes not announced");
+                withdrawn.extend(group.prefixes);
+            }
+        }
+    }
+    Withdrawals::new(family, withdrawn, negotiated).for_each(|message| queue.push(message));
+    if end_of_rib {
+        queue.push(emit_end_of_rib(family));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V4: Family = Family::Ipv4Unicast;
+
+    fn source(promised: bool, now: Instant) -> Source {
+        let (_, events) = mpsc::channel(1);
+        let mut source = Source::new(PeerId(1), Duration::from_secs(360), events);
+        let negotiated = Negotiated::base(bgp_wire::PeerKind::External);
+        let finished_at = now + if promised { source.stale_limit } else { QUIET };
+        let (queue, unfinished) = (RouteQueue::new(), negotiated.families);
+        source.session = Some(Session { negotiated, queue, unfinished, promised, finished_at });
+        source
+    }
+
+    #[test]
+    fn a_neighbor_that_promised_a_mark_is_finished_when_it_comes_and_only_once() {
+        let now = Instant::now();
+        let mut source = source(true, now);
+        assert!(matches!(source.heard(now, None), Taken::Something));
+        assert!(source.finished(now + QUIET * 2).is_empty());
+        assert!(matches!(source.heard(now, Some(V4)), Taken::EndOfRib(V4)));
+        assert!(matches!(source.heard(now, Some(V4)), Taken::Something));
+        assert_eq!(source.deadline(), None);
+        assert!(source.finished(now + source.stale_limit).is_empty());
+    }
+
+    #[test]
+    fn a_neighbor_that_promised_none_is_finished_when_it_has_been_quiet() {
+        let now = Instant::now();
+        let mut source = source(false, now);
+        let later = now + QUIET / 2;
+        source.heard(later, None);
+        assert!(source.finished(now + QUIET).is_empty(), "it was not quiet");
+        assert_eq!(source.deadline(), Some(later + QUIET));
+        assert!(source.finished(later + QUIET).contains(V4));
+        assert!(source.finished(later + QUIET).is_empty(), "once");
+    }
+
+    #[test]
+    fn a_promise_that_is_not_kept_is_not_waited_for_longer_than_stale_paths() {
+        let now = Instant::now();
+        let mut source = source(true, now);
+        let limit = source.stale_limit;
+        assert!(source.finished(now + limit).contains(V4));
+    }
+}

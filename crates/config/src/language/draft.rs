@@ -1,0 +1,292 @@
+//! A configuration while it is being read: what must be said may not have been said yet.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use net_types::{IfName, Prefix, TunnelName, WanName};
+
+use crate::{
+    grammar::Complaint,
+    model::{
+        BfdProfile, Bgp, ChildLifetime, Config, Credential, Dpd, EspSuite, Identity, IkeId, IkeSuite, Initiate,
+        InterfaceAddress, Name, Neighbor, Proposal, Remote, RemoteAs, RouteMapEntry, Tunnel, Wan,
+    },
+};
+
+/// All that has been read so far.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    /// Number of the line that is being read.
+    pub(crate) line: usize,
+    /// What needs no draft.
+    pub(crate) config: Config,
+    wans: BTreeMap<WanName, Placed<WanDraft>>,
+    proposals: BTreeMap<Name, Placed<ProposalDraft>>,
+    identities: BTreeMap<Name, Placed<IdentityDraft>>,
+    tunnels: BTreeMap<TunnelName, Placed<TunnelDraft>>,
+    neighbors: BTreeMap<IpAddr, Placed<NeighborDraft>>,
+}
+
+/// Something, and the line where it began.
+#[derive(Debug)]
+struct Placed<T> {
+    line: usize,
+    value: T,
+}
+
+/// Something wrong with what began at a line.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) line: usize,
+    /// What it is, as its first line begins, and its name.
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
+    pub(crate) message: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct WanDraft {
+    pub(super) interface: Option<IfName>,
+    pub(super) gateway_v4: Option<Ipv4Addr>,
+    pub(super) gateway_v6: Option<Ipv6Addr>,
+    pub(super) mtu_octets: Option<u16>,
+    pub(super) shutdown: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ProposalDraft {
+    pub(super) ike: Vec<IkeSuite>,
+    pub(super) esp: Vec<EspSuite>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct IdentityDraft {
+    pub(super) id: Option<IkeId>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) private_key: Option<PathBuf>,
+    pub(super) trust_anchors: Vec<PathBuf>,
+    pub(super) pre_shared_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct TunnelDraft {
+    pub(super) description: Option<String>,
+    pub(super) remote: Option<Remote>,
+    pub(super) wan: Option<WanName>,
+    pub(super) identity: Option<Name>,
+    pub(super) proposal: Option<Name>,
+    pub(super) addresses: Vec<InterfaceAddress>,
+    pub(super) local_selectors: Vec<Prefix>,
+    pub(super) remote_selectors: Vec<Prefix>,
+    pub(super) dpd: Dpd,
+    pub(super) ike_lifetime: Option<Duration>,
+    pub(super) child_lifetime: ChildLifetime,
+    pub(super) initiate: Initiate,
+    pub(super) mtu_octets: Option<u16>,
+    pub(super) shutdown: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct NeighborDraft {
+    pub(super) remote_as: Option<RemoteAs>,
+    /// All but `remote_as`.
+    pub(super) rest: Neighbor,
+}
+
+impl Draft {
+    pub(super) fn wan(&mut self, name: &WanName) -> &mut WanDraft {
+        place(&mut self.wans, self.line, name)
+    }
+
+    pub(super) fn proposal(&mut self, name: &Name) -> &mut ProposalDraft {
+        place(&mut self.proposals, self.line, name)
+    }
+
+    pub(super) fn identity(&mut self, name: &Name) -> &mut IdentityDraft {
+        place(&mut self.identities, self.line, name)
+    }
+
+    pub(super) fn tunnel(&mut self, name: &TunnelName) -> &mut TunnelDraft {
+        place(&mut self.tunnels, self.line, name)
+    }
+
+    pub(super) fn bfd_profile(&mut self, name: &Name) -> &mut BfdProfile {
+        self.config.bfd_profiles.entry(name.clone()).or_default()
+    }
+
+    pub(super) fn route_map(&mut self, name: &Name, sequence: u16) -> Option<&mut RouteMapEntry> {
+        self.config.route_maps.get_mut(name)?.entries.get_mut(&sequence)
+    }
+
+    pub(super) fn bgp(&mut self) -> Result<&mut Bgp, Complaint> {
+        self.config.bgp.as_mut().ok_or_else(|| Complaint::new("there is no \"router bgp\" above"))
+    }
+
+    pub(super) fn neighbor(&mut self, address: IpAddr) -> Result<&mut NeighborDraft, Complaint> {
+        if address.is_unspecified() || address.is_multicast() {
+            return Err(Complaint::new(format!("{address} cannot be the address of a neighbor")));
+        }
+        let new = || NeighborDraft { remote_as: None, rest: Neighbor::new(address, RemoteAs::External) };
+        let line = self.line;
+        Ok(&mut self.neighbors.entry(address).or_insert_with(|| Placed { line, value: new() }).value)
+    }
+
+    /// The configuration, and what is missing or contradicts itself.
+    pub(crate) fn finish(self) -> (Config, Vec<Problem>) {
+        let Self { mut config, wans, proposals, identities, tunnels, neighbors, .. } = self;
+        let mut problems = Vec::new();
+        config.wans = finish(wans, "wan", WanDraft::finish, &mut problems);
+        config.proposals = finish(proposals, "ipsec proposal", |draft, _| draft.finish(), &mut problems);
+        config.identities = finish(identities, "ipsec identity", |draft, _| draft.finish(), &mut problems);
+        let placed: Vec<(TunnelName, usize)> = tunnels.iter().map(|(name, draft)| (name.clone(), draft.line)).collect();
+        config.tunnels = finish(tunnels, TUNNEL, |draft, _| draft.finish(), &mut problems);
+        for (name, line) in placed {
+            if let Some(message) = clash(&config, &name) {
+                problems.push(Problem { line, kind: TUNNEL, name: name.to_string(), message });
+            }
+        }
+        if let Some(bgp) = &mut config.bgp {
+            bgp.neighbors = finish(neighbors, "neighbor", |draft, _| draft.finish(), &mut problems);
+            // What was said and unsaid again is as if it had never been said.
+            bgp.families.retain(|_, settings| *settings != Default::default());
+        }
+        config.static_routes.sort();
+        config.static_routes.dedup();
+        (config, problems)
+    }
+}
+
+fn place<'a, K: Ord + Clone, D: Default>(map: &'a mut BTreeMap<K, Placed<D>>, line: usize, key: &K) -> &'a mut D {
+    &mut map.entry(key.clone()).or_insert_with(|| Placed { line, value: D::default() }).value
+}
+
+fn finish<K: Ord + fmt::Display, D, M>(
+    drafts: BTreeMap<K, Placed<D>>,
+    kind: &'static str,
+    finish: impl Fn(D, &K) -> Result<M, String>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<K, M> {
+    let finished = drafts.into_iter().filter_map(|(key, draft)| match finish(draft.value, &key) {
+        Ok(value) => Some((key, value)),
+        Err(why) => {
+            problems.push(Problem { line: draft.line, kind, name: key.to_string(), message: why });
+            None
+        }
+    });
+    finished.collect()
+}
+
+const TUNNEL: &str = "ipsec tunnel";
+
+/// What of a tunnel cannot be beside the rest of the configuration.
+fn clash(config: &Config, name: &TunnelName) -> Option<String> {
+    let interface = IfName::from(name.clone());
+    if let Some((wan, _)) = config.wans.iter().find(|(_, wan)| wan.interface == interface) {
+        return Some(format!("its interface would be {name}, which is the interface of wan {wan}"));
+    }
+    let ours = &config.tunnels.get(name)?.addresses;
+    // Each pair is told once, at the later name.
+    config.tunnels.range(..name.clone()).find_map(|(other, tunnel)| {
+        let both = tunnel.addresses.iter().find(|theirs| ours.iter().any(|ours| ours.address() == theirs.address()))?;
+        Some(format!("its address {} is also that of ipsec tunnel {other}", both.address()))
+    })
+}
+
+fn said<T>(value: Option<T>, statement: &str) -> Result<T, String> {
+    value.ok_or_else(|| format!("\"{statement}\" is missing"))
+}
+
+impl WanDraft {
+    fn finish(self, _: &WanName) -> Result<Wan, String> {
+        Ok(Wan {
+            interface: said(self.interface, "interface IFNAME")?,
+            gateway_v4: self.gateway_v4,
+            gateway_v6: self.gateway_v6,
+            mtu_octets: self.mtu_octets,
+            shutdown: self.shutdown,
+        })
+    }
+}
+
+impl ProposalDraft {
+    fn finish(self) -> Result<Proposal, String> {
+        let default = Proposal::default();
+        // A proposal that says nothing of one half leaves that at its default.
+        let ike = if self.ike.is_empty() { default.ike } else { self.ike };
+        let esp = if self.esp.is_empty() { default.esp } else { self.esp };
+        Ok(Proposal { ike, esp })
+    }
+}
+
+impl IdentityDraft {
+    fn finish(self) -> Result<Identity, String> {
+        let id = said(self.id, "id IKE-ID")?;
+        let certified = self.certificate.is_some() || self.private_key.is_some() || !self.trust_anchors.is_empty();
+        let credential = match self.pre_shared_key {
+            Some(_) if certified => return Err("it has both a pre-shared key and certificates; choose one".to_owned()),
+            Some(file) => Credential::PreSharedKey { file },
+            None if !certified => {
+                return Err("it has neither \"pre-shared-key file FILE\" nor \"certificate FILE\"".to_owned());
+            }
+            None if self.trust_anchors.is_empty() => return Err("\"trust-anchor FILE\" is missing".to_owned()),
+            None => Credential::Certificate {
+                certificate: said(self.certificate, "certificate FILE")?,
+                private_key: said(self.private_key, "private-key FILE")?,
+                trust_anchors: self.trust_anchors,
+            },
+        };
+        Ok(Identity { id, credential })
+    }
+}
+
+impl TunnelDraft {
+    fn finish(self) -> Result<Tunnel, String> {
+        let remote = said(self.remote, "remote ADDRESS")?;
+        if remote.address == crate::model::RemoteAddress::Any {
+            if remote.id.is_none() {
+                return Err("\"remote any\" needs \"id IKE-ID\", or anybody could be meant".to_owned());
+            }
+            if self.initiate == Initiate::OnStart {
+                return Err("there is nowhere to call with \"remote any\"; add \"initiate never\"".to_owned());
+            }
+        }
+        Ok(Tunnel {
+            description: self.description,
+            remote,
+            wan: said(self.wan, "wan WAN")?,
+            identity: said(self.identity, "identity NAME")?,
+            proposal: self.proposal,
+            addresses: self.addresses,
+            local_selectors: self.local_selectors,
+            remote_selectors: self.remote_selectors,
+            dpd: self.dpd,
+            ike_lifetime: self.ike_lifetime.unwrap_or(Tunnel::IKE_LIFETIME),
+            child_lifetime: self.child_lifetime,
+            initiate: self.initiate,
+            mtu_octets: self.mtu_octets,
+            shutdown: self.shutdown,
+        })
+    }
+}
+
+impl NeighborDraft {
+    fn finish(self) -> Result<Neighbor, String> {
+        let mut neighbor = Neighbor { remote_as: said(self.remote_as, "remote-as ASN")?, ..self.rest };
+        neighbor.families.retain(|_, settings| *settings != Default::default());
+        if neighbor.ttl_security_hops.is_some() && neighbor.ebgp_multihop.is_some() {
+            return Err("\"ttl-security\" and \"ebgp-multihop\" exclude each other".to_owned());
+        }
+        if let IpAddr::V6(address) = neighbor.address
+            && address.is_unicast_link_local()
+            && neighbor.interface.is_none()
+        {
+            return Err("a link-local address needs \"interface IFNAME\"".to_owned());
+        }
+        Ok(neighbor)
+    }
+}

@@ -1,0 +1,268 @@
+//! `ipsec tunnel`
+
+use std::time::Duration;
+
+use net_types::Prefix;
+
+use super::{Action, LEAVE, Section, Statement, Verb, draft::TunnelDraft, ipsec::spaced, then};
+use crate::{
+    grammar::{Args, Complaint},
+    model::{ChildLifetime, Dpd, Initiate, InterfaceAddress, Remote, RemoteAddress, Tunnel},
+};
+
+pub(super) const BEGIN: &[Statement] = &[Statement {
+    syntax: "ipsec tunnel TUNNEL",
+    help: "A tunnel, which is the interface of that name",
+    action: Action::Enter(
+        |draft, args| {
+            let name = args.get("TUNNEL")?;
+            draft.tunnel(&name);
+            Ok(Section::Tunnel(name))
+        },
+        |config, lines| {
+            for (name, tunnel) in &config.tunnels {
+                lines.section(format_args!("ipsec tunnel {name}"), |lines| {
+                    lines.body(&Section::Tunnel(name.clone()), tunnel, |action| match action {
+                        Action::Tunnel(verb) => Some(verb.write),
+                        _ => None,
+                    });
+                });
+            }
+        },
+    ),
+}];
+
+pub(super) const ROWS: &[&[Statement]] = &[TUNNEL, LEAVE];
+
+const TUNNEL: &[Statement] = &[
+    Statement {
+        syntax: "description TEXT",
+        help: "A note for people",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.description = Some(args.get("TEXT")?);
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                tunnel.description.iter().for_each(|text| lines.line(format_args!("description {text}")));
+            },
+        }),
+    },
+    Statement {
+        syntax: "remote (any|ADDRESS) [id IKE-ID]",
+        help: "The other end, and who it must prove to be",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                let address = args.opt("ADDRESS")?.map_or(RemoteAddress::Any, RemoteAddress::Address);
+                tunnel.remote = Some(Remote { address, id: args.opt("IKE-ID")? });
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                let id = then("id", tunnel.remote.id.as_ref());
+                match tunnel.remote.address {
+                    RemoteAddress::Any => lines.line(format_args!("remote any{id}")),
+                    RemoteAddress::Address(address) => lines.line(format_args!("remote {address}{id}")),
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "wan WAN-USED",
+        help: "The link that it runs over",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.wan = Some(args.get("WAN-USED")?);
+                Ok(())
+            },
+            write: |tunnel, lines| lines.line(format_args!("wan {}", tunnel.wan)),
+        }),
+    },
+    Statement {
+        syntax: "identity IDENTITY",
+        help: "Who we are to this peer",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.identity = Some(args.get("IDENTITY")?);
+                Ok(())
+            },
+            write: |tunnel, lines| lines.line(format_args!("identity {}", tunnel.identity)),
+        }),
+    },
+    Statement {
+        syntax: "proposal PROPOSAL",
+        help: "Cipher suites other than the default ones",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.proposal = Some(args.get("PROPOSAL")?);
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                tunnel.proposal.iter().for_each(|name| lines.line(format_args!("proposal {name}")));
+            },
+        }),
+    },
+    Statement {
+        syntax: "ip address INTERFACE4",
+        help: "An address of the interface; may be given several times",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| add_address(tunnel, args, "INTERFACE4"),
+            write: |tunnel, lines| {
+                let addresses = tunnel.addresses.iter().filter(|address| address.address().is_ipv4());
+                addresses.for_each(|address| lines.line(format_args!("ip address {address}")));
+            },
+        }),
+    },
+    Statement {
+        syntax: "ipv6 address INTERFACE6",
+        help: "An address of the interface; may be given several times",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| add_address(tunnel, args, "INTERFACE6"),
+            write: |tunnel, lines| {
+                let addresses = tunnel.addresses.iter().filter(|address| address.address().is_ipv6());
+                addresses.for_each(|address| lines.line(format_args!("ipv6 address {address}")));
+            },
+        }),
+    },
+    Statement {
+        syntax: "local-ts PREFIX...",
+        help: "Inner addresses on our side; everything where not given",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.local_selectors = selectors(args)?;
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                if !tunnel.local_selectors.is_empty() {
+                    lines.line(format_args!("local-ts {}", spaced(&tunnel.local_selectors)));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "remote-ts PREFIX...",
+        help: "Inner addresses on the other side; everything where not given",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.remote_selectors = selectors(args)?;
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                if !tunnel.remote_selectors.is_empty() {
+                    lines.line(format_args!("remote-ts {}", spaced(&tunnel.remote_selectors)));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "dpd interval INTERVAL:0-3600 [timeout TIMEOUT:1-7200]",
+        help: "Liveness check of the peer; 0 turns it off",
+        action: Action::Tunnel(Verb {
+            read: read_dpd,
+            write: |tunnel, lines| {
+                let Dpd { interval, timeout } = tunnel.dpd;
+                if tunnel.dpd != Dpd::default() {
+                    lines.line(format_args!("dpd interval {} timeout {}", interval.as_secs(), timeout.as_secs()));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "rekey ike SECONDS:60-604800",
+        help: "Age at which the IKE SA is renewed",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.ike_lifetime = Some(Duration::from_secs(args.get("SECONDS")?));
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                if tunnel.ike_lifetime != Tunnel::IKE_LIFETIME {
+                    lines.line(format_args!("rekey ike {}", tunnel.ike_lifetime.as_secs()));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "rekey child SECONDS:30-604800 [megabytes MEGABYTES:1-1000000000]",
+        help: "Age or volume at which an ESP SA is renewed",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                let time = Duration::from_secs(args.get("SECONDS")?);
+                let octets = args.opt::<u64>("MEGABYTES")?.map(|megabytes| megabytes.saturating_mul(MEGABYTE));
+                tunnel.child_lifetime = ChildLifetime { time, octets };
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                let ChildLifetime { time, octets } = tunnel.child_lifetime;
+                if tunnel.child_lifetime != ChildLifetime::default() {
+                    let volume = then("megabytes", octets.map(|octets| octets / MEGABYTE));
+                    lines.line(format_args!("rekey child {}{volume}", time.as_secs()));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "initiate (on-start|never)",
+        help: "Which side begins",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.initiate = if args.has("never") { Initiate::Never } else { Initiate::OnStart };
+                Ok(())
+            },
+            write: |tunnel, lines| lines.flag(tunnel.initiate == Initiate::Never, "initiate never"),
+        }),
+    },
+    Statement {
+        syntax: "mtu OCTETS:576-9500",
+        help: "Largest inner packet",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.mtu_octets = Some(args.get("OCTETS")?);
+                Ok(())
+            },
+            write: |tunnel, lines| tunnel.mtu_octets.iter().for_each(|mtu| lines.line(format_args!("mtu {mtu}"))),
+        }),
+    },
+    Statement {
+        syntax: "[no] shutdown",
+        help: "Hold the tunnel down",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.shutdown = !args.has("no");
+                Ok(())
+            },
+            write: |tunnel, lines| lines.flag(tunnel.shutdown, "shutdown"),
+        }),
+    },
+];
+
+/// As disks and ISPs count.
+const MEGABYTE: u64 = 1_000_000;
+
+fn add_address(tunnel: &mut TunnelDraft, args: &Args<'_>, label: &str) -> Result<(), Complaint> {
+    let address: InterfaceAddress = args.get(label)?;
+    tunnel.addresses.retain(|known| known.address() != address.address());
+    tunnel.addresses.push(address);
+    // IPv4 first, as they are printed.
+    tunnel.addresses.sort_by_key(|address| address.address().is_ipv6());
+    Ok(())
+}
+
+fn selectors(args: &Args<'_>) -> Result<Vec<Prefix>, Complaint> {
+    let mut selectors: Vec<Prefix> = args.all("PREFIX")?;
+    selectors.sort();
+    selectors.dedup();
+    Ok(selectors)
+}
+
+fn read_dpd(tunnel: &mut TunnelDraft, args: &Args<'_>) -> Result<(), Complaint> {
+    let interval = Duration::from_secs(args.get("INTERVAL")?);
+    let timeout = match args.opt("TIMEOUT")? {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => (3 * interval).max(Duration::from_secs(1)),
+    };
+    if timeout < interval {
+        return Err(args.complain("TIMEOUT", "the timeout is shorter than the interval"));
+    }
+    tunnel.dpd = Dpd { interval, timeout };
+    Ok(())
+}

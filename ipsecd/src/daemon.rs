@@ -1,0 +1,241 @@
+//! The daemon: one loop that owns the IKE engine, the links and the tunnel interfaces, and waits for whatever comes next.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use config::model::Config;
+use dataplane::{Dataplane, KeeperDoor, Userspace};
+use ike_core::{ConnectionConfig, Input};
+use net_types::TunnelName;
+use netwatch::Watch;
+use rpc::TunnelState;
+use telemetry::service_manager;
+use tokio::sync::mpsc;
+
+use crate::{
+    devices::Devices,
+    ike_loop::{IkeLoop, TunnelFacts, since_1970},
+    links::{Changed, Links},
+    state::{Answer, Request, State},
+    upcall::{self, Incoming},
+    wan::WanRouting,
+};
+
+/// How long peers have to answer the farewell. They notice by themselves what they did not hear.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A configuration that was read and found right, with the credentials that it names.
+pub struct Loaded {
+    /// All sections.
+    pub config: Arc<Config>,
+    /// Every tunnel as the IKE engine wants it.
+    pub connections: Vec<ConnectionConfig>,
+}
+
+/// Reads the configuration anew. An error is for the operator, and changes nothing.
+pub type Loader = Box<dyn Fn() -> Result<Loaded, String> + Send>;
+
+/// The running daemon.
+pub struct Daemon {
+    load: Loader,
+    watch: Watch,
+    links: Links,
+    devices: Devices,
+    facts: BTreeMap<TunnelName, TunnelFacts>,
+    ike: IkeLoop,
+    state: State,
+    incoming: Incoming,
+    requests: mpsc::Receiver<Request>,
+    /// The engine knows a tunnel only as long as it is configured; kept to reconfigure it when a device fails.
+    loaded: Loaded,
+}
+
+impl Daemon {
+    /// Brings links and tunnel interfaces to the configuration and begins to negotiate. Interfaces that an earlier daemon
+    /// left in the keeper's hands are taken up as they are.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked for its links.
+    pub async fn start(keeper: Option<KeeperDoor>, load: Loader, loaded: Loaded) -> anyhow::Result<Self> {
+        let watch = Watch::start().await.context("watching the kernel's links and addresses")?;
+        let (upcalls, incoming) = upcall::queues();
+        let dataplane: Arc<dyn Dataplane> = Arc::new(Userspace::new(upcalls, keeper));
+        let (state, requests) = State::new(Arc::clone(&dataplane));
+        let links = Links::new(Arc::clone(&dataplane), WanRouting::new(watch.handle().clone()), state.clone());
+        let devices = Devices::new(Arc::clone(&dataplane), watch.handle().clone(), state.clone());
+        let ike = IkeLoop::new(Instant::now(), dataplane, state.clone());
+        let nothing = Loaded { config: Arc::default(), connections: Vec::new() };
+        let facts = BTreeMap::new();
+        let mut daemon = Self { load, watch, links, devices, facts, ike, state, incoming, requests, loaded: nothing };
+        daemon.apply(loaded).await;
+        Ok(daemon)
+    }
+
+    /// What others may read and ask.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Serves until `stop` completes. Then peers are told, and interfaces stay as they are: what is routed into them is
+    /// dropped.
+    ///
+    /// # Errors
+    /// When the kernel's notifications end.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let mut stop = pin!(stop);
+        loop {
+            let deadline = self.ike.deadline();
+            tokio::select! {
+                biased; // links first: their loss moves traffic. Then timers, which no flood of messages may starve.
+                changed = self.watch.changed() => {
+                    changed.context("watching the kernel's links and addresses")?;
+                    self.links_changed().await;
+                }
+                () = sleep_until(deadline) => self.ike.tick(Instant::now()),
+                () = &mut stop => break,
+                Some(request) = self.requests.recv() => self.serve(request).await,
+                Some(event) = self.incoming.events.recv() => self.ike.packet_event(Instant::now(), event),
+                Some(datagram) = self.incoming.ike.recv() => self.ike.datagram(Instant::now(), datagram),
+            }
+        }
+        service_manager::stopping();
+        self.farewell().await;
+        Ok(())
+    }
+
+    async fn links_changed(&mut self) {
+        let lost = self.links.lost(self.watch.view());
+        self.tell_links(lost);
+        let found = self.links.found(self.watch.view()).await;
+        self.tell_links(found);
+        let work = self.devices.need_work(&self.loaded.config, &self.links, self.watch.view(), &self.facts);
+        if !work.deleted.is_empty() {
+            // Their keys go with them: peers are told, and asked again once there is an interface.
+            self.facts.retain(|tunnel, _| !work.deleted.contains(tunnel));
+            self.configure_ike();
+            self.devices.drop_deleted(&work.deleted);
+        }
+        if work.mtu || !work.deleted.is_empty() {
+            self.facts = self.devices.configure(&self.loaded.config, &self.links).await;
+            self.configure_ike();
+        }
+    }
+
+    fn tell_links(&mut self, changed: Vec<Changed>) {
+        for Changed { wan, addresses } in changed {
+            self.ike.handle(Instant::now(), Input::Wan { wan, addresses });
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        let now = Instant::now();
+        match request {
+            Request::Initiate(tunnel, answer) => self.ask(&tunnel, answer, "initiating", |ike, tunnel| {
+                ike.handle(now, Input::Initiate(tunnel));
+            }),
+            Request::Terminate(tunnel, answer) => self.ask(&tunnel, answer, "terminated", |ike, tunnel| {
+                ike.handle(now, Input::Terminate(tunnel));
+            }),
+            Request::Rekey { tunnel, ike: whole, answer } => self.ask(&tunnel, answer, "rekeying", |ike, tunnel| {
+                ike.handle(now, Input::Rekey { tunnel, ike: whole });
+            }),
+            Request::Reload(answer) => {
+                let outcome = self.reload().await;
+                let _nobody_waits = answer.send(outcome);
+            }
+            Request::Ping(answer) => {
+                let _nobody_waits = answer.send(Ok(String::new()));
+            }
+        }
+    }
+
+    fn ask(&mut self, tunnel: &TunnelName, answer: Answer, done: &str, act: impl FnOnce(&mut IkeLoop, TunnelName)) {
+        let outcome = if self.facts.contains_key(tunnel) {
+            act(&mut self.ike, tunnel.clone());
+            tracing::info!(%tunnel, "{done} on request");
+            Ok(format!("tunnel {tunnel}: {done}"))
+        } else {
+            Err(format!("there is no tunnel {tunnel}; \"show ipsec tunnel\" lists them"))
+        };
+        let _nobody_waits = answer.send(outcome);
+    }
+
+    async fn reload(&mut self) -> Result<String, String> {
+        service_manager::reloading();
+        let outcome = match (self.load)() {
+            Ok(loaded) => {
+                self.apply(loaded).await;
+                Ok("configuration reloaded".to_owned())
+            }
+            Err(error) => Err(error),
+        };
+        match &outcome {
+            Ok(done) => tracing::info!("{done}"),
+            Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+        }
+        service_manager::ready(&self.summary());
+        outcome
+    }
+
+    /// Brings everything from what runs to what is configured. What did not change does not notice.
+    async fn apply(&mut self, loaded: Loaded) {
+        self.ike.handle(Instant::now(), Input::WallClock(since_1970()));
+        self.state.set_config(Arc::clone(&loaded.config));
+        let gone = self.links.configure(&loaded.config).await;
+        let lost = self.links.lost(self.watch.view());
+        let found = self.links.found(self.watch.view()).await;
+        self.loaded = loaded;
+        self.facts = self.devices.configure(&self.loaded.config, &self.links).await;
+        self.tell_links(lost);
+        self.tell_links(found);
+        self.configure_ike();
+        self.tell_links(gone);
+        self.devices.remove_stale(&self.loaded.config);
+    }
+
+    fn configure_ike(&mut self) {
+        // A tunnel without an interface would negotiate keys for nothing.
+        let with_device = |connection: &&ConnectionConfig| self.facts.contains_key(&connection.tunnel);
+        let connections = self.loaded.connections.iter().filter(with_device).cloned().collect();
+        self.ike.configure(Instant::now(), self.facts.clone(), connections);
+        for (tunnel, facts) in &self.facts {
+            if self.state.tunnels().get(tunnel).is_none() {
+                self.state.publish(tunnel, &facts.wan, facts.ifindex, TunnelState::Negotiating);
+            }
+        }
+    }
+
+    /// A line for `systemctl status`.
+    pub fn summary(&self) -> String {
+        let tunnels = self.state.tunnels().snapshot();
+        let up = tunnels.iter().filter(|(_, status)| matches!(status.state, TunnelState::Up { .. })).count();
+        format!("{up} of {} tunnels up", tunnels.len())
+    }
+
+    /// Tells every peer, and waits a little for their answers.
+    async fn farewell(&mut self) {
+        self.ike.handle(Instant::now(), Input::Shutdown);
+        let end = Instant::now() + FAREWELL;
+        while !self.ike.is_idle() && Instant::now() < end {
+            let deadline = self.ike.deadline().map_or(end, |at| at.min(end));
+            tokio::select! {
+                () = sleep_until(Some(deadline)) => self.ike.tick(Instant::now()),
+                Some(datagram) = self.incoming.ike.recv() => self.ike.datagram(Instant::now(), datagram),
+                else => break,
+            }
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,119 @@
+//! Tunnel interfaces while the daemon runs: which exist, and what they look like.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use config::model::{Config, RemoteAddress, Tunnel};
+use dataplane::{Dataplane, TunnelSpec};
+use net_types::TunnelName;
+use netwatch::View;
+use rtnetlink::Handle;
+
+use crate::{ike_loop::TunnelFacts, links::Links, state::State, tunnel_if};
+
+/// What is to be done about interfaces.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) mtu: bool,
+    pub(crate) deleted: BTreeSet<TunnelName>,
+}
+
+/// All interfaces of configured tunnels.
+pub(crate) struct Devices {
+    dataplane: Arc<dyn Dataplane>,
+    handle: Handle,
+    state: State,
+    present: BTreeSet<TunnelName>,
+}
+
+impl Devices {
+    pub(crate) fn new(dataplane: Arc<dyn Dataplane>, handle: Handle, state: State) -> Self {
+        Self { dataplane, handle, state, present: BTreeSet::new() }
+    }
+
+    /// Makes the interfaces of a configuration, brings them to what it says, and gives what is true of each. One that
+    /// cannot be made is left out, with an error in the log.
+    pub(crate) async fn configure(&mut self, config: &Config, links: &Links) -> BTreeMap<TunnelName, TunnelFacts> {
+        let mut facts = BTreeMap::new();
+        for (name, tunnel) in &config.tunnels {
+            match self.bring(name, tunnel, links).await {
+                Ok(found) => {
+                    self.present.insert(name.clone());
+                    facts.insert(name.clone(), found);
+                }
+                Err(error) => {
+                    tracing::error!(tunnel = %name, error, "the tunnel's interface cannot be made; the tunnel stays down")
+                }
+            }
+        }
+        facts
+    }
+
+    /// Whether some interface no longer is as `facts` say: another MTU fits its WAN, or somebody has deleted it.
+    pub(crate) fn need_work(
+        &self,
+        config: &Config,
+        links: &Links,
+        view: &View,
+        facts: &BTreeMap<TunnelName, TunnelFacts>,
+    ) -> Work {
+        let mut work = Work::default();
+        for (name, tunnel) in &config.tunnels {
+            let Some(facts) = facts.get(name) else { continue };
+            work.mtu |= facts.mtu != inner_mtu(tunnel, links);
+            if view.link(facts.ifindex).is_none() {
+                work.deleted.insert(name.clone());
+            }
+        }
+        work
+    }
+
+    /// Lets go of what is left of interfaces that somebody has deleted.
+    pub(crate) fn drop_deleted(&mut self, deleted: &BTreeSet<TunnelName>) {
+        for name in deleted {
+            tracing::error!(tunnel = %name, "the tunnel's interface was deleted by somebody; it is made again");
+            self.dataplane.remove_tunnel(name, false);
+            self.present.remove(name);
+        }
+    }
+
+    /// Removes the interfaces of tunnels that are configured no more. Call it after their peers have been told.
+    pub(crate) fn remove_stale(&mut self, config: &Config) {
+        let stale: Vec<_> = self.present.iter().filter(|name| !config.tunnels.contains_key(*name)).cloned().collect();
+        for name in stale {
+            self.dataplane.remove_tunnel(&name, false);
+            self.present.remove(&name);
+            self.state.forget(&name);
+        }
+    }
+
+    async fn bring(&self, name: &TunnelName, tunnel: &Tunnel, links: &Links) -> Result<TunnelFacts, String> {
+        let mtu = inner_mtu(tunnel, links);
+        self.dataplane.add_tunnel(TunnelSpec { name: name.clone(), mtu }).map_err(|error| error.to_string())?;
+        let ifindex = ifindex(name).map_err(|error| format!("looking up its interface: {error}"))?;
+        tunnel_if::configure(&self.handle, name, ifindex, u32::from(mtu), &tunnel.addresses)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(TunnelFacts {
+            wan: tunnel.wan.clone(),
+            ifindex,
+            mtu,
+            addresses: tunnel.addresses.iter().map(config::model::InterfaceAddress::address).collect(),
+            child_octets: tunnel.child_lifetime.octets,
+        })
+    }
+}
+
+/// As configured, or what the path of the WAN leaves.
+fn inner_mtu(tunnel: &Tunnel, links: &Links) -> u16 {
+    let outer_is_ipv6 = matches!(tunnel.remote.address, RemoteAddress::Address(address) if address.is_ipv6());
+    let fits = tunnel_if::inner_mtu_octets(links.mtu_octets(&tunnel.wan), outer_is_ipv6);
+    tunnel.mtu_octets.unwrap_or(u16::try_from(fits).unwrap_or(u16::MAX))
+}
+
+fn ifindex(name: &TunnelName) -> std::io::Result<u32> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    Ok(rustix::net::netdevice::name_to_index(&socket, name.as_str())?)
+}

@@ -1,0 +1,429 @@
+//! Between the IKE engine and the world: what the engine asks for is done here, in its order.
+//!
+//! No protocol lives in this file. It translates: keys and selectors into associations of the packet path, states into
+//! what subscribers see, events into log lines.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use dataplane::{Dataplane, IkeDatagram, Limits, NewInbound, NewOutbound};
+use esp::{Keymat, Selector, Selectors};
+use ike_core::{ConnectionConfig, DownCause, EngineConfig, Event, Ike, Input, InstallChild, Output, Path};
+use ike_crypto::Aead;
+use ike_wire::{TrafficSelector, TsRange};
+use net_types::{Spi, TunnelName, WanName};
+use rand::{SeedableRng, rngs::StdRng};
+use rpc::TunnelState;
+use telemetry::LogLimit;
+
+use crate::state::{ChildSa, IkeSa, Stamped, State};
+
+/// How long a replaced inbound association is still accepted: packets of the peer may be on the way in its name.
+const GRACE: Duration = Duration::from_secs(2);
+/// Lines that any stranger can cause.
+static STRANGERS: LogLimit = LogLimit::new(20, Duration::from_secs(5));
+
+/// The engine with what it drives.
+pub(crate) struct IkeLoop {
+    engine: Ike,
+    dataplane: Arc<dyn Dataplane>,
+    state: State,
+    tunnels: BTreeMap<TunnelName, TunnelFacts>,
+    /// By inbound SPI.
+    children: BTreeMap<Spi, Child>,
+    /// Replaced inbound associations, and when they end.
+    retiring: Vec<(Instant, Spi)>,
+}
+
+/// What the engine does not care about, but subscribers and the packet path do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TunnelFacts {
+    pub(crate) wan: WanName,
+    pub(crate) ifindex: u32,
+    pub(crate) mtu: u16,
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Octets after which a child SA is replaced.
+    pub(crate) child_octets: Option<u64>,
+}
+
+struct Child {
+    tunnel: TunnelName,
+    spi_out: Spi,
+    /// The sending half, until the peer is known to accept it.
+    staged: Option<NewOutbound>,
+    /// When the engine was last told that the peer's packets arrive.
+    told: Option<Instant>,
+}
+
+impl IkeLoop {
+    pub(crate) fn new(now: Instant, dataplane: Arc<dyn Dataplane>, state: State) -> Self {
+        let rng = Box::new(StdRng::from_os_rng());
+        Self {
+            engine: Ike::new(now, since_1970(), EngineConfig::default(), rng),
+            dataplane,
+            state,
+            tunnels: BTreeMap::new(),
+            children: BTreeMap::new(),
+            retiring: Vec::new(),
+        }
+    }
+
+    /// Takes up tunnels and how to reach their peers; facts of a tunnel must come with its connection.
+    pub(crate) fn configure(
+        &mut self,
+        now: Instant,
+        tunnels: BTreeMap<TunnelName, TunnelFacts>,
+        connections: Vec<ConnectionConfig>,
+    ) {
+        self.tunnels = tunnels;
+        self.handle(now, Input::Reconfigure(connections));
+        // What changed beside the connection itself, such as an address, is told as well.
+        for tunnel in self.tunnels.keys() {
+            if let Some(TunnelState::Up { .. }) = self.state.tunnels().get(tunnel).map(|status| status.state) {
+                self.publish_up(tunnel);
+            }
+        }
+    }
+
+    /// Hands an input to the engine and does what comes out.
+    pub(crate) fn handle(&mut self, now: Instant, input: Input) {
+        for output in self.engine.handle_input(now, input) {
+            self.perform(now, output);
+        }
+    }
+
+    pub(crate) fn datagram(&mut self, now: Instant, datagram: IkeDatagram) {
+        let IkeDatagram { wan, local, remote, message } = datagram;
+        let natt = local.port() == EngineConfig::default().natt_port;
+        let path = Path { wan, local, remote, natt };
+        self.handle(now, Input::Datagram { path, bytes: Bytes::from(message) });
+    }
+
+    /// What packet threads have to tell.
+    pub(crate) fn packet_event(&mut self, now: Instant, event: dataplane::Event) {
+        match event {
+            dataplane::Event::Lifetime { tunnel, spi, direction, limit } => {
+                let spi_in = match direction {
+                    dataplane::Direction::Inbound => Some(spi),
+                    dataplane::Direction::Outbound => {
+                        let child =
+                            self.children.iter().find(|(_, child)| (&child.tunnel, child.spi_out) == (&tunnel, spi));
+                        child.map(|(spi_in, _)| *spi_in)
+                    }
+                };
+                if let Some(spi_in) = spi_in {
+                    self.handle(now, Input::ChildLimit { spi_in, hard: limit == dataplane::Limit::Hard });
+                }
+            }
+            dataplane::Event::UnknownSpi { spi, path } => {
+                if STRANGERS.admit(now).is_some() {
+                    tracing::debug!(spi = format_args!("{spi:#010x}"), remote = %path.remote, wan = %path.wan, "ESP for an unknown SPI");
+                }
+                let path = Path { natt: true, wan: path.wan, local: path.local, remote: path.remote };
+                self.handle(now, Input::UnknownSpi { path });
+            }
+            // IKE follows a peer by its own authenticated messages (RFC 7296 §2.23); this says where to look.
+            dataplane::Event::PeerMoved { tunnel, spi, path } => {
+                tracing::info!(%tunnel, %spi, remote = %path.remote, wan = %path.wan, "the peer's packets come from another address");
+            }
+        }
+    }
+
+    /// When to call [`Self::tick`].
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let retiring = self.retiring.iter().map(|(at, _)| *at).min();
+        [self.engine.poll_timeout(), retiring].into_iter().flatten().min()
+    }
+
+    /// Serves what is due. The engine first learns whose packets have arrived: a peer that sends needs no question
+    /// whether it lives.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.retiring.retain(|(at, spi)| {
+            let due = *at <= now;
+            if due {
+                self.dataplane.remove_inbound(*spi);
+            }
+            !due
+        });
+        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.tell_what_was_seen(now);
+            self.handle(now, Input::Timeout);
+        }
+    }
+
+    /// Whether every peer has answered the farewell.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.engine.is_idle()
+    }
+
+    fn tell_what_was_seen(&mut self, now: Instant) {
+        let mut seen = Vec::new();
+        for sa in self.dataplane.stats().tunnels.iter().flat_map(|tunnel| &tunnel.inbound) {
+            let at = sa.idle.and_then(|idle| now.checked_sub(idle));
+            if let (Some(at), Some(child)) = (at, self.children.get_mut(&sa.spi))
+                && child.told.is_none_or(|told| told < at)
+            {
+                child.told = Some(at);
+                seen.push((sa.spi, at));
+            }
+        }
+        for (spi_in, at) in seen {
+            self.handle(now, Input::InboundSeen { spi_in, at });
+        }
+    }
+
+    fn perform(&mut self, now: Instant, output: Output) {
+        match output {
+            Output::Send { path, bytes } => {
+                if let Err(error) = self.dataplane.send_ike(&path.wan, path.local, path.remote, &bytes) {
+                    tracing::debug!(%error, "an IKE message was not sent; it will be repeated");
+                }
+            }
+            Output::NatKeepalive { path } => {
+                if let Err(error) = self.dataplane.send_keepalive(&packet_path(&path)) {
+                    tracing::debug!(%error, "a NAT keepalive was not sent");
+                }
+            }
+            Output::InstallChild(child) => self.install(*child),
+            Output::UseOutbound { tunnel, spi_in } => self.use_outbound(&tunnel, spi_in),
+            Output::MoveChild { tunnel, path, .. } => {
+                if let Err(error) = self.dataplane.set_path(&tunnel, packet_path(&path)) {
+                    tracing::error!(%tunnel, %error, "the tunnel cannot follow its peer");
+                }
+            }
+            Output::RemoveChild { tunnel, spi_in, spi_out } => self.remove(now, &tunnel, spi_in, spi_out),
+            Output::TunnelUp { tunnel, path } => {
+                self.publish_up(&tunnel);
+                tracing::info!(%tunnel, %path, "tunnel is up");
+                self.state.edit(&tunnel, |detail| detail.times_up += 1);
+            }
+            Output::TunnelDown { tunnel, cause } => self.publish_down(&tunnel, &cause),
+            Output::Event(event) => self.event(now, &event),
+        }
+    }
+
+    fn install(&mut self, child: InstallChild) {
+        let InstallChild { tunnel, spi_in, spi_out, keys, local_ts, remote_ts, path, encapsulated, .. } = child;
+        if !encapsulated {
+            let why = "the peer insists on ESP without UDP, which the user-space packet path does not carry; \
+                       enable UDP encapsulation on the peer (forceencaps)";
+            tracing::error!(%tunnel, "{why}");
+            self.note(&tunnel, why);
+        }
+        let suite = keys.suite;
+        let cipher = match suite.aead {
+            Aead::Aes128Gcm16 => esp::Cipher::Aes128Gcm16,
+            Aead::Aes256Gcm16 => esp::Cipher::Aes256Gcm16,
+            Aead::ChaCha20Poly1305 => esp::Cipher::ChaCha20Poly1305,
+        };
+        let keymat = |octets: ike_crypto::SecretBytes| Keymat::new(cipher, octets.into_inner());
+        let (inbound, outbound) = match (keymat(keys.inbound), keymat(keys.outbound)) {
+            (Ok(inbound), Ok(outbound)) => (inbound, outbound),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%tunnel, %error, "the child SA cannot be installed");
+                return;
+            }
+        };
+        let selectors = selectors(&local_ts, &remote_ts);
+        let limits = self.tunnels.get(&tunnel).map_or_else(Limits::default, |facts| limits(facts.child_octets));
+        let path = packet_path(&path);
+        let sa = NewInbound {
+            spi: spi_in,
+            keymat: inbound,
+            esn: suite.esn,
+            selectors: selectors.clone(),
+            path: path.clone(),
+            limits,
+        };
+        if let Err(error) = self.dataplane.add_inbound(&tunnel, sa) {
+            tracing::error!(%tunnel, %error, "the child SA cannot be installed");
+            return;
+        }
+        let staged = NewOutbound { spi: spi_out, keymat: outbound, esn: suite.esn, selectors, path, limits };
+        let known = Child { tunnel: tunnel.clone(), spi_out, staged: Some(staged), told: None };
+        self.children.insert(spi_in, known);
+        let text = |side: &[TrafficSelector]| side.iter().map(selector_text).collect();
+        let shown = ChildSa {
+            spi_in,
+            spi_out,
+            suite: suite.to_string(),
+            local_selectors: text(&local_ts),
+            remote_selectors: text(&remote_ts),
+            in_use: false,
+            since: SystemTime::now(),
+        };
+        self.state.edit(&tunnel, |detail| detail.children.push(shown));
+    }
+
+    fn use_outbound(&mut self, tunnel: &TunnelName, spi_in: Spi) {
+        let Some(staged) = self.children.get_mut(&spi_in).and_then(|child| child.staged.take()) else { return };
+        if let Err(error) = self.dataplane.add_outbound(tunnel, staged) {
+            tracing::error!(%tunnel, %error, "the tunnel cannot send");
+            return;
+        }
+        self.state.edit(tunnel, |detail| {
+            for child in &mut detail.children {
+                child.in_use = child.spi_in == spi_in;
+            }
+        });
+    }
+
+    /// The sending half ends at once. The receiving half of a replaced pair stays a little: a packet on the way when the
+    /// peer switched is not lost.
+    fn remove(&mut self, now: Instant, tunnel: &TunnelName, spi_in: Spi, spi_out: Spi) {
+        self.children.remove(&spi_in);
+        self.dataplane.remove_outbound(tunnel, spi_out);
+        if self.children.values().any(|child| child.tunnel == *tunnel) {
+            self.retiring.push((now + GRACE, spi_in));
+        } else {
+            self.dataplane.remove_inbound(spi_in);
+        }
+        self.state.edit(tunnel, |detail| detail.children.retain(|child| child.spi_in != spi_in));
+    }
+
+    fn publish_up(&self, tunnel: &TunnelName) {
+        let Some(facts) = self.tunnels.get(tunnel) else { return };
+        let state = TunnelState::Up { mtu: u32::from(facts.mtu), addresses: facts.addresses.clone() };
+        self.state.publish(tunnel, &facts.wan, facts.ifindex, state);
+    }
+
+    fn publish_down(&self, tunnel: &TunnelName, cause: &DownCause) {
+        let Some(facts) = self.tunnels.get(tunnel) else { return };
+        let state = match cause {
+            DownCause::Starting => TunnelState::Negotiating,
+            cause => TunnelState::Down { cause: cause.to_string() },
+        };
+        self.state.publish(tunnel, &facts.wan, facts.ifindex, state);
+        match cause {
+            DownCause::Starting | DownCause::WaitingForPeer => tracing::info!(%tunnel, %cause, "tunnel is not up"),
+            DownCause::AdminDown | DownCause::Reconfigured => tracing::info!(%tunnel, %cause, "tunnel is down"),
+            cause => {
+                tracing::warn!(%tunnel, %cause, "tunnel is down");
+                self.note(tunnel, &cause.to_string());
+            }
+        }
+    }
+
+    /// A line for the log, and for `show`.
+    fn event(&self, now: Instant, event: &Event) {
+        match event {
+            Event::Refused { tunnel: None, .. } => {
+                if let Some(left_out) = STRANGERS.admit(now) {
+                    tracing::warn!(left_out, "{event}");
+                }
+            }
+            Event::Refused { tunnel: Some(tunnel), why, .. } => {
+                if let Some(left_out) = STRANGERS.admit(now) {
+                    tracing::warn!(left_out, "{event}");
+                }
+                self.note(tunnel, &why.to_string());
+            }
+            Event::Unreachable { tunnel, .. } | Event::RekeyDelayed { tunnel, .. } => {
+                tracing::warn!("{event}");
+                self.note(tunnel, &event.to_string());
+            }
+            Event::IkeEstablished { tunnel, remote, peer, initiated, spis, suite } => {
+                tracing::info!("{event}");
+                let sa = IkeSa {
+                    spis: *spis,
+                    initiated: *initiated,
+                    peer: peer.clone(),
+                    remote: *remote,
+                    suite: suite.clone(),
+                    since: SystemTime::now(),
+                    rekeyed: None,
+                };
+                self.state.edit(tunnel, |detail| detail.ike = Some(sa));
+            }
+            Event::IkeRekeyed { tunnel, old, new } => {
+                tracing::info!("{event}");
+                self.state.edit(tunnel, |detail| {
+                    detail.ike_rekeys += 1;
+                    if let Some(ike) = detail.ike.as_mut().filter(|ike| ike.spis == *old) {
+                        (ike.spis, ike.rekeyed) = (*new, Some(SystemTime::now()));
+                    }
+                });
+            }
+            Event::IkeClosed { tunnel, spis, .. } => {
+                tracing::info!("{event}");
+                self.state.edit(tunnel, |detail| {
+                    detail.ike.take_if(|ike| ike.spis == *spis);
+                });
+            }
+            Event::ChildInstalled { tunnel, replaces, .. } => {
+                tracing::info!("{event}");
+                self.state.edit(tunnel, |detail| detail.child_rekeys += u64::from(replaces.is_some()));
+            }
+            Event::PeerMoved { tunnel, to, .. } => {
+                tracing::info!("{event}");
+                self.state.edit(tunnel, |detail| {
+                    if let Some(ike) = &mut detail.ike {
+                        ike.remote = *to;
+                    }
+                });
+            }
+            Event::DuplicateClosed { .. } | Event::Wan { .. } => tracing::info!("{event}"),
+            Event::CookiesRequired(_) => tracing::warn!("{event}"),
+        }
+    }
+
+    fn note(&self, tunnel: &TunnelName, what: &str) {
+        let error = Stamped { at: SystemTime::now(), value: what.to_owned() };
+        self.state.edit(tunnel, |detail| detail.last_error = Some(error));
+    }
+}
+
+/// The wall clock, for certificates.
+pub(crate) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO)
+}
+
+/// The packet path sends ESP in UDP from port 4500 always; IKE may still be on 500 when the child is made.
+fn packet_path(path: &Path) -> dataplane::Path {
+    let natt = EngineConfig::default();
+    let on_4500 = |address: SocketAddr| match address.port() {
+        port if port == natt.ike_port => SocketAddr::new(address.ip(), natt.natt_port),
+        _ => address,
+    };
+    dataplane::Path { wan: path.wan.clone(), local: on_4500(path.local), remote: on_4500(path.remote) }
+}
+
+/// Ask for new keys at the configured volume, stop a quarter beyond it: a rekey takes a few round trips.
+fn limits(octets: Option<u64>) -> Limits {
+    Limits {
+        soft_octets: octets,
+        hard_octets: octets.map(|octets| octets.saturating_add(octets / 4)),
+        ..Limits::default()
+    }
+}
+
+fn selectors(local: &[TrafficSelector], remote: &[TrafficSelector]) -> Selectors {
+    let side = |selectors: &[TrafficSelector]| selectors.iter().filter_map(selector).collect();
+    Selectors::new(side(local), side(remote))
+}
+
+fn selector(ts: &TrafficSelector) -> Option<Selector> {
+    let (first, last): (IpAddr, IpAddr) = match ts.range {
+        TsRange::V4(first, last) => (first.into(), last.into()),
+        TsRange::V6(first, last) => (first.into(), last.into()),
+        TsRange::Other { .. } => return None, // holds nothing
+    };
+    Some(Selector { first, last, protocol: ts.protocol, first_port: ts.start_port, last_port: ts.end_port })
+}
+
+fn selector_text(ts: &TrafficSelector) -> String {
+    let range = match &ts.range {
+        TsRange::V4(first, last) => format!("{first}-{last}"),
+        TsRange::V6(first, last) => format!("{first}-{last}"),
+        TsRange::Other { kind, .. } => format!("type {kind}"),
+    };
+    match (ts.protocol, ts.start_port, ts.end_port) {
+        (0, 0, u16::MAX) => range,
+        (protocol, first, last) => format!("{range} protocol {protocol} ports {first}-{last}"),
+    }
+}
