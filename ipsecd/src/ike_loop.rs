@@ -247,7 +247,7 @@ impl IkeLoop {
         let staged = NewOutbound { spi: spi_out, keymat: outbound, esn: suite.esn, selectors, path, limits };
         let known = Child { tunnel: tunnel.clone(), spi_out, staged: Some(staged), told: None };
         self.children.insert(spi_in, known);
-        let text = |side: &[TrafficSelector]| side.iter().map(selector_text).collect();
+        let text = |side: &[TrafficSelector]| side.iter().map(ToString::to_string).collect();
         let shown = ChildSa {
             spi_in,
             spi_out,
@@ -414,16 +414,4 @@ fn selector(ts: &TrafficSelector) -> Option<Selector> {
         TsRange::Other { .. } => return None, // holds nothing
     };
     Some(Selector { first, last, protocol: ts.protocol, first_port: ts.start_port, last_port: ts.end_port })
-}
-
-fn selector_text(ts: &TrafficSelector) -> String {
-    let range = match &ts.range {
-        TsRange::V4(first, last) => format!("{first}-{last}"),
-        TsRange::V6(first, last) => format!("{first}-{last}"),
-        TsRange::Other { kind, .. } => format!("type {kind}"),
-    };
-    match (ts.protocol, ts.start_port, ts.end_port) {
-        (0, 0, u16::MAX) => range,
-        (protocol, first, last) => format!("{range} protocol {protocol} ports {first}-{last}"),
-    }
 }

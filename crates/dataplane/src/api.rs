@@ -66,6 +66,12 @@ pub trait Dataplane: Send + Sync {
         message: &[u8],
     ) -> Result<(), DataplaneError>;
 
+    /// Hands every tunnel's device to the keeper again, after one has ended that should not have.
+    ///
+    /// # Errors
+    /// When none can be reached or started.
+    fn keep_devices(&self) -> Result<(), DataplaneError>;
+
     /// Sends the one octet that keeps a NAT's mapping (RFC 3948 §2.3).
     ///
     /// # Errors

@@ -183,6 +183,16 @@ pub(super) fn open_device(name: &TunnelName, keeper: Option<&KeeperDoor>) -> Res
     Ok(tun)
 }
 
+/// Hands the keeper a descriptor of a device that is open.
+pub(super) fn keep_device(tunnel: &Tunnel, keeper: &KeeperDoor) -> Result<(), DataplaneError> {
+    let held = keeper().and_then(|mut keeper| keeper.hold(&tunnel.name, &tunnel.tun));
+    held.map_err(|error| DataplaneError::Tunnel {
+        tunnel: tunnel.name.clone(),
+        what: "handing its device to the keeper".to_owned(),
+        error,
+    })
+}
+
 fn create(name: &TunnelName) -> std::io::Result<Tun> {
     let tun = Tun::open(&name.clone().into(), TunOptions::default())?;
     tun.set_persistent(true)?;
