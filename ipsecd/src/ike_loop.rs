@@ -261,8 +261,13 @@ impl IkeLoop {
     }
 
     fn use_outbound(&mut self, tunnel: &TunnelName, spi_in: Spi) {
-        let Some(staged) = self.children.get_mut(&spi_in).and_then(|child| child.staged.take()) else { return };
-        if let Err(error) = self.dataplane.add_outbound(tunnel, staged) {
+        let Some(child) = self.children.get_mut(&spi_in) else { return };
+        // A pair may be taken up again: the one that replaced it was a duplicate, or came to nothing.
+        let switched = match child.staged.take() {
+            Some(staged) => self.dataplane.add_outbound(tunnel, staged),
+            None => self.dataplane.use_outbound(tunnel, child.spi_out),
+        };
+        if let Err(error) = switched {
             tracing::error!(%tunnel, %error, "the tunnel cannot send");
             return;
         }
@@ -367,7 +372,15 @@ impl IkeLoop {
                     }
                 });
             }
-            Event::DuplicateClosed { .. } | Event::Wan { .. } => tracing::info!("{event}"),
+            Event::DuplicateClosed { tunnel, closed, kept } => {
+                tracing::info!("{event}");
+                self.state.edit(tunnel, |detail| {
+                    if let Some(ike) = detail.ike.as_mut().filter(|ike| ike.spis == *closed) {
+                        ike.spis = *kept;
+                    }
+                });
+            }
+            Event::Wan { .. } => tracing::info!("{event}"),
             Event::CookiesRequired(_) => tracing::warn!("{event}"),
         }
     }
