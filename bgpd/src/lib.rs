@@ -3,12 +3,17 @@
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
 pub mod bfd_thread;
+pub mod daemon;
 pub mod failover;
 pub mod fib_thread;
 pub mod local_routes;
+pub mod metrics;
 pub mod nexthop;
 pub mod peer;
 pub mod policy_setup;
 pub mod rib_thread;
+pub mod service;
+pub mod setup;
 pub mod show;
+pub mod state;
 pub mod tunnels;

@@ -1,2 +1,103 @@
-//! bgpd.
-fn main() {}
+//! bgpd: BGP and BFD over tunnels, and the kernel's forwarding table.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use bgpd::daemon::{
+    Options,
+    start::{ready, start},
+    supervisor::{Signals, read_config},
+};
+use clap::Parser;
+use config::model::{Config, LogFormat};
+use telemetry::{Format, Logs};
+
+/// BGP and BFD over IPsec tunnels; programs the kernel's forwarding table.
+///
+/// SIGHUP reads the configuration again and applies the difference. SIGTERM tells the neighbors and ends; routes stay
+/// in the kernel, and the next start takes them over.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, default_value = "/etc/holdfast/holdfast.conf")]
+    config: PathBuf,
+    /// Where the sockets of the daemons are.
+    #[arg(long, default_value = "/run/holdfast")]
+    run_dir: PathBuf,
+    /// Only say whether the configuration can be used.
+    #[arg(long)]
+    check: bool,
+    /// Write nothing into the kernel; for tests.
+    #[arg(long)]
+    no_kernel: bool,
+    /// Accept BGP connections here, in place of port 179 on all addresses.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// How logs are written: text or json.
+    #[arg(long)]
+    log_format: Option<Format>,
+    /// What is logged: error, warn, info, debug or trace, or by module such as info,fib=debug.
+    #[arg(long)]
+    log_level: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match read_config(&arguments.config) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if arguments.check {
+        println!("{}: the configuration can be used", arguments.config.display());
+        return ExitCode::SUCCESS;
+    }
+    match run(arguments, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bgpd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
+    let configured = config.log.format.map(|format| match format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    });
+    let level = arguments.log_level.as_deref().or(config.log.level.map(|level| level.as_str())).unwrap_or("info");
+    Logs::init("bgpd", level, arguments.log_format.or(configured).unwrap_or_default())?;
+    end_on_panic();
+    sys::process::raise_open_files().context("cannot raise the limit of open files")?;
+    let options = Options {
+        config: arguments.config,
+        run_dir: arguments.run_dir,
+        no_kernel: arguments.no_kernel,
+        listen: arguments.listen,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let threads = runtime.block_on(async {
+        let mut signals = Signals::new().context("cannot catch signals")?;
+        let (mut supervisor, threads) = start(options, config).await?;
+        ready(&supervisor);
+        supervisor.run(&mut signals).await;
+        supervisor.shut_down().await;
+        anyhow::Ok(threads)
+    })?;
+    threads.join();
+    Ok(())
+}
+
+/// A daemon that has lost one of its threads serves nobody: it ends, the kernel goes on forwarding, and the service
+/// manager starts it anew.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, io, net::IpAddr};
 
+use bgp_core::rib::NextHopKey;
 use netwatch::{View, Watch};
 
 /// How a next hop is reached.
@@ -22,7 +23,7 @@ pub struct Way {
 /// The next hops that the RIB asks about, with the last answer to each.
 #[derive(Debug, Default)]
 pub struct NextHops {
-    wanted: BTreeMap<IpAddr, Option<Way>>,
+    wanted: BTreeMap<NextHopKey, Option<Way>>,
     own_protocol: u8,
 }
 
@@ -36,14 +37,14 @@ impl NextHops {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub async fn want(&mut self, watch: &Watch, next_hop: IpAddr) -> io::Result<Option<Way>> {
+    pub async fn want(&mut self, watch: &Watch, next_hop: NextHopKey) -> io::Result<Option<Way>> {
         let way = self.resolve(watch, next_hop).await?;
         self.wanted.insert(next_hop, way);
         Ok(way)
     }
 
     /// The RIB has no route with it any more.
-    pub fn unwant(&mut self, next_hop: IpAddr) {
+    pub fn unwant(&mut self, next_hop: NextHopKey) {
         self.wanted.remove(&next_hop);
     }
 
@@ -51,7 +52,7 @@ impl NextHops {
     ///
     /// # Errors
     /// When the kernel cannot be asked; answers found until then are kept and will be told next time.
-    pub async fn refresh(&mut self, watch: &Watch) -> io::Result<Vec<(IpAddr, Option<Way>)>> {
+    pub async fn refresh(&mut self, watch: &Watch) -> io::Result<Vec<(NextHopKey, Option<Way>)>> {
         let mut answers = Vec::with_capacity(self.wanted.len());
         for next_hop in self.wanted.keys() {
             answers.push((*next_hop, self.resolve(watch, *next_hop).await?));
@@ -60,15 +61,13 @@ impl NextHops {
         Ok(answers)
     }
 
-    /// Those that the last answers sent through this interface.
-    pub fn through(&self, ifindex: u32) -> impl Iterator<Item = IpAddr> {
-        self.wanted
-            .iter()
-            .filter(move |(_, way)| way.is_some_and(|way| way.ifindex == ifindex))
-            .map(|(next_hop, _)| *next_hop)
-    }
-
-    async fn resolve(&self, watch: &Watch, next_hop: IpAddr) -> io::Result<Option<Way>> {
+    async fn resolve(&self, watch: &Watch, key: NextHopKey) -> io::Result<Option<Way>> {
+        let next_hop = key.address;
+        if key.scope != 0 {
+            // A link-local address is on the link that it was learned on, and on no other (RFC 4007 §6).
+            let link = watch.view().link(key.scope).filter(|link| link.is_up());
+            return Ok(link.map(|link| Way { ifindex: link.ifindex, gateway: next_hop, metric: 0 }));
+        }
         if let Some(way) = on_link(watch.view(), next_hop) {
             return Ok(Some(way));
         }
@@ -114,7 +113,8 @@ mod tests {
                 let mut watch = Watch::start().await.unwrap();
                 let mut next_hops = NextHops::new(187);
                 let want = async |next_hops: &mut NextHops, text: &str| {
-                    next_hops.want(&watch, text.parse().unwrap()).await.unwrap().map(|way| way.metric)
+                    let key = NextHopKey { address: text.parse().unwrap(), scope: 0 };
+                    next_hops.want(&watch, key).await.unwrap().map(|way| way.metric)
                 };
                 assert_eq!(want(&mut next_hops, "169.254.1.1").await, Some(0));
                 assert_eq!(want(&mut next_hops, "10.0.0.1").await, Some(1));
@@ -129,7 +129,7 @@ mod tests {
                 let mut lost: Vec<_> = next_hops.refresh(&watch).await.unwrap();
                 lost.sort_by_key(|(next_hop, _)| *next_hop);
                 let expected = ["10.0.0.1", "169.254.1.1"].map(|text| (text.parse::<IpAddr>().unwrap(), None));
-                assert_eq!(lost.iter().map(|(hop, way)| (*hop, way.map(|_| ()))).collect::<Vec<_>>(), expected);
+                assert_eq!(lost.iter().map(|(hop, way)| (hop.address, way.map(|_| ()))).collect::<Vec<_>>(), expected);
                 assert_eq!(next_hops.refresh(&watch).await.unwrap(), []);
             });
         });

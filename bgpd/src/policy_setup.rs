@@ -12,7 +12,10 @@ use bgp_core::{
 };
 use bgp_wire::{Community, LargeCommunity, Origin, PeerKind};
 use config::model::{self, Bgp, Config, FailClosed, MaximumPrefixAction, Name, Neighbor, RedistributeSource};
-use net_types::{Family, RouterId};
+use net_types::{Family, Prefix, RouterId};
+
+/// One more than the highest sequence number of a route-map.
+const SEQUENCES: u32 = 1 << 16;
 
 /// The prefix-lists and route-maps of a configuration, each made once however many neighbors use it.
 pub struct Policies {
@@ -53,18 +56,22 @@ impl Policies {
     }
 
     fn build_route_map(&self, name: &Name, map: &model::RouteMap) -> policy::RouteMap {
-        let clauses = map.entries.iter().map(|(sequence, entry)| Clause {
-            sequence: u32::from(*sequence),
+        policy::RouteMap::new(name.as_str(), self.clauses(map, 0).collect())
+    }
+
+    /// The clauses of `map`, numbered from `base` on.
+    fn clauses(&self, map: &model::RouteMap, base: u32) -> impl Iterator<Item = Clause> {
+        map.entries.iter().map(move |(sequence, entry)| Clause {
+            sequence: base + u32::from(*sequence),
             action: action(entry.action),
             matches: entry.matches.iter().map(|condition| self.condition(condition)).collect(),
             sets: entry.sets.iter().map(change).collect(),
             on_match: match entry.on_match {
                 model::OnMatch::Stop => policy::OnMatch::Stop,
                 model::OnMatch::Next => policy::OnMatch::Next,
-                model::OnMatch::Goto(sequence) => policy::OnMatch::Goto(u32::from(sequence)),
+                model::OnMatch::Goto(sequence) => policy::OnMatch::Goto(base + u32::from(sequence)),
             },
-        });
-        policy::RouteMap::new(name.as_str(), clauses.collect())
+        })
     }
 
     fn condition(&self, condition: &model::Match) -> policy::Match {
@@ -199,11 +206,185 @@ pub fn redistribute_policy(policies: &Policies, family: Family, redistribute: &m
     policies.policy(family, None, redistribute.route_map.as_ref())
 }
 
+/// What `network` statements of `family` go through: for those that name a route-map its clauses, restricted to that
+/// prefix; the others pass as they are.
+pub fn network_policy(config: &Config, policies: &Policies, family: Family, section: &model::FamilyConfig) -> Policy {
+    let mapped: Vec<_> = section.networks.iter().filter_map(|(prefix, map)| Some((*prefix, map.as_ref()?))).collect();
+    if mapped.is_empty() {
+        return Policy::default();
+    }
+    let exactly = |action, prefix| PrefixRule { sequence: 0, action, prefix, ge: None, le: None };
+    let mut clauses = Vec::new();
+    let mut base = 0;
+    for (prefix, name) in &mapped {
+        let only = policy::PrefixList::new(name.as_str(), vec![exactly(policy::Action::Permit, *prefix)]);
+        let only = policy::Match::Prefix(family, Arc::new(only));
+        // A route-map that is not defined has no clauses, so nothing lets its network pass.
+        let map = config.route_maps.get(name).into_iter().flat_map(|map| policies.clauses(map, base));
+        clauses.extend(map.map(|mut clause| {
+            clause.matches.push(only.clone());
+            clause
+        }));
+        base = base.saturating_add(SEQUENCES);
+    }
+    let everything = match family {
+        Family::Ipv4Unicast => Prefix::DEFAULT_V4,
+        Family::Ipv6Unicast => Prefix::DEFAULT_V6,
+    };
+    let mut others: Vec<_> = mapped.iter().map(|(prefix, _)| exactly(policy::Action::Deny, *prefix)).collect();
+    let rest = PrefixRule { sequence: 1, le: Some(family.max_bits()), ..exactly(policy::Action::Permit, everything) };
+    others.push(rest);
+    let others = policy::Match::Prefix(family, Arc::new(policy::PrefixList::new("others", others)));
+    clauses.push(Clause {
+        sequence: base,
+        action: policy::Action::Permit,
+        matches: vec![others],
+        sets: Vec::new(),
+        on_match: policy::OnMatch::Stop,
+    });
+    Policy { prefix_list: None, route_map: Some(Arc::new(policy::RouteMap::new("network", clauses))) }
+}
+
 /// The table's name for a source of routes.
 pub fn local_source(source: RedistributeSource) -> LocalSource {
     match source {
         RedistributeSource::Connected => LocalSource::Connected,
         RedistributeSource::Static => LocalSource::Static,
         RedistributeSource::Kernel => LocalSource::Kernel,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use config::model::{Match, NeighborFamily, OnMatch, PrefixListEntry, RemoteAs, RouteMapEntry, Set};
+    use net_types::Asn;
+
+    use super::*;
+
+    const V4: Family = Family::Ipv4Unicast;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn prefix(text: &str) -> Prefix {
+        text.parse().unwrap()
+    }
+
+    fn permit(matches: Vec<Match>, sets: Vec<Set>) -> RouteMapEntry {
+        RouteMapEntry { matches, sets, ..RouteMapEntry::new(model::Action::Permit) }
+    }
+
+    /// A speaker in AS 65001 with one neighbor in AS 65000, which `adjust` may change.
+    fn speaker(adjust: impl FnOnce(&mut Bgp, &mut Neighbor)) -> (Bgp, Neighbor) {
+        let mut bgp = Bgp::new(Asn::literal(65001));
+        let address: IpAddr = "169.254.1.1".parse().unwrap();
+        let mut neighbor = Neighbor::new(address, RemoteAs::Asn(Asn::literal(65000)));
+        adjust(&mut bgp, &mut neighbor);
+        (bgp, neighbor)
+    }
+
+    #[test]
+    fn lists_and_maps_keep_their_meaning() {
+        let entry =
+            PrefixListEntry { action: model::Action::Permit, prefix: prefix("10.0.0.0/8"), ge: None, le: Some(24) };
+        let list = model::PrefixList { description: None, entries: [(5, entry)].into() };
+        let communities = model::CommunityChange::Add(vec![model::Community(7)]);
+        let first = RouteMapEntry {
+            on_match: OnMatch::Goto(30),
+            ..permit(vec![Match::PrefixListV4(name("tens")), Match::Metric(3)], vec![Set::Community(communities)])
+        };
+        let mut config = Config::default();
+        config.prefix_lists.insert((V4, name("tens")), list);
+        config.route_maps.insert(name("m"), model::RouteMap { entries: [(10, first)].into() });
+        let policies = Policies::new(&config);
+
+        let tens = policies.prefix_list(V4, &name("tens"));
+        assert_eq!(tens.evaluate(&prefix("10.1.0.0/16")), policy::Action::Permit);
+        assert_eq!(tens.evaluate(&prefix("10.1.1.0/25")), policy::Action::Deny);
+        let expected = Clause {
+            sequence: 10,
+            action: policy::Action::Permit,
+            matches: vec![policy::Match::Prefix(V4, tens), policy::Match::Metric(3)],
+            sets: vec![policy::Set::Communities(CommunityChange::Add(vec![Community(7)]))],
+            on_match: policy::OnMatch::Goto(30),
+        };
+        assert_eq!(*policies.route_map(&name("m")), policy::RouteMap::new("m", vec![expected]));
+    }
+
+    #[test]
+    fn names_that_were_never_defined_deny() {
+        let policies = Policies::new(&Config::default());
+        assert_eq!(*policies.route_map(&name("m")), policy::RouteMap::undefined("m"));
+        let list = policies.prefix_list(V4, &name("l"));
+        assert_eq!(list.evaluate(&prefix("10.0.0.0/8")), policy::Action::Deny);
+    }
+
+    #[test]
+    fn a_network_goes_through_its_own_route_map_and_no_other() {
+        let mut rib = bgp_core::rib::Rib::new(
+            rib_config(&Bgp::new(Asn::literal(65001)), RouterId::try_from(1).unwrap(), 3),
+            std::time::Instant::now(),
+        );
+        let mut config = Config::default();
+        let next = RouteMapEntry { on_match: OnMatch::Next, ..permit(vec![], vec![Set::Metric(5)]) };
+        let never = permit(vec![Match::Metric(77)], vec![Set::Metric(9)]);
+        config.route_maps.insert(name("five"), model::RouteMap { entries: [(10, next), (20, never)].into() });
+        let section = model::FamilyConfig {
+            networks: [("10.0.0.0/8", Some("five")), ("10.1.0.0/16", Some("undefined")), ("10.2.0.0/16", None)]
+                .map(|(network, map)| (prefix(network), map.map(name)))
+                .into(),
+            ..Default::default()
+        };
+        let policy = network_policy(&config, &Policies::new(&config), V4, &section);
+        rib.set_local_policy(LocalSource::Network, V4, policy);
+        let now = std::time::Instant::now();
+        let mut med = |network: &str| {
+            rib.originate(now, LocalSource::Network, prefix(network), Default::default());
+            let route = rib.route(now, &prefix(network)).unwrap();
+            route.paths[0].effective.as_ref().map(|attrs| attrs.attributes.med)
+        };
+        assert_eq!(med("10.0.0.0/8"), Some(Some(5)));
+        assert_eq!(med("10.1.0.0/16"), None, "denied");
+        assert_eq!(med("10.2.0.0/16"), Some(None));
+    }
+
+    #[test]
+    fn only_what_comes_through_a_tunnel_is_protected() {
+        for (fail_closed, through_tunnel, expected) in [
+            (FailClosed::Lost, true, Protection::OnFailure),
+            (FailClosed::Lost, false, Protection::None),
+            (FailClosed::Withdrawn, true, Protection::Always),
+            (FailClosed::Off, true, Protection::None),
+        ] {
+            let (bgp, neighbor) = speaker(|bgp, _| bgp.fail_closed = fail_closed);
+            let policies = Policies::new(&Config::default());
+            let peer = peer_config(&bgp, &neighbor, &policies, through_tunnel);
+            assert_eq!(peer.protection, expected, "{fail_closed:?}, tunnel: {through_tunnel}");
+        }
+    }
+
+    #[test]
+    fn a_silent_external_neighbor_passes_all_or_nothing() {
+        let policies = Policies::new(&Config::default());
+        let (bgp, neighbor) = speaker(|_, _| {});
+        let peer = peer_config(&bgp, &neighbor, &policies, false);
+        assert_eq!((peer.kind, &peer.families[V4 as usize]), (PeerKind::External, &FamilyConfig::default()));
+        let (bgp, neighbor) = speaker(|bgp, neighbor| {
+            bgp.ebgp_requires_policy = true;
+            let settings = NeighborFamily { route_map_in: Some(name("m")), ..NeighborFamily::default() };
+            neighbor.families.insert(V4, settings);
+        });
+        let family = &peer_config(&bgp, &neighbor, &policies, false).families[V4 as usize];
+        assert_eq!(family.export, Policy::deny_all(), "RFC 8212");
+        assert_eq!(family.import, policies.policy(V4, None, Some(&name("m"))), "said, so not silent");
+        let (bgp, internal) = speaker(|bgp, neighbor| {
+            bgp.ebgp_requires_policy = true;
+            neighbor.remote_as = RemoteAs::Internal;
+        });
+        let peer = peer_config(&bgp, &internal, &policies, false);
+        assert_eq!((peer.kind, &peer.families[V4 as usize]), (PeerKind::Internal, &FamilyConfig::default()));
     }
 }

@@ -52,7 +52,8 @@ pub trait Outlet: Send + 'static {
     fn next_hop(&self, event: NextHopEvent);
     /// Something for the log, the neighbor's task or the FIB.
     fn event(&self, event: RibEvent);
-    /// A neighbor has sent all that it has of a family, and everything is taken in.
+    /// A neighbor has sent all that it has of a family, and everything is taken in. Once a session: at its End-of-RIB,
+    /// or if it promised none, when it has been quiet for a while.
     fn end_of_rib(&self, peer: PeerId, family: Family);
     /// Nothing is left to do or to hand over, after there was.
     fn idle(&self);
@@ -147,7 +148,7 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn walk(&self, within: Prefix) -> Result<RouteWalk, Gone> {
         let walk = self.query(move |rib, _| rib.walk(&within)).await?;
-        Ok(RouteWalk::new(self.clone(), walk))
+        RouteWalk::new(self.clone(), walk).await
     }
 
     /// Walks the routes that `peer` announced.
@@ -156,7 +157,7 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn walk_received(&self, peer: PeerId, family: Family) -> Result<RouteWalk, Gone> {
         let walk = self.query(move |rib, _| rib.walk_received(peer, family)).await?;
-        Ok(RouteWalk::new(self.clone(), walk))
+        RouteWalk::new(self.clone(), walk).await
     }
 
     /// Walks the routes that `peer` was sent.
@@ -165,7 +166,7 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn walk_advertised(&self, peer: PeerId, family: Family) -> Result<RouteWalk, Gone> {
         let walk = self.query(move |rib, _| rib.walk_advertised(peer, family)).await?;
-        Ok(RouteWalk::new(self.clone(), walk))
+        RouteWalk::new(self.clone(), walk).await
     }
 
     /// Adds a neighbor; gives the channel for its task's events ([`crate::peer::spawn`]). What its sessions leave
@@ -200,6 +201,14 @@ impl RibHandle {
         self.job(move |worker| worker.remove_peer(peer)).await
     }
 
+    /// Changes how this router is configured, without any session noticing.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub async fn configure(&self, config: RibConfig) -> Result<(), Gone> {
+        self.apply(move |rib, _| rib.configure(config)).await
+    }
+
     /// The neighbor will not be back soon, whatever its last session promised: its tunnel is dead or it was shut down.
     ///
     /// # Errors
@@ -227,4 +236,4 @@ impl RibHandle {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -226,3 +226,20 @@ pub fn wait_up(lab: &Lab, edge: &mut Edge) -> Result<()> {
         Ok(edge.tunnel_state("tun1")?.starts_with("up"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_is_a_configuration() {
+        for side in [Side::Left, Side::Right] {
+            let plain =
+                Text::new(side).tunnel("local-ts 10.1.0.0/24\ninitiate never").tunnel("dpd interval 1 timeout 4");
+            for text in [plain.clone().psk(), plain.certificate().own_id("another.example.net")] {
+                let text = text.proposal("aes128gcm16-prfsha256-ecp256", "aes128gcm16").to_string();
+                assert!(config::parse(&text).is_ok_and(|parsed| parsed.warnings.0.is_empty()), "{text}");
+            }
+        }
+    }
+}

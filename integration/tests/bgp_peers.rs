@@ -26,6 +26,12 @@ router bgp 65001
   neighbor fd00:1::2 activate
 ";
 
+#[test]
+fn our_side_is_a_configuration() {
+    let text = Text::new(Side::Left).psk().tunnel("ip address 169.254.1.1/30\nipv6 address fd00:1::1/64").more(OURS);
+    assert!(config::parse(&text.to_string()).is_ok_and(|parsed| parsed.warnings.0.is_empty()), "{text}");
+}
+
 /// A tunnel between two of our ipsecd; on the left our bgpd, on the right whoever is to be met.
 fn tunnel(lab: &Lab, ours: &str) -> Result<(OneWan, Edge, Edge)> {
     packages::ensure(&packages::PEERS)?;

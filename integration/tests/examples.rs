@@ -8,6 +8,22 @@ use integration::edge::{Binaries, Edge};
 use integration::pki::{Authority, KeyKind, Validity, write_secret};
 
 #[test]
+fn every_example_is_understood_without_a_word_of_complaint() -> Result<()> {
+    for file in configurations()? {
+        let text = std::fs::read_to_string(&file)?;
+        let name = file.display().to_string();
+        match config::parse(&text) {
+            Ok(parsed) => {
+                let warnings: Vec<String> = parsed.warnings.lines(&name).collect();
+                ensure!(warnings.is_empty(), "{}", warnings.join("\n"));
+            }
+            Err(diagnostics) => anyhow::bail!("{}", diagnostics.render(&name, &text)),
+        }
+    }
+    Ok(())
+}
+
+#[test]
 #[ignore = "needs root: cargo xtask test"]
 fn both_daemons_accept_every_example() {
     Lab::test("examples", |lab| {

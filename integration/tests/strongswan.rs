@@ -138,7 +138,7 @@ fn unique_id(sas: &str, state: &str) -> Result<u32> {
 fn rekeyed(lab: &Lab, pair: &Pair, state: &str, rekey: impl FnOnce() -> Result<()>) -> Result<()> {
     let before = unique_id(&pair.theirs.sas()?, state)?;
     rekey()?;
-    lab.wait_for("the SA is a new one", SECONDS(60), || {
+    lab.wait_for("the SA is a new one", SECONDS(120), || {
         let sas = pair.theirs.sas()?;
         let states = sas.matches(state).count();
         Ok(states == 1 && unique_id(&sas, state)? > before)
@@ -164,7 +164,7 @@ fn they_rekey_the_child_and_the_ike_sa() {
 #[ignore = "needs root: cargo xtask test"]
 fn we_rekey_the_child_and_the_ike_sa() {
     Lab::test("ours-rekey", |lab| {
-        let pair = connect(lab, Initiator::Ours, Auth::Psk, "rekey ike time 15\nrekey child time 10", ("", ""))?;
+        let pair = connect(lab, Initiator::Ours, Auth::Psk, "rekey ike 60\nrekey child 30", ("", ""))?;
         pair.wan.ping_through(Side::Left)?;
         rekeyed(lab, &pair, "INSTALLED", || Ok(()))?;
         rekeyed(lab, &pair, "ESTABLISHED", || Ok(()))

@@ -113,14 +113,16 @@ impl Daemon {
         let lost = self.links.lost(self.watch.view());
         self.tell_links(lost);
         let found = self.links.found(self.watch.view()).await;
-        if found.is_empty() {
-            return;
-        }
         self.tell_links(found);
-        // An interface that takes larger or smaller packets than before changes its tunnels.
-        let facts = self.devices.configure(&self.loaded.config, &self.links).await;
-        if facts != self.facts {
-            self.facts = facts;
+        let work = self.devices.need_work(&self.loaded.config, &self.links, self.watch.view(), &self.facts);
+        if !work.deleted.is_empty() {
+            // Their keys go with them: peers are told, and asked again once there is an interface.
+            self.facts.retain(|tunnel, _| !work.deleted.contains(tunnel));
+            self.configure_ike();
+            self.devices.drop_deleted(&work.deleted);
+        }
+        if work.mtu || !work.deleted.is_empty() {
+            self.facts = self.devices.configure(&self.loaded.config, &self.links).await;
             self.configure_ike();
         }
     }
@@ -231,11 +233,9 @@ impl Daemon {
     }
 }
 
-fn sleep_until(deadline: Option<Instant>) -> impl Future<Output = ()> {
-    async move {
-        match deadline {
-            Some(at) => tokio::time::sleep_until(at.into()).await,
-            None => std::future::pending().await,
-        }
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }

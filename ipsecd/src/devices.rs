@@ -8,9 +8,17 @@ use std::{
 use config::model::{Config, RemoteAddress, Tunnel};
 use dataplane::{Dataplane, TunnelSpec};
 use net_types::TunnelName;
+use netwatch::View;
 use rtnetlink::Handle;
 
 use crate::{ike_loop::TunnelFacts, links::Links, state::State, tunnel_if};
+
+/// What is to be done about interfaces.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) mtu: bool,
+    pub(crate) deleted: BTreeSet<TunnelName>,
+}
 
 /// All interfaces of configured tunnels.
 pub(crate) struct Devices {
@@ -41,6 +49,34 @@ impl Devices {
             }
         }
         facts
+    }
+
+    /// Whether some interface no longer is as `facts` say: another MTU fits its WAN, or somebody has deleted it.
+    pub(crate) fn need_work(
+        &self,
+        config: &Config,
+        links: &Links,
+        view: &View,
+        facts: &BTreeMap<TunnelName, TunnelFacts>,
+    ) -> Work {
+        let mut work = Work::default();
+        for (name, tunnel) in &config.tunnels {
+            let Some(facts) = facts.get(name) else { continue };
+            work.mtu |= facts.mtu != inner_mtu(tunnel, links);
+            if view.link(facts.ifindex).is_none() {
+                work.deleted.insert(name.clone());
+            }
+        }
+        work
+    }
+
+    /// Lets go of what is left of interfaces that somebody has deleted.
+    pub(crate) fn drop_deleted(&mut self, deleted: &BTreeSet<TunnelName>) {
+        for name in deleted {
+            tracing::error!(tunnel = %name, "the tunnel's interface was deleted by somebody; it is made again");
+            self.dataplane.remove_tunnel(name, false);
+            self.present.remove(name);
+        }
     }
 
     /// Removes the interfaces of tunnels that are configured no more. Call it after their peers have been told.

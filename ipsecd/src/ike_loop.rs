@@ -165,11 +165,11 @@ impl IkeLoop {
         let mut seen = Vec::new();
         for sa in self.dataplane.stats().tunnels.iter().flat_map(|tunnel| &tunnel.inbound) {
             let at = sa.idle.and_then(|idle| now.checked_sub(idle));
-            if let (Some(at), Some(child)) = (at, self.children.get_mut(&sa.spi)) {
-                if child.told.is_none_or(|told| told < at) {
-                    child.told = Some(at);
-                    seen.push((sa.spi, at));
-                }
+            if let (Some(at), Some(child)) = (at, self.children.get_mut(&sa.spi))
+                && child.told.is_none_or(|told| told < at)
+            {
+                child.told = Some(at);
+                seen.push((sa.spi, at));
             }
         }
         for (spi_in, at) in seen {
@@ -197,8 +197,9 @@ impl IkeLoop {
                 }
             }
             Output::RemoveChild { tunnel, spi_in, spi_out } => self.remove(now, &tunnel, spi_in, spi_out),
-            Output::TunnelUp { tunnel, .. } => {
+            Output::TunnelUp { tunnel, path } => {
                 self.publish_up(&tunnel);
+                tracing::info!(%tunnel, %path, "tunnel is up");
                 self.state.edit(&tunnel, |detail| detail.times_up += 1);
             }
             Output::TunnelDown { tunnel, cause } => self.publish_down(&tunnel, &cause),
@@ -392,11 +393,11 @@ fn packet_path(path: &Path) -> dataplane::Path {
     dataplane::Path { wan: path.wan.clone(), local: on_4500(path.local), remote: on_4500(path.remote) }
 }
 
-/// Ask for new keys at the configured volume, stop a tenth beyond it.
+/// Ask for new keys at the configured volume, stop a quarter beyond it: a rekey takes a few round trips.
 fn limits(octets: Option<u64>) -> Limits {
     Limits {
         soft_octets: octets,
-        hard_octets: octets.map(|octets| octets.saturating_add(octets / 10)),
+        hard_octets: octets.map(|octets| octets.saturating_add(octets / 4)),
         ..Limits::default()
     }
 }

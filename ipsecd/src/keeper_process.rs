@@ -34,6 +34,7 @@ pub fn door(run_dir: &Path) -> KeeperDoor {
 pub fn run(run_dir: &Path) -> io::Result<()> {
     // Stops and interrupts meant for the daemon do not reach it: it leads a session of its own.
     let _already_leader = rustix::process::setsid();
+    let _as_it_was = sys::sched::set_nice(0);
     keeper::serve(&run_dir.join(KEEPER_SOCKET))
 }
 

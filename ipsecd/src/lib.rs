@@ -2,13 +2,17 @@
 //!
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
+pub mod credentials;
 pub mod daemon;
 mod devices;
 mod ike_loop;
 pub mod keeper_process;
 mod links;
-pub mod credentials;
+pub mod load;
+pub mod metrics;
+pub mod service;
 pub mod setup;
+pub mod show;
 pub mod state;
 pub mod tunnel_if;
 mod upcall;

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use config::model::Config;
+use config::Config;
 use dataplane::{Dataplane, Stats};
 use net_types::{Spi, TunnelName, WanName};
 use rpc::{Board, TunnelState, TunnelStatus, WanStatus};

@@ -6,7 +6,7 @@ use dataplane::{Event, IkeDatagram, Sink};
 use tokio::sync::mpsc;
 
 /// IKE messages that may wait. A flood fills it and is dropped here, counted; peers repeat what they mean.
-const IKE_QUEUE: usize = 1024;
+const IKE_QUEUE: usize = 512;
 /// Events that may wait.
 const EVENT_QUEUE: usize = 1024;
 

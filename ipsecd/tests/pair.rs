@@ -1,11 +1,10 @@
 //! Two daemons against each other, each in a network namespace of its own: real IKE, real ESP, real interfaces.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     process::Command,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -55,9 +54,23 @@ struct Plan {
     key: &'static str,
     initiate: bool,
     shutdown: bool,
+    dpd: Dpd,
+    child_octets: Option<u64>,
 }
 
 impl Plan {
+    /// Site 1 calls, site 2 waits.
+    fn of(number: u8) -> Self {
+        Self {
+            number,
+            key: "the same on both sides",
+            initiate: number == 1,
+            shutdown: false,
+            dpd: Dpd::default(),
+            child_octets: None,
+        }
+    }
+
     fn peer(&self) -> u8 {
         3 - self.number
     }
@@ -85,7 +98,7 @@ impl Plan {
             remote_selectors: Vec::new(),
             dpd: model::Dpd::default(),
             ike_lifetime: model::Tunnel::IKE_LIFETIME,
-            child_lifetime: model::ChildLifetime::default(),
+            child_lifetime: model::ChildLifetime { octets: self.child_octets, ..model::ChildLifetime::default() },
             initiate: model::Initiate::OnStart,
             mtu_octets: None,
             shutdown: false,
@@ -109,7 +122,7 @@ impl Plan {
             remote_ts: everything(),
             role: if self.initiate { Role::Initiate } else { Role::RespondOnly },
             encapsulation: Encapsulation::Always,
-            dpd: Dpd::default(),
+            dpd: self.dpd,
             ike_lifetime: Lifetime::of(Duration::from_secs(3600)),
             child_lifetime: Lifetime::of(Duration::from_secs(3600)),
             retry: Retry::default(),
@@ -122,6 +135,8 @@ impl Plan {
 /// A daemon on a thread of its own.
 struct Running {
     state: State,
+    /// What a reload reads.
+    plan: Arc<Mutex<Plan>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -130,16 +145,15 @@ impl Running {
     fn start(ns: &Arc<NetNs>, plan: Plan) -> Self {
         let (ready, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let ns = Arc::clone(ns);
+        let plan = Arc::new(Mutex::new(plan));
+        let (ns, file) = (Arc::clone(ns), Arc::clone(&plan));
         let thread = thread::spawn(move || {
             ns.enter().expect("entering a network namespace needs CAP_SYS_ADMIN");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let load = {
-                    let plan = plan.clone();
-                    Box::new(move || Ok(plan.load()))
-                };
-                let daemon = Daemon::start(None, load, plan.load()).await.unwrap();
+                let first = file.lock().unwrap().load();
+                let load = Box::new(move || Ok(file.lock().unwrap().load()));
+                let daemon = Daemon::start(None, load, first).await.unwrap();
                 ready.send(daemon.state().clone()).unwrap();
                 let stop = async {
                     let _dropped = stopped.await;
@@ -148,7 +162,7 @@ impl Running {
             });
         });
         let state = started.recv().expect("the daemon starts");
-        Self { state, stop: Some(stop), thread: Some(thread) }
+        Self { state, plan, stop: Some(stop), thread: Some(thread) }
     }
 
     fn tunnel(&self) -> Option<TunnelState> {
@@ -204,8 +218,7 @@ impl Lab {
     }
 
     fn pair(&self) -> (Running, Running) {
-        let plan = |number| Plan { number, key: "the same on both sides", initiate: number == 1, shutdown: false };
-        (Running::start(&self.near, plan(1)), Running::start(&self.far, plan(2)))
+        (Running::start(&self.near, Plan::of(1)), Running::start(&self.far, Plan::of(2)))
     }
 
     /// A datagram from one end of the tunnel to the other.
@@ -234,7 +247,7 @@ fn a_tunnel_comes_up_carries_traffic_and_is_told() {
     assert_eq!(detail.children.len(), 1);
     assert!(detail.children[0].in_use);
     assert_eq!(detail.ike.unwrap().peer, "site2.example.net");
-    assert!(near.state.stats().tunnels[0].sent_packets > 0);
+    wait_for("the packet is counted", || near.state.stats().tunnels[0].sent_packets > 0);
 }
 
 #[test]
@@ -301,31 +314,100 @@ fn a_stopped_daemon_says_farewell_and_leaves_its_interface() {
     wait_for("the peer knows", || !near.is_up());
     let links = lab.far.run(|| Command::new("ip").args(["-o", "link"]).output().unwrap().stdout);
     assert!(String::from_utf8_lossy(&links).contains("tun1"));
-    let plan = Plan { number: 2, key: "the same on both sides", initiate: false, shutdown: false };
-    let again = Running::start(&lab.far, plan);
+    let again = Running::start(&lab.far, Plan::of(2));
     again.wait_up();
     near.wait_up();
     lab.crosses();
 }
 
 #[test]
-fn a_reload_that_shuts_the_link_takes_the_tunnel_down() {
+fn a_child_that_has_carried_its_volume_is_replaced() {
     let lab = Lab::new();
-    let plan = Plan { number: 1, key: "k", initiate: true, shutdown: true };
-    let near = Running::start(&lab.near, plan);
-    assert!(matches!(near.state.wans().get(&wan()).unwrap().state, WanState::Down { .. }));
-    assert!(!near.is_up());
+    let near = Running::start(&lab.near, Plan { child_octets: Some(60_000), ..Plan::of(1) });
+    let far = Running::start(&lab.far, Plan::of(2));
+    near.wait_up();
+    far.wait_up();
+    let first = near.state.tunnel(&tunnel()).unwrap().children[0].spi_in;
+    wait_for("a child SA in place of the first", || {
+        lab.crosses();
+        let children = near.state.tunnel(&tunnel()).unwrap().children;
+        children.iter().all(|child| child.spi_in != first) && near.is_up()
+    });
+    lab.crosses();
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_noticed() {
+    let lab = Lab::new();
+    let dpd = Dpd { interval: Duration::from_millis(300), timeout: Duration::from_secs(1) };
+    let near = Running::start(&lab.near, Plan { dpd, ..Plan::of(1) });
+    let far = Running::start(&lab.far, Plan::of(2));
+    near.wait_up();
+    far.wait_up();
+    ip(&lab.far, "addr del 198.51.100.2/24 dev wan0"); // the near link does not notice
+    wait_for("the near side knows", || matches!(near.tunnel(), Some(TunnelState::Down { .. })));
+    assert!(matches!(near.state.wans().get(&wan()).unwrap().state, WanState::Up { .. }));
+    ip(&lab.far, "addr add 198.51.100.2/24 dev wan0");
+    near.wait_up();
+    far.wait_up();
+    lab.crosses();
+}
+
+#[test]
+fn an_interface_that_somebody_deletes_is_made_again() {
+    let lab = Lab::new();
+    let (near, far) = lab.pair();
+    near.wait_up();
+    far.wait_up();
+    let before = near.state.tunnels().get(&tunnel()).unwrap();
+    ip(&lab.near, "link del tun1");
+    wait_for("the tunnel is up on another interface", || {
+        near.state.tunnels().get(&tunnel()).is_some_and(|now| now.ifindex != before.ifindex) && near.is_up()
+    });
+    far.wait_up();
+    lab.crosses();
+}
+
+#[test]
+fn the_tunnels_mtu_follows_the_links() {
+    let lab = Lab::new();
+    let (near, _far) = lab.pair();
+    near.wait_up();
+    ip(&lab.near, "link set wan0 mtu 1400");
+    wait_for("a smaller MTU", || matches!(near.tunnel(), Some(TunnelState::Up { mtu: 1338, .. })));
+    let shown = lab.near.run(|| Command::new("ip").args(["-o", "link", "show", "tun1"]).output().unwrap().stdout);
+    assert!(String::from_utf8_lossy(&shown).contains("mtu 1338"));
+}
+
+#[test]
+fn a_reload_applies_the_difference_and_nothing_else() {
+    let lab = Lab::new();
+    let (near, far) = lab.pair();
+    near.wait_up();
+    far.wait_up();
+    let before = near.state.tunnels().get(&tunnel()).unwrap();
+    let spi = |side: &Running| side.state.tunnel(&tunnel()).unwrap().children[0].spi_in;
+    let child = spi(&near);
     assert_eq!(near.ask(Request::Reload).unwrap(), "configuration reloaded");
-    let events: BTreeMap<_, _> = near.state.tunnels().snapshot().into_iter().collect();
-    assert_eq!(events.len(), 1);
+    assert_eq!(near.state.tunnels().get(&tunnel()).unwrap(), before, "nothing changed, nobody noticed");
+    assert_eq!(spi(&near), child);
+
+    near.plan.lock().unwrap().shutdown = true;
+    near.ask(Request::Reload).unwrap();
+    assert!(matches!(near.state.wans().get(&wan()).unwrap().state, WanState::Down { .. }));
+    wait_for("the tunnel is down", || !near.is_up());
+
+    near.plan.lock().unwrap().shutdown = false;
+    near.ask(Request::Reload).unwrap();
+    near.wait_up();
+    lab.crosses();
 }
 
 #[test]
 fn different_keys_are_refused_by_name() {
     let lab = Lab::new();
-    let plan = |number, key| Plan { number, key, initiate: number == 1, shutdown: false };
-    let near = Running::start(&lab.near, plan(1, "one key"));
-    let far = Running::start(&lab.far, plan(2, "another key"));
+    let near = Running::start(&lab.near, Plan { key: "one key", ..Plan::of(1) });
+    let far = Running::start(&lab.far, Plan { key: "another key", ..Plan::of(2) });
     wait_for("the refusal is noted", || {
         let detail = far.state.tunnel(&tunnel());
         detail.and_then(|detail| detail.last_error).is_some_and(|error| error.value.contains("pre-shared key"))

@@ -116,6 +116,8 @@ pub struct PeerFault {
     pub peer: PeerId,
     /// Why.
     pub reason: DownReason,
+    /// Its routes are kept for a while (RFC 4724): the path is the last resort, not dead.
+    pub retained: bool,
     /// When, for measuring.
     pub at: Instant,
     /// When, for the log.
@@ -127,6 +129,9 @@ pub trait PeerHost: Send + Sync + 'static {
     /// An established session was lost. Called before the state machine goes on, for the FIB to move traffic.
     fn faulted(&self, fault: &PeerFault);
 
+    /// A session was established. `marked`: the neighbor will mark the end of its routes.
+    fn established(&self, peer: PeerId, marked: bool);
+
     /// The link that a connection from `local` to `remote` runs over.
     fn link(&self, local: SocketAddr, remote: SocketAddr) -> Link;
 
@@ -137,6 +142,10 @@ pub trait PeerHost: Send + Sync + 'static {
 impl<H: PeerHost> PeerHost for Arc<H> {
     fn faulted(&self, fault: &PeerFault) {
         (**self).faulted(fault);
+    }
+
+    fn established(&self, peer: PeerId, marked: bool) {
+        (**self).established(peer, marked);
     }
 
     fn link(&self, local: SocketAddr, remote: SocketAddr) -> Link {

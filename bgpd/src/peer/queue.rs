@@ -86,7 +86,7 @@ impl RouteQueue {
 
     /// Moves up to `octets`, and at least one message if there is one, to `out`. Says whether the routing table is to
     /// hear that there is room again.
-    pub(super) fn drain(&self, octets: usize, out: &mut VecDeque<Bytes>) -> bool {
+    pub(crate) fn drain(&self, octets: usize, out: &mut VecDeque<Bytes>) -> bool {
         let mut state = self.state();
         let mut taken = 0;
         while taken < octets

@@ -403,7 +403,8 @@ where
             Output::Down(reason, retain) => {
                 let at = Instant::now();
                 // First of all: traffic moves before anything is told or written.
-                self.host.faulted(&PeerFault { peer, reason: reason.clone(), at, wall: SystemTime::now() });
+                let (retained, wall) = (retain.is_some(), SystemTime::now());
+                self.host.faulted(&PeerFault { peer, reason: reason.clone(), retained, at, wall });
                 tracing::warn!(neighbor = %self.spec.address, cause = %reason, "session lost");
                 self.status.down(&reason);
                 self.pending.push_back(PeerEvent::Down { peer, reason, retain, at });
@@ -439,6 +440,7 @@ where
         connection.carry_routes(queue.clone());
         let (local, remote) = (connection.local, connection.remote);
         self.status.up(&terms, local, remote);
+        self.host.established(self.spec.id, terms.restart.is_some());
         let link = self.host.link(local, remote).with(local.ip());
         let up = SessionUp { peer: self.spec.id, terms, local, remote, link, queue, at: Instant::now() };
         self.pending.push_back(PeerEvent::Up(Box::new(up)));

@@ -42,6 +42,8 @@ impl PeerHost for Host {
         self.faults.lock().unwrap().push(fault.reason.clone());
     }
 
+    fn established(&self, _: bgp_core::PeerId, _: bool) {}
+
     /// A loopback address is no next hop (RFC 4271 §6.3), so each speaker names another one.
     fn link(&self, local: SocketAddr, _: SocketAddr) -> Link {
         let IpAddr::V4(local) = local.ip() else { return Link::default() };

@@ -27,7 +27,16 @@ pub(super) struct Source {
 struct Session {
     negotiated: Negotiated,
     queue: RouteQueue,
+    /// Families that the neighbor is still sending for the first time.
+    unfinished: FamilySet,
+    /// It promised to mark the end of them.
+    promised: bool,
+    /// When to take them as finished without a mark.
+    finished_at: Instant,
 }
+
+/// How long a neighbor that marks no end has to be quiet to count as finished.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// What came of taking an event.
 pub(super) enum Taken {
@@ -56,7 +65,7 @@ impl Source {
             PeerEvent::Routes { update, .. } => {
                 let end_of_rib = update.end_of_rib;
                 rib.update(now, self.peer, update);
-                return end_of_rib.map_or(Taken::Something, Taken::EndOfRib);
+                return self.heard(now, end_of_rib);
             }
             PeerEvent::Refresh { refresh, .. } => {
                 // The marks of a demarcated refresh (RFC 7313) say nothing that the table has to act on: routes that
@@ -92,7 +101,38 @@ impl Source {
                 shared_subnets: link.subnets,
             },
         );
-        self.session = Some(Session { negotiated: terms.negotiated, queue });
+        let (negotiated, promised) = (terms.negotiated, terms.restart.is_some());
+        let finished_at = now + if promised { self.stale_limit } else { QUIET };
+        self.session = Some(Session { negotiated, queue, unfinished: negotiated.families, promised, finished_at });
+    }
+
+    /// Notes that routes came, or the mark of their end.
+    fn heard(&mut self, now: Instant, end_of_rib: Option<Family>) -> Taken {
+        let Some(session) = &mut self.session else { return Taken::Something };
+        if !session.promised {
+            session.finished_at = now + QUIET;
+        }
+        match end_of_rib.filter(|family| session.unfinished.contains(*family)) {
+            Some(family) => {
+                session.unfinished.remove(family);
+                Taken::EndOfRib(family)
+            }
+            None => Taken::Something,
+        }
+    }
+
+    /// When [`finished`](Self::finished) has something to say, unless more comes.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let session = self.session.as_ref().filter(|session| !session.unfinished.is_empty())?;
+        Some(session.finished_at)
+    }
+
+    /// Families that by now count as finished although no mark came.
+    pub(super) fn finished(&mut self, now: Instant) -> FamilySet {
+        match &mut self.session {
+            Some(session) if session.finished_at <= now => std::mem::take(&mut session.unfinished),
+            _ => FamilySet::EMPTY,
+        }
     }
 
     /// Ends the session; whether there was one.
@@ -106,7 +146,7 @@ impl Source {
 
     /// Hands over up to `budget` routes if there is room. Whether there was anything to hand over.
     pub(super) fn feed(&self, rib: &mut Rib, budget: usize) -> bool {
-        let Some(Session { negotiated, queue }) = &self.session else { return false };
+        let Some(Session { negotiated, queue, .. }) = &self.session else { return false };
         if !rib.owes(self.peer) || !queue.has_room() {
             return false;
         }
@@ -140,5 +180,54 @@ fn encode(peer: PeerId, batch: OutBatch, negotiated: &Negotiated, queue: &RouteQ
     Withdrawals::new(family, withdrawn, negotiated).for_each(|message| queue.push(message));
     if end_of_rib {
         queue.push(emit_end_of_rib(family));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V4: Family = Family::Ipv4Unicast;
+
+    fn source(promised: bool, now: Instant) -> Source {
+        let (_, events) = mpsc::channel(1);
+        let mut source = Source::new(PeerId(1), Duration::from_secs(360), events);
+        let negotiated = Negotiated::base(bgp_wire::PeerKind::External);
+        let finished_at = now + if promised { source.stale_limit } else { QUIET };
+        let (queue, unfinished) = (RouteQueue::new(), negotiated.families);
+        source.session = Some(Session { negotiated, queue, unfinished, promised, finished_at });
+        source
+    }
+
+    #[test]
+    fn a_neighbor_that_promised_a_mark_is_finished_when_it_comes_and_only_once() {
+        let now = Instant::now();
+        let mut source = source(true, now);
+        assert!(matches!(source.heard(now, None), Taken::Something));
+        assert!(source.finished(now + QUIET * 2).is_empty());
+        assert!(matches!(source.heard(now, Some(V4)), Taken::EndOfRib(V4)));
+        assert!(matches!(source.heard(now, Some(V4)), Taken::Something));
+        assert_eq!(source.deadline(), None);
+        assert!(source.finished(now + source.stale_limit).is_empty());
+    }
+
+    #[test]
+    fn a_neighbor_that_promised_none_is_finished_when_it_has_been_quiet() {
+        let now = Instant::now();
+        let mut source = source(false, now);
+        let later = now + QUIET / 2;
+        source.heard(later, None);
+        assert!(source.finished(now + QUIET).is_empty(), "it was not quiet");
+        assert_eq!(source.deadline(), Some(later + QUIET));
+        assert!(source.finished(later + QUIET).contains(V4));
+        assert!(source.finished(later + QUIET).is_empty(), "once");
+    }
+
+    #[test]
+    fn a_promise_that_is_not_kept_is_not_waited_for_longer_than_stale_paths() {
+        let now = Instant::now();
+        let mut source = source(true, now);
+        let limit = source.stale_limit;
+        assert!(source.finished(now + limit).contains(V4));
     }
 }

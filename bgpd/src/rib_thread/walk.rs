@@ -7,6 +7,9 @@ use super::{Gone, RibHandle};
 /// Prefixes looked up in one turn of the table's loop: well below a millisecond.
 const PIECE: usize = 256;
 
+/// So many are sorted in passing.
+const FEW: usize = 8192;
+
 /// A walk over routes in order. What came after its start is left out, what went is skipped.
 pub struct RouteWalk {
     table: RibHandle,
@@ -14,9 +17,16 @@ pub struct RouteWalk {
 }
 
 impl RouteWalk {
-    pub(super) fn new(table: RibHandle, mut walk: Walk) -> Self {
-        walk.sort(); // here rather than on the table's thread
-        Self { table, walk: Some(walk) }
+    pub(super) async fn new(table: RibHandle, mut walk: Walk) -> Result<Self, Gone> {
+        if walk.remaining() > FEW {
+            // Neither the table nor other tasks wait for that.
+            let sorted = tokio::task::spawn_blocking(move || {
+                walk.sort();
+                walk
+            });
+            walk = sorted.await.map_err(|_| Gone)?;
+        }
+        Ok(Self { table, walk: Some(walk) })
     }
 
     /// The next routes, with everything that is known about them; `None` at the end.

@@ -25,8 +25,10 @@ const CHANGES: usize = 1024;
 const ANNOUNCED: usize = 1024;
 /// Jobs of one turn: whoever asks much may not keep routes from being taken in.
 const JOBS: usize = 64;
-/// Events of one neighbor in one turn.
-const EVENTS: usize = 64;
+/// Events of one neighbor before the next one's.
+const EVENTS: usize = 16;
+/// Time that a turn spends on neighbors' events, and again on messages to them: so long does a job wait.
+const SLICE: Duration = Duration::from_millis(4);
 /// How long the thread sleeps when nothing is due; whatever comes wakes it, this is only a net.
 const NAP: Duration = Duration::from_secs(60);
 /// The same while an outlet has no room: a consumer that forgets to wake us is slow, not stuck.
@@ -38,6 +40,9 @@ pub(super) struct Worker {
     jobs: mpsc::Receiver<Job>,
     outlet: Box<dyn Outlet>,
     sources: Vec<Source>,
+    /// With which source the next slice of events, and of messages, begins.
+    next_in: usize,
+    next_out: usize,
 }
 
 /// What one turn came to.
@@ -53,7 +58,7 @@ struct Turn {
 
 impl Worker {
     pub(super) fn new(rib: Rib, jobs: mpsc::Receiver<Job>, outlet: Box<dyn Outlet>) -> Self {
-        Self { rib, jobs, outlet, sources: Vec::new() }
+        Self { rib, jobs, outlet, sources: Vec::new(), next_in: 0, next_out: 0 }
     }
 
     pub(super) fn run(mut self) {
@@ -73,7 +78,8 @@ impl Worker {
                 self.outlet.idle();
             }
             let nap = if turn.blocked { SHORT_NAP } else { NAP };
-            let due = self.rib.poll_timeout().map_or(nap, |at| at.saturating_duration_since(Instant::now()));
+            let deadlines = self.sources.iter().filter_map(Source::deadline).chain(self.rib.poll_timeout());
+            let due = deadlines.min().map_or(nap, |at| at.saturating_duration_since(Instant::now()));
             // Woken since the turn began, it returns at once: the token is kept.
             thread::park_timeout(due.min(nap));
         }
@@ -89,11 +95,9 @@ impl Worker {
         turn.busy |= self.rib.work(now, WORK);
         self.report(&mut turn);
         self.feed_fib(&mut turn);
-        self.serve_sources(now, context, &mut turn);
+        self.serve_sources(context, &mut turn);
         self.feed_fib(&mut turn);
-        for source in &self.sources {
-            turn.busy |= source.feed(&mut self.rib, ANNOUNCED);
-        }
+        self.feed_sessions(&mut turn);
         self.report(&mut turn);
         turn
     }
@@ -144,8 +148,11 @@ impl Worker {
     }
 
     /// A few events of each neighbor in turn, so that none waits for another's flood.
-    fn serve_sources(&mut self, now: Instant, context: &mut Context<'_>, turn: &mut Turn) {
-        for source in &mut self.sources {
+    fn serve_sources(&mut self, context: &mut Context<'_>, turn: &mut Turn) {
+        let now = Instant::now();
+        let count = self.sources.len();
+        for at in (0..count).map(|offset| (self.next_in + offset) % count) {
+            let source = &mut self.sources[at];
             for _ in 0..EVENTS {
                 match source.take(&mut self.rib, now, context) {
                     Taken::Something => {}
@@ -153,6 +160,29 @@ impl Worker {
                     Taken::Nothing => break,
                 }
                 turn.busy = true;
+                if now.elapsed() > SLICE {
+                    self.next_in = at + 1;
+                    return;
+                }
+            }
+            for family in source.finished(now).iter() {
+                self.outlet.end_of_rib(source.peer, family);
+                turn.busy = true;
+            }
+        }
+    }
+
+    /// Messages for each neighbor that has room, in turn.
+    fn feed_sessions(&mut self, turn: &mut Turn) {
+        let now = Instant::now();
+        let count = self.sources.len();
+        for at in (0..count).map(|offset| (self.next_out + offset) % count) {
+            if self.sources[at].feed(&mut self.rib, ANNOUNCED) {
+                turn.busy = true;
+                if now.elapsed() > SLICE {
+                    self.next_out = at + 1;
+                    return;
+                }
             }
         }
     }

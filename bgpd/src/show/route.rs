@@ -46,7 +46,7 @@ fn path_text(path: &Path, now: SystemTime, out: &mut String) {
     let from = match path.source {
         PathSource::Local => "0.0.0.0 (self)".to_owned(),
         PathSource::External { peer, router_id } | PathSource::Internal { peer, router_id } => {
-            format!("{peer} ({router_id})")
+            format!("{peer} ({})", identifier(router_id))
         }
     };
     let reach = if path.valid { String::new() } else { " (inaccessible)".into() };
@@ -179,17 +179,22 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
         PathSource::Local => object([("peerId", "0.0.0.0".into()), ("routerId", speaker.router_id.to_string().into())]),
         PathSource::External { peer, router_id } => object([
             ("peerId", peer.to_string().into()),
-            ("routerId", router_id.to_string().into()),
+            ("routerId", identifier(router_id).into()),
             ("type", "external".into()),
         ]),
         PathSource::Internal { peer, router_id } => object([
             ("peerId", peer.to_string().into()),
-            ("routerId", router_id.to_string().into()),
+            ("routerId", identifier(router_id).into()),
             ("type", "internal".into()),
         ]),
     };
     out.insert("peer".into(), Value::Object(peer));
     Value::Object(out)
+}
+
+/// As FRR prints one that is not known.
+fn identifier(router_id: Option<net_types::RouterId>) -> String {
+    router_id.map_or_else(|| "0.0.0.0".to_owned(), |id| id.to_string())
 }
 
 fn as_path_json(path: &AsPath) -> Value {

@@ -85,7 +85,7 @@ fn neighbor() -> Neighbor {
 
 fn path(peer: &str, best: bool) -> Path {
     Path {
-        source: PathSource::External { peer: peer.parse().unwrap(), router_id: "10.2.0.1".parse().unwrap() },
+        source: PathSource::External { peer: peer.parse().unwrap(), router_id: "10.2.0.1".parse().ok() },
         attributes: Arc::new(Attributes {
             as_path: AsPath::sequence([Asn::literal(65002)]),
             med: Some(0),

@@ -208,15 +208,15 @@ pub enum PathSource {
     External {
         /// Its address.
         peer: IpAddr,
-        /// Its identifier.
-        router_id: RouterId,
+        /// Its identifier, while its session is established.
+        router_id: Option<RouterId>,
     },
     /// A neighbor in our AS.
     Internal {
         /// Its address.
         peer: IpAddr,
-        /// Its identifier.
-        router_id: RouterId,
+        /// Its identifier, while its session is established.
+        router_id: Option<RouterId>,
     },
 }
 

@@ -182,8 +182,10 @@ impl Reader {
                 let shown: String = word.chars().take(64).collect();
                 let known = expected.iter().filter(|choice| choice.literal).map(|choice| choice.text.as_str());
                 let help = nearest(word, known).map(|word| format!("did you mean \"{word}\"?"));
+                let values = expected.iter().filter(|choice| !choice.literal && choice.text != "<cr>").count();
                 let message = match why {
-                    Some(why) if expected.iter().filter(|choice| choice.text != "<cr>").count() == 1 => why,
+                    // With one value to be meant, what it has against the word says most.
+                    Some(why) if values == 1 && help.is_none() => why,
                     _ => format!("\"{shown}\" does not fit here, in {}", section.describe()),
                 };
                 let expected = list(&expected);

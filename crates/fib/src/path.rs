@@ -46,6 +46,8 @@ pub enum PathState {
 pub enum Scope {
     /// Everything learned from one source.
     Source(u32),
+    /// Everything learned from one source, as whoever tests the path to it (BFD) reports.
+    Monitored(u32),
     /// Everything over an interface, as its kernel link reports.
     Link(u32),
     /// Everything over an interface, as the owner of the tunnel behind it reports.
@@ -76,8 +78,13 @@ impl States {
         if self.refused.contains_key(&(path.ifindex, path.gateway)) {
             return PathState::Dead;
         }
-        let scopes =
-            [Scope::Source(path.source), Scope::Link(path.ifindex), Scope::Tunnel(path.ifindex), Scope::Path(*path)];
+        let scopes = [
+            Scope::Source(path.source),
+            Scope::Monitored(path.source),
+            Scope::Link(path.ifindex),
+            Scope::Tunnel(path.ifindex),
+            Scope::Path(*path),
+        ];
         scopes.iter().filter_map(|scope| self.not_up.get(scope)).max().copied().unwrap_or_default()
     }
 
@@ -97,7 +104,7 @@ impl States {
         match scope {
             Scope::Link(ifindex) | Scope::Tunnel(ifindex) => self.forgive(ifindex),
             Scope::Path(path) => self.forgive(path.ifindex),
-            Scope::Source(_) => self.forgive_all(),
+            Scope::Source(_) | Scope::Monitored(_) => self.forgive_all(),
         }
     }
 

@@ -119,11 +119,6 @@ impl Door {
         self.passed(spi, settings, out);
     }
 
-    /// How many SAs are half-open.
-    pub(crate) fn half_open(&self) -> usize {
-        self.half_open.len()
-    }
-
     fn announce(&mut self, settings: &EngineConfig, out: &mut Vec<Output>) {
         // The mark to stop at is lower than the one to begin at, lest every caller be announced.
         let asking = match self.asking {
@@ -231,7 +226,7 @@ mod tests {
         }
         assert!(matches!(out[..], [Output::Event(Event::CookiesRequired(false))]));
         assert_eq!(door.known(&caller(1)), None);
-        assert_eq!(door.half_open(), 16);
+        assert_eq!(door.half_open.len(), 16);
         assert_eq!(door.admit(start, &settings, &mut rng, &caller(99), b"nonce", None), Admission::Welcome);
     }
 

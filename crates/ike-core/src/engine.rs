@@ -429,16 +429,19 @@ impl Ike {
         now: Instant,
         spi: IkeSpi,
         name: &TunnelName,
-        initial_contact: bool,
+        initial_contact: Option<Instant>,
         out: &mut Vec<Output>,
     ) {
         for other in self.sas_of(name) {
             let Some(sa) = self.sas.get(&other).filter(|_| other != spi) else { continue };
+            // What was heard on an SA after this call began is from the same life of the peer as the call: the two
+            // crossed. They are resolved as duplicates.
+            let heard_since = |began: Instant| sa.established().is_some_and(|established| established.heard() >= began);
             if sa.is_calling() {
                 // Nothing was promised to the peer yet.
                 self.with_sa(now, other, out, |sa, _| sa.withdraw());
-            } else if initial_contact && sa.is_established() {
-                // RFC 7296 §2.4. It is still told, because its message may have crossed the making of that SA.
+            } else if sa.is_established() && initial_contact.is_some_and(|began| !heard_since(began)) {
+                // RFC 7296 §2.4. The peer is still told, in case it knows better.
                 self.with_sa(now, other, out, |sa, cx| sa.close_superseded(cx));
             }
         }
@@ -475,6 +478,9 @@ impl Ike {
                     Wish::Probe(spi) => self.with_sa(now, spi, out, |sa, _| sa.want_proof()),
                     Wish::Abandon(spi) => {
                         self.with_sa(now, spi, out, |sa, cx| sa.vanish(cx, DownCause::LinkDown));
+                        if let Some(tunnel) = self.tunnels.get_mut(&name) {
+                            tunnel.call_now(now);
+                        }
                     }
                     Wish::CloseDuplicate { close, keep } => self.close_duplicate(now, &name, close, keep, out),
                 }

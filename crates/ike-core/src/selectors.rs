@@ -87,7 +87,7 @@ mod tests {
         let any = [ts("0.0.0.0/0")];
         assert_eq!(narrow(&[packet.clone(), ts("10.1.0.0/16")], &any), [ts("10.1.0.0/16")]);
         assert_eq!(narrow(&[ts("10.1.0.0/16"), packet.clone()], &any), [ts("10.1.0.0/16")]);
-        assert_eq!(narrow(&[packet.clone()], &any), [packet]);
+        assert_eq!(narrow(std::slice::from_ref(&packet), &any), [packet]);
     }
 
     #[test]

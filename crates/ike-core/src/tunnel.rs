@@ -113,6 +113,8 @@ pub(crate) enum Standing {
         since: Instant,
         /// When the peer last proved that it has this SA.
         heard: Instant,
+        /// A child SA has been asked for, or is about to be.
+        asking: bool,
         /// Its link was lost since; until the peer is heard again it may be gone.
         suspect: bool,
         path: Path,
@@ -184,14 +186,6 @@ impl Tunnel {
     /// Whether traffic can flow, as last reported.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.reported, Some(Report::Up(_)))
-    }
-
-    /// Why it is down, if it is.
-    pub(crate) fn down_cause(&self) -> Option<&DownCause> {
-        match &self.reported {
-            Some(Report::Down(cause)) => Some(cause),
-            _ => None,
-        }
     }
 
     /// The child whose outbound SA carries the traffic.
@@ -305,7 +299,11 @@ impl Tunnel {
         self.drain(now, spis, out);
         self.report(path, link, out);
         let mut wishes = Vec::new();
-        self.abandon_unproven(now, sas, &mut wishes);
+        if link {
+            self.abandon_unproven(now, sas, &mut wishes);
+        } else {
+            self.prove_by = None;
+        }
         self.call_if_needed(now, link, sas, &mut wishes);
         self.close_duplicates(now, sas, &mut wishes);
         wishes
@@ -386,7 +384,7 @@ impl Tunnel {
         let mut larval = false;
         for view in sas {
             match &view.standing {
-                Standing::Larval => larval = true,
+                Standing::Larval | Standing::Established { asking: true, .. } => larval = true,
                 Standing::Established { suspect: false, .. } => usable = Some(view.spi),
                 Standing::Established { suspect: true, .. } | Standing::Leaving => {}
             }

@@ -3,7 +3,7 @@
 //! Values are read when they are asked for (`Collector`), so that counting costs the hot paths nothing but an atomic add.
 //! Connections, their idle time and their whole time are bounded; beyond that they are closed.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -28,15 +28,32 @@ use tracing::{debug, warn};
 const CONNECTIONS: usize = 16;
 /// Time for a request to arrive.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+/// Time for values to be brought up to date.
+const REFRESH_TIME: Duration = Duration::from_secs(2);
 /// Time for a whole connection, however often it is used.
 const CONNECTION_TIME: Duration = Duration::from_secs(300);
 const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
+/// Asks for what a collector cannot read by itself.
+type Refresh = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// Serves a registry. Dropping it closes the socket.
-#[derive(Debug)]
 pub struct MetricsServer {
     listener: TcpListener,
+    scrape: Scrape,
+}
+
+/// Where the values come from.
+#[derive(Clone)]
+struct Scrape {
     registry: Arc<Registry>,
+    refresh: Option<Refresh>,
+}
+
+impl fmt::Debug for MetricsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricsServer").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 impl MetricsServer {
@@ -45,7 +62,19 @@ impl MetricsServer {
     /// # Errors
     /// When the system refuses.
     pub async fn bind(address: SocketAddr, registry: Arc<Registry>) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, registry })
+        Ok(Self { listener: TcpListener::bind(address).await?, scrape: Scrape { registry, refresh: None } })
+    }
+
+    /// Has `refresh` run before each answer, for values that live on other threads. When it takes too long the answer
+    /// has the values of the last time.
+    #[must_use]
+    pub fn refreshed_by<F, R>(mut self, refresh: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.scrape.refresh = Some(Arc::new(move || Box::pin(refresh())));
+        self
     }
 
     /// Where it listens.
@@ -67,9 +96,9 @@ impl MetricsServer {
             };
             match (accepted, slots.clone().try_acquire_owned()) {
                 (Ok((stream, _)), Ok(slot)) => {
-                    let registry = self.registry.clone();
+                    let scrape = self.scrape.clone();
                     connections.spawn(async move {
-                        serve(stream, registry).await;
+                        serve(stream, scrape).await;
                         drop(slot);
                     });
                 }
@@ -84,10 +113,10 @@ impl MetricsServer {
     }
 }
 
-async fn serve(stream: TcpStream, registry: Arc<Registry>) {
+async fn serve(stream: TcpStream, scrape: Scrape) {
     let service = service_fn(move |request| {
-        let response = respond(&request, &registry);
-        async move { Ok::<_, Infallible>(response) }
+        let scrape = scrape.clone();
+        async move { Ok::<_, Infallible>(respond(&request, &scrape).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -101,7 +130,7 @@ async fn serve(stream: TcpStream, registry: Arc<Registry>) {
     }
 }
 
-fn respond(request: &Request<Incoming>, registry: &Registry) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, scrape: &Scrape) -> Response<Full<Bytes>> {
     if request.uri().path() != "/metrics" {
         return plain(StatusCode::NOT_FOUND, "only /metrics is here\n");
     }
@@ -110,8 +139,13 @@ fn respond(request: &Request<Incoming>, registry: &Registry) -> Response<Full<By
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
+    if let Some(refresh) = &scrape.refresh
+        && timeout(REFRESH_TIME, refresh()).await.is_err()
+    {
+        warn!("metrics could not be brought up to date in time; a thread is busy");
+    }
     let mut body = String::new();
-    match text::encode(&mut body, registry) {
+    match text::encode(&mut body, &scrape.registry) {
         Ok(()) => {
             let mut response = Response::new(Full::from(body));
             response.headers_mut().insert(CONTENT_TYPE, OPENMETRICS);
@@ -165,6 +199,25 @@ mod tests {
         let post = "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         assert!(ask(address, post).await.starts_with("HTTP/1.1 405"));
         assert!(ask(address, "nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn values_of_other_threads_are_asked_for_before_each_answer() {
+        let counter: Counter = Counter::default();
+        let mut registry = Registry::default();
+        registry.register("asked", "Times asked", counter.clone());
+        let server = MetricsServer::bind(([127, 0, 0, 1], 0).into(), Arc::new(registry)).await.unwrap();
+        let address = server.local_addr().unwrap();
+        let server = server.refreshed_by(move || {
+            counter.inc();
+            std::future::ready(())
+        });
+        let server = tokio::spawn(server.run());
+        for times in 1..3 {
+            let answer = ask(address, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+            assert!(answer.contains(&format!("asked_total {times}\n")), "{answer}");
+        }
         server.abort();
     }
 

@@ -6,10 +6,13 @@ use bgp_wire::FamilySet;
 use net_types::Family;
 
 use super::{
-    Deferral, Rib, RibEvent, Slot,
+    Deferral, Rib, RibConfig, RibEvent, Slot,
     peer::{Departure, GHOST_EPOCH, Peer, PeerConfig, PeerUp, Retain, Source, Visit},
 };
-use crate::{PeerId, decision::DecisionOptions};
+use crate::{
+    PeerId,
+    decision::{DecisionOptions, SourceKind},
+};
 
 impl Rib {
     /// Adds a peer, or changes the configuration of one: policies that changed are applied again, in both directions,
@@ -176,12 +179,31 @@ impl Rib {
         }
     }
 
-    /// Compares paths by other rules from now on.
-    pub fn set_decision(&mut self, options: DecisionOptions) {
-        if std::mem::replace(&mut self.shared.decision, options) != options {
-            self.config.decision = options;
+    /// Changes how this router is configured; what that touches is looked at again in [`work`](Self::work). The hash
+    /// seed stays.
+    pub fn configure(&mut self, config: RibConfig) {
+        let old = std::mem::replace(&mut self.config, config);
+        let new = &self.config;
+        if old.decision != new.decision {
+            self.shared.decision = new.decision;
             self.redecide = [Some(0); 2];
         }
+        let import = |c: &RibConfig| (c.asn, c.router_id, c.cluster_id, c.default_local_pref);
+        if import(&old) != import(new) {
+            for peer in self.shared.peers.iter_mut().flatten() {
+                if peer.kind == SourceKind::Local {
+                    peer.router_id = new.router_id.get();
+                }
+                for family in Family::ALL {
+                    peer.visit(family, Visit { reimport: true, ..Visit::default() });
+                }
+            }
+        }
+    }
+
+    /// Compares paths by other rules from now on.
+    pub fn set_decision(&mut self, decision: DecisionOptions) {
+        self.configure(RibConfig { decision, ..self.config.clone() });
     }
 
     /// After our own restart: says nothing to anybody until each of `awaited` has sent its End-of-RIB, or `until`
@@ -209,7 +231,7 @@ impl Rib {
         let over = |d: &Deferral| d.awaited.is_empty() || now.is_some_and(|now| now >= d.until);
         if self.deferral.as_ref().is_some_and(over) {
             self.deferral = None;
-            self.events.push(RibEvent::Settled);
+            self.events.push_back(RibEvent::Settled);
         }
     }
 

@@ -29,6 +29,7 @@ mod tests;
 mod work;
 
 use std::{
+    collections::VecDeque,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -109,7 +110,7 @@ pub struct Rib {
     pub(crate) shared: Shared,
     pub(crate) tables: [FamilyTable; 2],
     by_id: HashMap<PeerId, Slot, foldhash::quality::FixedState>,
-    events: Vec<RibEvent>,
+    events: VecDeque<RibEvent>,
     deferral: Option<Deferral>,
     /// Advertised sets of sessions that ended; their counts in the entries are taken back by `work`.
     retired: Vec<(Family, IdSet)>,
@@ -145,7 +146,7 @@ impl Rib {
             },
             tables: Family::ALL.map(|family| FamilyTable::new(family, seed)),
             by_id: HashMap::default(),
-            events: Vec::new(),
+            events: VecDeque::new(),
             deferral: None,
             retired: Vec::new(),
             redecide: [None; 2],
@@ -160,7 +161,7 @@ impl Rib {
 
     /// The next event, oldest first.
     pub fn poll_event(&mut self) -> Option<RibEvent> {
-        (!self.events.is_empty()).then(|| self.events.remove(0))
+        self.events.pop_front()
     }
 
     /// The next next hop to start or stop resolving.

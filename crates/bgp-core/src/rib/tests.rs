@@ -378,6 +378,67 @@ fn weight_is_configured_per_neighbor_and_policy_has_the_last_word() {
 }
 
 #[test]
+fn other_rules_of_comparison_are_applied_to_what_is_there() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 3, &["10.0.0.0/8"]));
+    bench.hear(B, announce(B, 2, &["10.0.0.0/8"]));
+    let mut config = bench.rib.config().clone();
+    config.decision.ignore_as_path_length = true;
+    bench.rib.configure(config.clone());
+    bench.settle();
+    assert_eq!(bench.chosen(), (from(A), from(B)));
+    config.default_local_pref = 50;
+    bench.rib.configure(config);
+    bench.settle();
+    let route = bench.rib.route(bench.now, &prefix("10.0.0.0/8")).unwrap();
+    let preferences = route.paths.iter().map(|path| path.effective.as_ref().unwrap().attributes.local_pref);
+    assert!(preferences.eq([Some(50), Some(50)]));
+}
+
+#[test]
+fn another_export_policy_is_sent_at_once_as_far_as_it_makes_a_difference() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.told(B);
+    let mut config = peer_config(B);
+    config.families[V4 as usize].export = Policy::deny_all();
+    bench.rib.configure_peer(B, config);
+    assert_eq!(bench.told(B), ["-10.0.0.0/8"]);
+    bench.rib.configure_peer(B, peer_config(B));
+    assert_eq!(bench.told(B), ["+10.0.0.0/8"]);
+    bench.rib.configure_peer(B, peer_config(B));
+    assert_eq!(bench.told(B), Vec::<String>::new(), "nothing changed");
+}
+
+#[test]
+fn a_link_local_next_hop_is_resolved_on_the_link_that_it_was_learned_on() {
+    let mut bench = Bench::new();
+    let v6 = Family::Ipv6Unicast;
+    for (peer, scope) in [(A, 7), (B, 8)] {
+        let local = LocalAddresses { v6: Some("2001:db8::100".parse().unwrap()), ..Default::default() };
+        bench.rib.peer_up(bench.now, peer, PeerUp { families: FamilySet::from(v6), scope, local, ..up(peer) });
+        let mut update = announce(peer, 1, &["fd00::/16"]);
+        let announcement = &mut update.reach.as_mut().unwrap().announced[0];
+        announcement.family = v6;
+        announcement.next_hop = IpAddr::from("fe80::1".parse::<std::net::Ipv6Addr>().unwrap()).into();
+        bench.rib.update(bench.now, peer, update);
+    }
+    let mut wanted = Vec::new();
+    while let Some(event) = bench.rib.poll_next_hop() {
+        wanted.push(event);
+    }
+    let key = |scope| NextHopKey { address: "fe80::1".parse().unwrap(), scope };
+    wanted.sort_by_key(|event| format!("{event:?}"));
+    assert_eq!(wanted, [NextHopEvent::Wanted(key(7)), NextHopEvent::Wanted(key(8))]);
+    bench.rib.next_hop_resolved(key(8), Some(Resolved { ifindex: 8, gateway: Some(key(8).address), metric: 0 }));
+    bench.settle();
+    assert_eq!(bench.changes(), [("fd00::/16".into(), from(B), None, true)]);
+    assert_eq!(bench.told(A), ["+fd00::/16", "."]);
+    let sent = bench.rib.advertised(A, &prefix("fd00::/16")).unwrap();
+    assert_eq!(sent.next_hop.address(), "2001:db8::100".parse::<IpAddr>().unwrap(), "link-local stays on its link");
+}
+
+#[test]
 fn too_many_prefixes_warn_first_and_then_end_the_session() {
     let mut bench = Bench::new();
     let mut config = peer_config(A);

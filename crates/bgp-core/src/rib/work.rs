@@ -141,7 +141,7 @@ impl Rib {
         let departed = state.visit.take().is_some_and(|visit| visit.departed);
         let Source::Peer(id) = peer.source else { return };
         if departed {
-            self.events.push(RibEvent::Departed { peer: id, family });
+            self.events.push_back(RibEvent::Departed { peer: id, family });
         }
         let peer = self.shared.peer(slot);
         let empty = peer.families.iter().all(|state| state.visit.is_none() && state.adj_in.is_empty());

@@ -60,7 +60,11 @@ fn read_alternatives(tokens: &mut Tokens) -> Option<Vec<Vec<Part>>> {
                 (tokens.next() == Some(")")).then_some(())?;
                 parts.push(Part::Choice(inner));
             }
-            value if value.starts_with(|c: char| c.is_ascii_uppercase()) => {
+            // `Null0` is a word.
+            value
+                if value.starts_with(|c: char| c.is_ascii_uppercase())
+                    && !value.contains(|c: char| c.is_ascii_lowercase()) =>
+            {
                 let (name, repeats) = value.strip_suffix("...").map_or((value, false), |name| (name, true));
                 parts.push(Part::Value { leaf: Leaf::from_syntax(name)?, repeats });
             }

@@ -35,6 +35,8 @@ const NATT_PORT: u16 = 4500;
 const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// RFC 3948 §2.3
 const KEEPALIVE: [u8; 1] = [0xff];
+/// Longest IKE message that is handed up: several times the longest certificate chain, so that a full queue stays small.
+const MAX_IKE: usize = 32 << 10;
 /// A GRO receive is at most one IP packet long.
 const SLOT: usize = 65_536;
 const SLOTS: usize = 32;
@@ -305,6 +307,9 @@ impl Receiver {
 }
 
 fn ike(wan: &Wan, shared: &Shared, path: &Path, message: &[u8]) {
+    if message.len() > MAX_IKE {
+        return wan.malformed.add(1);
+    }
     let datagram =
         IkeDatagram { wan: path.wan.clone(), local: path.local, remote: path.remote, message: message.to_vec() };
     if shared.sink.ike(datagram) {

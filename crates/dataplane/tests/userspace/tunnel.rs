@@ -25,9 +25,11 @@ fn packets_of_both_families_cross_in_both_directions() {
         crosses(&near, &far, &vec![7; largest]);
         crosses(&near, &far, &vec![8; 5000]); // the kernel fragments it to the interface's MTU
     }
-    let (sent, received) = (a.tunnel_stats(), b.tunnel_stats());
-    assert!(sent.sent_packets >= 12, "{sent:?}");
-    assert_eq!(received.inbound[0].packets, sent.outbound[0].packets);
+    wait_for("both ends count the same", || {
+        let (sent, received) = (a.tunnel_stats().sent_packets, b.tunnel_stats().received_packets);
+        sent >= 12 && sent == received && sent == a.tunnel_stats().outbound[0].packets
+    });
+    let received = b.tunnel_stats();
     assert_eq!((received.inbound[0].replays, received.inbound[0].forgeries), (0, 0));
     assert!(received.idle.is_some());
 }

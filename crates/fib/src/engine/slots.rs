@@ -238,7 +238,7 @@ impl Slots {
     /// Those that `scope` may concern.
     pub(super) fn concerned(&self, scope: Scope) -> Vec<NexthopId> {
         let found = match scope {
-            Scope::Source(source) => self.by_source.get(&source),
+            Scope::Source(source) | Scope::Monitored(source) => self.by_source.get(&source),
             Scope::Link(ifindex) | Scope::Tunnel(ifindex) => self.by_interface.get(&ifindex),
             Scope::Path(path) => self.by_interface.get(&path.ifindex),
         };

@@ -1,6 +1,6 @@
 //! IKE_AUTH: who the two sides are, and the first pair of child SAs (RFC 7296 §1.2, §2.15, §2.21.2).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use ike_crypto::{AuthError, Presented, SignedOctets};
@@ -14,7 +14,7 @@ use super::{
     child::{ChildPayloads, agree, child_error, conclude, error_of, install, ts_payloads},
     established::{Birth, Established},
     exchange::{ChildOffer, Exchange},
-    init::Handshake,
+    init::{HalfOpen, Handshake},
     leaving::{Goodbye, Leaving},
     window::Due,
 };
@@ -151,7 +151,7 @@ impl IkeSa {
         let peer = peer_name(shown.id);
         let Stage::Proving(proving) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         let Proving { handshake, config, offer } = *proving;
-        let nonces = self.establish(cx, handshake, config.clone(), peer, true, false);
+        let nonces = self.establish(cx, handshake, config.clone(), peer, true, None);
         self.first_child(cx, &config, offer, &nonces, &payloads);
     }
 
@@ -227,7 +227,7 @@ impl IkeSa {
         config: Arc<ConnectionConfig>,
         peer: String,
         ours: bool,
-        initial_contact: bool,
+        initial_contact: Option<Instant>,
     ) -> OwnedNonces {
         let lowest_nonce = handshake.lowest_nonce();
         let Handshake { channel, nat, initiator_nonce, responder_nonce, .. } = handshake;
@@ -360,13 +360,13 @@ impl IkeSa {
     fn welcome(&mut self, cx: &mut Cx<'_>, header: &Header, identified: Identified, payloads: &[Payload]) {
         let Identified { config, peer } = identified;
         let Stage::HalfOpen(half_open) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        let super::init::HalfOpen { handshake, candidates, give_up_at } = *half_open;
+        let HalfOpen { handshake, candidates, began, give_up_at } = *half_open;
         let id = config.local_credential.id_payload(&config.local_id);
         let proof = config.local_credential.prove(&signed_octets(&handshake, &id, false), handshake.peer_hashes);
         let auth = match proof {
             Ok(auth) => auth,
             Err(why) => {
-                self.stage = Stage::HalfOpen(Box::new(super::init::HalfOpen { handshake, candidates, give_up_at }));
+                self.stage = Stage::HalfOpen(Box::new(HalfOpen { handshake, candidates, began, give_up_at }));
                 let answer = notify(NotifyType::AuthenticationFailed, []);
                 return self.turn_away(cx, header, answer, Refusal::Ourselves(why));
             }
@@ -374,7 +374,7 @@ impl IkeSa {
         let mut answer = vec![Payload::IdResponder(id)];
         answer.extend(config.local_credential.cert_payloads().into_iter().map(Payload::Cert));
         answer.push(Payload::Auth(auth));
-        let initial_contact = find_notify(payloads, NotifyType::InitialContact).is_some();
+        let initial_contact = find_notify(payloads, NotifyType::InitialContact).map(|_| began);
         let nonces = self.establish(cx, handshake, config.clone(), peer, false, initial_contact);
         answer.extend(self.first_child_requested(cx, &config, &nonces, payloads));
         self.respond(cx, header, &answer);
@@ -394,9 +394,9 @@ impl IkeSa {
             Ok(agreed) => agreed,
             Err(no) => {
                 if let Some(why) = no.why {
-                    self.no_first_child(cx, why);
+                    self.no_first_child(cx, *why);
                 }
-                return vec![no.notify];
+                return vec![Payload::Notify(no.notify)];
             }
         };
         let spi_in = agreed.new.spi_in;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ike_crypto::{ChildKeys, DhError, DhKey, EspSuite, Exchange as Nonces, Group, SecretBytes};
+use ike_crypto::{ChildKeys, DhError, DhKey, Exchange as Nonces, Group, SecretBytes};
 use ike_wire::{
     DhGroup, KeyExchange, Notify, NotifyType, Payload, ProtocolId, SecurityAssociation, TrafficSelector,
     TrafficSelectors, find_notify,
@@ -14,7 +14,6 @@ use net_types::Spi;
 
 use super::{
     Cx, IkeSa, News, Stage,
-    channel::notify,
     exchange::{ChildOffer, Exchange, Rival, Task, lowest},
 };
 use crate::{
@@ -38,15 +37,7 @@ const MAX_CHILDREN: usize = 16;
 /// A pair of child SAs, by its inbound SPI in its owner's map.
 pub(crate) struct Child {
     /// What we send with.
-    pub(crate) spi_out: Spi,
-    /// Its algorithms.
-    pub(crate) suite: EspSuite,
-    /// What may be on our side.
-    pub(crate) local_ts: Vec<TrafficSelector>,
-    /// What may be on the peer's side.
-    pub(crate) remote_ts: Vec<TrafficSelector>,
-    /// When it was installed.
-    pub(crate) since: Instant,
+    pub(super) spi_out: Spi,
     /// Whether the peer is known to have its side.
     pub(super) ready: bool,
     pub(super) state: ChildState,
@@ -67,18 +58,11 @@ pub(super) enum ChildState {
 }
 
 impl Child {
-    /// When it is replaced, if nothing is under way.
-    pub(crate) fn rekey_at(&self) -> Option<Instant> {
-        match self.state {
-            ChildState::Live { rekey_at } => Some(rekey_at),
-            ChildState::Rekeying | ChildState::Replaced | ChildState::Deleting { .. } => None,
-        }
-    }
-
     pub(super) fn deadline(&self) -> Instant {
         match self.state {
-            ChildState::Live { rekey_at } => rekey_at.min(self.hard_at),
-            ChildState::Rekeying | ChildState::Replaced => self.hard_at,
+            // A peer that is not known to have the pair cannot replace it: its own request may still be on the way.
+            ChildState::Live { rekey_at } if self.ready => rekey_at.min(self.hard_at),
+            ChildState::Live { .. } | ChildState::Rekeying | ChildState::Replaced => self.hard_at,
             // Its end is in the queue or on the way, which has a clock of its own.
             ChildState::Deleting { .. } => self.hard_at + EXPECT_FOR,
         }
@@ -156,15 +140,15 @@ pub(super) fn install(
     if !cx.spis.take(spi_in, tunnel) {
         return None;
     }
-    let suite = keys.suite;
-    let event = Event::ChildInstalled { tunnel: tunnel.clone(), spi_in, spi_out, replaces, suite: suite.to_string() };
+    let suite = keys.suite.to_string();
+    let event = Event::ChildInstalled { tunnel: tunnel.clone(), spi_in, spi_out, replaces, suite };
     cx.out.push(Output::InstallChild(Box::new(InstallChild {
         tunnel: tunnel.clone(),
         spi_in,
         spi_out,
         keys,
-        local_ts: local_ts.clone(),
-        remote_ts: remote_ts.clone(),
+        local_ts,
+        remote_ts,
         path: path.clone(),
         encapsulated: path.natt && nat.encapsulates(config.encapsulation),
         replaces,
@@ -173,16 +157,7 @@ pub(super) fn install(
     cx.news.push(News::ChildInstalled { spi_in, spi_out, ready });
     let lifetime = config.child_lifetime;
     let rekey_at = cx.now + lifetime.rekey.saturating_sub(cx.up_to(lifetime.jitter));
-    Some(Child {
-        spi_out,
-        suite,
-        local_ts,
-        remote_ts,
-        since: cx.now,
-        ready,
-        state: ChildState::Live { rekey_at },
-        hard_at: cx.now + lifetime.hard,
-    })
+    Some(Child { spi_out, ready, state: ChildState::Live { rekey_at }, hard_at: cx.now + lifetime.hard })
 }
 
 /// The payloads of a message that makes a child SA.
@@ -222,22 +197,22 @@ pub(super) fn ts_payloads(config: &ConnectionConfig) -> [Payload; 2] {
 
 /// An answer that refuses, and what it says in the log.
 pub(super) struct No {
-    pub(super) notify: Payload,
-    pub(super) why: Option<Refusal>,
+    pub(super) notify: Notify,
+    pub(super) why: Option<Box<Refusal>>,
 }
 
 impl No {
     pub(super) fn plain(kind: NotifyType) -> Self {
-        Self { notify: notify(kind, []), why: None }
+        Self { notify: Notify::new(kind, []), why: None }
     }
 
     pub(super) fn because(kind: NotifyType, why: Refusal) -> Self {
-        Self { notify: notify(kind, []), why: Some(why) }
+        Self { notify: Notify::new(kind, []), why: Some(Box::new(why)) }
     }
 
     /// RFC 7296 §1.3: the group that we want instead.
     pub(super) fn other_group(wanted: Group) -> Self {
-        Self { notify: notify(NotifyType::InvalidKePayload, wanted.id().code().to_be_bytes()), why: None }
+        Self { notify: Notify::new(NotifyType::InvalidKePayload, wanted.id().code().to_be_bytes()), why: None }
     }
 
     pub(super) fn bad_key_exchange(error: DhError) -> Self {
@@ -539,7 +514,7 @@ impl IkeSa {
                         let mut gone = Notify::new(NotifyType::ChildSaNotFound, []);
                         gone.protocol = ProtocolId::Esp;
                         gone.spi = notify.spi.clone();
-                        return Err(No { notify: Payload::Notify(gone), why: None });
+                        return Err(No { notify: gone, why: None });
                     }
                     Some((_, ChildState::Deleting { .. } | ChildState::Replaced)) => {
                         return Err(No::plain(NotifyType::TemporaryFailure));

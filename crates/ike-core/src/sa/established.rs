@@ -36,7 +36,7 @@ pub(crate) struct Established {
     pub(super) children: BTreeMap<Spi, Child>,
     queue: VecDeque<Task>,
     /// When it was made.
-    pub(crate) since: Instant,
+    since: Instant,
     /// When the peer last sent an authentic message.
     heard: Instant,
     /// When ESP was last received on one of the children.
@@ -54,7 +54,7 @@ pub(crate) struct Established {
     pub(super) nat: Nat,
     keepalive_at: Option<Instant>,
     /// As the peer calls itself.
-    pub(crate) peer: String,
+    pub(super) peer: String,
 }
 
 /// What the link under an SA has been through.
@@ -106,21 +106,6 @@ impl Established {
         }
     }
 
-    /// The children, by inbound SPI.
-    pub(crate) fn children(&self) -> &BTreeMap<Spi, Child> {
-        &self.children
-    }
-
-    /// The algorithms of the SA.
-    pub(crate) fn suite(&self) -> ike_crypto::IkeSuite {
-        self.channel.keys.suite
-    }
-
-    /// When it is replaced, if that is not under way.
-    pub(crate) fn rekey_at(&self) -> Option<Instant> {
-        self.rekey_at
-    }
-
     pub(super) fn standing(&self, path: &Path) -> Standing {
         if self.undecided {
             return Standing::Leaving;
@@ -128,11 +113,25 @@ impl Established {
         Standing::Established {
             since: self.since,
             heard: self.heard,
+            asking: self.is_asking(),
             suspect: self.link != Link::Fine,
             path: path.clone(),
             ours: self.ours,
             lowest_nonce: self.lowest_nonce.clone(),
         }
+    }
+
+    /// Whether a child SA that replaces none is wanted or under way.
+    fn is_asking(&self) -> bool {
+        let underway = self.channel.window.outstanding().is_some_and(
+            |outstanding| matches!(&outstanding.exchange, Exchange::Child(offer) if offer.replaces.is_none()),
+        );
+        underway || self.queue.iter().any(|task| matches!(task, Task::Child { replaces: None, .. }))
+    }
+
+    /// When the peer last sent an authentic message.
+    pub(crate) fn heard(&self) -> Instant {
+        self.heard
     }
 
     /// How often and how long a request is repeated.
@@ -258,7 +257,7 @@ impl IkeSa {
             let Stage::Established(established) = &mut self.stage else { return };
             let idle =
                 !established.channel.window.is_busy() && established.link != Link::Lost && !established.undecided;
-            let Some(task) = established.queue.pop_front_if(|_| idle) else { return };
+            let Some(task) = idle.then(|| established.queue.pop_front()).flatten() else { return };
             match task {
                 Task::RekeyIke { group } => self.request_ike_rekey(cx, group),
                 Task::Child { replaces, group } => self.request_child(cx, replaces, group),
@@ -279,7 +278,7 @@ impl IkeSa {
 
     pub(super) fn established_timeout(&mut self, cx: &mut Cx<'_>) {
         let Stage::Established(established) = &mut self.stage else { return };
-        match established.channel.window.due(cx.now, established.inbound_at) {
+        match established.channel.window.due(cx.now, Some(established.alive_at())) {
             Due::Nothing => {}
             Due::Again(packets) => send(&self.path, &packets, cx.out),
             Due::GiveUp { .. } => {
@@ -435,13 +434,10 @@ impl IkeSa {
 
     /// The tunnel has no child and wants one.
     pub(crate) fn want_child(&mut self) {
-        if let Stage::Established(established) = &mut self.stage {
-            let underway = established.channel.window.outstanding().is_some_and(
-                |outstanding| matches!(&outstanding.exchange, Exchange::Child(offer) if offer.replaces.is_none()),
-            );
-            if !underway {
-                established.enqueue(Task::Child { replaces: None, group: None });
-            }
+        if let Stage::Established(established) = &mut self.stage
+            && !established.is_asking()
+        {
+            established.enqueue(Task::Child { replaces: None, group: None });
         }
     }
 

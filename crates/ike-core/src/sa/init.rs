@@ -7,7 +7,7 @@ use ike_crypto::{
     DhKey, Exchange as Nonces, Group, IkeKeys, IkeProposal, SignatureHashes, accept_ike, choose_ike, offer_ike,
 };
 use ike_wire::{
-    ExchangeType, Flags, Header, KeyExchange, Message, NotifyType, Payload, SecurityAssociation, find_notify,
+    ExchangeType, Flags, Header, KeyExchange, Message, Notify, NotifyType, Payload, SecurityAssociation, find_notify,
     unsupported_critical,
 };
 use net_types::TunnelName;
@@ -15,7 +15,7 @@ use net_types::TunnelName;
 use super::{
     Cx, Ending, IkeSa, News, Stage,
     channel::{Channel, notify, send},
-    child::{error_of, group_asked_for, respond_to_key_exchange},
+    child::{No, error_of, group_asked_for, respond_to_key_exchange},
     exchange::lowest,
     window::{Due, Window},
 };
@@ -50,6 +50,7 @@ pub(super) struct HalfOpen {
     pub(super) handshake: Handshake,
     /// The tunnels whose peer this may be.
     pub(super) candidates: Vec<TunnelName>,
+    pub(super) began: Instant,
     pub(super) give_up_at: Instant,
 }
 
@@ -67,10 +68,6 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    pub(super) fn nonces(&self) -> Nonces<'_> {
-        Nonces { initiator_nonce: &self.initiator_nonce, responder_nonce: &self.responder_nonce }
-    }
-
     pub(super) fn lowest_nonce(&self) -> Arc<[u8]> {
         lowest(&self.initiator_nonce, &self.responder_nonce).into()
     }
@@ -317,19 +314,23 @@ pub(crate) fn answer(cx: &mut Cx<'_>, door: &mut Door, header: &Header, path: &P
     }
     match accept(cx, header, path, bytes, &message.payloads, &offer) {
         Ok(sa) => Some(sa),
-        Err((answer, why)) => {
+        Err(declined) => {
             if door.may_refuse(cx.now) {
-                if let Some((tunnel, why)) = why {
-                    cx.log(Event::Refused { tunnel, remote: path.remote, why });
+                if let Some(why) = declined.no.why {
+                    cx.log(Event::Refused { tunnel: declined.tunnel, remote: path.remote, why: *why });
                 }
-                cx.out.extend(answer_in_clear(header, path, vec![answer]));
+                cx.out.extend(answer_in_clear(header, path, vec![Payload::Notify(declined.no.notify)]));
             }
             None
         }
     }
 }
 
-type Declined = (Payload, Option<(Option<TunnelName>, Refusal)>);
+/// A first message that is refused, and the tunnel it was for if there is only one that it can be for.
+struct Declined {
+    no: No,
+    tunnel: Option<TunnelName>,
+}
 
 fn accept(
     cx: &mut Cx<'_>,
@@ -340,22 +341,22 @@ fn accept(
     offer: &InitPayloads<'_>,
 ) -> Result<IkeSa, Declined> {
     if let Some(kind) = unsupported_critical(payloads) {
-        return Err((notify(NotifyType::UnsupportedCriticalPayload, [kind.code()]), None));
+        let notify = Notify::new(NotifyType::UnsupportedCriticalPayload, [kind.code()]);
+        return Err(Declined { no: No { notify, why: None }, tunnel: None });
     }
-    let no_proposal = || notify(NotifyType::NoProposalChosen, []);
-    let candidates = candidates(cx, path).map_err(|why| (no_proposal(), Some(why)))?;
+    let candidates = candidates(cx, path)?;
     let only = match &candidates[..] {
         [only] => Some(only.tunnel.clone()),
         _ => None,
     };
-    let declined = |answer, why| (answer, Some((only.clone(), why)));
+    let declined = |no| Declined { no, tunnel: only.clone() };
     let proposals: Vec<_> = candidates.iter().flat_map(|config| config.ike_proposals.iter().cloned()).collect();
     let chosen = choose_ike(&proposals, offer.sa, Some(offer.ke.group))
-        .map_err(|why| declined(no_proposal(), Refusal::NoIkeProposal(why)))?;
-    let exchange = respond_to_key_exchange(cx, Some(chosen.suite.group), Some(offer.ke))
-        .map_err(|no| (no.notify, no.why.map(|why| (only.clone(), why))))?;
-    let malformed = |what: String| declined(no_proposal(), Refusal::Malformed(what));
-    let (ke, shared) = exchange.ok_or_else(|| malformed("no key exchange".to_owned()))?;
+        .map_err(|why| declined(No::because(NotifyType::NoProposalChosen, Refusal::NoIkeProposal(why))))?;
+    let malformed = |what: String| declined(No::because(NotifyType::NoProposalChosen, Refusal::Malformed(what)));
+    let (ke, shared) = respond_to_key_exchange(cx, Some(chosen.suite.group), Some(offer.ke))
+        .map_err(declined)?
+        .ok_or_else(|| malformed("no key exchange".to_owned()))?;
     let (theirs, ours, our_nonce) = (header.initiator_spi, cx.ike_spi(), cx.nonce());
     let nonces = Nonces { initiator_nonce: offer.nonce, responder_nonce: &our_nonce };
     let keys = IkeKeys::derive(chosen.suite, &shared, nonces, theirs, ours).map_err(|e| malformed(e.to_string()))?;
@@ -394,12 +395,13 @@ fn accept(
         responder_nonce: our_nonce,
     };
     let candidates = candidates.iter().map(|config| config.tunnel.clone()).collect();
-    let half_open = HalfOpen { handshake, candidates, give_up_at: cx.now + cx.settings.half_open_for };
+    let give_up_at = cx.now + cx.settings.half_open_for;
+    let half_open = HalfOpen { handshake, candidates, began: cx.now, give_up_at };
     Ok(IkeSa { spi: ours, tunnel: None, path: path.clone(), stage: Stage::HalfOpen(Box::new(half_open)) })
 }
 
 /// The tunnels whose peer may be at the other end of `path`.
-fn candidates(cx: &Cx<'_>, path: &Path) -> Result<Vec<Arc<ConnectionConfig>>, (Option<TunnelName>, Refusal)> {
+fn candidates(cx: &Cx<'_>, path: &Path) -> Result<Vec<Arc<ConnectionConfig>>, Declined> {
     let fits = |tunnel: &&Tunnel| {
         let config = &tunnel.config;
         config.wan == path.wan
@@ -409,8 +411,14 @@ fn candidates(cx: &Cx<'_>, path: &Path) -> Result<Vec<Arc<ConnectionConfig>>, (O
     let fitting: Vec<&Tunnel> = cx.tunnels.values().filter(fits).collect();
     let open: Vec<_> = fitting.iter().filter(|tunnel| !tunnel.admin_down).map(|tunnel| tunnel.config.clone()).collect();
     match (&open[..], &fitting[..]) {
-        ([], []) => Err((None, Refusal::UnknownPeer(format!("{} on {}", path.remote.ip(), path.wan)))),
-        ([], [first, ..]) => Err((Some(first.config.tunnel.clone()), Refusal::AdminDown)),
+        ([], []) => {
+            let why = Refusal::UnknownPeer(format!("{} on {}", path.remote.ip(), path.wan));
+            Err(Declined { no: No::because(NotifyType::NoProposalChosen, why), tunnel: None })
+        }
+        ([], [first, ..]) => {
+            let no = No::because(NotifyType::NoProposalChosen, Refusal::AdminDown);
+            Err(Declined { no, tunnel: Some(first.config.tunnel.clone()) })
+        }
         _ => Ok(open),
     }
 }

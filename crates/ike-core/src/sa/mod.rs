@@ -118,8 +118,8 @@ impl SpiBook {
 
 /// What an SA reports about itself.
 pub(crate) enum News {
-    /// It was authenticated.
-    Established { initial_contact: bool },
+    /// It was authenticated; the peer says that it has no other, as of the time when this one began.
+    Established { initial_contact: Option<Instant> },
     /// A pair was installed.
     ChildInstalled { spi_in: Spi, spi_out: Spi, ready: bool },
     /// The peer is known to have its side of a pair.

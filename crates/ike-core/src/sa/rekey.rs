@@ -60,9 +60,9 @@ impl IkeSa {
 
     fn decline(&mut self, cx: &mut Cx<'_>, header: &Header, no: No) {
         if let Some(why) = no.why {
-            cx.log(Event::Refused { tunnel: self.tunnel.clone(), remote: self.path.remote, why });
+            cx.log(Event::Refused { tunnel: self.tunnel.clone(), remote: self.path.remote, why: *why });
         }
-        self.respond(cx, header, &[no.notify]);
+        self.respond(cx, header, &[Payload::Notify(no.notify)]);
     }
 
     /// RFC 7296 §2.25.2: while the IKE SA is being replaced no child may be made on it.

@@ -162,8 +162,8 @@ impl<X> Window<X> {
 
     /// What the outstanding request needs now. Giving up leaves it in place: the owner closes the SA.
     ///
-    /// `alive` is when the peer last showed life by other means than an answer (inbound ESP): a peer whose data flows
-    /// is not declared dead for its silence in IKE, only asked on.
+    /// `alive` is when the peer last showed life by other means than an answer (inbound ESP, a request of its own): it
+    /// is not declared dead for the missing answer, only asked on.
     pub(crate) fn due(&mut self, now: Instant, alive: Option<Instant>) -> Due {
         let Some(outstanding) = &mut self.outstanding else { return Due::Nothing };
         if let Some(alive) = alive {

@@ -1,0 +1,329 @@
+//! From one configuration to the next, by the difference: what stays as it was does not notice.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use bfd::Peer;
+use bgp_core::{PeerId, rib::PeerConfig};
+use bgp_wire::{FamilySet, Notification, notification::CeaseCode};
+use config::{Config, model::Neighbor};
+use fib::PathKey;
+use net_types::{Asn, Family, IfName, Prefix};
+use netwatch::View;
+use tracing::{info, warn};
+
+use super::{neighbors::Entry, supervisor::Supervisor};
+use crate::{
+    bfd_thread::Wanted,
+    local_routes::{self, Originated, Static},
+    peer::{self, PeerCommand, PeerSpec},
+    policy_setup::{self, Policies},
+    rib_thread::Gone,
+    setup,
+};
+
+/// Static routes, as a source of paths, next to the neighbors that are numbered from 1.
+const STATIC_SOURCE: u32 = u32::MAX - 1;
+
+/// What is in force.
+#[derive(Default)]
+pub(super) struct Applied {
+    peers: BTreeMap<IpAddr, AppliedPeer>,
+    originated: Originated,
+    statics: local_routes::Statics,
+    bfd: Vec<Wanted>,
+    last_id: u32,
+}
+
+struct AppliedPeer {
+    spec: PeerSpec,
+    config: PeerConfig,
+    stale_limit: Duration,
+}
+
+/// What a neighbor is to be.
+struct Plan<'a> {
+    neighbor: &'a Neighbor,
+    new: AppliedPeer,
+    through_tunnel: bool,
+}
+
+/// Where a neighbor is reached: by its `interface`, on a connected subnet, or through the tunnel that its address
+/// belongs to.
+pub(super) fn locate(config: &Config, neighbor: &Neighbor, view: &View) -> Option<(u32, IfName)> {
+    let named = neighbor.interface.clone().or_else(|| setup::tunnel_of(config, neighbor));
+    let link = match named {
+        Some(name) => view.link_named(name.as_str()),
+        None => view.on_link(neighbor.address),
+    }?;
+    Some((link.ifindex, link.name.parse().ok()?))
+}
+
+impl Supervisor {
+    /// Goes over to `config`, whole or not at all.
+    ///
+    /// # Errors
+    /// What keeps it from being applied, in which case nothing has changed.
+    pub(super) async fn apply(&mut self, config: Arc<Config>) -> Result<String, String> {
+        let before = self.daemon.config();
+        let same = |part: fn(&config::model::Bgp) -> (Asn, Option<std::net::Ipv4Addr>, u32)| {
+            config.bgp.as_ref().map(part) == before.bgp.as_ref().map(part)
+        };
+        let identity = |bgp: &config::model::Bgp| (bgp.asn, bgp.cluster_id, bgp.default_local_preference);
+        let router_id = config.bgp.as_ref().and_then(|bgp| bgp.router_id);
+        if !same(identity) || router_id.is_some_and(|id| id != self.daemon.router_id) {
+            return Err("\"router bgp\", \"bgp router-id\", \"bgp cluster-id\" and \"bgp default local-preference\" \
+                        cannot change while bgpd runs: restart it, the kernel goes on forwarding meanwhile"
+                .into());
+        }
+        self.speaker.hostname = config.hostname.as_ref().map(ToString::to_string);
+        let policies = Policies::new(&config);
+        let (plans, ids) = self.plan(&config, &policies)?;
+        self.applied.last_id = ids;
+        let summary = self.apply_plans(&config, plans).await.map_err(|gone| gone.to_string())?;
+        self.apply_policies(&config, &policies).await.map_err(|gone| gone.to_string())?;
+        *self.daemon.running.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
+        for (family, section) in config.bgp.iter().flat_map(|bgp| &bgp.families) {
+            for (prefix, route_map) in &section.networks {
+                if let Some(name) = route_map {
+                    warn!(%family, %prefix, route_map = %name, "the route-map of a network statement is not applied");
+                }
+            }
+        }
+        self.links_changed().await.map_err(|gone| gone.to_string())?;
+        Ok(summary)
+    }
+
+    fn plan<'a>(&self, config: &'a Config, policies: &Policies) -> Result<(Vec<Plan<'a>>, u32), String> {
+        let Some(bgp) = &config.bgp else { return Ok((Vec::new(), self.applied.last_id)) };
+        let mut last_id = self.applied.last_id;
+        let mut errors = Vec::new();
+        let mut plans = Vec::new();
+        for neighbor in bgp.neighbors.values() {
+            let known = self.applied.peers.get(&neighbor.address).map(|peer| peer.spec.id);
+            let id = known.unwrap_or_else(|| {
+                last_id += 1;
+                PeerId(last_id)
+            });
+            match peer::spec(bgp, neighbor, id, &self.speaker) {
+                Ok(spec) => {
+                    let through_tunnel = setup::tunnel_of(config, neighbor).is_some();
+                    let config = policy_setup::peer_config(bgp, neighbor, policies, through_tunnel);
+                    let stale_limit = bgp.graceful_restart.stalepath_time;
+                    plans.push(Plan { neighbor, new: AppliedPeer { spec, config, stale_limit }, through_tunnel });
+                }
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        if errors.is_empty() { Ok((plans, last_id)) } else { Err(errors.join("\n")) }
+    }
+
+    async fn apply_plans(&mut self, config: &Config, plans: Vec<Plan<'_>>) -> Result<String, Gone> {
+        let (mut added, mut changed) = (0, 0);
+        let wanted: Vec<IpAddr> = plans.iter().map(|plan| plan.neighbor.address).collect();
+        let gone: Vec<IpAddr> = self.applied.peers.keys().filter(|known| !wanted.contains(known)).copied().collect();
+        for address in &gone {
+            self.remove_neighbor(address).await?;
+        }
+        for plan in plans {
+            let address = plan.neighbor.address;
+            match self.applied.peers.get(&address) {
+                None => {
+                    added += 1;
+                    self.add_neighbor(config, &plan).await?;
+                }
+                Some(old) => changed += usize::from(self.change_neighbor(old, &plan).await?),
+            }
+            if let Some(mut entry) = self.daemon.neighbors.get(&address) {
+                entry.description = plan.neighbor.description.clone();
+                entry.through_tunnel = plan.through_tunnel;
+                self.daemon.neighbors.insert(address, entry);
+            }
+            self.applied.peers.insert(address, plan.new);
+        }
+        // Whoever listens looks at the neighbors' keys again.
+        self.keys_changed.send_modify(|generation| *generation += 1);
+        Ok(format!("{added} neighbors added, {changed} changed, {} removed", gone.len()))
+    }
+
+    async fn add_neighbor(&self, config: &Config, plan: &Plan<'_>) -> Result<(), Gone> {
+        let Plan { neighbor, new, through_tunnel } = plan;
+        let spec = &new.spec;
+        let events = self.daemon.rib.add_peer(spec.id, new.config.clone(), new.stale_limit).await?;
+        let handle = Arc::new(peer::spawn(spec.clone(), self.host.clone(), events));
+        let entry = Entry {
+            handle: handle.clone(),
+            interface: locate(config, neighbor, self.watch.view()),
+            through_tunnel: *through_tunnel,
+            description: neighbor.description.clone(),
+        };
+        self.daemon.neighbors.insert(neighbor.address, entry);
+        self.acceptors.insert(spec.clone(), handle.commands());
+        handle.send(PeerCommand::Start);
+        info!(neighbor = %neighbor.address, "neighbor added");
+        Ok(())
+    }
+
+    async fn change_neighbor(&self, old: &AppliedPeer, plan: &Plan<'_>) -> Result<bool, Gone> {
+        let new = &plan.new;
+        let spec_changed = old.spec != new.spec;
+        let config_changed = (&old.config, old.stale_limit) != (&new.config, new.stale_limit);
+        if config_changed {
+            self.daemon.rib.configure_peer(new.spec.id, new.config.clone(), new.stale_limit).await?;
+        }
+        if spec_changed && let Some(entry) = self.daemon.neighbors.get(&plan.neighbor.address) {
+            self.acceptors.insert(new.spec.clone(), entry.handle.commands());
+            entry.handle.send(PeerCommand::Reconfigure(Box::new(new.spec.clone())));
+        }
+        Ok(spec_changed || config_changed)
+    }
+
+    async fn remove_neighbor(&mut self, address: &IpAddr) -> Result<(), Gone> {
+        self.acceptors.remove(*address);
+        let Some(old) = self.applied.peers.remove(address) else { return Ok(()) };
+        if let Some(entry) = self.daemon.neighbors.remove(address) {
+            entry.handle.send(PeerCommand::Remove(Notification::cease(CeaseCode::PeerDeconfigured)));
+        }
+        info!(neighbor = %address, "neighbor removed");
+        self.daemon.rib.remove_peer(old.spec.id).await
+    }
+
+    async fn apply_policies(&self, config: &Config, policies: &Policies) -> Result<(), Gone> {
+        let Some(bgp) = &config.bgp else { return Ok(()) };
+        let decision = policy_setup::decision(bgp);
+        let mut local = Vec::new();
+        for (family, section) in &bgp.families {
+            for (source, redistribute) in &section.redistribute {
+                let policy = policy_setup::redistribute_policy(policies, *family, redistribute);
+                local.push((policy_setup::local_source(*source), *family, policy));
+            }
+        }
+        self.daemon
+            .rib
+            .apply(move |rib, _| {
+                rib.set_decision(decision);
+                for (source, family, policy) in local {
+                    rib.set_local_policy(source, family, policy);
+                }
+            })
+            .await
+    }
+
+    /// Everything that follows from links and addresses, worked out again.
+    pub(super) async fn links_changed(&mut self) -> Result<(), Gone> {
+        let config = self.daemon.config();
+        let view = self.watch.view().clone();
+        *self.daemon.links.write().unwrap_or_else(PoisonError::into_inner) = view.clone();
+        if let Some(bgp) = &config.bgp {
+            self.daemon.neighbors.relocate(|address| locate(&config, bgp.neighbors.get(address)?, &view));
+        }
+        self.bfd_sessions(&config, &view);
+        self.originate(&config, &view).await?;
+        self.statics(&config, &view);
+        match self.next_hops.refresh(&self.watch).await {
+            Ok(answers) => {
+                for (key, way) in answers {
+                    self.tell_next_hop(key, way).await?;
+                }
+            }
+            Err(error) => warn!(%error, "next hops cannot be resolved"),
+        }
+        Ok(())
+    }
+
+    fn bfd_sessions(&mut self, config: &Config, view: &View) {
+        let mut wanted = Vec::new();
+        for neighbor in config.bgp.iter().flat_map(|bgp| bgp.neighbors.values()) {
+            let Some((timing, admin_down)) = setup::bfd(config, neighbor) else { continue };
+            let Some(entry) = self.daemon.neighbors.get(&neighbor.address) else { continue };
+            let Some((ifindex, interface)) = entry.interface else { continue };
+            // An address that went with its link is expected back.
+            let before = self.applied.bfd.iter().find(|before| before.peer.address == neighbor.address);
+            let local = view.source_toward(ifindex, neighbor.address).or(before.and_then(|before| before.local));
+            wanted.push(Wanted {
+                neighbor: entry.handle.id(),
+                peer: Peer { ifindex, address: neighbor.address },
+                interface,
+                local,
+                config: timing,
+                admin_down,
+            });
+        }
+        if wanted != self.applied.bfd {
+            self.daemon.bfd.sessions(wanted.clone());
+            self.applied.bfd = wanted;
+        }
+    }
+
+    async fn originate(&mut self, config: &Config, view: &View) -> Result<(), Gone> {
+        let wanted = local_routes::originated(config, view);
+        let (put, take) = local_routes::difference(&self.applied.originated, &wanted);
+        self.applied.originated = wanted;
+        if put.is_empty() && take.is_empty() {
+            return Ok(());
+        }
+        self.daemon
+            .rib
+            .apply(move |rib, now| {
+                for ((source, prefix), route) in put {
+                    rib.originate(now, source, prefix, route);
+                }
+                for (source, prefix) in take {
+                    rib.retract(source, &prefix);
+                }
+            })
+            .await
+    }
+
+    fn statics(&mut self, config: &Config, view: &View) {
+        let wanted = local_routes::statics(config, view);
+        if wanted == self.applied.statics {
+            return;
+        }
+        let routes: Vec<(Prefix, Vec<PathKey>)> = wanted
+            .iter()
+            .map(|(prefix, target)| {
+                let path = match target {
+                    Static::Via { ifindex, gateway } => {
+                        vec![PathKey { source: STATIC_SOURCE, ifindex: *ifindex, gateway: *gateway }]
+                    }
+                    // Nexthop objects know no ICMP unreachable; what is to be rejected is dropped.
+                    Static::Blackhole | Static::Reject => Vec::new(),
+                };
+                (*prefix, path)
+            })
+            .collect();
+        self.daemon.fib.statics(routes);
+        self.applied.statics = wanted;
+    }
+
+    /// Who has to have spoken before what was found in the kernel is stale.
+    pub(super) fn awaited(&self) -> Vec<(PeerId, FamilySet)> {
+        let wanted = self.applied.peers.values().filter(|peer| peer.spec.shutdown.is_none());
+        wanted.map(|peer| (peer.spec.id, peer.spec.session.families)).collect()
+    }
+
+    /// Our restart is over: OPENs from now on do not say that we have just restarted.
+    pub(super) fn restart_is_over(&mut self) {
+        self.speaker.restarting = false;
+        for (address, peer) in &mut self.applied.peers {
+            let Some(restart) = &mut peer.spec.session.graceful_restart else { continue };
+            if std::mem::take(&mut restart.restarting)
+                && let Some(entry) = self.daemon.neighbors.get(address)
+            {
+                self.acceptors.insert(peer.spec.clone(), entry.handle.commands());
+                entry.handle.send(PeerCommand::Reconfigure(Box::new(peer.spec.clone())));
+            }
+        }
+    }
+
+    /// Families that a neighbor is configured to carry.
+    pub(super) fn families_of(&self, address: &IpAddr) -> Vec<Family> {
+        let peer = self.applied.peers.get(address);
+        peer.map(|peer| peer.spec.session.families.iter().collect()).unwrap_or_default()
+    }
+}

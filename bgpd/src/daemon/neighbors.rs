@@ -1,0 +1,262 @@
+//! The neighbors that are configured, and what everybody who sees one of them fail has to know about it.
+//!
+//! Detectors run on threads of their own (BFD, the kernel monitor, sessions' tasks); each looks up here whom a fault
+//! concerns and reports it to the FIB thread without asking anybody else.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant, SystemTime},
+};
+
+use bgp_core::{
+    PeerId,
+    rib::LocalAddresses,
+    session::{DownReason, Phase},
+};
+use fib::{PathState, Scope};
+use net_types::IfName;
+use netwatch::View;
+
+use crate::{
+    failover::Cause,
+    fib_thread::{Fault, FibHandle},
+    peer::{Link, PeerCommand, PeerFault, PeerHandle, PeerHost, PeerStatus},
+};
+
+/// After this time a neighbor that marks no end of its routes is taken to have sent them all.
+const UNMARKED: Duration = Duration::from_secs(5);
+
+/// A neighbor.
+#[derive(Clone)]
+pub struct Entry {
+    /// Its task.
+    pub handle: Arc<PeerHandle>,
+    /// The interface that it was last reached through, by number and name.
+    pub interface: Option<(u32, IfName)>,
+    /// That interface is a tunnel of ipsecd's.
+    pub through_tunnel: bool,
+    /// `description`
+    pub description: Option<String>,
+}
+
+/// All of them.
+#[derive(Clone, Default)]
+pub struct Neighbors {
+    inner: Arc<RwLock<BTreeMap<IpAddr, Entry>>>,
+}
+
+impl Neighbors {
+    /// Enters one, or what changed about it.
+    pub fn insert(&self, address: IpAddr, entry: Entry) {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).insert(address, entry);
+    }
+
+    /// Takes one out.
+    pub fn remove(&self, address: &IpAddr) -> Option<Entry> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).remove(address)
+    }
+
+    /// One of them.
+    pub fn get(&self, address: &IpAddr) -> Option<Entry> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
+    }
+
+    /// All of them, in order of address.
+    pub fn all(&self) -> Vec<(IpAddr, Entry)> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.iter().map(|(address, entry)| (*address, entry.clone())).collect()
+    }
+
+    /// The one with this number.
+    pub fn by_id(&self, id: PeerId) -> Option<(IpAddr, Entry)> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let found = inner.iter().find(|(_, entry)| entry.handle.id() == id);
+        found.map(|(address, entry)| (*address, entry.clone()))
+    }
+
+    /// Those that are reached through an interface.
+    pub fn through(&self, ifindex: u32) -> Vec<(IpAddr, Entry)> {
+        let through = |entry: &Entry| entry.interface.as_ref().is_some_and(|(index, _)| *index == ifindex);
+        self.all().into_iter().filter(|(_, entry)| through(entry)).collect()
+    }
+
+    /// What `show bgp neighbors` starts from.
+    pub fn statuses(&self) -> Vec<(IpAddr, Entry, PeerStatus)> {
+        let all = self.all().into_iter();
+        all.map(|(address, entry)| (address, entry.clone(), entry.handle.status())).collect()
+    }
+
+    /// Where neighbors are reached changed: `locate` says where each is, or `None` where it is not known now, in which
+    /// case the last answer stays.
+    pub fn relocate(&self, locate: impl Fn(&IpAddr) -> Option<(u32, IfName)>) -> bool {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = false;
+        for (address, entry) in inner.iter_mut() {
+            if let Some(interface) = locate(address)
+                && entry.interface.as_ref() != Some(&interface)
+            {
+                entry.interface = Some(interface);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// The path over `ifindex` is gone: reports it, and ends the sessions that ran over it once traffic has moved.
+    /// Without neighbors behind it only the words are passed on.
+    pub fn path_lost(
+        &self,
+        fib: &FibHandle,
+        ifindex: u32,
+        cause: Cause,
+        detail: &str,
+        word: (Scope, PathState),
+        at: (Instant, SystemTime),
+    ) {
+        let mut behind = self.through(ifindex);
+        behind.retain(|(_, entry)| entry.handle.status().phase == Phase::Established);
+        let Some((first, entry)) = behind.first() else { return fib.words(vec![word]) };
+        let mut fault = Fault::now(cause, detail, vec![word]).peer(*first);
+        fault.tunnel = entry.interface.clone().map(|(_, name)| name);
+        (fault.at, fault.at_wall) = at;
+        let ends = word.1 == PathState::Dead;
+        let handles: Vec<_> = behind.into_iter().map(|(_, entry)| entry.handle).collect();
+        fib.fault(fault.then(move || {
+            if ends {
+                handles.iter().for_each(|handle| handle.send(PeerCommand::BfdDown));
+            }
+        }));
+    }
+
+    /// The path over `ifindex` is whole again: sessions that outlived its loss are in use again.
+    pub fn path_restored(&self, fib: &FibHandle, ifindex: u32) {
+        for (address, entry) in self.through(ifindex) {
+            if entry.handle.status().phase == Phase::Established {
+                fib.restored(address);
+            }
+        }
+    }
+
+    /// The path over `ifindex` is back as far as it reports: whoever waits to connect should not.
+    pub fn path_back(&self, ifindex: u32) {
+        for (_, entry) in self.through(ifindex) {
+            entry.handle.send(PeerCommand::PathUp);
+        }
+    }
+}
+
+/// What sessions' tasks ask of the daemon.
+pub struct Host {
+    /// Where faults go.
+    pub fib: FibHandle,
+    /// Whom they concern.
+    pub neighbors: Neighbors,
+    /// Links and addresses.
+    pub links: Arc<RwLock<View>>,
+    /// For what comes later.
+    pub runtime: tokio::runtime::Handle,
+}
+
+impl Host {
+    fn with_links<T>(&self, question: impl FnOnce(&View) -> T) -> T {
+        question(&self.links.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl PeerHost for Host {
+    fn faulted(&self, fault: &PeerFault) {
+        let Some((address, entry)) = self.neighbors.by_id(fault.peer) else { return };
+        let cause = match fault.reason {
+            DownReason::BfdDown => Cause::BfdDown,
+            DownReason::HoldExpired | DownReason::SendHoldExpired => Cause::HoldTimer,
+            DownReason::Stopped(_) | DownReason::Reset(_) => Cause::Configuration,
+            _ => Cause::SessionClosed,
+        };
+        let state = if fault.retained { PathState::LastResort } else { PathState::Dead };
+        let words = vec![(Scope::Source(fault.peer.0), state)];
+        let tunnel = entry.interface.map(|(_, name)| name);
+        let mut report = Fault::now(cause, fault.reason.to_string(), words).peer(address).tunnel(tunnel);
+        (report.at, report.at_wall) = (fault.at, fault.wall);
+        self.fib.fault(report);
+    }
+
+    fn established(&self, peer: PeerId, marked: bool) {
+        self.fib.returning(peer);
+        if marked {
+            return;
+        }
+        let (fib, neighbors) = (self.fib.clone(), self.neighbors.clone());
+        self.runtime.spawn(async move {
+            let since = |neighbors: &Neighbors| {
+                neighbors
+                    .by_id(peer)
+                    .and_then(|(address, entry)| Some((address, entry.handle.status().established_at?)))
+            };
+            let before = since(&neighbors);
+            tokio::time::sleep(UNMARKED).await;
+            if let Some((address, _)) = before
+                && since(&neighbors) == before
+            {
+                fib.words(vec![(Scope::Source(peer.0), PathState::Up)]);
+                fib.restored(address);
+            }
+        });
+    }
+
+    fn link(&self, local: SocketAddr, _remote: SocketAddr) -> Link {
+        self.with_links(|view| {
+            let Some(own) = view.addresses().find(|address| address.local == local.ip()) else {
+                return Link { addresses: addresses_of(local.ip(), std::iter::empty()), ..Link::default() };
+            };
+            let all: Vec<_> = view.addresses_of(own.ifindex).collect();
+            Link {
+                addresses: addresses_of(local.ip(), all.iter().map(|address| address.local)),
+                ifindex: own.ifindex,
+                subnets: all.iter().filter_map(|address| address.connected()).collect(),
+            }
+        })
+    }
+
+    fn source(&self, interface: &IfName, toward: IpAddr) -> Option<IpAddr> {
+        self.with_links(|view| {
+            let link = view.link_named(interface.as_str())?;
+            view.source_toward(link.ifindex, toward)
+        })
+    }
+}
+
+/// What to name as next hop: the session's own address, and for the other family the first of the same interface.
+fn addresses_of(session: IpAddr, others: impl Iterator<Item = IpAddr>) -> LocalAddresses {
+    let mut found = LocalAddresses::default();
+    for address in std::iter::once(session).chain(others) {
+        match address {
+            IpAddr::V4(v4) => {
+                found.v4.get_or_insert(v4);
+            }
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                found.link_local.get_or_insert(v6);
+            }
+            IpAddr::V6(v6) => {
+                found.v6.get_or_insert(v6);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sessions_own_address_is_preferred_as_next_hop() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let others = ["10.0.0.1", "fe80::1", "fd00::1", "fd00::2"].map(address);
+        let found = addresses_of(address("169.254.1.2"), others.into_iter());
+        assert_eq!(found.v4, Some("169.254.1.2".parse().unwrap()));
+        assert_eq!(found.v6, Some("fd00::1".parse().unwrap()));
+        assert_eq!(found.link_local, Some("fe80::1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,254 @@
+//! Puts a daemon together and takes it apart again.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use anyhow::{Context, anyhow, bail};
+use bfd::{Cause as BfdCause, State};
+use config::{Config, model::Bgp};
+use fib::{
+    Adopted, Backend, CompatMode, Fib, Kernel, Monitor, PathState, Scope, Twin, disable_nexthop_compat_mode,
+    wire::ROUTE_PROTOCOL,
+};
+use net_types::Asn;
+use netwatch::Watch;
+use rand::Rng;
+use telemetry::service_manager;
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use super::{
+    Daemon, Options, monitor,
+    neighbors::{Host, Neighbors},
+    outlet::TableOutlet,
+    supervisor::Supervisor,
+};
+use crate::{
+    bfd_thread::{self, Change},
+    failover::Cause,
+    fib_thread::{self, Fault, FibHandle},
+    nexthop::NextHops,
+    peer::{Acceptors, Listener, PeerCommand, SelfState},
+    policy_setup, rib_thread, setup,
+};
+
+/// Next hops that the table may be ahead of their resolution.
+const NEXT_HOPS: usize = 1024;
+/// Requests that may wait.
+const REQUESTS: usize = 16;
+
+/// The threads of a daemon.
+pub struct Threads {
+    open: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Waits until they have ended, which they were told to.
+    pub fn join(self) {
+        self.open.store(false, Ordering::Relaxed);
+        for thread in self.threads {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                error!(thread = name, "a thread ended in a panic");
+            }
+        }
+    }
+}
+
+type AnyFib = Fib<Box<dyn Backend + Send>>;
+
+/// Opens the forwarding table and takes over what an earlier run left in it.
+fn open_fib(no_kernel: bool) -> anyhow::Result<(AnyFib, Option<Monitor>, Adopted)> {
+    if no_kernel {
+        info!("--no-kernel: routes are kept in memory and forward nothing");
+        return Ok((Fib::new(Box::new(Twin::default())), None, Adopted::default()));
+    }
+    match disable_nexthop_compat_mode() {
+        CompatMode::AlreadyOff => {}
+        CompatMode::SwitchedOff => {
+            info!("net.ipv4.nexthop_compat_mode is 0 now: failover does not depend on the number of routes")
+        }
+        CompatMode::StaysOn(error) => warn!(
+            %error,
+            "net.ipv4.nexthop_compat_mode stays on: failover takes time for each route; set it to 0 (sysctl), or give bgpd CAP_NET_ADMIN and a writable /proc/sys"
+        ),
+    }
+    let kernel = Kernel::open().context("cannot open a route socket")?;
+    // Before the table is read, so that nothing that happens meanwhile is missed.
+    let monitor = kernel.monitor().context("cannot watch the kernel's routes; bgpd needs CAP_NET_ADMIN")?;
+    let backend: Box<dyn Backend + Send> = Box::new(kernel);
+    let mut fib = Fib::new(backend);
+    let adopted = fib.adopt().context("cannot read the kernel's routes")?;
+    if adopted.routes > 0 {
+        info!(
+            routes = adopted.routes,
+            nexthops = adopted.nexthops,
+            "routes of an earlier run were found and stay in use until their prefixes are learned anew"
+        );
+    }
+    Ok((fib, Some(monitor), adopted))
+}
+
+/// Starts everything. The supervisor is to be [run](Supervisor::run).
+///
+/// # Errors
+/// When the system refuses something that the daemon cannot do without.
+pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervisor, Threads)> {
+    std::fs::create_dir_all(&options.run_dir).with_context(|| options.run_dir.display().to_string())?;
+    let watch = Watch::start().await.context("cannot read links and addresses")?;
+    let bgp = config.bgp.clone().unwrap_or_else(|| Bgp::new(Asn::literal(65535)));
+    let router_id = match (setup::router_id(&bgp, watch.view()), &config.bgp) {
+        (Some(id), _) => id,
+        (None, Some(_)) => bail!("there is no IPv4 address to take as BGP identifier: configure \"bgp router-id\""),
+        (None, None) => Ipv4Addr::LOCALHOST.try_into()?,
+    };
+    let (fib, kernel_monitor, adopted) = open_fib(options.no_kernel)?;
+    let open = Arc::new(AtomicBool::new(true));
+    let (fib, fib_thread) = fib_thread::start(fib)?;
+    let neighbors = Neighbors::default();
+    let mut threads = vec![fib_thread];
+    if let Some(kernel_monitor) = kernel_monitor {
+        threads.push(monitor::start(kernel_monitor, fib.clone(), neighbors.clone(), open.clone())?);
+    }
+
+    let (next_hops_in, next_hop_events) = mpsc::channel(NEXT_HOPS);
+    let (events_in, rib_events) = mpsc::unbounded_channel();
+    let outlet = TableOutlet {
+        fib: fib.rib_side(),
+        next_hops: next_hops_in,
+        events: events_in,
+        neighbors: neighbors.clone(),
+        finished: RefCell::new(BTreeMap::new()),
+    };
+    let rib_config = policy_setup::rib_config(&bgp, router_id, rand::rng().random());
+    let (rib, rib_thread) = rib_thread::spawn(rib_config, outlet)?;
+    let table = rib.clone();
+    fib.call_when_room(move || table.wake());
+    let (bfd, bfd_thread) = bfd_thread::start(bfd_changes(fib.clone(), neighbors.clone()))?;
+    threads.push(bfd_thread);
+    drop(rib_thread); // ends with its last handle, which nobody can wait for who holds one
+
+    let links = Arc::new(RwLock::new(watch.view().clone()));
+    let host = Host {
+        fib: fib.clone(),
+        neighbors: neighbors.clone(),
+        links: links.clone(),
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let (requests_in, requests) = mpsc::channel(REQUESTS);
+    let (keys_changed, keys) = watch::channel(0);
+    let daemon = Daemon {
+        options: Arc::new(options),
+        rib,
+        fib,
+        bfd,
+        neighbors,
+        links,
+        tunnels: Arc::new(Mutex::new(Default::default())),
+        router_id,
+        running: Arc::new(RwLock::new(Arc::new(config.clone()))),
+        requests: requests_in,
+    };
+    let acceptors = Acceptors::default();
+    if config.bgp.is_some() {
+        listen(daemon.options.listen, &acceptors, &keys)?;
+    }
+    let preserved = adopted.routes > 0;
+    let mut supervisor = Supervisor {
+        daemon,
+        watch,
+        next_hops: NextHops::new(ROUTE_PROTOCOL),
+        next_hop_events,
+        rib_events,
+        requests,
+        acceptors,
+        keys_changed,
+        host: Arc::new(host),
+        follower: None,
+        applied: Default::default(),
+        speaker: SelfState { router_id, hostname: None, restarting: preserved, forwarding_preserved: preserved },
+    };
+    supervisor.apply(Arc::new(config)).await.map_err(|text| anyhow!(text))?;
+    if preserved {
+        let awaited = supervisor.awaited();
+        let limit = bgp.graceful_restart.restart_time;
+        info!(neighbors = awaited.len(), ?limit, "waiting for every neighbor's routes before anything is changed");
+        supervisor.daemon.rib.defer(limit, awaited).await?;
+    }
+    supervisor.follow_tunnels();
+    Ok((supervisor, Threads { open, threads }))
+}
+
+/// Accepts connections for as long as the supervisor lives.
+fn listen(address: Option<SocketAddr>, acceptors: &Acceptors, keys: &watch::Receiver<u64>) -> anyhow::Result<()> {
+    let everywhere = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 179)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 179))];
+    let addresses = match &address {
+        Some(address) => std::slice::from_ref(address),
+        None => &everywhere,
+    };
+    for address in addresses {
+        match Listener::bind(*address, acceptors.clone()) {
+            Ok(listener) => {
+                tokio::spawn(listener.run(keys.clone()));
+            }
+            // A machine without IPv6.
+            Err(error) if address.is_ipv6() && addresses.len() > 1 => warn!(%address, %error, "cannot listen"),
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("cannot listen on {address}: another BGP speaker may run here; port 179 takes CAP_NET_BIND_SERVICE")
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What happens when a BFD session changes: called on its thread.
+fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Send {
+    move |change: Change| {
+        let scope = Scope::Monitored(change.neighbor.0);
+        let lost = matches!(change.cause, BfdCause::DetectionTimeExpired | BfdCause::NeighborDown);
+        match (change.from, change.to) {
+            (_, State::Up) => {
+                fib.words(vec![(scope, PathState::Up)]);
+                if let Some(entry) = neighbors.get(&change.peer.address) {
+                    entry.handle.send(PeerCommand::PathUp);
+                }
+            }
+            (State::Up, _) if lost => {
+                let words = vec![(scope, PathState::Dead)];
+                let entry = neighbors.get(&change.peer.address);
+                let tunnel = entry.as_ref().and_then(|entry| entry.interface.clone()).map(|(_, name)| name);
+                let mut fault = Fault::now(Cause::BfdDown, change.cause.to_string(), words)
+                    .peer(change.peer.address)
+                    .tunnel(tunnel)
+                    .then(move || {
+                        if let Some(entry) = entry {
+                            entry.handle.send(PeerCommand::BfdDown);
+                        }
+                    });
+                fault.at = change.at;
+                fib.fault(fault);
+            }
+            // Somebody does without BFD on purpose, which says nothing about the path (RFC 5882 §3.2).
+            (State::Up, _) => fib.words(vec![(scope, PathState::Up)]),
+            _ => {}
+        }
+    }
+}
+
+/// Tells the service manager that the daemon serves.
+pub fn ready(supervisor: &Supervisor) {
+    let neighbors = supervisor.daemon().neighbors.all().len();
+    service_manager::ready(&format!("{neighbors} neighbors configured"));
+    info!(neighbors, router_id = %supervisor.daemon().router_id, "bgpd is ready");
+}

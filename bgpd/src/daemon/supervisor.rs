@@ -1,0 +1,333 @@
+//! The task that keeps the daemon as configured: configuration, links, tunnels and next hops come together here.
+//!
+//! It is on nobody's fast path: when it hears of a fault, traffic has moved already.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, PoisonError},
+    time::{Instant, SystemTime},
+};
+
+use bgp_core::rib::{NextHopEvent, NextHopKey, Resolved, RibEvent};
+use bgp_wire::{Notification, notification::CeaseCode};
+use config::{
+    command::Clear,
+    model::{Config, MaximumPrefixAction},
+};
+use fib::{PathState, Scope};
+use netwatch::{Change, Watch};
+use rpc::{Follower, WatchTunnels};
+use telemetry::service_manager;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tracing::{error, info, warn};
+
+use super::{Daemon, Request, apply::Applied, neighbors::Host};
+use crate::{
+    failover::Cause,
+    nexthop::{NextHops, Way},
+    peer::{Acceptors, PeerCommand, SelfState},
+    rib_thread::Gone,
+    tunnels::{News, is_up},
+};
+
+/// The task's state. [`start`](super::start::start) makes it.
+pub struct Supervisor {
+    pub(super) daemon: Daemon,
+    pub(super) watch: Watch,
+    pub(super) next_hops: NextHops,
+    pub(super) next_hop_events: mpsc::Receiver<NextHopEvent>,
+    pub(super) rib_events: mpsc::UnboundedReceiver<RibEvent>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) acceptors: Acceptors,
+    pub(super) keys_changed: watch::Sender<u64>,
+    pub(super) host: Arc<Host>,
+    pub(super) follower: Option<Follower<WatchTunnels>>,
+    pub(super) applied: Applied,
+    pub(super) speaker: SelfState,
+}
+
+/// The signals that the daemon obeys.
+pub struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they do not kill us.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+impl Supervisor {
+    /// The parts of the daemon, for whoever shows or asks something.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// Runs until a signal says otherwise, or a part of the daemon is gone.
+    pub async fn run(&mut self, signals: &mut Signals) {
+        loop {
+            let result = tokio::select! {
+                _ = signals.terminate.recv() => return info!("told to end (SIGTERM)"),
+                _ = signals.interrupt.recv() => return info!("told to end (SIGINT)"),
+                _ = signals.hangup.recv() => {
+                    if let Err(mistakes) = self.reload().await {
+                        error!("the configuration stays as it was:\n{mistakes}");
+                    }
+                    Ok(())
+                }
+                Some(request) = self.requests.recv() => self.request(request).await,
+                Some(event) = self.next_hop_events.recv() => self.next_hop(event).await,
+                Some(event) = self.rib_events.recv() => self.rib_event(event).await,
+                change = self.watch.changed() => match change {
+                    Ok(change) => self.link_event(change).await,
+                    Err(error) => return error!(%error, "links and addresses cannot be watched any more"),
+                },
+                news = follow(&mut self.follower) => {
+                    let news = self.daemon.tunnels.lock().unwrap_or_else(PoisonError::into_inner).apply(news);
+                    news.into_iter().for_each(|news| self.tunnel_news(news));
+                    Ok(())
+                }
+            };
+            if let Err(gone) = result {
+                return error!(%gone, "the daemon cannot go on");
+            }
+        }
+    }
+
+    /// Reads the file again and applies the difference.
+    ///
+    /// # Errors
+    /// All mistakes, in which case nothing has changed.
+    pub(super) async fn reload(&mut self) -> Result<String, String> {
+        service_manager::reloading();
+        let read = read_config(&self.daemon.options.config);
+        let result = match read {
+            Ok(config) => self.apply(Arc::new(config)).await,
+            Err(mistakes) => Err(mistakes),
+        };
+        match &result {
+            Ok(summary) => {
+                info!(summary, "configuration reloaded");
+                self.follow_tunnels();
+                service_manager::ready("configuration reloaded");
+            }
+            Err(_) => service_manager::ready("the new configuration was refused; the old one is in force"),
+        }
+        result
+    }
+
+    /// ipsecd is followed as long as tunnels are configured.
+    pub(super) fn follow_tunnels(&mut self) {
+        let wanted = !self.daemon.config().tunnels.is_empty();
+        if wanted && self.follower.is_none() {
+            self.follower = Some(crate::tunnels::follow(&self.daemon.options.run_dir));
+        } else if !wanted && self.follower.take().is_none() {
+            info!("no tunnel is configured: running as a BGP speaker without ipsecd");
+        }
+    }
+
+    async fn request(&mut self, request: Request) -> Result<(), Gone> {
+        match request {
+            Request::Reload(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.reload().await);
+                Ok(())
+            }
+            Request::Clear { neighbor, how, reply } => {
+                let result = self.clear(neighbor, how).await?;
+                let _ = reply.send(result);
+                Ok(())
+            }
+        }
+    }
+
+    async fn clear(&mut self, neighbor: Option<IpAddr>, how: Clear) -> Result<Result<String, String>, Gone> {
+        let mut chosen = self.daemon.neighbors.all();
+        chosen.retain(|(address, _)| neighbor.is_none_or(|wanted| wanted == *address));
+        if let (Some(address), true) = (neighbor, chosen.is_empty()) {
+            return Ok(Err(format!("{address} is no neighbor; see \"show bgp neighbors\"")));
+        }
+        for (address, entry) in &chosen {
+            let id = entry.handle.id();
+            if matches!(how, Clear::Hard) {
+                entry.handle.send(PeerCommand::Reset(Notification::cease(CeaseCode::AdministrativeReset)));
+                entry.handle.send(PeerCommand::Start);
+                // What an earlier session left behind, and fails closed, goes too.
+                self.daemon.rib.apply(move |rib, _| rib.clear_leftovers(id)).await?;
+            }
+            for family in self.families_of(address) {
+                if matches!(how, Clear::SoftIn | Clear::Soft) {
+                    entry.handle.send(PeerCommand::RequestRoutes(family));
+                    self.daemon.rib.apply(move |rib, _| rib.reimport(id, family)).await?;
+                }
+                if matches!(how, Clear::SoftOut | Clear::Soft) {
+                    self.daemon.rib.apply(move |rib, _| rib.route_refresh(id, family)).await?;
+                }
+            }
+        }
+        Ok(Ok(format!("{} neighbors cleared", chosen.len())))
+    }
+
+    async fn next_hop(&mut self, event: NextHopEvent) -> Result<(), Gone> {
+        match event {
+            NextHopEvent::Wanted(key) => match self.next_hops.want(&self.watch, key).await {
+                Ok(way) => self.tell_next_hop(key, way).await?,
+                Err(error) => warn!(next_hop = %key.address, %error, "a next hop cannot be resolved"),
+            },
+            NextHopEvent::Unwanted(key) => self.next_hops.unwant(key),
+        }
+        if self.next_hop_events.is_empty() {
+            // The table may have more than there was room for.
+            self.daemon.rib.wake();
+        }
+        Ok(())
+    }
+
+    pub(super) async fn tell_next_hop(&self, key: NextHopKey, way: Option<Way>) -> Result<(), Gone> {
+        let resolved = way.map(|way| Resolved { ifindex: way.ifindex, gateway: Some(way.gateway), metric: way.metric });
+        self.daemon.rib.next_hop_resolved(key, resolved).await
+    }
+
+    async fn rib_event(&mut self, event: RibEvent) -> Result<(), Gone> {
+        match event {
+            RibEvent::MaximumPrefix { peer, family, count, limit, teardown } => {
+                let Some((address, entry)) = self.daemon.neighbors.by_id(peer) else { return Ok(()) };
+                warn!(neighbor = %address, %family, count, limit, teardown, "the neighbor sends too many prefixes, or nearly");
+                if teardown {
+                    entry.handle.send(PeerCommand::Stop(Notification::cease(CeaseCode::MaximumPrefixes)));
+                    self.restart_later(address, family);
+                }
+            }
+            RibEvent::Departed { peer, family } => {
+                tracing::debug!(%peer, %family, "everything learned from a session that ended has been decided again");
+            }
+            RibEvent::Settled => {
+                info!("every neighbor has said what it has, or its time is over: routes are announced");
+                self.restart_is_over();
+            }
+        }
+        Ok(())
+    }
+
+    /// `maximum-prefix … restart MINUTES`
+    fn restart_later(&self, address: IpAddr, family: net_types::Family) {
+        let config = self.daemon.config();
+        let settings = config.bgp.as_ref().and_then(|bgp| bgp.neighbors.get(&address)?.families.get(&family).cloned());
+        let action = settings.and_then(|settings| settings.maximum_prefix).map(|maximum| maximum.action);
+        if let Some(MaximumPrefixAction::Restart(pause)) = action {
+            let neighbors = self.daemon.neighbors.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                if let Some(entry) = neighbors.get(&address) {
+                    entry.handle.send(PeerCommand::Start);
+                }
+            });
+        }
+    }
+
+    async fn link_event(&mut self, change: Change) -> Result<(), Gone> {
+        match &change {
+            Change::Address(ifindex) => self.daemon.fib.retry(*ifindex),
+            Change::Link(link) if link.is_up() => self.daemon.fib.retry(link.ifindex),
+            Change::Link(_) | Change::LinkGone(_) | Change::Everything => {}
+        }
+        self.links_changed().await
+    }
+
+    /// What ipsecd says of a tunnel, as a word on the paths over it.
+    fn tunnel_news(&self, news: News) {
+        let Daemon { fib, neighbors, tunnels, .. } = &self.daemon;
+        let at = (Instant::now(), SystemTime::now());
+        match news {
+            News::Status(status) => {
+                let scope = Scope::Tunnel(status.ifindex);
+                if is_up(&status) {
+                    info!(tunnel = %status.tunnel, "tunnel is up");
+                    fib.words(vec![(scope, PathState::Up)]);
+                    neighbors.path_back(status.ifindex);
+                    neighbors.path_restored(fib, status.ifindex);
+                } else {
+                    let detail = match &status.state {
+                        rpc::TunnelState::Down { cause } => cause.as_str(),
+                        _ => "the tunnel is being negotiated anew",
+                    };
+                    info!(tunnel = %status.tunnel, cause = detail, "tunnel is down");
+                    let word = (scope, PathState::Dead);
+                    neighbors.path_lost(fib, status.ifindex, Cause::TunnelDown, detail, word, at);
+                }
+            }
+            News::Gone(status) => {
+                let word = (Scope::Tunnel(status.ifindex), PathState::Dead);
+                let detail = "the tunnel is not configured any more";
+                neighbors.path_lost(fib, status.ifindex, Cause::Configuration, detail, word, at);
+            }
+            News::Synced => info!("ipsecd has told the state of every tunnel"),
+            News::Lost(why) => {
+                warn!(why, "ipsecd cannot be reached: its tunnels are the last resort until it is back; BFD decides");
+                let tunnels = tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+                for status in tunnels.all().filter(|status| is_up(status)) {
+                    let word = (Scope::Tunnel(status.ifindex), PathState::LastResort);
+                    neighbors.path_lost(fib, status.ifindex, Cause::IpsecdLost, &why, word, at);
+                }
+            }
+        }
+    }
+
+    /// Ends everything in an order that leaves forwarding as it is: the forwarding table first, so that sessions that
+    /// end take no route along.
+    pub async fn shut_down(self) {
+        service_manager::stopping();
+        self.daemon.fib.close();
+        self.daemon.bfd.close();
+        let mut ends = tokio::task::JoinSet::new();
+        for (address, _) in self.daemon.neighbors.all() {
+            self.acceptors.remove(address);
+            let Some(entry) = self.daemon.neighbors.remove(&address) else { continue };
+            let goodbye = Notification::cease(CeaseCode::AdministrativeShutdown);
+            match Arc::try_unwrap(entry.handle) {
+                Ok(handle) => {
+                    ends.spawn(handle.remove(goodbye));
+                }
+                Err(handle) => handle.send(PeerCommand::Remove(goodbye)),
+            }
+        }
+        ends.join_all().await;
+        info!("neighbors have been told; routes stay in the kernel");
+    }
+}
+
+async fn follow(follower: &mut Option<Follower<WatchTunnels>>) -> rpc::Followed<rpc::TunnelEvent> {
+    match follower {
+        Some(follower) => follower.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads and parses the file; warnings are logged.
+///
+/// # Errors
+/// All mistakes, for people.
+pub fn read_config(path: &std::path::Path) -> Result<Config, String> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    match config::parse(&text) {
+        Ok(parsed) => {
+            parsed.warnings.lines(&name).for_each(|line| warn!("{line}"));
+            Ok(parsed.config)
+        }
+        Err(mistakes) => Err(mistakes.render(&name, &text)),
+    }
+}

@@ -1,0 +1,320 @@
+//! Metrics: what sessions, table, FIB and BFD count, read when it is asked for.
+//!
+//! Labels are addresses of configured neighbors and words of ours, so their number is bounded by the configuration. What
+//! lives on other threads is asked for before each answer ([`Snapshot::take`]); nothing is counted for Prometheus alone.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bgp_core::{
+    PeerId,
+    rib::{FamilyCounters, Source},
+};
+use net_types::Family;
+use telemetry::{
+    MetricsServer, SeriesWriter,
+    prometheus_client::{
+        collector::Collector,
+        encoding::DescriptorEncoder,
+        registry::{Registry, Unit},
+    },
+    series::Label,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    failover::Cause,
+    show::{
+        family_key,
+        view::{Bfd, MessageCounts, Neighbor},
+    },
+    state::State,
+};
+
+/// Serves the daemon's metrics at `address`.
+///
+/// # Errors
+/// When the system refuses the address.
+pub async fn serve(address: SocketAddr, state: State) -> io::Result<MetricsServer> {
+    let latest = Arc::new(Mutex::new(Snapshot::default()));
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Metrics { latest: latest.clone() }));
+    let server = MetricsServer::bind(address, Arc::new(registry)).await?;
+    Ok(server.refreshed_by(move || {
+        let (latest, state) = (latest.clone(), state.clone());
+        async move {
+            let snapshot = Snapshot::take(&state).await;
+            *latest.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        }
+    }))
+}
+
+/// All that is told, at one moment.
+#[derive(Clone, Debug, Default)]
+struct Snapshot {
+    neighbors: Vec<Neighbor>,
+    survived_errors: BTreeMap<IpAddr, u64>,
+    counters: BTreeMap<(IpAddr, Family), FamilyCounters>,
+    /// By family: prefixes known, and those with a usable path.
+    tables: Vec<(Family, usize, usize)>,
+    attribute_sets: usize,
+    fib: Option<fib::Stats>,
+    bfd: Vec<Bfd>,
+    faults: u64,
+    /// Of the faults that the log still holds, the newest that has switched.
+    last_switch: Option<(Cause, u64)>,
+    ipsecd_reachable: bool,
+}
+
+impl Snapshot {
+    /// Asks each thread once. One that has ended, since the daemon is shutting down, is left out.
+    async fn take(state: &State) -> Self {
+        let running = state.running();
+        let statuses: Vec<_> =
+            running.peers.iter().map(|(address, peer)| (*address, peer.id(), peer.status())).collect();
+        let ids: Vec<(IpAddr, PeerId)> = statuses.iter().map(|(address, id, _)| (*address, *id)).collect();
+        let table = state.rib.query(move |rib, _| {
+            let each = ids.iter().flat_map(|(address, id)| {
+                let of = |family| Some(((*address, family), rib.counters(Source::Peer(*id), family)?));
+                Family::ALL.into_iter().filter_map(of)
+            });
+            let tables = Family::ALL.map(|family| (family, rib.prefix_count(family), rib.reachable_count(family)));
+            (each.collect(), tables.to_vec(), rib.attribute_count())
+        });
+        let (counters, tables, attribute_sets) = table.await.unwrap_or_default();
+        let (answer, fib) = oneshot::channel();
+        state.fib.ask(move |fib| {
+            // Who asked may have given up.
+            let _ = answer.send(fib.stats());
+        });
+        let (faults, last_switch) = {
+            let log = state.fib.log().lock().unwrap_or_else(PoisonError::into_inner);
+            let switched = log.faults().filter_map(|fault| Some((fault.cause, fault.fib_switch_us?)));
+            (log.faults().last().map_or(0, |fault| fault.id), switched.last())
+        };
+        Self {
+            survived_errors: statuses.iter().map(|(address, _, status)| (*address, status.survived_errors)).collect(),
+            neighbors: statuses.iter().map(|(_, _, status)| status.view()).collect(),
+            counters,
+            tables,
+            attribute_sets,
+            fib: fib.await.ok(),
+            bfd: state.bfd.snapshot().await,
+            faults,
+            last_switch,
+            ipsecd_reachable: running.ipsecd_lost.is_none(),
+        }
+    }
+
+    fn write(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        out.gauge("bgpd_build", "1, with the version", None, [([("version", version)], 1.0)].into_iter())?;
+        out.gauge(
+            "bgpd_ipsecd_reachable",
+            "Whether ipsecd tells of its tunnels",
+            None,
+            [([], flag(self.ipsecd_reachable))].into_iter(),
+        )?;
+        self.write_sessions(out)?;
+        self.write_tables(out)?;
+        self.write_forwarding(out)?;
+        self.write_bfd(out)
+    }
+
+    fn write_sessions(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
+        let neighbors = || self.neighbors.iter().map(|neighbor| (peer(neighbor.address), neighbor));
+        out.gauge(
+            "bgp_session_up",
+            "Whether the session is established",
+            None,
+            neighbors().map(|(peer, neighbor)| ([peer], flag(neighbor.established_at.is_some()))),
+        )?;
+        out.counter(
+            "bgp_session_established",
+            "Times the session was established",
+            None,
+            neighbors().map(|(peer, neighbor)| ([peer], neighbor.established_count)),
+        )?;
+        out.counter(
+            "bgp_session_lost",
+            "Times the session was lost",
+            None,
+            neighbors().map(|(peer, neighbor)| ([peer], neighbor.dropped_count)),
+        )?;
+        let messages = neighbors().flat_map(|(peer, neighbor)| {
+            let both = [("sent", neighbor.sent), ("received", neighbor.received)];
+            both.into_iter().flat_map(move |(direction, counts)| {
+                let peer = peer.clone();
+                by_type(counts).map(move |(kind, count)| {
+                    ([peer.clone(), label("direction", direction), label("type", kind)], count)
+                })
+            })
+        });
+        out.counter("bgp_messages", "Messages of the session", None, messages)?;
+        let survived = self.survived_errors.iter().map(|(address, count)| ([peer(*address)], *count));
+        out.counter("bgp_update_errors_survived", "Mistakes in UPDATEs that were survived (RFC 7606)", None, survived)?;
+        let queues = neighbors().flat_map(|(peer, neighbor)| {
+            let queues = [("in", neighbor.in_queue), ("out", neighbor.out_queue)];
+            queues.map(|(direction, length)| ([peer.clone(), label("direction", direction)], count(length)))
+        });
+        out.gauge("bgp_queued_messages", "Messages that wait", None, queues)
+    }
+
+    fn write_tables(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
+        let of_neighbors = self.counters.iter().flat_map(|((address, family), counters)| {
+            let kinds = [
+                ("received", counters.received),
+                ("accepted", counters.accepted),
+                ("stale", counters.leftover),
+                ("sent", counters.sent),
+            ];
+            kinds.map(|(kind, number)| {
+                ([peer(*address), label("family", family_key(*family)), label("kind", kind)], f64::from(number))
+            })
+        });
+        out.gauge("bgp_neighbor_prefixes", "Prefixes from and to the neighbor", None, of_neighbors)?;
+        let of_tables = self.tables.iter().flat_map(|(family, known, reachable)| {
+            [("known", *known), ("reachable", *reachable)]
+                .map(|(kind, number)| ([label("family", family_key(*family)), label("kind", kind)], count(number)))
+        });
+        out.gauge("bgp_table_prefixes", "Prefixes in the table", None, of_tables)?;
+        out.gauge(
+            "bgp_attribute_sets",
+            "Distinct sets of path attributes",
+            None,
+            [([], count(self.attribute_sets))].into_iter(),
+        )
+    }
+
+    fn write_forwarding(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
+        if let Some(fib) = self.fib {
+            let gauges = [
+                ("fib_routes", "Routes programmed into the kernel", fib.routes),
+                ("fib_path_lists", "Nexthop objects that routes share", fib.path_lists),
+                ("fib_refused_routes", "Routes that the kernel refused", fib.refused),
+            ];
+            for (name, help, value) in gauges {
+                out.gauge(name, help, None, [([], count(value))].into_iter())?;
+            }
+            let queued = [("urgent", fib.urgent), ("lazy", fib.lazy)];
+            let queued = queued.into_iter().map(|(kind, length)| ([label("kind", kind)], count(length)));
+            out.gauge("fib_queued_changes", "Changes that wait to be written", None, queued)?;
+            out.counter(
+                "fib_resyncs",
+                "Times the kernel's table was read anew",
+                None,
+                [([], fib.resyncs)].into_iter(),
+            )?;
+        }
+        out.counter("failover_faults", "Faults that were detected", None, [([], self.faults)].into_iter())?;
+        let switch = self.last_switch.map(|(cause, micros)| {
+            // Half an hour in microseconds is far below 2^53.
+            ([label("cause", cause.as_str())], micros as f64 / 1e6)
+        });
+        out.gauge(
+            "failover_last_switch",
+            "From detection of the last fault to the kernel's acknowledgement",
+            Some(Unit::Seconds),
+            switch.into_iter(),
+        )
+    }
+
+    fn write_bfd(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
+        let sessions = || self.bfd.iter().map(|session| (peer(session.peer), session));
+        let up = sessions().map(|(peer, session)| ([peer], flag(session.status == "up")));
+        out.gauge("bfd_session_up", "Whether the BFD session is up", None, up)?;
+        let packets = sessions().flat_map(|(peer, session)| {
+            [("received", session.packets.0), ("sent", session.packets.1)]
+                .map(|(direction, number)| ([peer.clone(), label("direction", direction)], number))
+        });
+        out.counter("bfd_packets", "Control packets", None, packets)?;
+        let changes = sessions().flat_map(|(peer, session)| {
+            [("up", session.changes.0), ("down", session.changes.1)]
+                .map(|(to, number)| ([peer.clone(), label("to", to)], number))
+        });
+        out.counter("bfd_session_changes", "Times the BFD session came up and went down", None, changes)
+    }
+}
+
+#[derive(Debug)]
+struct Metrics {
+    latest: Arc<Mutex<Snapshot>>,
+}
+
+impl Collector for Metrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        snapshot.write(&mut SeriesWriter::new(encoder))
+    }
+}
+
+fn by_type(counts: MessageCounts) -> impl Iterator<Item = (&'static str, u64)> {
+    [
+        ("open", counts.opens),
+        ("update", counts.updates),
+        ("notification", counts.notifications),
+        ("keepalive", counts.keepalives),
+        ("route_refresh", counts.route_refreshes),
+    ]
+    .into_iter()
+}
+
+fn label(name: &'static str, value: &str) -> Label {
+    (name, value.to_owned())
+}
+
+fn peer(address: IpAddr) -> Label {
+    ("peer", address.to_string())
+}
+
+fn flag(set: bool) -> f64 {
+    if set { 1.0 } else { 0.0 }
+}
+
+/// Numbers of things in memory are far below 2^53.
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::prometheus_client::encoding::text;
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_written_and_what_is_not_is_left_out() {
+        let counters = FamilyCounters { active: true, received: 12, accepted: 10, leftover: 0, sent: 3, to_send: 0 };
+        let address: IpAddr = "169.254.1.1".parse().unwrap();
+        let snapshot = Snapshot {
+            survived_errors: [(address, 2)].into(),
+            counters: [((address, Family::Ipv4Unicast), counters)].into(),
+            tables: vec![(Family::Ipv4Unicast, 20, 18)],
+            fib: Some(fib::Stats { routes: 18, path_lists: 2, ..fib::Stats::default() }),
+            faults: 4,
+            last_switch: Some((Cause::BfdDown, 250)),
+            ..Snapshot::default()
+        };
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Metrics { latest: Arc::new(Mutex::new(snapshot)) }));
+        let mut written = String::new();
+        text::encode(&mut written, &registry).unwrap();
+        for line in [
+            "bgpd_ipsecd_reachable 0.0",
+            "bgp_update_errors_survived_total{peer=\"169.254.1.1\"} 2",
+            "bgp_neighbor_prefixes{peer=\"169.254.1.1\",family=\"ipv4Unicast\",kind=\"accepted\"} 10.0",
+            "bgp_table_prefixes{family=\"ipv4Unicast\",kind=\"reachable\"} 18.0",
+            "fib_routes 18.0",
+            "fib_resyncs_total 0",
+            "failover_faults_total 4",
+            "failover_last_switch_seconds{cause=\"BFD down\"} 0.00025",
+        ] {
+            assert!(written.lines().any(|written| written == line), "{line} is not in\n{written}");
+        }
+        assert!(!written.contains("bfd_session_up"), "{written}");
+    }
+}

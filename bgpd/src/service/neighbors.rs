@@ -1,0 +1,108 @@
+//! `show bgp summary` and `show bgp neighbors`: what sessions, the table and BFD know, put together.
+
+use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
+
+use bgp_core::{PeerId, rib::Source};
+use net_types::Family;
+use rpc::Failure;
+
+use super::{Output, gone, not_found};
+use crate::{
+    show::{
+        neighbors, summary,
+        view::{self, NeighborTable, Speaker, TableCounters},
+    },
+    state::{Running, State},
+};
+
+/// The speaker itself, where `router bgp` is configured.
+pub(super) fn speaker(running: &Running) -> Result<Speaker, Failure> {
+    let rib = running.rib.as_ref().ok_or_else(|| not_found("BGP is not configured (no \"router bgp\")"))?;
+    Ok(Speaker {
+        hostname: running.config.hostname.as_ref().map(ToString::to_string),
+        router_id: rib.router_id,
+        asn: rib.asn,
+        default_local_preference: rib.default_local_pref,
+    })
+}
+
+/// Everything about every neighbor, in the order of addresses.
+async fn all(state: &State, running: &Running) -> Result<BTreeMap<IpAddr, view::Neighbor>, Failure> {
+    let ids: Vec<PeerId> = running.peers.values().map(|peer| peer.id()).collect();
+    let counters = state
+        .rib
+        .query(move |rib, _| {
+            let of =
+                |id: &PeerId| Family::ALL.map(|family| rib.counters(Source::Peer(*id), family).unwrap_or_default());
+            ids.iter().map(|id| (*id, of(id))).collect::<BTreeMap<_, _>>()
+        })
+        .await
+        .map_err(gone)?;
+    let sessions = state.bfd.snapshot().await;
+    let neighbor = |(address, peer): (&IpAddr, &std::sync::Arc<crate::peer::PeerHandle>)| {
+        let mut neighbor = peer.status().view();
+        let configured = running.config.bgp.as_ref().and_then(|bgp| bgp.neighbors.get(address));
+        neighbor.description = configured.and_then(|configured| configured.description.clone());
+        neighbor.bfd = sessions.iter().find(|session| session.peer == *address).cloned();
+        if let Some(counters) = counters.get(&peer.id()) {
+            for (family, table) in &mut neighbor.families {
+                let counted = counters[*family as usize];
+                *table = NeighborTable {
+                    received: counted.accepted as usize,
+                    sent: counted.sent as usize,
+                    stale: counted.leftover as usize,
+                    ..*table
+                };
+            }
+        }
+        (*address, neighbor)
+    };
+    Ok(running.peers.iter().map(neighbor).collect())
+}
+
+pub(super) async fn summary(state: &State, only: Option<Family>, json: bool, out: &Output) -> Result<(), Failure> {
+    let running = state.running();
+    let speaker = speaker(&running)?;
+    let neighbors = all(state, &running).await?;
+    let counters = state
+        .rib
+        .query(|rib, _| Family::ALL.map(|family| (rib.prefix_count(family), rib.attribute_count())))
+        .await
+        .map_err(gone)?;
+    let families = Family::ALL.into_iter().filter(|family| only.is_none_or(|only| only == *family));
+    let summaries: Vec<_> = families
+        .map(|family| summary::FamilySummary {
+            family,
+            table: TableCounters { prefixes: counters[family as usize].0, ..TableCounters::default() },
+            neighbors: neighbors.values().filter(|neighbor| neighbor.families.contains_key(&family)).collect(),
+        })
+        .filter(|summary| !summary.neighbors.is_empty() || only.is_some())
+        .collect();
+    let now = SystemTime::now();
+    if json {
+        out.json(&summary::json(&speaker, &summaries, now)).await
+    } else {
+        out.text(summary::text(&speaker, &summaries, now)).await
+    }
+}
+
+pub(super) async fn detail(state: &State, only: Option<IpAddr>, json: bool, out: &Output) -> Result<(), Failure> {
+    let running = state.running();
+    let speaker = speaker(&running)?;
+    let mut neighbors = all(state, &running).await?;
+    if let Some(only) = only {
+        neighbors.retain(|address, _| *address == only);
+        if neighbors.is_empty() {
+            return Err(not_found(format!("neighbor {only} is not configured")));
+        }
+    }
+    let now = SystemTime::now();
+    if json {
+        let list: Vec<_> = neighbors.into_values().collect();
+        return out.json(&neighbors::json(&speaker, &list, now)).await;
+    }
+    for neighbor in neighbors.values() {
+        out.text(neighbors::text(&speaker, neighbor, now)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,384 @@
+//! `show bgp … unicast` and `show ip route`: tables by the piece, single destinations in full.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
+
+use bgp_core::{
+    PeerId,
+    rib::{PathAttrs, PathState, PathView, RouteView, Source},
+};
+use bgp_wire::PeerKind;
+use config::command::{Destination, NeighborRoutes};
+use fib::Nexthop;
+use net_types::{Family, Prefix, RouterId};
+use rpc::{Failure, Text};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::{Output, gone, neighbors::speaker, not_found};
+use crate::{
+    fib_thread::Table,
+    rib_thread::RouteWalk,
+    show::{
+        kernel, route, table,
+        view::{Forwarding, KernelRoute, Path, PathSource, Route, RouteProtocol, Speaker},
+    },
+    state::{Running, State},
+};
+
+/// Routes asked of the FIB at a time: well below a millisecond.
+const PIECE: usize = 256;
+
+/// Who the numbers in the table are.
+struct Peers(BTreeMap<PeerId, (IpAddr, Option<RouterId>, Option<PeerKind>)>);
+
+impl Peers {
+    fn of(running: &Running) -> Self {
+        let entry = |(address, peer): (&IpAddr, &Arc<crate::peer::PeerHandle>)| {
+            let status = peer.status();
+            (peer.id(), (*address, status.router_id(), status.kind()))
+        };
+        Self(running.peers.iter().map(entry).collect())
+    }
+
+    fn source(&self, source: Source) -> PathSource {
+        let Source::Peer(id) = source else { return PathSource::Local };
+        // A neighbor that was taken out a moment ago is known to nobody any more.
+        let unknown = (IpAddr::from([0, 0, 0, 0]), None, None);
+        let (peer, router_id, kind) = self.0.get(&id).copied().unwrap_or(unknown);
+        match kind {
+            Some(PeerKind::Internal) => PathSource::Internal { peer, router_id },
+            _ => PathSource::External { peer, router_id },
+        }
+    }
+
+    fn route(&self, view: &RouteView, now: SystemTime) -> Route {
+        let paths = view.paths.iter().map(|path| self.path(path, now)).collect();
+        Route { prefix: view.prefix, version: 0, paths, advertised_to: Vec::new() }
+    }
+
+    fn path(&self, view: &PathView, now: SystemTime) -> Path {
+        let attrs = view.effective.as_ref().unwrap_or(&view.received);
+        let usable = matches!(view.state, PathState::Best | PathState::Alternate | PathState::Valid);
+        Path {
+            valid: usable,
+            best: view.state == PathState::Best,
+            alternate: view.state == PathState::Alternate,
+            stale: view.stale,
+            igp_metric: view.resolved.map_or(0, |resolved| resolved.metric),
+            updated: now - view.age,
+            ..self.bare(view.source, attrs, now)
+        }
+    }
+
+    /// A path of which no more is known than its attributes.
+    fn bare(&self, source: Source, attrs: &PathAttrs, now: SystemTime) -> Path {
+        Path {
+            source: self.source(source),
+            attributes: Arc::new(attrs.attributes.clone()),
+            next_hop: attrs.next_hop.address(),
+            link_local: attrs.next_hop.link_local().map(IpAddr::V6),
+            igp_metric: 0,
+            weight: attrs.weight,
+            valid: true,
+            best: false,
+            alternate: false,
+            stale: false,
+            reason: None,
+            updated: now,
+        }
+    }
+}
+
+/// Collects rows and sends them by the piece.
+struct Rows<'a> {
+    out: &'a Output,
+    buffer: String,
+    routes: usize,
+    paths: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn new(out: &'a Output, head: String) -> Self {
+        Self { out, buffer: head, routes: 0, paths: 0 }
+    }
+
+    async fn push(&mut self, row: &str, paths: usize) -> Result<(), Failure> {
+        self.buffer.push_str(row);
+        self.routes += 1;
+        self.paths += paths;
+        if self.buffer.len() >= Text::PIECE {
+            self.out.text(std::mem::take(&mut self.buffer)).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(mut self, foot: &str) -> Result<(), Failure> {
+        self.buffer.push_str(foot);
+        self.out.text(self.buffer).await
+    }
+
+    async fn route(&mut self, route: &Route, json: bool, speaker: &Speaker) -> Result<(), Failure> {
+        let row = if json { table::json_row(route, self.routes == 0, speaker) } else { table::rows(route) };
+        self.push(&row, route.paths.len()).await
+    }
+
+    async fn table_end(self, json: bool) -> Result<(), Failure> {
+        let (routes, paths) = (self.routes, self.paths);
+        let foot = if json { table::json_foot(routes, paths) } else { table::foot(routes, paths) };
+        self.end(&foot).await
+    }
+}
+
+fn everything(family: Family) -> Prefix {
+    match family {
+        Family::Ipv4Unicast => Prefix::DEFAULT_V4,
+        Family::Ipv6Unicast => Prefix::DEFAULT_V6,
+    }
+}
+
+fn head(speaker: &Speaker, json: bool) -> String {
+    if json { table::json_head(speaker, 0) } else { table::head(speaker, 0) }
+}
+
+pub(super) async fn table(state: &State, family: Family, json: bool, out: &Output) -> Result<(), Failure> {
+    let walk = state.rib.walk(everything(family)).await.map_err(gone)?;
+    walked(state, walk, json, out, |peers, view, now| Some(peers.route(view, now))).await
+}
+
+async fn walked(
+    state: &State,
+    mut walk: RouteWalk,
+    json: bool,
+    out: &Output,
+    render: impl Fn(&Peers, &RouteView, SystemTime) -> Option<Route>,
+) -> Result<(), Failure> {
+    let running = state.running();
+    let (speaker, peers, now) = (speaker(&running)?, Peers::of(&running), SystemTime::now());
+    let mut rows = Rows::new(out, head(&speaker, json));
+    while let Some(views) = walk.next().await.map_err(gone)? {
+        for route in views.iter().filter_map(|view| render(&peers, view, now)) {
+            rows.route(&route, json, &speaker).await?;
+        }
+    }
+    rows.table_end(json).await
+}
+
+pub(super) async fn destination(
+    state: &State,
+    destination: Destination,
+    json: bool,
+    out: &Output,
+) -> Result<(), Failure> {
+    let running = state.running();
+    let (speaker, peers, now) = (speaker(&running)?, Peers::of(&running), SystemTime::now());
+    let ids: Vec<(PeerId, IpAddr)> = running.peers.iter().map(|(address, peer)| (peer.id(), *address)).collect();
+    let found = state
+        .rib
+        .query(move |rib, now| {
+            let view = match destination {
+                Destination::Prefix(prefix) => rib.route(now, &prefix),
+                Destination::Address(address) => rib.longest_match(now, address),
+            }?;
+            let told = ids.iter().filter(|(id, _)| rib.advertised(*id, &view.prefix).is_some());
+            let told: Vec<IpAddr> = told.map(|(_, address)| *address).collect();
+            Some((view, told))
+        })
+        .await
+        .map_err(gone)?;
+    match found {
+        Some((view, told)) => {
+            let route = Route { advertised_to: told, ..peers.route(&view, now) };
+            if json { out.json(&route::json(&route, &speaker)).await } else { out.text(route::text(&route, now)).await }
+        }
+        None if json => out.json(&json!({})).await,
+        None => out.text("% Network not in table\n").await,
+    }
+}
+
+pub(super) async fn of_neighbor(
+    state: &State,
+    family: Family,
+    neighbor: IpAddr,
+    which: NeighborRoutes,
+    json: bool,
+    out: &Output,
+) -> Result<(), Failure> {
+    let running = state.running();
+    let Some(peer) = running.peers.get(&neighbor).map(|peer| peer.id()) else {
+        return Err(not_found(format!("neighbor {neighbor} is not configured")));
+    };
+    if which == NeighborRoutes::Advertised {
+        return advertised(state, &running, family, peer, json, out).await;
+    }
+    let walk = state.rib.walk_received(peer, family).await.map_err(gone)?;
+    walked(state, walk, json, out, |peers, view, now| {
+        let path = view.paths.iter().find(|path| path.source == Source::Peer(peer))?;
+        let shown = match which {
+            NeighborRoutes::Received => peers.bare(path.source, &path.received, now - path.age),
+            _ => path.effective.as_ref().map(|_| peers.path(path, now))?,
+        };
+        Some(Route { prefix: view.prefix, version: 0, paths: vec![shown], advertised_to: Vec::new() })
+    })
+    .await
+}
+
+async fn advertised(
+    state: &State,
+    running: &Running,
+    family: Family,
+    peer: PeerId,
+    json: bool,
+    out: &Output,
+) -> Result<(), Failure> {
+    let (speaker, peers, now) = (speaker(running)?, Peers::of(running), SystemTime::now());
+    let mut walk = state.rib.walk_advertised(peer, family).await.map_err(gone)?;
+    let mut rows = Rows::new(out, head(&speaker, json));
+    while let Some(views) = walk.next().await.map_err(gone)? {
+        let sent = state
+            .rib
+            .query(move |rib, _| {
+                let as_sent = |view: &RouteView| {
+                    let source = view.paths.iter().find(|path| path.state == PathState::Best).map(|path| path.source);
+                    Some((view.prefix, source?, rib.advertised(peer, &view.prefix)?))
+                };
+                views.iter().filter_map(as_sent).collect::<Vec<_>>()
+            })
+            .await
+            .map_err(gone)?;
+        for (prefix, source, attrs) in sent {
+            let path = Path { best: true, ..peers.bare(source, &attrs, now) };
+            let route = Route { prefix, version: 0, paths: vec![path], advertised_to: Vec::new() };
+            rows.route(&route, json, &speaker).await?;
+        }
+    }
+    rows.table_end(json).await
+}
+
+/// A question to the FIB thread.
+async fn ask<T: Send + 'static>(
+    state: &State,
+    question: impl FnOnce(&dyn Table) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let (answer, answered) = oneshot::channel();
+    state.fib.ask(move |table| {
+        // The asker may have gone away meanwhile.
+        let _ = answer.send(question(table));
+    });
+    answered.await.map_err(gone)
+}
+
+/// `show ip route`: what this daemon installs, and what is connected, in order.
+pub(super) async fn kernel(
+    state: &State,
+    family: Family,
+    destination: Option<Destination>,
+    json: bool,
+    out: &Output,
+) -> Result<(), Failure> {
+    let running = state.running();
+    let mut prefixes = installed(state, family).await?;
+    let connected: BTreeMap<Prefix, (u32, String)> = running
+        .view
+        .connected()
+        .filter(|(prefix, _)| prefix.family() == family)
+        .map(|(prefix, link)| (prefix, (link.ifindex, link.name.clone())))
+        .collect();
+    prefixes.extend(connected.keys());
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    match destination {
+        Some(Destination::Prefix(only)) => prefixes.retain(|prefix| *prefix == only),
+        Some(Destination::Address(address)) => {
+            let longest = prefixes.iter().filter(|prefix| prefix.contains(address)).max_by_key(|prefix| prefix.bits());
+            prefixes = longest.copied().into_iter().collect();
+        }
+        None => {}
+    }
+    let mut rows = Rows::new(out, if json { "{".into() } else { kernel::HEAD.into() });
+    for piece in prefixes.chunks(PIECE) {
+        let piece = piece.to_vec();
+        let names = Arc::clone(&running.view);
+        let own: BTreeMap<u32, bool> = running
+            .peers
+            .values()
+            .map(|peer| (peer.id().0, peer.status().kind() == Some(PeerKind::Internal)))
+            .collect();
+        let connected = connected.clone();
+        let found = ask(state, move |table| {
+            piece.iter().filter_map(|prefix| describe(table, prefix, &names, &own, &connected)).collect::<Vec<_>>()
+        })
+        .await?;
+        for route in found {
+            let row = if json { kernel::json_row(&route, rows.routes == 0) } else { kernel::row(&route) };
+            rows.push(&row, 1).await?;
+        }
+    }
+    rows.end(if json { "\n}\n" } else { "" }).await
+}
+
+/// Every prefix that the FIB has a route for.
+async fn installed(state: &State, family: Family) -> Result<Vec<Prefix>, Failure> {
+    let (mut prefixes, mut from) = (Vec::new(), 0);
+    loop {
+        let (mut piece, next) = ask(state, move |table| {
+            let (routes, next) = table.routes(from, PIECE * 16);
+            let of_family = routes.iter().map(|route| route.prefix).filter(|prefix| prefix.family() == family);
+            (of_family.collect::<Vec<_>>(), next)
+        })
+        .await?;
+        prefixes.append(&mut piece);
+        match next {
+            Some(next) => from = next,
+            None => return Ok(prefixes),
+        }
+    }
+}
+
+fn describe(
+    table: &dyn Table,
+    prefix: &Prefix,
+    view: &netwatch::View,
+    internal: &BTreeMap<u32, bool>,
+    connected: &BTreeMap<Prefix, (u32, String)>,
+) -> Option<KernelRoute> {
+    let via = |ifindex: u32, gateway: Option<IpAddr>| {
+        let interface = view.link(ifindex).map_or_else(|| format!("if{ifindex}"), |link| link.name.clone());
+        Forwarding::Via { gateway, ifindex, interface }
+    };
+    let bare = |protocol, distance, forwarding| KernelRoute {
+        prefix: *prefix,
+        protocol,
+        distance,
+        metric: 0,
+        forwarding,
+        backup: None,
+        nexthop_id: None,
+        installed: true,
+        protected: false,
+    };
+    let Some(route) = table.route(prefix) else {
+        let (ifindex, interface) = connected.get(prefix)?.clone();
+        let forwarding = Forwarding::Via { gateway: None, ifindex, interface };
+        return Some(bare(RouteProtocol::Connected, 0, forwarding));
+    };
+    let candidates = route.candidates.unwrap_or_default();
+    let (protocol, distance) = match candidates.first().map(|first| internal.get(&first.source)) {
+        Some(Some(true)) => (RouteProtocol::Bgp { internal: true }, 200),
+        Some(None) => (RouteProtocol::Static, 1),
+        // Adopted, or failing closed: it was learned.
+        Some(Some(false)) | None => (RouteProtocol::Bgp { internal: false }, 20),
+    };
+    let forwarding = match route.installed {
+        Some(Nexthop::Via { ifindex, gateway, .. }) => via(ifindex, gateway),
+        Some(Nexthop::Blackhole(_)) | None => Forwarding::Blackhole,
+    };
+    let differs = |candidate: &&fib::PathKey| via(candidate.ifindex, candidate.gateway) != forwarding;
+    let backup = candidates.iter().find(differs).map(|candidate| via(candidate.ifindex, candidate.gateway));
+    let protected = forwarding == Forwarding::Blackhole;
+    Some(KernelRoute {
+        backup,
+        protected,
+        installed: route.installed.is_some(),
+        ..bare(protocol, distance, forwarding)
+    })
+}

@@ -1,0 +1,93 @@
+//! From the configuration to what BFD works with, and where neighbors are. The sessions' part is in
+//! [`peer::spec`](crate::peer::spec()), the routing table's in [`policy_setup`](crate::policy_setup).
+
+use std::net::IpAddr;
+
+use config::model::{self, BfdProfile, Bgp, Config, Neighbor};
+use net_types::{IfName, Prefix, RouterId};
+use netwatch::View;
+
+/// Our BGP identifier: the configured one, or the highest IPv4 address of this machine.
+pub fn router_id(bgp: &Bgp, view: &View) -> Option<RouterId> {
+    let own = view.addresses().filter_map(|address| match address.local {
+        IpAddr::V4(v4) if !v4.is_loopback() => Some(v4),
+        _ => None,
+    });
+    bgp.router_id.or_else(|| own.max().and_then(|address| RouterId::try_from(address).ok()))
+}
+
+/// The tunnel that a neighbor is reached through, if there is one: that of its `interface`, or the one whose subnet it
+/// is on.
+pub fn tunnel_of(config: &Config, neighbor: &Neighbor) -> Option<IfName> {
+    let by_name = |name: &IfName| config.tunnels.keys().find(|tunnel| tunnel.as_str() == name.as_str());
+    let on_subnet = || {
+        config.tunnels.iter().find_map(|(name, tunnel)| {
+            let on = |address: &model::InterfaceAddress| {
+                Prefix::new(address.address(), address.bits()).is_ok_and(|subnet| subnet.contains(neighbor.address))
+            };
+            tunnel.addresses.iter().any(on).then_some(name)
+        })
+    };
+    neighbor.interface.as_ref().and_then(by_name).or_else(on_subnet).cloned().map(IfName::from)
+}
+
+/// Timing of a neighbor's BFD session and whether it is held down; `None` where it has none.
+pub fn bfd(config: &Config, neighbor: &Neighbor) -> Option<(bfd::Config, bool)> {
+    let used = neighbor.bfd.as_ref()?;
+    let profile = used.profile.as_ref().and_then(|name| config.bfd_profiles.get(name)).copied();
+    let BfdProfile { transmit_interval, receive_interval, detect_multiplier, passive, shutdown } =
+        profile.unwrap_or_default();
+    let timing = bfd::Config {
+        desired_min_tx: transmit_interval,
+        required_min_rx: receive_interval,
+        detect_multiplier,
+        passive,
+    };
+    Some((timing, shutdown || neighbor.shutdown.is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Config {
+        config::parse(text).unwrap_or_else(|errors| panic!("{}", errors.render("test", text))).config
+    }
+
+    const FILE: &str = "\
+hostname edge1
+wan isp1
+ interface eth0
+ gateway 198.51.100.1
+ipsec identity site
+ id edge1.example.net
+ pre-shared-key file /etc/holdfast/edge1.psk
+ipsec tunnel tun1
+ remote 203.0.113.1 id hub1.example.net
+ wan isp1
+ identity site
+ ip address 169.254.1.2/30
+bfd
+ profile fast
+  transmit-interval 10
+  receive-interval 10
+  detect-multiplier 3
+router bgp 65001
+ bgp router-id 10.1.0.1
+ neighbor 169.254.1.1 remote-as 65000
+ neighbor 169.254.1.1 bfd profile fast
+ neighbor 192.0.2.9 remote-as 65001
+";
+
+    #[test]
+    fn tunnels_and_timing_are_found() {
+        let config = parsed(FILE);
+        let bgp = config.bgp.as_ref().unwrap();
+        let neighbor = |address: &str| &bgp.neighbors[&address.parse::<IpAddr>().unwrap()];
+        assert_eq!(tunnel_of(&config, neighbor("169.254.1.1")).unwrap().as_str(), "tun1");
+        assert_eq!(tunnel_of(&config, neighbor("192.0.2.9")), None);
+        let (timing, held) = bfd(&config, neighbor("169.254.1.1")).unwrap();
+        assert_eq!((timing.desired_min_tx.as_millis(), timing.detect_multiplier, held), (10, 3, false));
+        assert_eq!(bfd(&config, neighbor("192.0.2.9")), None);
+    }
+}

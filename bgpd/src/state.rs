@@ -1,0 +1,105 @@
+//! What the daemon knows of itself, for those who ask: the RPC service and the metrics.
+//!
+//! The daemon's main loop writes, at each change of configuration, links or ipsecd; any number of readers take snapshots.
+//! Tables are asked where they live; nothing here copies a route.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use bgp_core::{PeerId, rib::RibConfig};
+use config::{Config, command::Clear};
+use netwatch::View;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{bfd_thread::BfdHandle, fib_thread::FibHandle, peer::PeerHandle, rib_thread::RibHandle};
+
+/// Orders of operators that may wait; who finds the queue full waits.
+const CONTROLS: usize = 64;
+
+/// What runs now. A new one takes the place of the old; nothing in it changes.
+#[derive(Clone, Default)]
+pub struct Running {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// How the routing table was told to see this router; `None` without `router bgp`.
+    pub rib: Option<RibConfig>,
+    /// Neighbors.
+    pub peers: BTreeMap<IpAddr, Arc<PeerHandle>>,
+    /// Links and addresses.
+    pub view: Arc<View>,
+    /// Why ipsecd cannot be reached, while it cannot.
+    pub ipsecd_lost: Option<String>,
+}
+
+impl Running {
+    /// The neighbor of this number.
+    pub fn peer(&self, id: PeerId) -> Option<(&IpAddr, &Arc<PeerHandle>)> {
+        self.peers.iter().find(|(_, handle)| handle.id() == id)
+    }
+}
+
+/// What an operator may ask of the daemon. The answer is a line for the operator, or why not.
+#[derive(Debug)]
+pub enum Control {
+    /// Begin sessions anew.
+    Clear {
+        /// Only this neighbor's.
+        neighbor: Option<IpAddr>,
+        /// How.
+        how: Clear,
+        /// To whom to answer.
+        answer: Answer,
+    },
+    /// Read the configuration file again and apply the difference.
+    Reload(Answer),
+    /// Nothing: the answer shows that the loop goes round. For the watchdog.
+    Ping(Answer),
+}
+
+/// Where the outcome of a [`Control`] goes.
+pub type Answer = oneshot::Sender<Result<String, String>>;
+
+/// Handle on the daemon's state; clones show the same.
+#[derive(Clone)]
+pub struct State {
+    running: Arc<RwLock<Arc<Running>>>,
+    controls: mpsc::Sender<Control>,
+    /// The routing table.
+    pub rib: RibHandle,
+    /// The forwarding table and the failover log.
+    pub fib: FibHandle,
+    /// BFD.
+    pub bfd: BfdHandle,
+}
+
+impl State {
+    /// A state in which nothing runs, and the end at which orders arrive.
+    pub fn new(rib: RibHandle, fib: FibHandle, bfd: BfdHandle) -> (Self, mpsc::Receiver<Control>) {
+        let (controls, incoming) = mpsc::channel(CONTROLS);
+        (Self { running: Arc::default(), controls, rib, fib, bfd }, incoming)
+    }
+
+    /// What runs now.
+    pub fn running(&self) -> Arc<Running> {
+        Arc::clone(&self.running.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For the main loop: this runs from now on.
+    pub fn set_running(&self, running: Running) {
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(running);
+    }
+
+    /// Hands an order to the main loop and waits for the outcome.
+    ///
+    /// # Errors
+    /// With the operator's line, when it was refused or the daemon is shutting down.
+    pub async fn control(&self, order: impl FnOnce(Answer) -> Control) -> Result<String, String> {
+        let gone = |_| "% bgpd is shutting down".to_owned();
+        let (answer, answered) = oneshot::channel();
+        self.controls.send(order(answer)).await.map_err(|_| gone(()))?;
+        answered.await.map_err(|_| gone(()))?
+    }
+}

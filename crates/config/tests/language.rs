@@ -1,0 +1,320 @@
+//! The configuration language from the outside: what it reads, what it refuses and how it says so.
+
+use std::{net::IpAddr, time::Duration};
+
+use config::{
+    Config, Diagnostics, Severity,
+    model::{
+        Action, Credential, FailClosed, IkeId, Initiate, Match, MaximumPrefixAction, Password, RedistributeSource,
+        RemoteAddress, RemoteAs, Set, StaticTarget,
+    },
+    parse,
+};
+use net_types::Family;
+
+fn read(source: &str) -> Config {
+    parse(source).unwrap_or_else(|wrong| panic!("{}", wrong.render("test.conf", source))).config
+}
+
+fn refused(source: &str) -> Diagnostics {
+    match parse(source) {
+        Ok(parsed) => panic!("accepted:\n{source}\nas\n{}", parsed.config),
+        Err(wrong) => wrong,
+    }
+}
+
+const EDGE: &str = "\
+hostname edge1
+log level debug
+metrics bgpd 127.0.0.1:9179
+metrics ipsecd 127.0.0.1:9180
+!
+wan isp1
+ interface eth0
+ gateway 198.51.100.1
+wan isp2
+ interface eth1
+ gateway 192.0.2.1
+ gateway 2001:db8::1
+ipsec proposal strong
+ ike aes256gcm16-prfsha384-ecp384 aes128gcm16-prfsha256-x25519
+ esp aes256gcm16
+ipsec identity site
+ id edge1.example.net
+ certificate /etc/holdfast/edge1.pem
+ private-key /etc/holdfast/edge1.key
+ trust-anchor /etc/holdfast/ca.pem
+ipsec identity psk-site
+ id C=DE, O=Example, CN=edge1
+ pre-shared-key file /etc/holdfast/edge1.psk
+ipsec tunnel tun1
+ remote 203.0.113.1 id hub1.example.net
+ wan isp1
+ identity site
+ proposal strong
+ ip address 169.254.1.2/30
+ ipv6 address fd00:1::2/64
+ dpd interval 2 timeout 6
+ rekey ike 7200
+ rekey child 1800 megabytes 1000
+ipsec tunnel tun2
+ remote any id hub2.example.net
+ wan isp2
+ identity psk-site
+ local-ts 10.1.0.0/16
+ remote-ts 0.0.0.0/0 ::/0
+ initiate never
+ shutdown
+bfd
+ profile fast
+  transmit-interval 10
+  receive-interval 10
+  detect-multiplier 3
+ !
+!
+ip route 10.9.0.0/16 blackhole
+ip route 10.8.0.0/16 192.0.2.9 eth1 200
+ipv6 route 2001:db8:9::/48 tun1
+ip prefix-list SITES seq 5 permit 10.0.0.0/8 ge 16 le 24
+ip prefix-list SITES deny any
+route-map OUT permit 10
+ match ip address prefix-list SITES
+ set local-preference 200
+ set as-path prepend 65001 65001
+ set community 65001:1 no-export additive
+!
+router bgp 65001
+ bgp router-id 10.1.0.1
+ no bgp ebgp-requires-policy
+ neighbor 169.254.1.1 remote-as 65000
+ neighbor 169.254.1.1 bfd profile fast
+ neighbor 169.254.1.1 timers 3 9
+ neighbor 169.254.1.1 timers connect 5
+ neighbor 169.254.1.1 password hunter2
+ neighbor 169.254.1.1 ttl-security hops 1
+ neighbor fe80::1 remote-as external
+ neighbor fe80::1 interface tun1
+ !
+ address-family ipv4 unicast
+  network 10.1.0.0/16
+  redistribute connected route-map OUT
+  neighbor 169.254.1.1 route-map OUT out
+  neighbor 169.254.1.1 maximum-prefix 1000 90 restart 5
+ exit-address-family
+ !
+ address-family ipv6 unicast
+  neighbor fe80::1 activate
+ exit-address-family
+!
+";
+
+#[test]
+fn a_whole_file_means_what_it_says() {
+    let config = read(EDGE);
+    assert_eq!(config.hostname.as_ref().unwrap().as_str(), "edge1");
+    assert_eq!(config.wans.len(), 2);
+    let tunnel = &config.tunnels[&"tun1".parse().unwrap()];
+    assert_eq!(tunnel.remote.address, RemoteAddress::Address("203.0.113.1".parse().unwrap()));
+    assert_eq!(tunnel.remote.id, Some(IkeId::Fqdn("hub1.example.net".into())));
+    assert_eq!(tunnel.addresses.len(), 2);
+    assert_eq!(tunnel.child_lifetime.octets, Some(1_000_000_000));
+    let passive = &config.tunnels[&"tun2".parse().unwrap()];
+    assert_eq!((passive.initiate, passive.shutdown), (Initiate::Never, true));
+    assert!(matches!(config.identities[&"psk-site".parse().unwrap()].credential, Credential::PreSharedKey { .. }));
+    assert_eq!(config.bfd_profiles[&"fast".parse().unwrap()].transmit_interval, Duration::from_millis(10));
+    assert_eq!(config.static_routes.len(), 3);
+    assert!(config.static_routes.iter().any(|route| route.target == StaticTarget::Blackhole));
+    let list = &config.prefix_lists[&(Family::Ipv4Unicast, "SITES".parse().unwrap())];
+    assert_eq!(list.entries.keys().copied().collect::<Vec<_>>(), [5, 10], "the second entry is numbered by itself");
+    assert_eq!(list.decide(&"10.1.0.0/16".parse().unwrap()), Action::Permit);
+    let entry = &config.route_maps[&"OUT".parse().unwrap()].entries[&10];
+    assert_eq!(entry.matches, [Match::PrefixListV4("SITES".parse().unwrap())]);
+    assert!(entry.sets.contains(&Set::LocalPreference(200)));
+    let bgp = config.bgp.as_ref().unwrap();
+    let neighbor = &bgp.neighbors[&"169.254.1.1".parse::<IpAddr>().unwrap()];
+    assert_eq!(neighbor.remote_as, RemoteAs::Asn("65000".parse().unwrap()));
+    assert!(matches!(neighbor.password, Some(Password::Inline(_))));
+    assert!(bgp.is_active(neighbor, Family::Ipv4Unicast) && !bgp.is_active(neighbor, Family::Ipv6Unicast));
+    let limit = neighbor.families[&Family::Ipv4Unicast].maximum_prefix.unwrap();
+    assert_eq!(limit.action, MaximumPrefixAction::Restart(Duration::from_secs(300)));
+    assert!(bgp.families[&Family::Ipv4Unicast].redistribute.contains_key(&RedistributeSource::Connected));
+    assert_eq!(bgp.fail_closed, FailClosed::Lost);
+}
+
+#[test]
+fn the_running_configuration_reads_back_and_prints_the_same_again() {
+    let config = read(EDGE);
+    let printed = config.to_string();
+    assert_eq!(read(&printed), config);
+    assert_eq!(read(&printed).to_string(), printed);
+}
+
+#[test]
+fn a_file_of_frr_is_read_as_it_is() {
+    let source = "\
+frr version 8.4.4
+frr defaults traditional
+hostname r1
+service integrated-vtysh-config
+!
+router bgp 65001
+ bgp router-id 10.0.0.1
+ bgp log-neighbor-changes
+ no bgp ebgp-requires-policy
+ no bgp default ipv4-unicast
+ bgp bestpath as-path ignore
+ bgp graceful-restart
+ timers bgp 3 9
+ neighbor 10.0.0.2 remote-as internal
+ neighbor 10.0.0.2 update-source lo
+ neighbor 10.0.0.2 ebgp-multihop
+ !
+ address-family ipv4 unicast
+  network 10.1.0.0/16
+  neighbor 10.0.0.2 activate
+  neighbor 10.0.0.2 next-hop-self
+  neighbor 10.0.0.2 soft-reconfiguration inbound
+ exit-address-family
+exit
+!
+route-map X permit 10
+exit
+!
+end
+";
+    let parsed = parse(source).unwrap();
+    assert_eq!(parsed.warnings.0.len(), 3, "{}", parsed.warnings);
+    assert!(parsed.warnings.0.iter().all(|warning| warning.severity == Severity::Warning));
+    let bgp = parsed.config.bgp.unwrap();
+    assert!(!bgp.default_ipv4_unicast && bgp.best_path.ignore_as_path_length);
+    assert_eq!(bgp.neighbors.len(), 1);
+}
+
+#[test]
+fn indentation_does_not_matter_where_the_meaning_is_clear() {
+    let flat: String = EDGE.lines().map(|line| format!("{}\n", line.trim_start())).collect();
+    // `wan` has a meaning inside a tunnel too; unindented the order of this file is clear all the same.
+    assert_eq!(read(&flat), read(EDGE));
+    // What an address family does not know belongs to the speaker, and the sections are left without `exit`.
+    let config = read(
+        "router bgp 1\n address-family ipv4\n  network 10.0.0.0/8\n neighbor 10.0.0.1 remote-as 2\nwan a\n interface b\n",
+    );
+    assert_eq!(config.bgp.unwrap().neighbors.len(), 1);
+    assert_eq!(config.wans.len(), 1);
+    // An unindented `wan` after an indented tunnel begins a WAN.
+    let source = "ipsec tunnel t\n remote 192.0.2.1\n wan a\n identity i\nwan b\n interface e1\nwan a\n interface e0\n\
+                  ipsec identity i\n id x\n pre-shared-key file /k\n";
+    let config = read(source);
+    assert_eq!(config.tunnels.values().next().unwrap().wan.as_str(), "a");
+    assert_eq!(config.wans.len(), 2);
+}
+
+#[test]
+fn old_files_say_of_ipv4_in_the_speaker_what_belongs_into_the_family() {
+    let old = "router bgp 1\n neighbor 10.0.0.1 remote-as 2\n network 10.0.0.0/8\n neighbor 10.0.0.1 next-hop-self\n neighbor 10.0.0.1 passive\n";
+    let new = "router bgp 1\n neighbor 10.0.0.1 remote-as 2\n neighbor 10.0.0.1 passive\n address-family ipv4 unicast\n  network 10.0.0.0/8\n  neighbor 10.0.0.1 next-hop-self\n";
+    assert_eq!(read(old), read(new));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_each_with_its_place() {
+    let source = "\
+hostname edge1
+wan isp1
+ interface eth0
+ gatewey 198.51.100.1
+ipsec tunnel tun1
+ remote 203.0.113.1
+ wan isp9
+ identity site
+router bgp 65001
+ bgp router-id 0.0.0.0
+ neighbor 10.0.0.1 remote-as 0
+ neighbor 10.0.0.2 timers 3 2
+ neighbor 10.0.0.3 description left alone
+ nieghbor 10.0.0.4 remote-as 1
+ address-family ipv6 unicast
+  network 10.0.0.0/8
+";
+    let wrong = refused(source);
+    let places: Vec<(usize, usize)> = wrong.0.iter().map(|wrong| (wrong.line, wrong.column)).collect();
+    assert_eq!(
+        places,
+        [(4, 2), (7, 6), (8, 11), (10, 16), (11, 30), (12, 2), (12, 29), (13, 2), (14, 2), (16, 11)],
+        "{}",
+        wrong.render("edge1.conf", source)
+    );
+    let text = wrong.to_string();
+    for expected in [
+        "4:2: error: \"gatewey\" does not fit here, in \"wan isp1\"",
+        "did you mean \"gateway\"?",
+        "7:6: error: wan \"isp9\" is not defined (did you mean \"isp1\"?)",
+        "ipsec identity \"site\" is not defined",
+        "AS number 0 is reserved",
+        "a hold time is 0 or at least 3 seconds",
+        "neighbor 10.0.0.3: \"remote-as ASN\" is missing",
+        "did you mean \"neighbor\"?",
+        "the prefix does not belong into \"address-family ipv6 unicast\"",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    let picture = wrong.render("edge1.conf", source);
+    assert!(picture.contains("edge1.conf:4:2") && picture.contains("gatewey 198.51.100.1"), "{picture}");
+}
+
+#[test]
+fn contradictions_and_gaps_are_refused() {
+    let psk = "ipsec identity i\n id x\n pre-shared-key file /k\n";
+    let wan = "wan a\n interface e0\n";
+    for (source, expected) in [
+        ("wan a\n".to_owned(), "\"interface IFNAME\" is missing"),
+        ("ipsec identity i\n id x\n".to_owned(), "neither"),
+        (format!("{psk} certificate /c\n"), "choose one"),
+        ("ipsec identity i\n id x\n certificate /c\n private-key /k\n".to_owned(), "trust-anchor"),
+        ("ipsec identity i\n id x\n pre-shared-key file key\n".to_owned(), "absolute path"),
+        (format!("{psk}{wan}ipsec tunnel t\n remote any\n wan a\n identity i\n initiate never\n"), "needs \"id IKE-ID\""),
+        (format!("{psk}{wan}ipsec tunnel t\n remote any id x\n wan a\n identity i\n"), "initiate never"),
+        (format!("{psk}{wan}ipsec tunnel e0\n remote ::1\n wan a\n identity i\n"), "interface of wan a"),
+        (
+            format!(
+                "{psk}{wan}ipsec tunnel t\n remote ::1\n wan a\n identity i\n ip address 10.0.0.1/30\n\
+                 ipsec tunnel u\n remote ::1\n wan a\n identity i\n ip address 10.0.0.1/31\n"
+            ),
+            "also that of ipsec tunnel t",
+        ),
+        ("router bgp 1\nrouter bgp 2\n".to_owned(), "one speaker has one AS"),
+        (
+            "router bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 ttl-security hops 1\n neighbor ::1 ebgp-multihop 2\n"
+                .to_owned(),
+            "exclude each other",
+        ),
+        ("router bgp 1\n neighbor fe80::1 remote-as 2\n".to_owned(), "link-local"),
+        ("router bgp 1\n neighbor 10.0.0.1 remote-as 2\n neighbor 10.0.0.1 bfd profile x\n".to_owned(), "bfd profile"),
+        ("router bgp 1\n neighbor 224.0.0.1 remote-as 2\n".to_owned(), "cannot be the address"),
+        ("bfd\n profile x\n  transmit-interval 5\n".to_owned(), "from 10 to 60000"),
+        ("ip prefix-list x permit 10.0.0.0/16 le 8\n".to_owned(), "le must be at least 16"),
+        ("metrics bgpd [::1]:1\nmetrics ipsecd [::1]:1\n".to_owned(), "the other daemon"),
+        ("metrics bgpd 9179\n".to_owned(), "ADDRESS:PORT"),
+        (format!("hostname {}\n", "x".repeat(5000)), "5009 octets"),
+        ("hostname\n".to_owned(), "ends too early; expected NAME"),
+    ] {
+        let text = refused(&source).to_string();
+        assert!(text.contains(expected), "{expected:?} is not in {text:?} of\n{source}");
+    }
+}
+
+#[test]
+fn policies_that_are_not_defined_are_warnings() {
+    let source = "router bgp 1\n neighbor ::1 remote-as 2\n address-family ipv6\n  neighbor ::1 route-map NONE in\n  neighbor ::1 prefix-list NONE out\n";
+    let parsed = parse(source).unwrap();
+    let text = parsed.warnings.to_string();
+    assert!(text.contains("4:26: warning: route-map \"NONE\" is not defined"), "{text}");
+    assert!(text.contains("ipv6 prefix-list \"NONE\""), "{text}");
+}
+
+#[test]
+fn a_password_is_not_repeated_in_what_is_refused() {
+    let source = format!("router bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 password {}\n", "s3cret".repeat(20));
+    let wrong = refused(&source);
+    assert!(!wrong.to_string().contains("s3cret"), "{wrong}");
+}

@@ -1,0 +1,515 @@
+//! `show running-config` reads back to the configuration it was printed from, whatever that is.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use config::{
+    Command, Config,
+    model::{
+        Action, Aead, BestPath, BfdProfile, BfdUse, Bgp, ChildLifetime, Community, CommunityChange, Credential, Dpd,
+        Esn, EspSuite, FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate,
+        LargeCommunity, Log, LogFormat, LogLevel, Match, MaximumPrefix, MaximumPrefixAction, Metrics, Name, Neighbor,
+        NeighborFamily, NeighborRestart, OnMatch, Origin, Password, PrefixList, PrefixListEntry, Prf, Proposal,
+        Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs, RouteMap, RouteMapEntry, Set, Shutdown,
+        StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Wan,
+    },
+    parse,
+};
+use net_types::{Asn, Family, IfName, Prefix, RouterId, TunnelName, WanName};
+use proptest::{
+    collection::{btree_map, vec},
+    option::of,
+    prelude::*,
+    sample::select,
+};
+
+fn name() -> impl Strategy<Value = Name> {
+    "[A-Za-z][A-Za-z0-9_.-]{0,12}".prop_map(|text| text.parse().unwrap())
+}
+
+fn interface() -> impl Strategy<Value = IfName> {
+    // An interface may have a name that is a word of ours.
+    prop_oneof!["[a-z][a-z0-9.-]{0,10}", Just("permit".to_owned())].prop_map(|text| text.parse().unwrap())
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[!-~]{1,5}( {1,2}[!-~]{1,5}){0,3}"
+}
+
+fn path() -> impl Strategy<Value = std::path::PathBuf> {
+    "/[a-z.]{1,8}(/[A-Za-z0-9_.-]{1,8}){0,2}".prop_map(Into::into)
+}
+
+fn seconds(low: u64, high: u64) -> impl Strategy<Value = Duration> {
+    (low..=high).prop_map(Duration::from_secs)
+}
+
+fn unicast() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        (1u8..224, any::<[u8; 3]>()).prop_map(|(a, [b, c, d])| IpAddr::from([a, b, c, d])),
+        any::<[u16; 7]>().prop_map(|[b, c, d, e, f, g, h]| IpAddr::from([0x2001, b, c, d, e, f, g, h])),
+    ]
+}
+
+fn prefix() -> impl Strategy<Value = Prefix> {
+    (any::<IpAddr>(), 0u8..=128)
+        .prop_map(|(address, bits)| Prefix::new(address, if address.is_ipv4() { bits % 33 } else { bits }).unwrap())
+}
+
+fn prefix_of(family: Family) -> impl Strategy<Value = Prefix> {
+    prefix().prop_filter("family", move |prefix| prefix.family() == family)
+}
+
+fn family() -> impl Strategy<Value = Family> {
+    select(&Family::ALL[..])
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    select(&[Action::Permit, Action::Deny][..])
+}
+
+fn wan() -> impl Strategy<Value = Wan> {
+    (interface(), of(any::<Ipv4Addr>()), of(any::<Ipv6Addr>()), of(576u16..=9500), any::<bool>()).prop_map(
+        |(interface, gateway_v4, gateway_v6, mtu_octets, shutdown)| Wan {
+            interface,
+            gateway_v4,
+            gateway_v6,
+            mtu_octets,
+            shutdown,
+        },
+    )
+}
+
+fn proposal() -> impl Strategy<Value = Proposal> {
+    let group = || select(Group::ALL);
+    let ike =
+        (select(Aead::ALL), select(Prf::ALL), group()).prop_map(|(aead, prf, group)| IkeSuite { aead, prf, group });
+    let esn = select(&[Esn::Preferred, Esn::Required, Esn::Off][..]);
+    let esp = (select(Aead::ALL), of(group()), esn).prop_map(|(aead, group, esn)| EspSuite { aead, group, esn });
+    (vec(ike, 1..4), vec(esp, 1..4)).prop_map(|(ike, esp)| Proposal { ike, esp })
+}
+
+fn ike_id() -> impl Strategy<Value = IkeId> {
+    prop_oneof![
+        "[a-z][a-z0-9.-]{0,20}".prop_map(IkeId::Fqdn),
+        "[a-z]{1,8}@[a-z.]{1,8}".prop_map(IkeId::Email),
+        any::<IpAddr>().prop_map(IkeId::Address),
+        "C=DE, O=[A-Z][a-z]{1,8}, CN=[a-z]{1,8}".prop_map(IkeId::DistinguishedName),
+        vec(any::<u8>(), 1..9).prop_map(IkeId::KeyId),
+    ]
+    .prop_filter("a host name that is an address", |id| id.to_string().parse() == Ok(id.clone()))
+}
+
+fn identity() -> impl Strategy<Value = Identity> {
+    let anchors = proptest::collection::btree_set(path(), 1..3).prop_map(|set| set.into_iter().collect());
+    let credential = prop_oneof![
+        path().prop_map(|file| Credential::PreSharedKey { file }),
+        (path(), path(), anchors).prop_map(|(certificate, private_key, trust_anchors)| Credential::Certificate {
+            certificate,
+            private_key,
+            trust_anchors
+        }),
+    ];
+    (ike_id(), credential).prop_map(|(id, credential)| Identity { id, credential })
+}
+
+/// All that a tunnel names and owns is set by `config`, which knows what there is.
+fn tunnel() -> impl Strategy<Value = Tunnel> {
+    let remote = prop_oneof![
+        ike_id().prop_map(|id| (Remote { address: RemoteAddress::Any, id: Some(id) }, Initiate::Never)),
+        (unicast(), of(ike_id()), select(&[Initiate::Never, Initiate::OnStart][..]))
+            .prop_map(|(address, id, initiate)| (Remote { address: RemoteAddress::Address(address), id }, initiate)),
+    ];
+    let dpd = (0u64..=3600, 0u64..=3600).prop_map(|(interval, more)| Dpd {
+        interval: Duration::from_secs(interval),
+        timeout: Duration::from_secs((interval + more).max(1)),
+    });
+    let lifetime = (seconds(30, 604_800), of(1u64..=1_000_000_000))
+        .prop_map(|(time, megabytes)| ChildLifetime { time, octets: megabytes.map(|n| n * 1_000_000) });
+    let selectors =
+        || proptest::collection::btree_set(prefix(), 0..3).prop_map(|set| set.into_iter().collect::<Vec<Prefix>>());
+    (
+        (of(text()), remote, dpd, seconds(60, 604_800), lifetime),
+        (selectors(), selectors(), of(576u16..=9500), any::<bool>()),
+    )
+        .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest)| {
+            let (local_selectors, remote_selectors, mtu_octets, shutdown) = rest;
+            Tunnel {
+                description,
+                remote,
+                wan: "x".parse().unwrap(),
+                identity: "x".parse().unwrap(),
+                proposal: None,
+                addresses: Vec::new(),
+                local_selectors,
+                remote_selectors,
+                dpd,
+                ike_lifetime,
+                child_lifetime,
+                initiate,
+                mtu_octets,
+                shutdown,
+            }
+        })
+}
+
+fn bfd_profile() -> impl Strategy<Value = BfdProfile> {
+    let interval = || (10u64..=60_000).prop_map(Duration::from_millis);
+    (interval(), interval(), 2u8..=255, any::<bool>(), any::<bool>()).prop_map(
+        |(transmit_interval, receive_interval, detect_multiplier, passive, shutdown)| BfdProfile {
+            transmit_interval,
+            receive_interval,
+            detect_multiplier,
+            passive,
+            shutdown,
+        },
+    )
+}
+
+fn static_route() -> impl Strategy<Value = StaticRoute> {
+    let target = |v4: bool| {
+        let gateway = unicast().prop_filter("family", move |address| address.is_ipv4() == v4);
+        prop_oneof![
+            Just(StaticTarget::Blackhole),
+            Just(StaticTarget::Reject),
+            interface().prop_map(StaticTarget::Interface),
+            (gateway, of(interface())).prop_map(|(address, interface)| StaticTarget::Gateway { address, interface }),
+        ]
+    };
+    (prefix(), 1u8..=255).prop_flat_map(move |(prefix, distance)| {
+        target(prefix.family() == Family::Ipv4Unicast).prop_map(move |target| StaticRoute { prefix, target, distance })
+    })
+}
+
+fn prefix_list(family: Family) -> impl Strategy<Value = PrefixList> {
+    let entry =
+        (action(), prefix_of(family), of(0u8..=128), of(0u8..=128)).prop_map(move |(action, prefix, ge, le)| {
+            let (bits, max) = (prefix.bits(), family.max_bits());
+            let ge = ge.map(|ge| ge.clamp(bits, max));
+            PrefixListEntry { action, prefix, ge, le: le.map(|le| le.clamp(ge.unwrap_or(bits), max)) }
+        });
+    (of(text()), btree_map(1u32.., entry, 1..4)).prop_map(|(description, entries)| PrefixList { description, entries })
+}
+
+fn change<C: Ord + std::fmt::Debug + Clone>(
+    community: impl Strategy<Value = C> + Clone,
+) -> impl Strategy<Value = CommunityChange<C>> {
+    let some = proptest::collection::btree_set(community, 1..4).prop_map(|set| set.into_iter().collect::<Vec<C>>());
+    prop_oneof![
+        Just(CommunityChange::Clear),
+        some.clone().prop_map(CommunityChange::Replace),
+        some.prop_map(CommunityChange::Add)
+    ]
+}
+
+fn asn() -> impl Strategy<Value = Asn> {
+    (1u32..).prop_map(|number| number.try_into().unwrap())
+}
+
+fn route_map_entry() -> impl Strategy<Value = RouteMapEntry> {
+    let condition = prop_oneof![
+        name().prop_map(Match::PrefixListV4),
+        name().prop_map(Match::PrefixListV6),
+        any::<u32>().prop_map(Match::Metric),
+        any::<u32>().prop_map(Match::LocalPreference),
+        unicast().prop_map(Match::Peer),
+    ];
+    let large = any::<(u32, u32, u32)>().prop_map(|(a, b, c)| LargeCommunity(a, b, c));
+    let set = prop_oneof![
+        vec(asn(), 1..4).prop_map(Set::AsPathPrepend),
+        change(any::<u32>().prop_map(Community)).prop_map(Set::Community),
+        change(large).prop_map(Set::LargeCommunity),
+        unicast().prop_map(Set::NextHop),
+        any::<u32>().prop_map(Set::LocalPreference),
+        any::<u32>().prop_map(Set::Metric),
+        select(&[Origin::Igp, Origin::Egp, Origin::Incomplete][..]).prop_map(Set::Origin),
+        any::<u16>().prop_map(Set::Weight),
+    ];
+    let last = (1u8..=10).prop_map(Set::AsPathPrependLast);
+    let on_match = prop_oneof![Just(OnMatch::Stop), Just(OnMatch::Next), (1u16..).prop_map(OnMatch::Goto)];
+    (action(), of(text()), vec(condition, 0..4), vec(prop_oneof![9 => set, 1 => last], 0..5), on_match).prop_map(
+        |(action, description, mut matches, mut sets, on_match)| {
+            matches.sort();
+            matches.dedup_by_key(|one| std::mem::discriminant(one));
+            sets.sort();
+            let kind = |set: &Set| match set {
+                Set::AsPathPrepend(_) | Set::AsPathPrependLast(_) => (0, false),
+                Set::NextHop(address) => (1, address.is_ipv6()),
+                Set::Community(_) => (2, false),
+                Set::LargeCommunity(_) => (3, false),
+                Set::LocalPreference(_) => (4, false),
+                Set::Metric(_) => (5, false),
+                Set::Origin(_) => (6, false),
+                Set::Weight(_) => (7, false),
+            };
+            sets.dedup_by_key(|set| kind(set));
+            RouteMapEntry { action, description, matches, sets, on_match }
+        },
+    )
+}
+
+fn timers() -> impl Strategy<Value = Timers> {
+    (seconds(0, 65_535), prop_oneof![Just(Duration::ZERO), seconds(3, 65_535)])
+        .prop_map(|(keepalive, hold)| Timers { keepalive, hold })
+}
+
+fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
+    let action = prop_oneof![
+        Just(MaximumPrefixAction::Close),
+        Just(MaximumPrefixAction::Warn),
+        (1u64..=65_535).prop_map(|minutes| MaximumPrefixAction::Restart(Duration::from_secs(60 * minutes))),
+    ];
+    let maximum = (1u32.., 1u8..=100, action).prop_map(|(limit, threshold_percent, action)| MaximumPrefix {
+        limit,
+        threshold_percent,
+        action,
+    });
+    let names = || (of(name()), of(name()));
+    (of(any::<bool>()), names(), names(), any::<bool>(), any::<bool>(), of(maximum), of(any::<u16>()))
+        .prop_map(|(activate, maps, lists, next_hop_self, soft_reconfiguration, maximum_prefix, weight)| {
+            NeighborFamily {
+                activate,
+                route_map_in: maps.0,
+                route_map_out: maps.1,
+                prefix_list_in: lists.0,
+                prefix_list_out: lists.1,
+                next_hop_self,
+                soft_reconfiguration,
+                maximum_prefix,
+                weight,
+            }
+        })
+        .prop_filter("says something", |settings| *settings != NeighborFamily::default())
+}
+
+fn neighbor() -> impl Strategy<Value = Neighbor> {
+    let remote_as = prop_oneof![asn().prop_map(RemoteAs::Asn), Just(RemoteAs::Internal), Just(RemoteAs::External)];
+    let password = prop_oneof![
+        "[!-~]{1,80}".prop_map(|text| Password::Inline(text.parse().unwrap())),
+        path().prop_map(Password::File)
+    ];
+    let source = prop_oneof![
+        unicast().prop_map(UpdateSource::Address),
+        interface()
+            .prop_filter("not an address", |name| name.as_str().parse::<IpAddr>().is_err())
+            .prop_map(UpdateSource::Interface)
+    ];
+    let distance = prop_oneof![
+        Just((None, None)),
+        (1u8..=254).prop_map(|hops| (Some(hops), None)),
+        (1u8..=255).prop_map(|hops| (None, Some(hops)))
+    ];
+    let restart = select(&[NeighborRestart::Full, NeighborRestart::HelperOnly, NeighborRestart::Disabled][..]);
+    (
+        (remote_as, of(text()), of(of(text()).prop_map(|message| Shutdown { message })), of(password), of(timers())),
+        (of(seconds(1, 65_535)), any::<bool>(), distance, any::<bool>(), of(source), of(interface())),
+        (of(1u16..), any::<bool>(), of(restart), btree_map(family(), neighbor_family(), 0..3)),
+    )
+        .prop_map(|(first, second, third)| {
+            let (remote_as, description, shutdown, password, timers) = first;
+            let (
+                connect_retry,
+                bfd,
+                (ttl_security_hops, ebgp_multihop),
+                disable_connected_check,
+                update_source,
+                interface,
+            ) = second;
+            let (port, passive, graceful_restart, families) = third;
+            Neighbor {
+                remote_as,
+                description,
+                shutdown,
+                password,
+                timers,
+                connect_retry,
+                bfd: bfd.then_some(BfdUse { profile: None }),
+                ttl_security_hops,
+                ebgp_multihop,
+                disable_connected_check,
+                update_source,
+                interface,
+                port,
+                passive,
+                graceful_restart,
+                families,
+                ..Neighbor::new(IpAddr::from([1, 1, 1, 1]), RemoteAs::External)
+            }
+        })
+}
+
+fn family_config(family: Family) -> impl Strategy<Value = FamilyConfig> {
+    let redistribute =
+        (of(any::<u32>()), of(name())).prop_map(|(metric, route_map)| Redistribute { metric, route_map });
+    (
+        btree_map(prefix_of(family), of(name()), 0..4),
+        btree_map(select(&RedistributeSource::ALL[..]), redistribute, 0..3),
+    )
+        .prop_map(|(networks, redistribute)| FamilyConfig { networks, redistribute })
+}
+
+fn bgp() -> impl Strategy<Value = Bgp> {
+    let best_path = any::<[bool; 5]>().prop_map(|[a, b, c, d, e]| BestPath {
+        ignore_as_path_length: a,
+        compare_router_id: b,
+        missing_med_is_worst: c,
+        always_compare_med: d,
+        deterministic_med: e,
+    });
+    let graceful_restart = (any::<bool>(), any::<bool>(), seconds(1, 4095), seconds(1, 4095)).prop_map(
+        |(restarter, helper, restart_time, stalepath_time)| GracefulRestart {
+            restarter,
+            helper,
+            restart_time,
+            stalepath_time,
+        },
+    );
+    let fail_closed = select(&[FailClosed::Off, FailClosed::Lost, FailClosed::Withdrawn][..]);
+    let router_id = (1u32..).prop_map(|id| RouterId::try_from(id).unwrap());
+    let families = (family_config(Family::Ipv4Unicast), family_config(Family::Ipv6Unicast)).prop_map(|(v4, v6)| {
+        let both = [(Family::Ipv4Unicast, v4), (Family::Ipv6Unicast, v6)];
+        both.into_iter().filter(|(_, config)| *config != FamilyConfig::default()).collect()
+    });
+    (
+        (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
+        (graceful_restart, fail_closed, timers(), btree_map(unicast(), neighbor(), 0..3), families),
+    )
+        .prop_map(|(first, second)| {
+            let (asn, router_id, cluster_id, flags, default_local_preference, best_path) = first;
+            let (graceful_restart, fail_closed, timers, mut neighbors, families) = second;
+            neighbors.iter_mut().for_each(|(address, neighbor)| neighbor.address = *address);
+            Bgp {
+                asn,
+                router_id,
+                cluster_id,
+                log_neighbor_changes: flags[0],
+                ebgp_requires_policy: flags[1],
+                default_ipv4_unicast: flags[2],
+                default_local_preference,
+                best_path,
+                graceful_restart,
+                fail_closed,
+                timers,
+                neighbors,
+                families,
+            }
+        })
+}
+
+fn any_config() -> impl Strategy<Value = Config> {
+    let level = select(&[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace][..]);
+    let log = (of(level), of(select(&[LogFormat::Text, LogFormat::Json][..])))
+        .prop_map(|(level, format)| Log { level, format });
+    let metrics = (of((unicast(), 1u16..5000)), of((unicast(), 5000u16..)))
+        .prop_map(|(bgpd, ipsecd)| Metrics { bgpd: bgpd.map(Into::into), ipsecd: ipsecd.map(Into::into) });
+    let lists = family().prop_flat_map(|family| ((Just(family), name()), prefix_list(family)));
+    let tunnels = btree_map("tun[0-9]".prop_map(|text| text.parse::<TunnelName>().unwrap()), tunnel(), 0..3);
+    (
+        (
+            of(name()),
+            log,
+            metrics,
+            btree_map("[a-z]{1,8}".prop_map(|text| text.parse::<WanName>().unwrap()), wan(), 1..3),
+        ),
+        (btree_map(name(), proposal(), 0..3), btree_map(name(), identity(), 1..3), tunnels),
+        (btree_map(name(), bfd_profile(), 0..3), vec(static_route(), 0..4), vec(lists, 0..3)),
+        (
+            btree_map(
+                name(),
+                btree_map(1u16.., route_map_entry(), 1..3).prop_map(|entries| RouteMap { entries }),
+                0..3,
+            ),
+            of(bgp()),
+        ),
+    )
+        .prop_map(|(first, second, third, fourth)| {
+            let (hostname, log, metrics, wans) = first;
+            let (proposals, identities, mut tunnels) = second;
+            let (bfd_profiles, mut static_routes, lists) = third;
+            let (route_maps, mut bgp) = fourth;
+            static_routes.sort();
+            static_routes.dedup();
+            // What is named must exist, and two tunnels do not share an address.
+            for (number, tunnel) in tunnels.values_mut().enumerate() {
+                tunnel.wan = wans.keys().next().unwrap().clone();
+                tunnel.identity = identities.keys().next().unwrap().clone();
+                tunnel.proposal = proposals.keys().next().cloned();
+                tunnel.addresses = vec![
+                    format!("169.254.{number}.2/30").parse().unwrap(),
+                    format!("fd00:{number}::2/64").parse().unwrap(),
+                ];
+            }
+            for neighbor in bgp.iter_mut().flat_map(|bgp: &mut Bgp| bgp.neighbors.values_mut()) {
+                if let Some(bfd) = &mut neighbor.bfd {
+                    bfd.profile = bfd_profiles.keys().next().cloned();
+                }
+            }
+            Config {
+                hostname,
+                log,
+                metrics,
+                wans,
+                proposals,
+                identities,
+                tunnels,
+                bfd_profiles,
+                static_routes,
+                prefix_lists: lists.into_iter().collect(),
+                route_maps,
+                bgp,
+            }
+        })
+}
+
+/// Files to damage: the seeds of the fuzzers.
+fn seeds(target: &str) -> Vec<String> {
+    let directory = format!("{}/../../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let files = std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{directory}: {error}"));
+    let mut seeds: Vec<String> =
+        files.map(|file| String::from_utf8(std::fs::read(file.unwrap().path()).unwrap()).unwrap()).collect();
+    seeds.sort();
+    assert!(!seeds.is_empty());
+    seeds
+}
+
+fn damaged(seeds: Vec<String>) -> impl Strategy<Value = String> {
+    let damage = vec((any::<proptest::sample::Index>(), 0usize..6, "\\PC{0,3}|[ \n\t]"), 1..8);
+    (select(seeds), damage).prop_map(|(seed, damage)| {
+        let mut letters: Vec<char> = seed.chars().collect();
+        for (at, cut, insert) in damage {
+            let start = at.index(letters.len() + 1);
+            let end = (start + cut).min(letters.len());
+            letters.splice(start..end, insert.chars());
+        }
+        letters.into_iter().collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_configuration_reads_back_as_it_was_printed(config in any_config()) {
+        let printed = config.to_string();
+        match parse(&printed) {
+            Ok(parsed) => prop_assert_eq!(parsed.config, config, "{}", printed),
+            Err(wrong) => prop_assert!(false, "{}\n{}", wrong.render("printed", &printed), printed),
+        }
+    }
+
+    #[test]
+    fn damaged_files_are_read_or_refused(source in damaged(seeds("config_file"))) {
+        match parse(&source) {
+            Ok(parsed) => prop_assert_eq!(parse(&parsed.config.to_string()).unwrap().config, parsed.config),
+            Err(wrong) => drop(wrong.render("damaged", &source)),
+        }
+    }
+
+    #[test]
+    fn damaged_commands_are_read_or_refused(line in damaged(seeds("command_line"))) {
+        drop(Command::parse(&line).map_err(|error| error.to_string()));
+        drop(Command::choices(&line));
+    }
+}

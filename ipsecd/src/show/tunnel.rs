@@ -1,0 +1,157 @@
+//! `show ipsec tunnel`: a line for each tunnel, or all there is to say of one.
+
+use std::{fmt::Write as _, time::SystemTime};
+
+use dataplane::TunnelStats;
+use rpc::TunnelState;
+use serde_json::{Map, Value};
+
+use super::{
+    Table, ago, epoch_us, msec, object, octets,
+    view::{Tunnel, since},
+};
+
+/// A line each.
+pub fn table(tunnels: &[Tunnel], now: SystemTime) -> String {
+    let mut table = Table::new(&["Tunnel", "WAN", "Peer", "State", "For", ">MTU", ">Sent", ">Received", "Cause"]);
+    for tunnel in tunnels {
+        let mtu = match tunnel.status.state {
+            TunnelState::Up { mtu, .. } => mtu.to_string(),
+            TunnelState::Negotiating | TunnelState::Down { .. } => "-".to_owned(),
+        };
+        let count =
+            |of: fn(&TunnelStats) -> u64| tunnel.stats.as_ref().map_or_else(|| "-".to_owned(), |s| octets(of(s)));
+        table.row(vec![
+            tunnel.status.tunnel.to_string(),
+            tunnel.status.wan.to_string(),
+            tunnel.peer_address(),
+            tunnel.state().to_owned(),
+            ago(since(tunnel.status.since_unix_us), now),
+            mtu,
+            count(|stats| stats.sent_octets),
+            count(|stats| stats.received_octets),
+            tunnel.cause().unwrap_or_default().to_owned(),
+        ]);
+    }
+    table.render()
+}
+
+/// All there is to say of one.
+pub fn text(tunnel: &Tunnel, now: SystemTime) -> String {
+    let status = &tunnel.status;
+    let mut out = format!("Tunnel {} over {}: {}", status.tunnel, status.wan, tunnel.state());
+    if let Some(cause) = tunnel.cause() {
+        let _ = write!(out, " ({cause})");
+    }
+    let _ = writeln!(out, " for {}", ago(since(status.since_unix_us), now));
+    if let Some(description) = &tunnel.description {
+        let _ = writeln!(out, "  Description: {description}");
+    }
+    let _ = writeln!(out, "  Interface index: {}", status.ifindex);
+    if let TunnelState::Up { mtu, addresses } = &status.state {
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let _ = writeln!(out, "  MTU: {mtu}, addresses: {}", addresses.join(", "));
+    }
+    let _ = write!(out, "  Peer: {}", tunnel.peer_address());
+    if let Some(id) = &tunnel.remote_id {
+        let _ = write!(out, ", {id}");
+    }
+    out.push('\n');
+    if let Some(id) = &tunnel.local_id {
+        let _ = writeln!(out, "  We are: {id}");
+    }
+    let detail = &tunnel.detail;
+    let _ = writeln!(
+        out,
+        "  Came up: {}, IKE SA rekeyed: {}, child SA rekeyed: {}",
+        detail.times_up, detail.ike_rekeys, detail.child_rekeys
+    );
+    if let Some(stats) = &tunnel.stats {
+        let _ = writeln!(out, "  Sent: {} packets, {} octets", stats.sent_packets, stats.sent_octets);
+        let _ = writeln!(out, "  Received: {} packets, {} octets", stats.received_packets, stats.received_octets);
+        let dropped: Vec<_> = drops(stats).into_iter().filter(|(_, count)| *count > 0).collect();
+        if !dropped.is_empty() {
+            let listed: Vec<_> = dropped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+            let _ = writeln!(out, "  Dropped: {}", listed.join(", "));
+        }
+    }
+    if let Some(error) = &detail.last_error {
+        let _ = writeln!(out, "  Last error, {} ago: {}", ago(error.at, now), error.value);
+    }
+    out
+}
+
+/// An object keyed by tunnel.
+pub fn json(tunnels: &[Tunnel]) -> Value {
+    Value::Object(tunnels.iter().map(|tunnel| (tunnel.status.tunnel.to_string(), one(tunnel))).collect())
+}
+
+fn one(tunnel: &Tunnel) -> Value {
+    let status = &tunnel.status;
+    let text = |value: &Option<String>| value.clone().map_or(Value::Null, Value::from);
+    let mut out: Map<String, Value> = object([
+        ("state", tunnel.state().into()),
+        ("cause", tunnel.cause().map_or(Value::Null, Value::from)),
+        ("sinceUnixUs", status.since_unix_us.into()),
+        ("generation", status.generation.into()),
+        ("wan", status.wan.to_string().into()),
+        ("ifindex", status.ifindex.into()),
+        ("description", text(&tunnel.description)),
+        ("peerAddress", tunnel.peer_address().into()),
+        ("remoteId", text(&tunnel.remote_id)),
+        ("localId", text(&tunnel.local_id)),
+        ("shutdown", tunnel.shutdown.into()),
+    ]);
+    if let TunnelState::Up { mtu, addresses } = &status.state {
+        let addresses = addresses.iter().map(|address| address.to_string().into()).collect();
+        out.extend(object([("mtu", (*mtu).into()), ("addresses", Value::Array(addresses))]));
+    }
+    let detail = &tunnel.detail;
+    out.extend(object([
+        ("timesUp", detail.times_up.into()),
+        ("ikeRekeys", detail.ike_rekeys.into()),
+        ("childRekeys", detail.child_rekeys.into()),
+    ]));
+    if let Some(stats) = &tunnel.stats {
+        let dropped = drops(stats).into_iter().map(|(reason, count)| (camel_case(reason), count.into())).collect();
+        out.extend(object([
+            ("sentPackets", stats.sent_packets.into()),
+            ("sentOctets", stats.sent_octets.into()),
+            ("receivedPackets", stats.received_packets.into()),
+            ("receivedOctets", stats.received_octets.into()),
+            ("idleMs", stats.idle.map_or(Value::Null, msec)),
+            ("dropped", Value::Object(dropped)),
+        ]));
+    }
+    let last_error = detail.last_error.as_ref().map_or(Value::Null, |error| {
+        Value::Object(object([("atUnixUs", epoch_us(error.at)), ("error", error.value.as_str().into())]))
+    });
+    out.insert("lastError".to_owned(), last_error);
+    Value::Object(out)
+}
+
+/// Packets that a tunnel did not carry, by reason: words for people, which are labels of the metrics too.
+pub fn drops(stats: &TunnelStats) -> [(&'static str, u64); 6] {
+    [
+        ("without SA", stats.dropped_no_sa),
+        ("outside selectors", stats.dropped_selectors),
+        ("too big", stats.dropped_too_big),
+        ("malformed", stats.dropped_malformed),
+        ("refused by WAN", stats.dropped_send),
+        ("refused by interface", stats.dropped_device),
+    ]
+}
+
+fn camel_case(words: &str) -> String {
+    let mut out = String::new();
+    for (at, word) in words.split(' ').enumerate() {
+        let mut letters = word.chars();
+        match letters.next() {
+            Some(first) if at > 0 => out.extend(first.to_uppercase()),
+            Some(first) => out.extend(first.to_lowercase()),
+            None => {}
+        }
+        out.push_str(&letters.as_str().to_lowercase());
+    }
+    out
+}
