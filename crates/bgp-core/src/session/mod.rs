@@ -10,6 +10,8 @@
 //! (DampPeerOscillations is always on), keeping a connection that the neighbor opens meanwhile until then.
 
 mod backoff;
+#[cfg(test)]
+mod collision_tests;
 mod config;
 mod down;
 mod established;
