@@ -35,10 +35,11 @@ use crate::{
     bfd_thread::{self, Change},
     failover::Cause,
     fib_thread::{self, Fault, FibHandle},
+    metrics,
     nexthop::NextHops,
     peer::{Acceptors, Listener, PeerCommand, SelfState},
     policy_setup, rib_thread, service, setup,
-    state::State,
+    state::{Control, State},
 };
 
 /// Next hops that the table may be ahead of their resolution.
@@ -159,6 +160,21 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     let socket = daemon.options.run_dir.join(rpc::BGPD_SOCKET);
     let server = rpc::Server::bind(&socket, service::service(state.clone()), rpc::Limits::default())?;
     tokio::spawn(server.run());
+    let watched = state.clone();
+    tokio::spawn(service_manager::watchdog(move || {
+        let watched = watched.clone();
+        async move {
+            // An answer of any kind shows that the loop goes round.
+            let _ = watched.control(Control::Ping).await;
+        }
+    }));
+    if let Some(address) = config.metrics.bgpd {
+        let server = metrics::serve(address, state.clone())
+            .await
+            .with_context(|| format!("cannot serve metrics at {address}"))?;
+        info!(%address, "metrics are served");
+        tokio::spawn(server.run());
+    }
     let acceptors = Acceptors::default();
     if config.bgp.is_some() {
         listen(daemon.options.listen, &acceptors, &keys)?;

@@ -319,7 +319,9 @@ impl Supervisor {
         self.daemon.fib.close();
         self.daemon.bfd.close();
         let mut ends = tokio::task::JoinSet::new();
-        for (address, _) in self.daemon.neighbors.all() {
+        // Entries are not kept meanwhile: whoever holds the last one can wait for its task.
+        let addresses: Vec<IpAddr> = self.daemon.neighbors.all().into_iter().map(|(address, _)| address).collect();
+        for address in addresses {
             self.acceptors.remove(address);
             let Some(entry) = self.daemon.neighbors.remove(&address) else { continue };
             let goodbye = Notification::cease(CeaseCode::AdministrativeShutdown);
