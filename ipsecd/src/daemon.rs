@@ -16,7 +16,7 @@ use net_types::TunnelName;
 use netwatch::Watch;
 use rpc::TunnelState;
 use telemetry::service_manager;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     devices::Devices,
@@ -52,8 +52,12 @@ pub struct Daemon {
     state: State,
     incoming: Incoming,
     requests: mpsc::Receiver<Request>,
-    /// The engine knows a tunnel only as long as it is configured; kept to reconfigure it when a device fails.
+    /// What runs.
     loaded: Loaded,
+    dataplane: Arc<dyn Dataplane>,
+    keeper: Option<KeeperDoor>,
+    /// Open as long as the keeper lives.
+    keeper_line: Option<KeeperLine>,
 }
 
 impl Daemon {
@@ -65,14 +69,28 @@ impl Daemon {
     pub async fn start(keeper: Option<KeeperDoor>, load: Loader, loaded: Loaded) -> anyhow::Result<Self> {
         let watch = Watch::start().await.context("watching the kernel's links and addresses")?;
         let (upcalls, incoming) = upcall::queues();
-        let dataplane: Arc<dyn Dataplane> = Arc::new(Userspace::new(upcalls, keeper));
+        let dataplane: Arc<dyn Dataplane> = Arc::new(Userspace::new(upcalls, keeper.clone()));
         let (state, requests) = State::new(Arc::clone(&dataplane));
         let links = Links::new(Arc::clone(&dataplane), WanRouting::new(watch.handle().clone()), state.clone());
         let devices = Devices::new(Arc::clone(&dataplane), watch.handle().clone(), state.clone());
-        let ike = IkeLoop::new(Instant::now(), dataplane, state.clone());
+        let ike = IkeLoop::new(Instant::now(), Arc::clone(&dataplane), state.clone());
         let nothing = Loaded { config: Arc::default(), connections: Vec::new() };
         let facts = BTreeMap::new();
-        let mut daemon = Self { load, watch, links, devices, facts, ike, state, incoming, requests, loaded: nothing };
+        let mut daemon = Self {
+            load,
+            watch,
+            links,
+            devices,
+            facts,
+            ike,
+            state,
+            incoming,
+            requests,
+            loaded: nothing,
+            dataplane,
+            keeper,
+            keeper_line: None,
+        };
         daemon.apply(loaded).await;
         Ok(daemon)
     }
@@ -99,6 +117,7 @@ impl Daemon {
                 }
                 () = sleep_until(deadline) => self.ike.tick(Instant::now()),
                 () = &mut stop => break,
+                () = ended(self.keeper_line.as_ref()) => self.keeper_ended(),
                 Some(request) = self.requests.recv() => self.serve(request).await,
                 Some(event) = self.incoming.events.recv() => self.ike.packet_event(Instant::now(), event),
                 Some(datagram) = self.incoming.ike.recv() => self.ike.datagram(Instant::now(), datagram),
@@ -197,6 +216,34 @@ impl Daemon {
         self.configure_ike();
         self.tell_links(gone);
         self.devices.remove_stale(&self.loaded.config);
+        self.watch_keeper();
+    }
+
+    /// Without tunnels there is no keeper to watch.
+    fn watch_keeper(&mut self) {
+        if self.facts.is_empty() {
+            self.keeper_line = None;
+        } else if self.keeper_line.is_none()
+            && let Some(door) = &self.keeper
+        {
+            match KeeperLine::watch(door) {
+                Ok(line) => self.keeper_line = Some(line),
+                Err(error) => tracing::error!(%error, "no keeper of tunnel devices; they do not outlive this process"),
+            }
+        }
+    }
+
+    /// Somebody has ended the keeper. Another one is given the devices before this process can end, too.
+    fn keeper_ended(&mut self) {
+        self.keeper_line = None;
+        if self.facts.is_empty() {
+            return;
+        }
+        tracing::error!("the keeper of tunnel devices has ended; starting another");
+        if let Err(error) = self.dataplane.keep_devices() {
+            tracing::error!(%error, "tunnel devices do not outlive this process");
+        }
+        self.watch_keeper();
     }
 
     fn configure_ike(&mut self) {
@@ -231,6 +278,37 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Word of the keeper's end.
+struct KeeperLine {
+    ended: watch::Receiver<bool>,
+    since: Instant,
+}
+
+impl KeeperLine {
+    fn watch(door: &KeeperDoor) -> std::io::Result<Self> {
+        let mut client = door()?;
+        let (tell, ended) = watch::channel(false);
+        let watcher = move || match client.wait_for_end() {
+            Ok(()) => {
+                tell.send_replace(true);
+            }
+            Err(error) => tracing::error!(%error, "the keeper of tunnel devices is not watched any more"),
+        };
+        std::thread::Builder::new().name("keeper-watch".into()).spawn(watcher)?;
+        Ok(Self { ended, since: Instant::now() })
+    }
+}
+
+/// Completes when the keeper has ended; no sooner than a second after it was reached, lest one that cannot live is
+/// started without pause.
+async fn ended(line: Option<&KeeperLine>) {
+    let Some(KeeperLine { ended, since }) = line else { return std::future::pending().await };
+    if ended.clone().wait_for(|ended| *ended).await.is_err() {
+        return std::future::pending().await;
+    }
+    tokio::time::sleep_until((*since + Duration::from_secs(1)).into()).await;
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

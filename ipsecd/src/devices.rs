@@ -63,7 +63,8 @@ impl Devices {
         for (name, tunnel) in &config.tunnels {
             let Some(facts) = facts.get(name) else { continue };
             work.mtu |= facts.mtu != inner_mtu(tunnel, links);
-            if view.link(facts.ifindex).is_none() {
+            // The view lags behind: of an interface that was just made it may not know yet. So the kernel is asked.
+            if view.link(facts.ifindex).is_none() && ifindex(name).ok() != Some(facts.ifindex) {
                 work.deleted.insert(name.clone());
             }
         }

@@ -5,6 +5,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -21,7 +22,7 @@ const START: Duration = Duration::from_secs(5);
 /// A way to the keeper of `run_dir`, which starts one where none answers.
 pub fn door(run_dir: &Path) -> KeeperDoor {
     let run_dir = run_dir.to_owned();
-    Box::new(move || {
+    Arc::new(move || {
         let socket = run_dir.join(KEEPER_SOCKET);
         keeper::Client::connect(&socket).or_else(|_| start(&run_dir, &socket))
     })

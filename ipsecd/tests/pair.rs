@@ -4,12 +4,17 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     process::Command,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use config::model::{self, Config};
+use dataplane::{KeeperDoor, keeper};
 use ike_core::{ConnectionConfig, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
 use ike_crypto::{EspProposal, Identity, IkeProposal, LocalCredential, PeerCredential, SecretBytes};
 use ike_wire::TrafficSelector;
@@ -143,6 +148,10 @@ struct Running {
 
 impl Running {
     fn start(ns: &Arc<NetNs>, plan: Plan) -> Self {
+        Self::start_with(ns, plan, None)
+    }
+
+    fn start_with(ns: &Arc<NetNs>, plan: Plan, keeper: Option<KeeperDoor>) -> Self {
         let (ready, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let plan = Arc::new(Mutex::new(plan));
@@ -153,7 +162,7 @@ impl Running {
             runtime.block_on(async {
                 let first = file.lock().unwrap().load();
                 let load = Box::new(move || Ok(file.lock().unwrap().load()));
-                let daemon = Daemon::start(None, load, first).await.unwrap();
+                let daemon = Daemon::start(keeper, load, first).await.unwrap();
                 ready.send(daemon.state().clone()).unwrap();
                 let stop = async {
                     let _dropped = stopped.await;
@@ -351,6 +360,35 @@ fn a_peer_that_falls_silent_is_noticed() {
     near.wait_up();
     far.wait_up();
     lab.crosses();
+}
+
+#[test]
+fn a_keeper_that_is_killed_is_replaced_with_all_devices() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("keeper.sock");
+    let started = Arc::new(AtomicUsize::new(0));
+    // In place of a process: a thread.
+    let door: KeeperDoor = {
+        let (socket, started) = (socket.clone(), Arc::clone(&started));
+        Arc::new(move || {
+            keeper::Client::connect(&socket).or_else(|_| {
+                started.fetch_add(1, Ordering::Relaxed);
+                let path = socket.clone();
+                thread::spawn(move || keeper::serve(&path));
+                wait_for("the keeper listens", || keeper::Client::connect(&socket).is_ok());
+                keeper::Client::connect(&socket)
+            })
+        })
+    };
+    let lab = Lab::new();
+    let near = Running::start_with(&lab.near, Plan::of(1), Some(Arc::clone(&door)));
+    let held = || keeper::Client::connect(&socket).and_then(|mut client| client.adopt(&tunnel())).ok().flatten();
+    assert!(held().is_some(), "the first keeper holds the device");
+    // Releasing the last device behind the daemon's back ends the keeper.
+    keeper::Client::connect(&socket).unwrap().release(&tunnel()).unwrap();
+    wait_for("another keeper holds the device", || started.load(Ordering::Relaxed) == 2 && held().is_some());
+    drop(near);
+    keeper::Client::connect(&socket).unwrap().release(&tunnel()).unwrap();
 }
 
 #[test]

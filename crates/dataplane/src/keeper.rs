@@ -12,7 +12,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -211,7 +211,22 @@ impl Client {
         self.call(&format!("release {tunnel}"), None).map(|_| ())
     }
 
-    fn call(&mut self, request: &str, fd: Option<std::os::fd::BorrowedFd<'_>>) -> io::Result<Reply> {
+    /// Blocks until the keeper has ended.
+    ///
+    /// # Errors
+    /// When the connection cannot be watched.
+    pub fn wait_for_end(&mut self) -> io::Result<()> {
+        // Nothing is said unasked: what can be read is the end.
+        loop {
+            match rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn call(&mut self, request: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<Reply> {
         sys::fds::send(&self.0, request.as_bytes(), fd)?;
         let mut buffer = [0; MESSAGE];
         let (length, fd) = sys::fds::receive(&self.0, &mut buffer)?;

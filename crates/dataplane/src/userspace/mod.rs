@@ -39,7 +39,7 @@ pub struct Userspace {
 }
 
 /// Reaches the keeper, which may have to be started first. Asked anew for each device, since a keeper without devices ends.
-pub type KeeperDoor = Box<dyn Fn() -> io::Result<keeper::Client> + Send>;
+pub type KeeperDoor = Arc<dyn Fn() -> io::Result<keeper::Client> + Send + Sync>;
 
 /// What the packet threads share.
 struct Shared {
@@ -181,6 +181,11 @@ impl Dataplane for Userspace {
         Ok(())
     }
 
+    fn use_outbound(&self, name: &TunnelName, spi: Spi) -> Result<(), DataplaneError> {
+        let used = self.control().tunnel(name)?.use_outbound(spi);
+        if used { Ok(()) } else { Err(DataplaneError::UnknownOutbound { tunnel: name.clone(), spi }) }
+    }
+
     fn remove_inbound(&self, spi: Spi) {
         self.forget_inbound(|sa| sa.spi() != spi);
     }
@@ -209,6 +214,12 @@ impl Dataplane for Userspace {
     ) -> Result<(), DataplaneError> {
         let wan = Arc::clone(self.control().wan(wan)?);
         wan.send_ike(local, remote, message)
+    }
+
+    fn keep_devices(&self) -> Result<(), DataplaneError> {
+        let control = self.control();
+        let Some(keeper) = &control.keeper else { return Ok(()) };
+        control.tunnels.values().try_for_each(|thread| tunnel::keep_device(thread.tunnel(), keeper))
     }
 
     fn send_keepalive(&self, path: &Path) -> Result<(), DataplaneError> {

@@ -91,6 +91,16 @@ impl Tunnel {
         self.current.store(Some(sa));
     }
 
+    /// Makes one that is there the current one; false if it is not there.
+    pub(super) fn use_outbound(&self, spi: Spi) -> bool {
+        let mut outbounds = self.outbounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = outbounds.iter().position(|sa| sa.sa.spi() == spi) else { return false };
+        let sa = outbounds.remove(at);
+        outbounds.push(Arc::clone(&sa)); // the last one is the current one
+        self.current.store(Some(sa));
+        true
+    }
+
     pub(super) fn remove_outbound(&self, spi: Spi) {
         let mut outbounds = self.outbounds.lock().unwrap_or_else(PoisonError::into_inner);
         outbounds.retain(|sa| sa.sa.spi() != spi);
@@ -181,6 +191,16 @@ pub(super) fn open_device(name: &TunnelName, keeper: Option<&KeeperDoor>) -> Res
     let tun = create(name).map_err(|error| failed("opening its device", error))?;
     keeper.hold(name, &tun).map_err(|error| failed("handing its device to the keeper", error))?;
     Ok(tun)
+}
+
+/// Hands the keeper a descriptor of a device that is open.
+pub(super) fn keep_device(tunnel: &Tunnel, keeper: &KeeperDoor) -> Result<(), DataplaneError> {
+    let held = keeper().and_then(|mut keeper| keeper.hold(&tunnel.name, &tunnel.tun));
+    held.map_err(|error| DataplaneError::Tunnel {
+        tunnel: tunnel.name.clone(),
+        what: "handing its device to the keeper".to_owned(),
+        error,
+    })
 }
 
 fn create(name: &TunnelName) -> std::io::Result<Tun> {

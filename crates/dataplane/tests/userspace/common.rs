@@ -115,7 +115,7 @@ impl Site {
 
 pub(crate) fn door(socket: &std::path::Path) -> KeeperDoor {
     let socket = socket.to_owned();
-    Box::new(move || keeper::Client::connect(&socket))
+    Arc::new(move || keeper::Client::connect(&socket))
 }
 
 fn site(number: u8, keeper: Option<&std::path::Path>) -> Site {

@@ -1,0 +1,122 @@
+//! Two of our ipsecd with each other, and nothing else: what a tunnel lives through.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use integration::edge::{Binaries, Daemon, Edge};
+use integration::one_wan::{self, OneWan, Side, Text};
+use integration::{Lab, Node};
+
+const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+
+struct Pair {
+    wan: OneWan,
+    left: Edge,
+    right: Edge,
+}
+
+/// A tunnel between the two, with a route into it at each end; `more` are lines of both tunnels.
+fn pair(lab: &Lab, more: &str) -> Result<Pair> {
+    let wan = OneWan::build(lab)?;
+    let binaries = Binaries::find()?;
+    let edge = |side: Side| -> Result<Edge> {
+        let node = wan.node(side);
+        one_wan::write_psk(node, "the key of this test")?;
+        let number = side.number();
+        let text = Text::new(side).psk().tunnel(&format!("ip address 169.254.1.{number}/30")).tunnel(more);
+        let mut edge = Edge::new(node, &binaries, &text.to_string())?;
+        edge.start_ipsecd()?;
+        Ok(edge)
+    };
+    let (mut left, mut right) = (edge(Side::Left)?, edge(Side::Right)?);
+    one_wan::wait_up(lab, &mut left)?;
+    one_wan::wait_up(lab, &mut right)?;
+    wan.left.route("10.2.0.0/24 dev tun1 src 10.1.0.1")?;
+    wan.right.route("10.1.0.0/24 dev tun1 src 10.2.0.1")?;
+    Ok(Pair { wan, left, right })
+}
+
+fn is_up(edge: &Edge) -> Result<bool> {
+    Ok(edge.tunnel_state("tun1")?.starts_with("up"))
+}
+
+fn ifindex(node: &Node) -> Result<u64> {
+    let links = node.run_json(&["ip", "-j", "link", "show", "dev", "tun1"])?;
+    links.pointer("/0/ifindex").and_then(serde_json::Value::as_u64).context("tun1 has no index")
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn both_ends_may_initiate_at_once() {
+    Lab::test("at-once", |lab| {
+        let pair = pair(lab, "")?;
+        pair.wan.ping_through(Side::Left)?;
+        pair.wan.ping_through(Side::Right)?;
+        lab.holds_for("the tunnel stays up at both ends", SECONDS(3), || Ok(is_up(&pair.left)? && is_up(&pair.right)?))
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_killed_ipsecd_leaves_its_interface_and_routes() {
+    Lab::test("killed", |lab| {
+        let mut pair = pair(lab, "dpd interval 1 timeout 4")?;
+        let before = ifindex(&pair.wan.left)?;
+        pair.left.kill(Daemon::Ipsecd)?;
+        lab.holds_for("the route into the tunnel stays", SECONDS(2), || {
+            Ok(ifindex(&pair.wan.left)? == before
+                && pair.wan.left.egress(Side::Right.inner()).as_deref() == Some("tun1"))
+        })?;
+        pair.left.start_ipsecd()?;
+        one_wan::wait_up(lab, &mut pair.left)?;
+        ensure!(ifindex(&pair.wan.left)? == before, "the interface is another one");
+        lab.wait_for("traffic again", SECONDS(20), || pair.wan.ping_through(Side::Left).map(|()| true))?;
+        pair.wan.ping_through(Side::Right)
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn an_operator_ends_and_starts_a_tunnel() {
+    Lab::test("operator", |lab| {
+        let mut pair = pair(lab, "")?;
+        pair.right.shell("terminate ipsec tunnel tun1")?;
+        lab.wait_for("the tunnel is down at both ends", SECONDS(10), || {
+            Ok(!is_up(&pair.left)? && !is_up(&pair.right)?)
+        })?;
+        lab.holds_for("the other end cannot bring it back", SECONDS(3), || Ok(!is_up(&pair.right)?))?;
+        pair.right.shell("initiate ipsec tunnel tun1")?;
+        one_wan::wait_up(lab, &mut pair.left)?;
+        one_wan::wait_up(lab, &mut pair.right)?;
+        lab.wait_for("traffic again", SECONDS(20), || pair.wan.ping_through(Side::Left).map(|()| true))
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_clean_stop_deletes_the_tunnel_at_the_other_end() {
+    Lab::test("stop", |lab| {
+        let mut pair = pair(lab, "")?;
+        pair.left.stop(SECONDS(10))?;
+        lab.wait_for("the other end has heard", SECONDS(5), || Ok(!is_up(&pair.right)?))
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn keys_are_renewed_while_traffic_flows() {
+    Lab::test("rekey", |lab| {
+        // Both ends want to at about the same time.
+        let pair = pair(lab, "rekey ike 60\nrekey child 30")?;
+        let socket = |side: Side| std::net::SocketAddr::from((side.inner(), integration::probe::PORT));
+        let probe = integration::probe::Probe::start(
+            (&pair.wan.left, socket(Side::Left)),
+            (&pair.wan.right, socket(Side::Right)),
+        )?;
+        std::thread::sleep(SECONDS(75));
+        let flows = probe.finish()?;
+        let (forth, back) = (flows.forth.lost(0, i64::MAX), flows.back.lost(0, i64::MAX));
+        ensure!(forth == 0 && back == 0, "{forth} and {back} packets were lost");
+        Ok(())
+    });
+}
