@@ -35,7 +35,7 @@ use crate::{
     bfd_thread::{self, Change},
     failover::Cause,
     fib_thread::{self, Fault, FibHandle},
-    metrics,
+    metrics::Endpoint,
     nexthop::NextHops,
     peer::{Acceptors, Listener, PeerCommand, SelfState},
     policy_setup, rib_thread, service, setup,
@@ -168,13 +168,6 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
             let _ = watched.control(Control::Ping).await;
         }
     }));
-    if let Some(address) = config.metrics.bgpd {
-        let server = metrics::serve(address, state.clone())
-            .await
-            .with_context(|| format!("cannot serve metrics at {address}"))?;
-        info!(%address, "metrics are served");
-        tokio::spawn(server.run());
-    }
     let acceptors = Acceptors::default();
     if config.bgp.is_some() {
         listen(daemon.options.listen, &acceptors, &keys)?;
@@ -190,6 +183,7 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         controls,
         rib_config,
         ipsecd_lost: None,
+        metrics: Endpoint::default(),
         acceptors,
         keys_changed,
         host: Arc::new(host),
@@ -205,6 +199,16 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         supervisor.daemon.rib.defer(limit, awaited).await?;
     }
     supervisor.follow_tunnels();
+    supervisor.follow_settings().await;
+    let state = supervisor.state.clone();
+    tokio::spawn(service_manager::watchdog(move || {
+        let state = state.clone();
+        async move {
+            // Through the loop, and through the table's thread: either may hang alone.
+            let _loop = state.control(Control::Ping).await;
+            let _table = state.rib.query(|_, _| ()).await;
+        }
+    }));
     Ok((supervisor, Threads { open, threads }))
 }
 
