@@ -160,14 +160,6 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     let socket = daemon.options.run_dir.join(rpc::BGPD_SOCKET);
     let server = rpc::Server::bind(&socket, service::service(state.clone()), rpc::Limits::default())?;
     tokio::spawn(server.run());
-    let watched = state.clone();
-    tokio::spawn(service_manager::watchdog(move || {
-        let watched = watched.clone();
-        async move {
-            // An answer of any kind shows that the loop goes round.
-            let _ = watched.control(Control::Ping).await;
-        }
-    }));
     let acceptors = Acceptors::default();
     if config.bgp.is_some() {
         listen(daemon.options.listen, &acceptors, &keys)?;
