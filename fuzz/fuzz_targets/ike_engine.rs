@@ -1,2 +1,7 @@
+//! The IKE engine against a peer that holds the keys and says anything: see `play`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|_data: &[u8]| {});
+
+#[path = "../../crates/ike-core/tests/world/puppet.rs"]
+mod puppet;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| puppet::play(data));

@@ -247,7 +247,7 @@ impl IkeLoop {
         let staged = NewOutbound { spi: spi_out, keymat: outbound, esn: suite.esn, selectors, path, limits };
         let known = Child { tunnel: tunnel.clone(), spi_out, staged: Some(staged), told: None };
         self.children.insert(spi_in, known);
-        let text = |side: &[TrafficSelector]| side.iter().map(selector_text).collect();
+        let text = |side: &[TrafficSelector]| side.iter().map(ToString::to_string).collect();
         let shown = ChildSa {
             spi_in,
             spi_out,
@@ -261,8 +261,13 @@ impl IkeLoop {
     }
 
     fn use_outbound(&mut self, tunnel: &TunnelName, spi_in: Spi) {
-        let Some(staged) = self.children.get_mut(&spi_in).and_then(|child| child.staged.take()) else { return };
-        if let Err(error) = self.dataplane.add_outbound(tunnel, staged) {
+        let Some(child) = self.children.get_mut(&spi_in) else { return };
+        // A pair may be taken up again: the one that replaced it was a duplicate, or came to nothing.
+        let switched = match child.staged.take() {
+            Some(staged) => self.dataplane.add_outbound(tunnel, staged),
+            None => self.dataplane.use_outbound(tunnel, child.spi_out),
+        };
+        if let Err(error) = switched {
             tracing::error!(%tunnel, %error, "the tunnel cannot send");
             return;
         }
@@ -367,7 +372,15 @@ impl IkeLoop {
                     }
                 });
             }
-            Event::DuplicateClosed { .. } | Event::Wan { .. } => tracing::info!("{event}"),
+            Event::DuplicateClosed { tunnel, closed, kept } => {
+                tracing::info!("{event}");
+                self.state.edit(tunnel, |detail| {
+                    if let Some(ike) = detail.ike.as_mut().filter(|ike| ike.spis == *closed) {
+                        ike.spis = *kept;
+                    }
+                });
+            }
+            Event::Wan { .. } => tracing::info!("{event}"),
             Event::CookiesRequired(_) => tracing::warn!("{event}"),
         }
     }
@@ -414,16 +427,4 @@ fn selector(ts: &TrafficSelector) -> Option<Selector> {
         TsRange::Other { .. } => return None, // holds nothing
     };
     Some(Selector { first, last, protocol: ts.protocol, first_port: ts.start_port, last_port: ts.end_port })
-}
-
-fn selector_text(ts: &TrafficSelector) -> String {
-    let range = match &ts.range {
-        TsRange::V4(first, last) => format!("{first}-{last}"),
-        TsRange::V6(first, last) => format!("{first}-{last}"),
-        TsRange::Other { kind, .. } => format!("type {kind}"),
-    };
-    match (ts.protocol, ts.start_port, ts.end_port) {
-        (0, 0, u16::MAX) => range,
-        (protocol, first, last) => format!("{range} protocol {protocol} ports {first}-{last}"),
-    }
 }

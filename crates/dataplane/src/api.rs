@@ -42,6 +42,12 @@ pub trait Dataplane: Send + Sync {
     /// When the tunnel or the WAN link is unknown.
     fn add_outbound(&self, tunnel: &TunnelName, sa: NewOutbound) -> Result<(), DataplaneError>;
 
+    /// Switches the tunnel back to an outbound association that it still has, at once and between two packets.
+    ///
+    /// # Errors
+    /// When the tunnel is unknown or has no such association.
+    fn use_outbound(&self, tunnel: &TunnelName, spi: Spi) -> Result<(), DataplaneError>;
+
     /// Stops accepting an association.
     fn remove_inbound(&self, spi: Spi);
 
@@ -66,11 +72,14 @@ pub trait Dataplane: Send + Sync {
         message: &[u8],
     ) -> Result<(), DataplaneError>;
 
-    /// Hands every tunnel's device to the keeper again, after one has ended that should not have.
+    /// Hands every tunnel's device to the keeper again, after one has ended that should not have. A path whose devices do
+    /// not hang on a process has nothing to do.
     ///
     /// # Errors
     /// When none can be reached or started.
-    fn keep_devices(&self) -> Result<(), DataplaneError>;
+    fn keep_devices(&self) -> Result<(), DataplaneError> {
+        Ok(())
+    }
 
     /// Sends the one octet that keeps a NAT's mapping (RFC 3948 §2.3).
     ///
@@ -98,6 +107,14 @@ pub enum DataplaneError {
     /// There is no such WAN link.
     #[error("wan {0} is not open; check that its interface exists")]
     UnknownWan(WanName),
+    /// The tunnel has no outbound association with this SPI.
+    #[error("tunnel {tunnel} sends with no association {spi}")]
+    UnknownOutbound {
+        /// The tunnel.
+        tunnel: TunnelName,
+        /// The SPI asked for.
+        spi: Spi,
+    },
     /// A tunnel's device could not be opened or used.
     #[error("tunnel {tunnel}: {what}: {error}")]
     Tunnel {

@@ -270,7 +270,7 @@ impl Ike {
                     Role::RespondOnly => DownCause::WaitingForPeer,
                 });
             }
-            tunnel.call_now(now);
+            tunnel.call_once(now);
             self.touched.insert(name);
         }
     }
@@ -405,6 +405,10 @@ impl Ike {
             }
             News::Heir(heir) => self.insert(*heir, out),
             News::Inherit { heir, children } => {
+                if let (Some(old), Some(new)) = (self.sas.get(&spi), self.sas.get(&heir)) {
+                    let (old, new) = (old.spis(), new.spis());
+                    out.push(Output::Event(Event::IkeRekeyed { tunnel: name.clone(), old, new }));
+                }
                 for child in children.keys() {
                     tunnel.child_moved(*child, heir);
                 }

@@ -14,7 +14,7 @@ use net_types::Spi;
 use rand::{Rng, RngCore};
 
 use crate::{
-    config::{ConnectionConfig, Role},
+    config::{ConnectionConfig, Remote, Role},
     event::DownCause,
     io::{Output, Path},
     sa::SpiBook,
@@ -49,6 +49,8 @@ pub(crate) struct Tunnel {
     reported: Option<Report>,
     cause: DownCause,
     refused_in_a_row: u32,
+    /// The operator wants a call although the tunnel only responds.
+    asked_to_call: bool,
     call_at: Option<Instant>,
     called_at: Option<Instant>,
     child_at: Option<Instant>,
@@ -170,6 +172,7 @@ impl Tunnel {
             reported: None,
             cause,
             refused_in_a_row: 0,
+            asked_to_call: false,
             call_at: Some(now),
             called_at: None,
             child_at: None,
@@ -204,6 +207,7 @@ impl Tunnel {
         let member = Member { sa, spi_out, ready, phase: Phase::Live, order: self.installed_so_far };
         self.children.insert(spi_in, member);
         self.refused_in_a_row = 0;
+        self.asked_to_call = false;
     }
 
     /// The peer is known to have its side of the pair.
@@ -241,6 +245,7 @@ impl Tunnel {
 
     /// An attempt failed or an SA was lost: plans the next one.
     pub(crate) fn setback(&mut self, now: Instant, kind: Setback, rng: &mut dyn RngCore) {
+        self.asked_to_call = false;
         if kind == Setback::Refused {
             self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
         }
@@ -254,6 +259,12 @@ impl Tunnel {
         self.refused_in_a_row = 0;
         self.call_at = Some(now);
         self.child_at = Some(now);
+    }
+
+    /// The operator wants it up: even a tunnel that only responds calls, once, if it knows whom.
+    pub(crate) fn call_once(&mut self, now: Instant) {
+        self.call_now(now);
+        self.asked_to_call = matches!(self.config.remote, Remote::Address(_));
     }
 
     /// Something unauthenticated suggests that the peer is there and has no SA: call soon rather than late.
@@ -389,7 +400,8 @@ impl Tunnel {
                 Standing::Established { suspect: true, .. } | Standing::Leaving => {}
             }
         }
-        let initiates = self.config.role == Role::Initiate && !self.admin_down && link;
+        let calls = self.config.role == Role::Initiate || self.asked_to_call;
+        let initiates = calls && !self.admin_down && link;
         // A suspect SA still has its children: its turn ends before another begins.
         if !initiates || larval || !self.children.is_empty() {
             self.call_at = None;

@@ -158,6 +158,21 @@ fn terminate_tells_the_peer_and_refuses_its_calls_until_initiate() {
 }
 
 #[test]
+fn an_end_that_only_responds_calls_once_when_the_operator_says_so() {
+    let mut world = World::pair(1, wire(), |_, config| config.role = Role::RespondOnly);
+    world.run(secs(5));
+    assert!(!world.nodes[0].up);
+    world.input(0, Input::Initiate(tunnel()));
+    world.expect("up", millis(41), World::converged);
+    // Nobody answers: it does not go on calling.
+    let mut world = World::pair(1, wire(), |_, config| config.role = Role::RespondOnly);
+    world.net.cut(world.link);
+    world.input(0, Input::Initiate(tunnel()));
+    world.run(secs(60));
+    assert_eq!(world.count(0, |event| matches!(event, Event::Unreachable { .. })), 1);
+}
+
+#[test]
 fn a_pair_deleted_by_the_peer_is_made_anew() {
     let mut world = up(wire(), 1, |_, _| {});
     let spi_in = world.nodes[1].active.unwrap();

@@ -49,6 +49,9 @@ impl Dataplane for Counting {
     fn add_outbound(&self, _: &TunnelName, _: NewOutbound) -> Result<(), DataplaneError> {
         Ok(())
     }
+    fn use_outbound(&self, _: &TunnelName, _: Spi) -> Result<(), DataplaneError> {
+        Ok(())
+    }
     fn remove_inbound(&self, _: Spi) {}
     fn remove_outbound(&self, _: &TunnelName, _: Spi) {}
     fn set_path(&self, _: &TunnelName, _: Path) -> Result<(), DataplaneError> {

@@ -181,6 +181,11 @@ impl Dataplane for Userspace {
         Ok(())
     }
 
+    fn use_outbound(&self, name: &TunnelName, spi: Spi) -> Result<(), DataplaneError> {
+        let used = self.control().tunnel(name)?.use_outbound(spi);
+        if used { Ok(()) } else { Err(DataplaneError::UnknownOutbound { tunnel: name.clone(), spi }) }
+    }
+
     fn remove_inbound(&self, spi: Spi) {
         self.forget_inbound(|sa| sa.spi() != spi);
     }

@@ -91,6 +91,16 @@ impl Tunnel {
         self.current.store(Some(sa));
     }
 
+    /// Makes one that is there the current one; false if it is not there.
+    pub(super) fn use_outbound(&self, spi: Spi) -> bool {
+        let mut outbounds = self.outbounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = outbounds.iter().position(|sa| sa.sa.spi() == spi) else { return false };
+        let sa = outbounds.remove(at);
+        outbounds.push(Arc::clone(&sa)); // the last one is the current one
+        self.current.store(Some(sa));
+        true
+    }
+
     pub(super) fn remove_outbound(&self, spi: Spi) {
         let mut outbounds = self.outbounds.lock().unwrap_or_else(PoisonError::into_inner);
         outbounds.retain(|sa| sa.sa.spi() != spi);

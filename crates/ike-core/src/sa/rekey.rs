@@ -107,8 +107,6 @@ impl IkeSa {
         };
         let our_lowest = heir.established().map(|established| established.lowest_nonce.clone()).unwrap_or_default();
         let ours = heir.spi();
-        let tunnel = self.tunnel.clone();
-        let (old_spis, new_spis) = (self.spis(), heir.spis());
         cx.news.push(News::Heir(Box::new(heir)));
         match offer.rival {
             // RFC 7296 §2.8.1: ours was made with the lowest nonce, so we close it; the peer closes the old one.
@@ -117,9 +115,6 @@ impl IkeSa {
                 self.bequeath(cx, rival.spi, Goodbye::Expected);
             }
             rival => {
-                if let Some(tunnel) = tunnel {
-                    cx.log(Event::IkeRekeyed { tunnel, old: old_spis, new: new_spis });
-                }
                 self.bequeath(cx, ours, Goodbye::Due);
                 cx.news.extend(rival.map(|rival| News::AwaitClose(rival.spi)));
             }
@@ -218,16 +213,13 @@ impl IkeSa {
 
     /// A request to replace the IKE SA.
     fn ike_rekey_requested(&mut self, cx: &mut Cx<'_>, header: &Header, payloads: &[Payload]) {
-        let spis_before = self.spis();
         match self.agree_to_ike_rekey(cx, payloads) {
             Err(no) => self.decline(cx, header, no),
             Ok((heir, answer)) => {
                 self.respond(cx, header, &answer);
                 let Stage::Established(established) = &mut self.stage else { return };
-                let (theirs, new_spis) = (heir.spi(), heir.spis());
+                let theirs = heir.spi();
                 let lowest_nonce = heir.established().map(|heir| heir.lowest_nonce.clone()).unwrap_or_default();
-                let tunnel = established.config.tunnel.clone();
-                cx.log(Event::IkeRekeyed { tunnel, old: spis_before, new: new_spis });
                 cx.news.push(News::Heir(Box::new(heir)));
                 match established.channel.window.outstanding_mut().map(|outstanding| &mut outstanding.exchange) {
                     Some(Exchange::RekeyIke(ours)) => ours.rival = Some(Rival { spi: theirs, lowest_nonce }),
