@@ -150,7 +150,8 @@ impl Connection {
         if (may_read || !self.is_open()) && !self.ended {
             ready.read = self.stream.poll_read_ready(context).is_ready();
         }
-        if self.has_output() {
+        // A write takes a bounded number of messages. What it left in the queue was announced once and is not again.
+        if self.has_output() || self.routes.as_ref().is_some_and(|queue| !queue.is_empty()) {
             ready.write = self.stream.poll_write_ready(context).is_ready();
         }
         if ready.read || ready.write { Poll::Ready(ready) } else { Poll::Pending }
