@@ -123,6 +123,13 @@ where
         self.pending.len() < PENDING
     }
 
+    /// Whether a whole message that has arrived was not looked at yet.
+    fn has_unread(&self) -> bool {
+        self.connections.iter().any(|connection| {
+            connection.is_open() && connection.has_frame(self.session.negotiated(connection.id).max_message_octets())
+        })
+    }
+
     /// When time alone brings something about.
     fn deadline(&self) -> Option<Instant> {
         let closing = self.connections.iter().filter_map(Connection::deadline);
@@ -145,6 +152,10 @@ where
         }
         let deadline = self.deadline();
         let may_read = self.may_read();
+        // Messages that were left unread while the events waited: the socket has nothing more to say about them.
+        if may_read && self.has_unread() {
+            return Wake::Sink(true);
+        }
         let Self { connections, commands, dial, events, pending, leaving, .. } = self;
         let queue = connections.iter().find_map(|connection| connection.routes().cloned());
         tokio::select! {
