@@ -13,6 +13,8 @@ use crate::edge::{Edge, FailoverEvent};
 use crate::packet::Packet;
 use crate::probe::{self, Flow, Flows};
 
+/// Traffic that does not count yet.
+const SETTLING: Duration = Duration::from_millis(500);
 /// Traffic before the fault, to show that nothing was lost without it.
 const BASELINE: Duration = Duration::from_millis(1000);
 /// How long a fault lasts at least, once traffic has moved.
@@ -114,10 +116,13 @@ impl TwoIsp<'_> {
     ///
     /// `tell` hears of each step as it is seen; the exact times come with the result.
     pub fn trial(&mut self, fault: Fault, tell: &mut dyn FnMut(&str)) -> Result<Trial> {
-        let known = [last_event(&self.a)?, last_event(&self.b)?];
         let instruments = self.start_instruments()?;
         let mut armed = Armed::new(self, fault)?;
         let probe = self.probe()?;
+        // Starting all this takes processor time, on a small machine enough of it for BFD to lose its patience.
+        std::thread::sleep(SETTLING);
+        self.wait_converged()?;
+        let known = [last_event(&self.a)?, last_event(&self.b)?];
         let begin = clock::monotonic_ns();
         tell("a packet each millisecond, both ways");
         std::thread::sleep(BASELINE);
