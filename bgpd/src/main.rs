@@ -70,7 +70,7 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         LogFormat::Json => Format::Json,
     });
     let level = arguments.log_level.as_deref().or(config.log.level.map(|level| level.as_str())).unwrap_or("info");
-    Logs::init("bgpd", level, arguments.log_format.or(configured).unwrap_or_default())?;
+    let logs = Logs::init("bgpd", level, arguments.log_format.or(configured).unwrap_or_default())?;
     end_on_panic();
     sys::process::raise_open_files().context("cannot raise the limit of open files")?;
     let options = Options {
@@ -78,6 +78,7 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
         run_dir: arguments.run_dir,
         no_kernel: arguments.no_kernel,
         listen: arguments.listen,
+        logs: arguments.log_level.is_none().then_some(logs),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let threads = runtime.block_on(async {

@@ -24,7 +24,8 @@ use telemetry::{
     },
     series::Label,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinSet};
+use tracing::{error, info};
 
 use crate::{
     failover::Cause,
@@ -35,11 +36,38 @@ use crate::{
     state::State,
 };
 
-/// Serves the daemon's metrics at `address`.
-///
-/// # Errors
-/// When the system refuses the address.
-pub async fn serve(address: SocketAddr, state: State) -> io::Result<MetricsServer> {
+/// The endpoint, kept where the configuration wants it.
+#[derive(Debug, Default)]
+pub struct Endpoint {
+    address: Option<SocketAddr>,
+    /// Serves as long as it is here.
+    server: JoinSet<()>,
+}
+
+impl Endpoint {
+    /// Serves at `wanted`, or not at all. Routes matter more than their metrics: an address that is taken is an error in
+    /// the log and no more, and is tried again at the next reload.
+    pub async fn follow(&mut self, wanted: Option<SocketAddr>, state: &State) {
+        if self.address == wanted {
+            return;
+        }
+        self.server.shutdown().await;
+        self.address = None;
+        let Some(address) = wanted else { return };
+        match serve(address, state.clone()).await {
+            Ok(server) => {
+                self.server.spawn(server.run());
+                self.address = wanted;
+                info!(%address, "metrics are served");
+            }
+            Err(error) => {
+                error!(%address, %error, "metrics cannot be served there; change \"metrics bgpd\" or free the address, and reload");
+            }
+        }
+    }
+}
+
+async fn serve(address: SocketAddr, state: State) -> io::Result<MetricsServer> {
     let latest = Arc::new(Mutex::new(Snapshot::default()));
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Metrics { latest: latest.clone() }));

@@ -10,11 +10,13 @@ use std::{
 
 use net_types::{Spi, TunnelName};
 use rpc::{TunnelState, WanState};
-use telemetry::prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
-    registry::{Registry, Unit},
+use telemetry::{
+    SeriesWriter,
+    prometheus_client::{
+        collector::Collector,
+        encoding::DescriptorEncoder,
+        registry::{Registry, Unit},
+    },
 };
 
 use crate::{
@@ -85,58 +87,13 @@ impl Metrics {
     }
 }
 
-/// Writes the series of one metric after another.
-struct Writer<'a>(DescriptorEncoder<'a>);
-
-type Label = (&'static str, String);
-
-impl Writer<'_> {
-    fn counter<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<Unit>,
-        series: impl Iterator<Item = ([Label; N], u64)>,
-    ) -> fmt::Result {
-        let series = series.map(|(labels, value)| (labels, ConstCounter::new(value)));
-        self.family(name, help, unit, series)
-    }
-
-    fn gauge<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<Unit>,
-        series: impl Iterator<Item = ([Label; N], f64)>,
-    ) -> fmt::Result {
-        let series = series.map(|(labels, value)| (labels, ConstGauge::new(value)));
-        self.family(name, help, unit, series)
-    }
-
-    fn family<const N: usize, M: EncodeMetric>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<Unit>,
-        series: impl Iterator<Item = ([Label; N], M)>,
-    ) -> fmt::Result {
-        let mut series = series.peekable();
-        let Some((_, first)) = series.peek() else { return Ok(()) };
-        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), first.metric_type())?;
-        for (labels, metric) in series {
-            metric.encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-}
-
 fn flag(set: bool) -> f64 {
     if set { 1.0 } else { 0.0 }
 }
 
 impl Collector for Metrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = Writer(encoder);
+        let mut out = SeriesWriter::new(encoder);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         out.gauge("ipsecd_build", "1, with the version", None, [([("version", version)], 1.0)].into_iter())?;
         let tunnels = view::tunnels(&self.state, None);
@@ -145,7 +102,11 @@ impl Collector for Metrics {
     }
 }
 
-fn tunnel_metrics(out: &mut Writer<'_>, tunnels: &[view::Tunnel], refused: &[(TunnelName, Counts)]) -> fmt::Result {
+fn tunnel_metrics(
+    out: &mut SeriesWriter<'_>,
+    tunnels: &[view::Tunnel],
+    refused: &[(TunnelName, Counts)],
+) -> fmt::Result {
     let label = |tunnel: &view::Tunnel| ("tunnel", tunnel.status.tunnel.to_string());
     let each = |value: fn(&view::Tunnel) -> u64| tunnels.iter().map(move |tunnel| ([label(tunnel)], value(tunnel)));
     out.gauge(
@@ -217,7 +178,7 @@ fn tunnel_metrics(out: &mut Writer<'_>, tunnels: &[view::Tunnel], refused: &[(Tu
     )
 }
 
-fn wan_metrics(out: &mut Writer<'_>, wans: &[view::Wan]) -> fmt::Result {
+fn wan_metrics(out: &mut SeriesWriter<'_>, wans: &[view::Wan]) -> fmt::Result {
     let label = |wan: &view::Wan| ("wan", wan.status.wan.to_string());
     let up = |wan: &view::Wan| ([label(wan)], flag(matches!(wan.status.state, WanState::Up { .. })));
     out.gauge("ipsec_wan_up", "Whether the WAN link can be used", None, wans.iter().map(up))?;

@@ -37,6 +37,8 @@ pub struct Options {
     pub no_kernel: bool,
     /// Where to accept connections, in place of port 179 on all addresses.
     pub listen: Option<SocketAddr>,
+    /// The logs, where their level is the configuration's to say.
+    pub logs: Option<telemetry::Logs>,
 }
 
 /// The parts of a running daemon. Cheap to clone. What the outside may see of it is its [`State`](crate::state::State).

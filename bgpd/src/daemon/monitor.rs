@@ -11,11 +11,13 @@ use std::{
 };
 
 use fib::{Event, Monitor, PathState, Scope};
-use tracing::error;
+use tracing::{debug, error};
 
 use super::neighbors::Neighbors;
 use crate::{failover::Cause, fib_thread::FibHandle};
 
+/// It sleeps nearly always, and what it hears is urgent.
+const NICE: i8 = -12;
 /// How soon the thread notices that it should end.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// After a socket error, before the next attempt.
@@ -32,6 +34,9 @@ pub fn start(
     open: Arc<AtomicBool>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("kernel-monitor".into()).spawn(move || {
+        if let Err(error) = sys::sched::set_nice(NICE) {
+            debug!(%error, "the kernel monitor gets no priority (CAP_SYS_NICE)");
+        }
         let mut links: BTreeMap<u32, bool> = BTreeMap::new();
         while open.load(Ordering::Relaxed) {
             match monitor.wait(PATIENCE) {

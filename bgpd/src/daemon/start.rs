@@ -35,10 +35,11 @@ use crate::{
     bfd_thread::{self, Change},
     failover::Cause,
     fib_thread::{self, Fault, FibHandle},
+    metrics::Endpoint,
     nexthop::NextHops,
     peer::{Acceptors, Listener, PeerCommand, SelfState},
     policy_setup, rib_thread, service, setup,
-    state::State,
+    state::{Control, State},
 };
 
 /// Next hops that the table may be ahead of their resolution.
@@ -174,6 +175,7 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         controls,
         rib_config,
         ipsecd_lost: None,
+        metrics: Endpoint::default(),
         acceptors,
         keys_changed,
         host: Arc::new(host),
@@ -189,6 +191,16 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         supervisor.daemon.rib.defer(limit, awaited).await?;
     }
     supervisor.follow_tunnels();
+    supervisor.follow_settings().await;
+    let state = supervisor.state.clone();
+    tokio::spawn(service_manager::watchdog(move || {
+        let state = state.clone();
+        async move {
+            // Through the loop, and through the table's thread: either may hang alone.
+            let _loop = state.control(Control::Ping).await;
+            let _table = state.rib.query(|_, _| ()).await;
+        }
+    }));
     Ok((supervisor, Threads { open, threads }))
 }
 

@@ -27,6 +27,7 @@ use tracing::{error, info, warn};
 use super::{Daemon, apply::Applied, neighbors::Host};
 use crate::{
     failover::Cause,
+    metrics::Endpoint,
     nexthop::{NextHops, Way},
     peer::{Acceptors, PeerCommand, SelfState},
     rib_thread::Gone,
@@ -45,6 +46,7 @@ pub struct Supervisor {
     pub(super) controls: mpsc::Receiver<Control>,
     pub(super) rib_config: RibConfig,
     pub(super) ipsecd_lost: Option<String>,
+    pub(super) metrics: Endpoint,
     pub(super) acceptors: Acceptors,
     pub(super) keys_changed: watch::Sender<u64>,
     pub(super) host: Arc<Host>,
@@ -126,11 +128,23 @@ impl Supervisor {
             Ok(summary) => {
                 info!(summary, "configuration reloaded");
                 self.follow_tunnels();
+                self.follow_settings().await;
                 service_manager::ready("configuration reloaded");
             }
             Err(_) => service_manager::ready("the new configuration was refused; the old one is in force"),
         }
         result
+    }
+
+    /// Metrics and logs are as the configuration says.
+    pub(super) async fn follow_settings(&mut self) {
+        let config = self.daemon.config();
+        self.metrics.follow(config.metrics.bgpd, &self.state).await;
+        if let Some(logs) = &self.daemon.options.logs
+            && let Err(error) = logs.set_level(config.log.level.map_or("info", |level| level.as_str()))
+        {
+            warn!(%error, "the log level stays as it was");
+        }
     }
 
     /// ipsecd is followed as long as tunnels are configured.
@@ -319,7 +333,9 @@ impl Supervisor {
         self.daemon.fib.close();
         self.daemon.bfd.close();
         let mut ends = tokio::task::JoinSet::new();
-        for (address, _) in self.daemon.neighbors.all() {
+        // Entries are not kept meanwhile: whoever holds the last one can wait for its task.
+        let addresses: Vec<IpAddr> = self.daemon.neighbors.all().into_iter().map(|(address, _)| address).collect();
+        for address in addresses {
             self.acceptors.remove(address);
             let Some(entry) = self.daemon.neighbors.remove(&address) else { continue };
             let goodbye = Notification::cease(CeaseCode::AdministrativeShutdown);

@@ -4,6 +4,8 @@
 //! around it. Some of our statements mean one thing in a section and another outside (`wan`), so where a section is indented,
 //! a line that is not stands outside of it.
 
+use std::collections::BTreeSet;
+
 use net_types::Family;
 
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
 pub const MAX_OCTETS: usize = 16 << 20;
 /// Longest line that is read.
 const MAX_LINE: usize = 4096;
-/// Most mistakes that are reported.
+/// Most mistakes, and most warnings, that are reported.
 const MAX_REPORTS: usize = 100;
 
 /// A file that can be used.
@@ -203,6 +205,12 @@ impl Reader {
         }
     }
 
+    /// Whether there are enough reports of the kind. Each kind has its own bound: warnings must not displace the error that
+    /// keeps the file from being used.
+    fn is_full(&self, severity: Severity) -> bool {
+        self.reports.iter().filter(|report| report.severity == severity).count() >= MAX_REPORTS
+    }
+
     fn error(&mut self, line: Line<'_>, place: Option<(usize, usize)>, message: String) {
         self.report(line, place, Severity::Error, message, None, None);
     }
@@ -216,7 +224,7 @@ impl Reader {
         expected: Option<String>,
         help: Option<String>,
     ) {
-        if self.reports.len() >= MAX_REPORTS {
+        if self.is_full(severity) {
             return;
         }
         let text = line.text.trim_end();
@@ -229,13 +237,12 @@ impl Reader {
     fn finish(mut self, source: &str) -> Result<Parsed, Diagnostics> {
         let draft = std::mem::take(&mut self.draft);
         let (config, problems) = draft.finish();
+        // What is incomplete is not undefined; that it is incomplete is said once.
+        let incomplete = problems.iter().map(|problem| (problem.kind, problem.name.clone()));
+        let defined: BTreeSet<(&str, String)> = definitions(&config).chain(incomplete).collect();
         for mention in std::mem::take(&mut self.mentions) {
-            // What is incomplete is not undefined; that it is incomplete is said once.
-            if !problems
-                .iter()
-                .any(|problem| (problem.kind, &problem.name) == (kind_of(mention.reference), &mention.name))
-            {
-                self.check_mention(source, &config, &mention);
+            if !defined.contains(&(kind_of(mention.reference), mention.name.clone())) {
+                self.undefined(source, &mention, &defined);
             }
         }
         for Problem { line, kind, name, message } in problems {
@@ -252,32 +259,42 @@ impl Reader {
         Line { number, start, text: source.get(start..start + length).unwrap_or_default() }
     }
 
-    fn check_mention(&mut self, source: &str, config: &Config, mention: &Mention) {
+    fn undefined(&mut self, source: &str, mention: &Mention, defined: &BTreeSet<(&'static str, String)>) {
         let Mention { reference, name, line, place } = mention;
-        let (known, severity) = match reference {
-            Reference::Wan => (texts(config.wans.keys()), Severity::Error),
-            Reference::Identity => (texts(config.identities.keys()), Severity::Error),
-            Reference::Proposal => (texts(config.proposals.keys()), Severity::Error),
-            Reference::BfdProfile => (texts(config.bfd_profiles.keys()), Severity::Error),
-            Reference::RouteMap => (texts(config.route_maps.keys()), Severity::Warning),
-            Reference::PrefixList(family) => {
-                let names = config.prefix_lists.keys().filter(|(of, _)| family.is_none_or(|family| *of == family));
-                (texts(names.map(|(_, name)| name)), Severity::Warning)
+        let kind = kind_of(*reference);
+        let (severity, consequence) = match reference {
+            Reference::Wan | Reference::Identity | Reference::Proposal | Reference::BfdProfile => (Severity::Error, ""),
+            // As FRR does: better no route than one that somebody meant to filter.
+            Reference::RouteMap | Reference::PrefixList(_) => {
+                (Severity::Warning, "; until it is, it denies everything")
             }
         };
-        if known.contains(name) {
-            return;
+        if self.is_full(severity) {
+            return; // A near name is not worth looking for.
         }
-        let consequence = match severity {
-            Severity::Error => "",
-            // As FRR does: better no route than one that somebody meant to filter.
-            Severity::Warning => "; until it is, it denies everything",
-        };
-        let message = format!("{} \"{name}\" is not defined{consequence}", kind_of(*reference));
-        let help = nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean \"{near}\"?"));
+        let known = defined.range((kind, String::new())..).take_while(|(of, _)| *of == kind);
+        let near = nearest(name, known.map(|(_, name)| name.as_str()));
+        let help = near.map(|near| format!("did you mean \"{near}\"?"));
+        let message = format!("{kind} \"{name}\" is not defined{consequence}");
         let line = self.line(source, *line);
         self.report(line, Some(*place), severity, message, None, help);
     }
+}
+
+/// Everything that can be referred to, as [`kind_of`] and its name.
+fn definitions(config: &Config) -> impl Iterator<Item = (&'static str, String)> {
+    let named = |reference, names: Vec<String>| names.into_iter().map(move |name| (kind_of(reference), name));
+    named(Reference::Wan, texts(config.wans.keys()))
+        .chain(named(Reference::Identity, texts(config.identities.keys())))
+        .chain(named(Reference::Proposal, texts(config.proposals.keys())))
+        .chain(named(Reference::BfdProfile, texts(config.bfd_profiles.keys())))
+        .chain(named(Reference::RouteMap, texts(config.route_maps.keys())))
+        .chain(
+            config
+                .prefix_lists
+                .keys()
+                .map(|(family, name)| (kind_of(Reference::PrefixList(Some(*family))), name.to_string())),
+        )
 }
 
 /// As the statement that defines it begins.

@@ -313,6 +313,32 @@ fn policies_that_are_not_defined_are_warnings() {
 }
 
 #[test]
+fn a_large_file_takes_time_in_proportion() {
+    // Ten thousand neighbors with a policy each, and as many policies: no statement may look at all others.
+    use std::fmt::Write;
+    let mut source = String::from("router bgp 1\n");
+    for number in 0..10_000u32 {
+        let address = std::net::Ipv4Addr::from(0x0a00_0001 + number);
+        writeln!(source, " neighbor {address} remote-as 2\n neighbor {address} route-map M{number} in").unwrap();
+    }
+    for number in 0..10_000 {
+        writeln!(source, "route-map M{number} permit 10\n match ip address prefix-list P{number}").unwrap();
+        writeln!(source, "ip prefix-list P{number} permit 10.0.0.0/8 le 24").unwrap();
+    }
+    let config = read(&source);
+    assert_eq!(config.bgp.unwrap().neighbors.len(), 10_000);
+    assert_eq!(config.route_maps.len(), 10_000);
+}
+
+#[test]
+fn many_warnings_do_not_hide_an_error() {
+    let source = "line vty\n".repeat(500) + "nonsense\n" + &"garbage\n".repeat(500);
+    let wrong = refused(&source);
+    assert!(wrong.to_string().contains("501:1: error: \"nonsense\""));
+    assert_eq!(wrong.0.len(), 200, "and the reports are bounded");
+}
+
+#[test]
 fn a_password_is_not_repeated_in_what_is_refused() {
     let source = format!("router bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 password {}\n", "s3cret".repeat(20));
     let wrong = refused(&source);

@@ -2,17 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use bgp_wire::{Message, MessageType, Notification, notification::CeaseCode};
+use bgp_wire::{Message, MessageType, Notification, Open, notification::CeaseCode};
 
 use super::{
     ConnectionId, Direction, DownReason, Input, Outgoing, Output, Phase, Terms,
     backoff::STABLE,
-    opening::{Opening, Progress, close},
+    opening::{OPEN_WAIT, close},
     pulse::Pulse,
     seeking::Seeking,
     state::{Core, State},
 };
 
+/// How long after its start a session may see the neighbor's half of a collision.
+const COLLISION_WINDOW: Duration = Duration::from_secs(10);
 /// The least send hold time (RFC 9687 §4).
 const LEAST_SEND_HOLD: Duration = Duration::from_secs(8 * 60);
 
@@ -24,8 +26,14 @@ pub(super) struct Established {
     /// When to give up on a neighbor that does not read (RFC 9687); none with a hold time of 0.
     send_hold_at: Option<Instant>,
     since: Instant,
-    /// A connection that a restarted neighbor may have opened (RFC 4724 §4.2): our OPEN is sent.
-    newcomer: Option<Opening>,
+    /// A connection that a restarted neighbor may have opened (RFC 4724 §4.2): its OPEN will tell.
+    newcomer: Option<Newcomer>,
+}
+
+/// A connection beside the session; nothing has been said on it.
+struct Newcomer {
+    connection: ConnectionId,
+    give_up_at: Instant,
 }
 
 impl Established {
@@ -44,7 +52,7 @@ impl Established {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let newcomer = self.newcomer.as_ref().and_then(Opening::deadline);
+        let newcomer = self.newcomer.as_ref().map(|newcomer| newcomer.give_up_at);
         let pulse = self.pulse.as_ref().map(Pulse::next);
         pulse.into_iter().chain(self.send_hold_at).chain(newcomer).min()
     }
@@ -79,38 +87,40 @@ impl Established {
             }
             Input::Reset(notification) => self.over(core, now, DownReason::Reset(notification), out),
             Input::BfdDown => self.over(core, now, DownReason::BfdDown, out),
-            Input::Connected(connection, Direction::Incoming) if self.terms.restart.is_some() => {
-                // RFC 4724 §4.2: a neighbor that restarted may be back before the old connection is known to be dead.
-                if let Some(old) = self.newcomer.take() {
-                    out.push(Output::HangUp(old.connection));
+            // RFC 4724 §4.2: a neighbor that restarted may be back before the old connection is known to be dead. While
+            // the session is young, it is the neighbor's half of a collision instead.
+            Input::Connected(connection, Direction::Incoming)
+                if self.terms.restart.is_some() && now.saturating_duration_since(self.since) >= COLLISION_WINDOW =>
+            {
+                if let Some(old) = self.newcomer.replace(Newcomer { connection, give_up_at: now + OPEN_WAIT }) {
+                    out.push(Output::HangUp(old.connection)); // the neighbor gave that one up, or it would not dial
                 }
-                self.newcomer = Some(Opening::start(core, connection, now, out));
                 State::Established(self)
             }
             Input::Connected(connection, _) => {
-                close(connection, Some(Notification::cease(CeaseCode::CollisionResolution)), out); // RFC 4271 §6.8
+                self.refuse(connection, out);
                 State::Established(self)
             }
             Input::Received(connection, message) if connection == self.connection => {
                 self.receive(core, now, message, out)
             }
-            Input::Received(connection, message) => match self.take_newcomer(connection) {
-                Some(opening) => {
-                    let progress = opening.receive(core, now, message, out);
-                    self.newcomer_stepped(core, now, progress, out)
+            Input::Received(connection, message) => match (self.take_newcomer(connection), message) {
+                (Some(newcomer), Message::Open(open)) => self.newcomer_spoke(core, now, newcomer, open, out),
+                (Some(_), _) => {
+                    out.push(Output::HangUp(connection));
+                    State::Established(self)
                 }
-                None => State::Established(self),
+                (None, _) => State::Established(self),
             },
             Input::Malformed(connection, error) if connection == self.connection => {
                 self.over(core, now, DownReason::Malformed(error), out)
             }
-            Input::Malformed(connection, error) => match self.take_newcomer(connection) {
-                Some(opening) => {
-                    let progress = opening.fail(DownReason::Malformed(error), out);
-                    self.newcomer_stepped(core, now, progress, out)
+            Input::Malformed(connection, error) => {
+                if self.take_newcomer(connection).is_some() {
+                    close(connection, error.notification(), out);
                 }
-                None => State::Established(self),
-            },
+                State::Established(self)
+            }
             Input::Backlog(connection) => {
                 if connection == self.connection {
                     self.heard(now);
@@ -155,36 +165,32 @@ impl Established {
         State::Established(self)
     }
 
-    fn take_newcomer(&mut self, connection: ConnectionId) -> Option<Opening> {
-        self.newcomer.take_if(|opening| opening.connection == connection)
+    fn take_newcomer(&mut self, connection: ConnectionId) -> Option<Newcomer> {
+        self.newcomer.take_if(|newcomer| newcomer.connection == connection)
     }
 
-    /// The neighbor's OPEN on a new connection ends the old one; its routes are kept (RFC 4724 §4.2).
-    fn newcomer_stepped(
+    /// RFC 4271 §6.8: the session stays. If the neighbor no longer knows it, the KEEPALIVE brings its TCP to say so.
+    fn refuse(&self, connection: ConnectionId, out: &mut Vec<Output>) {
+        close(connection, Some(Notification::cease(CeaseCode::CollisionResolution)), out);
+        out.push(Output::Send(self.connection, Outgoing::Keepalive));
+    }
+
+    /// An OPEN that says that the neighbor has restarted ends the old session; its routes are kept (RFC 4724 §4.2).
+    fn newcomer_spoke(
         mut self: Box<Self>,
         core: &mut Core,
         now: Instant,
-        progress: Progress,
+        newcomer: Newcomer,
+        open: Open,
         out: &mut Vec<Output>,
     ) -> State {
-        match progress {
-            Progress::Pending(opening) if opening.peer_open().is_some() => {
-                self.end(core, now, DownReason::Reconnected, out);
-                State::Seeking(Seeking::resume(core, now, opening))
-            }
-            Progress::Pending(opening) => {
-                self.newcomer = Some(opening);
-                State::Established(self)
-            }
-            Progress::Complete(connection, ..) => {
-                out.push(Output::HangUp(connection)); // a newcomer is replaced before it can confirm
-                State::Established(self)
-            }
-            Progress::Failed(reason) => {
-                out.push(Output::AttemptFailed(reason));
-                State::Established(self)
-            }
+        if !open.graceful_restart().is_some_and(|restart| restart.restarting) {
+            self.refuse(newcomer.connection, out);
+            return State::Established(self);
         }
+        self.end(core, now, DownReason::Reconnected, out);
+        let state = State::Seeking(Seeking::start(core, now, Some(newcomer.connection), out));
+        state.step(core, now, Input::Received(newcomer.connection, Message::Open(open)), out)
     }
 
     fn expire(mut self: Box<Self>, core: &mut Core, now: Instant, out: &mut Vec<Output>) -> State {
@@ -197,13 +203,10 @@ impl Established {
         if self.pulse.as_mut().is_some_and(|pulse| pulse.keepalive_due(now, &mut *core.rng)) {
             out.push(Output::Send(self.connection, Outgoing::Keepalive));
         }
-        match self.newcomer.take() {
-            Some(opening) => {
-                let progress = opening.expire(core, now, out);
-                self.newcomer_stepped(core, now, progress, out)
-            }
-            None => State::Established(self),
+        if let Some(silent) = self.newcomer.take_if(|newcomer| now >= newcomer.give_up_at) {
+            out.push(Output::HangUp(silent.connection));
         }
+        State::Established(self)
     }
 
     /// Ends the session and rests.

@@ -7,9 +7,13 @@
 //!
 //! Departures from RFC 4271: an OPEN is awaited for one minute, not four, since tunnels lose packets for seconds and
 //! not for minutes (§8.2.2 only suggests four); after a failure the session rests for a time that doubles
-//! (DampPeerOscillations is always on), keeping a connection that the neighbor opens meanwhile until then.
+//! (DampPeerOscillations is always on), keeping a connection that the neighbor opens meanwhile until then; a connection
+//! that is ready but loses a collision is held until the winner shows what it is worth, so that no session falls after
+//! the neighbor has taken it for established.
 
 mod backoff;
+#[cfg(test)]
+mod collision_tests;
 mod config;
 mod down;
 mod established;

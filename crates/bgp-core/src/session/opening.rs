@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use bgp_wire::{Message, Notification, Open};
+use bgp_wire::{Message, Notification};
 
 use super::{ConnectionId, DownReason, Outgoing, Output, Phase, Terms, pulse::Pulse, state::Core};
 
 /// How long to wait for the neighbor's OPEN; see the departures in the parent module.
-const OPEN_WAIT: Duration = Duration::from_secs(60);
+pub(super) const OPEN_WAIT: Duration = Duration::from_secs(60);
+
 /// A connection on which OPENs are exchanged.
 pub(super) struct Opening {
     pub(super) connection: ConnectionId,
@@ -15,18 +16,15 @@ pub(super) struct Opening {
 }
 
 enum Stage {
-    OpenSent { give_up_at: Instant },
-    OpenConfirm { terms: Box<Terms>, pulse: Option<Pulse> },
-}
-
-/// How a step of one opening ended.
-pub(super) enum Progress {
-    /// It goes on.
-    Pending(Opening),
-    /// The neighbor agreed and confirmed.
-    Complete(ConnectionId, Box<Terms>, Option<Pulse>),
-    /// It is over. What had to be said is said, and the connection is gone.
-    Failed(DownReason),
+    OpenSent {
+        give_up_at: Instant,
+    },
+    OpenConfirm {
+        terms: Box<Terms>,
+        pulse: Option<Pulse>,
+        /// The neighbor's KEEPALIVE has come: it agrees, and only a collision may still be in the way.
+        confirmed: bool,
+    },
 }
 
 impl Opening {
@@ -50,47 +48,50 @@ impl Opening {
         }
     }
 
-    pub(super) fn fail(self, reason: DownReason, out: &mut Vec<Output>) -> Progress {
+    /// Says why, and hangs up.
+    pub(super) fn fail(self, reason: DownReason, out: &mut Vec<Output>) -> DownReason {
         close(self.connection, reason.notification(), out);
-        Progress::Failed(reason)
+        reason
     }
 
+    /// What the opening is after a message; the reason if it is over.
     pub(super) fn receive(
         mut self,
         core: &mut Core,
         now: Instant,
         message: Message,
         out: &mut Vec<Output>,
-    ) -> Progress {
-        let phase = self.phase();
-        match (self.stage, message) {
+    ) -> Result<Self, DownReason> {
+        match (&mut self.stage, message) {
             (_, Message::Notification(notification)) => {
                 out.push(Output::HangUp(self.connection));
-                Progress::Failed(DownReason::Received(notification))
+                Err(DownReason::Received(notification))
             }
-            (Stage::OpenSent { give_up_at }, Message::Open(open)) => match core.config.agree(&open) {
+            (Stage::OpenSent { .. }, Message::Open(open)) => match core.config.agree(&open) {
                 Ok(terms) => {
                     out.push(Output::Send(self.connection, Outgoing::Keepalive));
                     let pulse = Pulse::start(&terms, now, &mut *core.rng);
-                    self.stage = Stage::OpenConfirm { terms: Box::new(terms), pulse };
-                    Progress::Pending(self)
+                    self.stage = Stage::OpenConfirm { terms: Box::new(terms), pulse, confirmed: false };
+                    Ok(self)
                 }
-                Err(refusal) => {
-                    let opening = Self { connection: self.connection, stage: Stage::OpenSent { give_up_at } };
-                    opening.fail(DownReason::Refused(refusal), out)
-                }
+                Err(refusal) => Err(self.fail(DownReason::Refused(refusal), out)),
             },
-            (Stage::OpenConfirm { terms, pulse }, Message::Keepalive) => {
-                Progress::Complete(self.connection, terms, pulse)
+            (Stage::OpenConfirm { pulse, confirmed, .. }, Message::Keepalive) => {
+                *confirmed = true;
+                if let Some(pulse) = pulse {
+                    pulse.heard(now);
+                }
+                Ok(self)
             }
-            (stage, message) => {
-                let opening = Self { connection: self.connection, stage };
-                opening.fail(DownReason::Unexpected { phase, message: message.kind() }, out) // RFC 6608
+            (_, message) => {
+                let phase = self.phase();
+                Err(self.fail(DownReason::Unexpected { phase, message: message.kind() }, out)) // RFC 6608
             }
         }
     }
 
-    pub(super) fn expire(mut self, core: &mut Core, now: Instant, out: &mut Vec<Output>) -> Progress {
+    /// What the opening is at `now`; the reason if it is over.
+    pub(super) fn expire(mut self, core: &mut Core, now: Instant, out: &mut Vec<Output>) -> Result<Self, DownReason> {
         let expired = match &mut self.stage {
             Stage::OpenSent { give_up_at } => now >= *give_up_at,
             Stage::OpenConfirm { pulse: Some(pulse), .. } => {
@@ -102,7 +103,7 @@ impl Opening {
             }
             Stage::OpenConfirm { pulse: None, .. } => false,
         };
-        if expired { self.fail(DownReason::HoldExpired, out) } else { Progress::Pending(self) }
+        if expired { Err(self.fail(DownReason::HoldExpired, out)) } else { Ok(self) }
     }
 
     /// The terms, once the neighbor's OPEN has come.
@@ -113,9 +114,17 @@ impl Opening {
         }
     }
 
-    /// The neighbor's OPEN, where it has come.
-    pub(super) fn peer_open(&self) -> Option<&Open> {
-        self.terms().map(|terms| &terms.peer_open)
+    /// Whether the neighbor has confirmed.
+    pub(super) fn is_confirmed(&self) -> bool {
+        matches!(self.stage, Stage::OpenConfirm { confirmed: true, .. })
+    }
+
+    /// What was agreed, and the timers that run.
+    pub(super) fn into_agreed(self) -> Option<(Box<Terms>, Option<Pulse>)> {
+        match self.stage {
+            Stage::OpenSent { .. } => None,
+            Stage::OpenConfirm { terms, pulse, .. } => Some((terms, pulse)),
+        }
     }
 }
 

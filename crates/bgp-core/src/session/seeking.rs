@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use bgp_wire::{
-    Notification,
+    Message, Notification,
     notification::{CeaseCode, NotificationCode},
 };
 
 use super::{
     ConnectionId, Direction, DownReason, Input, Output, Phase,
     established::Established,
-    opening::{Opening, Progress, close},
+    opening::{Opening, close},
     pulse::jitter,
     state::{Core, State},
 };
@@ -128,35 +128,36 @@ impl Seeking {
                 }
                 State::Seeking(self)
             }
-            Input::Received(connection, message) => match self.take(core, now, connection) {
-                Some((opening, direction)) => {
-                    let progress = opening.receive(core, now, message, out);
-                    self.proceed(core, now, direction, progress, out)
+            Input::Received(connection, message) => {
+                let Some((opening, direction)) = self.take(core, now, connection) else { return State::Seeking(self) };
+                // Routes say that the neighbor holds this session for established, whatever else there is.
+                if opening.is_confirmed() && matches!(message, Message::Update(_) | Message::RouteRefresh(_)) {
+                    let state = self.complete(opening, now, out);
+                    return state.step(core, now, Input::Received(connection, message), out);
                 }
-                None => State::Seeking(self),
-            },
-            Input::Malformed(connection, error) => match self.take(core, now, connection) {
-                Some((opening, direction)) => {
-                    let progress = opening.fail(DownReason::Malformed(error), out);
-                    self.proceed(core, now, direction, progress, out)
+                match opening.receive(core, now, message, out) {
+                    Ok(opening) => {
+                        self.put(opening, direction);
+                        self.settle(core, now, out)
+                    }
+                    Err(reason) => self.failed(core, now, reason, out),
                 }
-                None => State::Seeking(self),
-            },
+            }
+            Input::Malformed(connection, error) => {
+                let Some((opening, _)) = self.take(core, now, connection) else { return State::Seeking(self) };
+                let reason = opening.fail(DownReason::Malformed(error), out);
+                self.failed(core, now, reason, out)
+            }
             Input::Lost(connection) => {
                 // RFC 4271 §8.2.2, event 18: back to Active, without a rest.
                 if self.take(core, now, connection).is_some() {
                     out.push(Output::HangUp(connection));
                     out.push(Output::AttemptFailed(DownReason::TransportLost));
                 }
-                State::Seeking(self)
+                self.settle(core, now, out)
             }
             Input::Timeout => self.expire(core, now, out),
         }
-    }
-
-    /// Goes on with a connection that has replaced an established one (RFC 4724 §4.2).
-    pub(super) fn resume(core: &mut Core, now: Instant, incoming: Opening) -> Self {
-        Self { dial: Dial::wait(core, now), incoming: Some(incoming) }
     }
 
     /// Closes every connection and stops dialing.
@@ -205,57 +206,62 @@ impl Seeking {
         }
     }
 
-    /// Goes on after the opening that was in `direction`'s place has made a step.
-    fn proceed(
-        mut self,
-        core: &mut Core,
-        now: Instant,
-        direction: Direction,
-        progress: Progress,
-        out: &mut Vec<Output>,
-    ) -> State {
-        match progress {
-            Progress::Pending(opening) => {
-                self.put(opening, direction);
-                self.resolve_collision(core, now, out);
-                State::Seeking(self)
-            }
-            Progress::Complete(connection, terms, pulse) => {
-                // RFC 4271 §6.8: what is left collides with an established session.
-                self.abandon(Some(&Notification::cease(CeaseCode::CollisionResolution)), out);
-                State::Established(Established::start(connection, terms, pulse, now, out))
-            }
-            Progress::Failed(reason) => self.failed(core, now, reason, out),
-        }
-    }
-
     /// One opening is over; the session goes on with the other one, if any.
     fn failed(self, core: &mut Core, now: Instant, reason: DownReason, out: &mut Vec<Output>) -> State {
         let lost_collision = matches!(&reason, DownReason::Received(notification)
             if notification.code() == NotificationCode::Cease(CeaseCode::CollisionResolution));
         out.push(Output::AttemptFailed(reason));
         if lost_collision || self.openings().next().is_some() {
-            return State::Seeking(self);
+            return self.settle(core, now, out);
         }
         self.abandon(None, out);
         State::rest(core, now)
     }
 
-    /// With both OPENs of both connections here, the one that the speaker with the greater identifier opened stays
-    /// (RFC 4271 §6.8); between equal ones the greater AS decides (RFC 6286 §2.3).
-    fn resolve_collision(&mut self, core: &mut Core, now: Instant, out: &mut Vec<Output>) {
-        let (Dial::Open(outgoing), Some(incoming)) = (&self.dial, &self.incoming) else { return };
-        let (Some(_), Some(peer)) = (outgoing.peer_open(), incoming.peer_open()) else { return };
-        let ours = (core.config.router_id, core.config.local_asn);
-        let loser = if ours > (peer.router_id, peer.asn) {
-            self.incoming.take().map(|opening| opening.connection)
-        } else {
-            let connection = outgoing.connection;
-            self.dial = Dial::wait(core, now);
-            Some(connection)
+    /// Resolves a collision as far as both sides are sure to agree, and lets a confirmed connection become the session.
+    ///
+    /// Of two connections the one that the speaker with the greater identifier opened stays (RFC 4271 §6.8); between
+    /// equal ones the greater AS decides (RFC 6286 §2.3). A confirmed connection that would lose waits for the other
+    /// one: the neighbor may be closing it this moment, and a session that is taken for established would fall.
+    fn settle(mut self, core: &mut Core, now: Instant, out: &mut Vec<Output>) -> State {
+        let Some(peer) = self.openings().find_map(Opening::terms).map(|terms| &terms.peer_open) else {
+            return State::Seeking(self);
         };
-        if let Some(connection) = loser {
-            close(connection, Some(Notification::cease(CeaseCode::CollisionResolution)), out);
+        let ours = (core.config.router_id, core.config.local_asn);
+        let (winner, loser) = if ours > (peer.router_id, peer.asn) {
+            (Direction::Outgoing, Direction::Incoming)
+        } else {
+            (Direction::Incoming, Direction::Outgoing)
+        };
+        let agreed = |direction| self.opening(direction).is_some_and(|opening| opening.terms().is_some());
+        if agreed(winner)
+            && agreed(loser)
+            && let Some(opening) = self.vacate(core, now, loser)
+        {
+            close(opening.connection, Some(Notification::cease(CeaseCode::CollisionResolution)), out);
+        }
+        let confirmed = |direction| self.opening(direction).is_some_and(Opening::is_confirmed);
+        let ready = if confirmed(winner) {
+            self.vacate(core, now, winner)
+        } else if confirmed(loser) && self.opening(winner).is_none() {
+            self.vacate(core, now, loser)
+        } else {
+            None
+        };
+        match ready {
+            Some(opening) => self.complete(opening, now, out),
+            None => State::Seeking(self),
+        }
+    }
+
+    /// The session is established on `opening`, which was taken out of its place.
+    fn complete(self, opening: Opening, now: Instant, out: &mut Vec<Output>) -> State {
+        let connection = opening.connection;
+        // RFC 4271 §6.8: what is left collides with an established session.
+        self.abandon(Some(&Notification::cease(CeaseCode::CollisionResolution)), out);
+        match opening.into_agreed() {
+            Some((terms, pulse)) => State::Established(Established::start(connection, terms, pulse, now, out)),
+            None => State::Stopped, // not reached: only confirmed openings come here, and those have agreed
         }
     }
 
@@ -275,15 +281,11 @@ impl Seeking {
         for direction in [Direction::Outgoing, Direction::Incoming] {
             let Some(opening) = self.vacate(core, now, direction) else { continue };
             match opening.expire(core, now, out) {
-                Progress::Failed(reason) => match self.failed(core, now, reason, out) {
+                Ok(opening) => self.put(opening, direction),
+                Err(reason) => match self.failed(core, now, reason, out) {
                     State::Seeking(rest) => self = rest,
                     over => return over,
                 },
-                Progress::Pending(opening) => self.put(opening, direction),
-                // Time alone confirms nothing; were it so, the session would be up.
-                Progress::Complete(connection, terms, pulse) => {
-                    return State::Established(Established::start(connection, terms, pulse, now, out));
-                }
             }
         }
         State::Seeking(self)

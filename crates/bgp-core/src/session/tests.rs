@@ -284,20 +284,37 @@ fn a_connection_beside_an_established_session_is_refused() {
     let start = Instant::now();
     let mut session = established(&config(), start);
     let out = session.handle_input(start, Input::Connected(IN, Direction::Incoming));
-    assert_eq!(out, [said(IN, cease(CeaseCode::CollisionResolution)), Output::HangUp(IN)]);
+    let refusal = [said(IN, cease(CeaseCode::CollisionResolution)), Output::HangUp(IN)];
+    assert_eq!(out[..2], refusal);
+    assert_eq!(out[2..], [Output::Send(OUT, Outgoing::Keepalive)], "in case the neighbor no longer knows the old one");
 }
 
 #[test]
 fn a_restarted_neighbor_replaces_its_old_connection_and_keeps_its_routes() {
     let (start, config) = (Instant::now(), restarting_config());
+    let later = start + secs(60);
+    let restarted = {
+        let mut config = config.clone();
+        config.graceful_restart.as_mut().unwrap().restarting = true;
+        open_message(&config)
+    };
     let mut session = established(&config, start);
-    session.handle_input(start, Input::Connected(IN, Direction::Incoming));
-    assert_eq!(session.phase(), Phase::Established, "the connection alone proves nothing");
-    let out = session.handle_input(start, Input::Received(IN, open_message(&config)));
+    assert_eq!(session.handle_input(later, Input::Connected(IN, Direction::Incoming)), [], "its OPEN will tell");
+    let out = session.handle_input(later, Input::Received(IN, restarted.clone()));
     let retain = Retain { families: FamilySet::from(Family::Ipv4Unicast), restart_time: secs(120) };
-    assert!(out.contains(&Output::Down(DownReason::Reconnected, Some(retain))), "{out:?}");
-    assert!(out.contains(&Output::HangUp(OUT)));
-    session.handle_input(start, Input::Received(IN, Message::Keepalive));
+    assert_eq!(out[..2], [Output::Down(DownReason::Reconnected, Some(retain)), Output::HangUp(OUT)]);
+    assert!(out.contains(&Output::Send(IN, Outgoing::Keepalive)), "{out:?}");
+    session.handle_input(later, Input::Received(IN, Message::Keepalive));
+    assert_eq!(session.phase(), Phase::Established);
+
+    // Without the R bit, or as a young session's collision, it is refused; the old connection is probed.
+    let refused =
+        [said(IN, cease(CeaseCode::CollisionResolution)), Output::HangUp(IN), Output::Send(OUT, Outgoing::Keepalive)];
+    let mut session = established(&config, start);
+    session.handle_input(later, Input::Connected(IN, Direction::Incoming));
+    assert_eq!(session.handle_input(later, Input::Received(IN, open_message(&config))), refused);
+    let mut session = established(&config, start);
+    assert_eq!(session.handle_input(start + secs(1), Input::Connected(IN, Direction::Incoming)), refused);
     assert_eq!(session.phase(), Phase::Established);
 }
 

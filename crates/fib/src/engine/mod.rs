@@ -278,6 +278,13 @@ impl<B: Backend> Fib<B> {
         }
     }
 
+    /// With an object the kernel removes the routes that use it, so none goes while a route may use we know not what.
+    fn may_collect(&self) -> bool {
+        let unknown =
+            |index: &usize| self.routes.get(*index).is_some_and(|entry| entry.installed == Installed::Unknown);
+        !self.refused.iter().any(unknown)
+    }
+
     /// Removes objects that no route uses and none is to use.
     fn collect(&mut self, budget: usize, flushed: &mut Flushed) {
         let unknown =
@@ -387,7 +394,8 @@ impl<B: Backend> Fib<B> {
 
     /// Whether nothing is left to [flush](Self::flush).
     pub fn is_settled(&self) -> bool {
-        self.routes.queued().0 == 0 && self.waiting.is_empty()
+        let garbage = self.slots.has_idle() && self.may_collect();
+        self.routes.queued().0 == 0 && self.waiting.is_empty() && !garbage
     }
 
     /// Counts for metrics and `show`.

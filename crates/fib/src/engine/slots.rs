@@ -222,6 +222,11 @@ impl Slots {
         }
     }
 
+    /// Whether there may be objects of no use.
+    pub(super) fn has_idle(&self) -> bool {
+        !self.idle.is_empty()
+    }
+
     /// The next object that is of no use any more.
     pub(super) fn next_idle(&mut self) -> Option<NexthopId> {
         while let Some(id) = self.idle.pop() {
