@@ -22,6 +22,9 @@ use crate::{
     tunnel::{Setback, Tunnel, Wish},
 };
 
+/// Hints from outside any SA are looked at this often at most.
+const HINTS_APART: Duration = Duration::from_millis(50);
+
 /// What an SA's step needs, borrowed field by field so that the SAs stay free.
 macro_rules! context {
     ($engine:ident, $now:ident, $out:ident) => {
@@ -54,6 +57,8 @@ pub struct Ike {
     timers: Timers<TimerKey>,
     /// Tunnels that something happened to since they were settled last.
     touched: BTreeSet<TunnelName>,
+    /// When unauthenticated hints were last looked at.
+    hinted_at: Option<Instant>,
     ending: bool,
 }
 
@@ -84,6 +89,7 @@ impl Ike {
             spis: SpiBook::default(),
             timers: Timers::new(),
             touched: BTreeSet::new(),
+            hinted_at: None,
             ending: false,
         }
     }
@@ -174,6 +180,11 @@ impl Ike {
 
     /// The peer at the other end of `path` seems to believe in an SA that we do not have.
     fn hint(&mut self, now: Instant, path: &Path) {
+        // Anybody can send such packets, and each costs a look at every tunnel.
+        if self.hinted_at.is_some_and(|at| now.saturating_duration_since(at) < HINTS_APART) {
+            return;
+        }
+        self.hinted_at = Some(now);
         for (name, tunnel) in &mut self.tunnels {
             let theirs = tunnel.config.remote == Remote::Address(path.remote.ip()) && tunnel.config.wan == path.wan;
             if theirs && !tunnel.is_up() {

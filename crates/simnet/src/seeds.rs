@@ -4,22 +4,25 @@ use std::env;
 
 /// Runs `scenario` for the seeds 0 to `count` - 1 and names the seed of a run that panics.
 ///
-/// With `SIMNET_SEED` in the environment that one seed runs alone, to look closer at a failure.
+/// With `SIMNET_SEED` in the environment that one seed runs alone, to look closer at a failure; with `SIMNET_SEEDS`
+/// that many run, for a long soak.
 ///
 /// # Panics
-/// When the scenario does, and when `SIMNET_SEED` is not a number.
+/// When the scenario does, and when either variable is not a number.
 pub fn for_each_seed(count: u64, mut scenario: impl FnMut(u64)) {
-    let seeds = match env::var("SIMNET_SEED") {
-        Ok(text) => {
-            let seed = text.parse().unwrap_or_else(|_| panic!("SIMNET_SEED is \"{text}\", expected a number"));
-            seed..seed + 1
-        }
-        Err(_) => 0..count,
+    let seeds = match number("SIMNET_SEED") {
+        Some(seed) => seed..seed.saturating_add(1),
+        None => 0..number("SIMNET_SEEDS").unwrap_or(count),
     };
     for seed in seeds {
         let _named = NameOnPanic(seed);
         scenario(seed);
     }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is \"{text}\", expected a number")))
 }
 
 /// Prints the seed while the stack unwinds through it.

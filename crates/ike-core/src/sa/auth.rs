@@ -10,8 +10,9 @@ use ike_wire::{
 
 use super::{
     Cx, Ending, IkeSa, News, Stage,
+    agreement::{ChildPayloads, agree, child_error, conclude, error_of, ts_payloads},
     channel::{Opened, notify, send},
-    child::{ChildPayloads, agree, child_error, conclude, error_of, install, ts_payloads},
+    child::install,
     established::{Birth, Established},
     exchange::{ChildOffer, Exchange},
     init::{HalfOpen, Handshake},

@@ -5,23 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ike_crypto::{ChildKeys, DhError, DhKey, Exchange as Nonces, Group, SecretBytes};
-use ike_wire::{
-    DhGroup, KeyExchange, Notify, NotifyType, Payload, ProtocolId, SecurityAssociation, TrafficSelector,
-    TrafficSelectors, find_notify,
-};
+use ike_crypto::{ChildKeys, DhKey, Exchange as Nonces, Group};
+use ike_wire::{Notify, NotifyType, Payload, ProtocolId, TrafficSelector};
 use net_types::Spi;
 
 use super::{
     Cx, IkeSa, News, Stage,
+    agreement::{ChildPayloads, No, agree, child_error, conclude, error_of, group_asked_for, ts_payloads},
     exchange::{ChildOffer, Exchange, Rival, Task, lowest},
 };
 use crate::{
     config::ConnectionConfig,
-    event::{DownCause, Event, Refusal},
+    event::{DownCause, Event},
     io::{InstallChild, Output, Path},
     nat::Nat,
-    selectors,
     tunnel::{Phase, Setback},
 };
 
@@ -158,199 +155,6 @@ pub(super) fn install(
     let lifetime = config.child_lifetime;
     let rekey_at = cx.now + lifetime.rekey.saturating_sub(cx.up_to(lifetime.jitter));
     Some(Child { spi_out, ready, state: ChildState::Live { rekey_at }, hard_at: cx.now + lifetime.hard })
-}
-
-/// The payloads of a message that makes a child SA.
-pub(super) struct ChildPayloads<'a> {
-    pub(super) sa: &'a SecurityAssociation,
-    pub(super) nonce: Option<&'a [u8]>,
-    pub(super) ke: Option<&'a KeyExchange>,
-    pub(super) ts_i: &'a [TrafficSelector],
-    pub(super) ts_r: &'a [TrafficSelector],
-}
-
-impl<'a> ChildPayloads<'a> {
-    /// Finds them; `None` if one that every such message has is missing.
-    pub(super) fn find(payloads: &'a [Payload]) -> Option<Self> {
-        let (mut sa, mut nonce, mut ke, mut ts_i, mut ts_r) = (None, None, None, None, None);
-        for payload in payloads {
-            match payload {
-                Payload::Sa(found) => sa = sa.or(Some(found)),
-                Payload::Nonce(found) => nonce = nonce.or(Some(&found[..])),
-                Payload::Ke(found) => ke = ke.or(Some(found)),
-                Payload::TsInitiator(found) => ts_i = ts_i.or(Some(&found.selectors[..])),
-                Payload::TsResponder(found) => ts_r = ts_r.or(Some(&found.selectors[..])),
-                _ => {}
-            }
-        }
-        Some(Self { sa: sa?, nonce, ke, ts_i: ts_i?, ts_r: ts_r? })
-    }
-}
-
-/// TSi and TSr of an offer of ours.
-pub(super) fn ts_payloads(config: &ConnectionConfig) -> [Payload; 2] {
-    [
-        Payload::TsInitiator(TrafficSelectors { selectors: config.local_ts.clone() }),
-        Payload::TsResponder(TrafficSelectors { selectors: config.remote_ts.clone() }),
-    ]
-}
-
-/// An answer that refuses, and what it says in the log.
-pub(super) struct No {
-    pub(super) notify: Notify,
-    pub(super) why: Option<Box<Refusal>>,
-}
-
-impl No {
-    pub(super) fn plain(kind: NotifyType) -> Self {
-        Self { notify: Notify::new(kind, []), why: None }
-    }
-
-    pub(super) fn because(kind: NotifyType, why: Refusal) -> Self {
-        Self { notify: Notify::new(kind, []), why: Some(Box::new(why)) }
-    }
-
-    /// RFC 7296 §1.3: the group that we want instead.
-    pub(super) fn other_group(wanted: Group) -> Self {
-        Self { notify: Notify::new(NotifyType::InvalidKePayload, wanted.id().code().to_be_bytes()), why: None }
-    }
-
-    pub(super) fn bad_key_exchange(error: DhError) -> Self {
-        Self::because(NotifyType::InvalidSyntax, Refusal::Malformed(error.to_string()))
-    }
-}
-
-/// What the responder of a child SA answers.
-pub(super) struct Agreed {
-    pub(super) payloads: Vec<Payload>,
-    pub(super) new: NewChild,
-}
-
-/// The responder's part: chooses, narrows, derives. `key_exchange` is false in IKE_AUTH (RFC 7296 §1.2).
-pub(super) fn agree(
-    cx: &mut Cx<'_>,
-    config: &ConnectionConfig,
-    keys: &ike_crypto::IkeKeys,
-    offer: &ChildPayloads<'_>,
-    nonces: Nonces<'_>,
-    key_exchange: bool,
-    replaces: Option<Spi>,
-) -> Result<Agreed, No> {
-    let ke_group = offer.ke.map(|ke| ke.group);
-    let chosen = ike_crypto::choose_esp(&config.esp_proposals, offer.sa, key_exchange, ke_group)
-        .map_err(|why| No::because(NotifyType::NoProposalChosen, Refusal::NoChildProposal(why)))?;
-    let spi_out = chosen.proposal.esp_spi().ok_or_else(|| {
-        No::because(NotifyType::InvalidSyntax, Refusal::Malformed("child proposal without a usable SPI".to_owned()))
-    })?;
-    let remote_ts = selectors::narrow(offer.ts_i, &config.remote_ts);
-    let local_ts = selectors::narrow(offer.ts_r, &config.local_ts);
-    if remote_ts.is_empty() || local_ts.is_empty() {
-        let show = |theirs: &[_], ours: &[_]| format!("{} to {}", selectors::list(theirs), selectors::list(ours));
-        let why = Refusal::TrafficSelectors {
-            found: format!("the peer offers {}", show(offer.ts_i, offer.ts_r)),
-            wanted: show(&config.remote_ts, &config.local_ts),
-        };
-        return Err(No::because(NotifyType::TsUnacceptable, why));
-    }
-    let exchange = respond_to_key_exchange(cx, chosen.suite.group, offer.ke)?;
-    let (answer_ke, shared) = exchange.unzip();
-    let keys = keys
-        .child(chosen.suite, shared.as_ref(), nonces, false)
-        .map_err(|error| No::because(NotifyType::NoProposalChosen, Refusal::Malformed(error.to_string())))?;
-    let spi_in = cx.spis.propose(cx.rng);
-    let mut payloads = vec![Payload::Sa(chosen.answer(spi_in.get().to_be_bytes()))];
-    if key_exchange {
-        payloads.push(Payload::Nonce(nonces.responder_nonce.to_vec()));
-    }
-    payloads.extend(answer_ke.map(Payload::Ke));
-    payloads.push(Payload::TsInitiator(TrafficSelectors { selectors: remote_ts.clone() }));
-    payloads.push(Payload::TsResponder(TrafficSelectors { selectors: local_ts.clone() }));
-    let new = NewChild { spi_in, spi_out, keys, local_ts, remote_ts, replaces, ready: false };
-    Ok(Agreed { payloads, new })
-}
-
-/// Our half of a key exchange in the group chosen, if one was chosen, and the secret.
-pub(super) fn respond_to_key_exchange(
-    cx: &mut Cx<'_>,
-    group: Option<Group>,
-    offered: Option<&KeyExchange>,
-) -> Result<Option<(KeyExchange, SecretBytes)>, No> {
-    let Some(group) = group else { return Ok(None) };
-    let Some(theirs) = offered.filter(|ke| ke.group == group.id()) else { return Err(No::other_group(group)) };
-    let key = DhKey::generate(group, cx.rng).map_err(No::bad_key_exchange)?;
-    let shared = key.agree(theirs).map_err(No::bad_key_exchange)?;
-    Ok(Some((key.payload(), shared)))
-}
-
-/// The initiator's part, once the answer is there: `offer` against what came back.
-pub(super) fn conclude(
-    config: &ConnectionConfig,
-    keys: &ike_crypto::IkeKeys,
-    offer: ChildOffer,
-    answer: &ChildPayloads<'_>,
-    nonces: Nonces<'_>,
-    key_exchange: bool,
-) -> Result<NewChild, Refusal> {
-    let malformed = |what: &str| Refusal::Malformed(what.to_owned());
-    let chosen =
-        ike_crypto::accept_esp(&config.esp_proposals, answer.sa, key_exchange).map_err(Refusal::NoChildProposal)?;
-    let spi_out = chosen.proposal.esp_spi().ok_or_else(|| malformed("child proposal without a usable SPI"))?;
-    if !selectors::within(answer.ts_i, &config.local_ts) || !selectors::within(answer.ts_r, &config.remote_ts) {
-        return Err(Refusal::TrafficSelectors {
-            found: format!("the peer answers {} to {}", selectors::list(answer.ts_i), selectors::list(answer.ts_r)),
-            wanted: format!("{} to {}", selectors::list(&config.local_ts), selectors::list(&config.remote_ts)),
-        });
-    }
-    let shared = match (chosen.suite.group, &offer.key, answer.ke) {
-        (None, _, _) => None,
-        (Some(group), Some(key), Some(theirs)) if key.group() == group => {
-            Some(key.agree(theirs).map_err(|error| Refusal::Malformed(error.to_string()))?)
-        }
-        (Some(_), _, _) => return Err(malformed("the key exchange of the answer is not in the group it chose")),
-    };
-    let keys = keys
-        .child(chosen.suite, shared.as_ref(), nonces, true)
-        .map_err(|error| Refusal::Malformed(error.to_string()))?;
-    Ok(NewChild {
-        spi_in: offer.spi_in,
-        spi_out,
-        keys,
-        local_ts: answer.ts_i.to_vec(),
-        remote_ts: answer.ts_r.to_vec(),
-        replaces: offer.replaces,
-        ready: true,
-    })
-}
-
-/// The group that an INVALID_KE_PAYLOAD notify asks for, if it is one of ours and another than before.
-pub(super) fn group_asked_for(payloads: &[Payload], before: Option<Group>, allowed: &[Group]) -> Option<Group> {
-    let notify = find_notify(payloads, NotifyType::InvalidKePayload)?;
-    let code = <[u8; 2]>::try_from(&notify.data[..]).ok().map(u16::from_be_bytes)?;
-    let group = Group::from_id(DhGroup::from(code))?;
-    (Some(group) != before && allowed.contains(&group)).then_some(group)
-}
-
-/// The first error notify of an answer.
-pub(super) fn error_of(payloads: &[Payload]) -> Option<&Notify> {
-    payloads.iter().find_map(|payload| match payload {
-        Payload::Notify(notify) if notify.kind.is_error() => Some(notify),
-        _ => None,
-    })
-}
-
-/// What an error in answer to a child offer means.
-pub(super) fn child_error(config: &ConnectionConfig, kind: NotifyType) -> Refusal {
-    match kind {
-        NotifyType::NoProposalChosen => Refusal::OfferRefused {
-            what: "child SA",
-            offered: config.esp_proposals.iter().map(|p| p.to_string()).collect::<Vec<_>>().join(", "),
-        },
-        NotifyType::TsUnacceptable => Refusal::TrafficSelectors {
-            found: "the peer refused ours".to_owned(),
-            wanted: format!("{} to {}", selectors::list(&config.local_ts), selectors::list(&config.remote_ts)),
-        },
-        other => Refusal::Notified(other.to_string()),
-    }
 }
 
 impl IkeSa {

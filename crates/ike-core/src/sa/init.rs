@@ -14,8 +14,8 @@ use net_types::TunnelName;
 
 use super::{
     Cx, Ending, IkeSa, News, Stage,
+    agreement::{No, error_of, group_asked_for, respond_to_key_exchange},
     channel::{Channel, notify, send},
-    child::{No, error_of, group_asked_for, respond_to_key_exchange},
     exchange::lowest,
     window::{Due, Window},
 };

@@ -3,6 +3,7 @@
 //! Each stage holds what is true in it and nothing else. What concerns the tunnel as a whole (which child carries the
 //! traffic, when to call again) is not decided here: it is reported as [`News`].
 
+mod agreement;
 mod auth;
 mod channel;
 mod child;

@@ -7,8 +7,8 @@ use ike_wire::{Header, IkeSpi, KeyExchange, NotifyType, Payload, ProtocolId, Sec
 
 use super::{
     Cx, Ending, IkeSa, News, Stage,
+    agreement::{ChildPayloads, No, error_of, group_asked_for, respond_to_key_exchange},
     channel::Channel,
-    child::{ChildPayloads, No, error_of, group_asked_for, respond_to_key_exchange},
     established::{Birth, Established},
     exchange::{Exchange, IkeOffer, Rival, Task, lowest},
     leaving::Goodbye,
