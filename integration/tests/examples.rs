@@ -70,9 +70,10 @@ fn configurations() -> Result<Vec<PathBuf>> {
 
 /// Makes the key files that a configuration names.
 fn provide_keys(text: &str, folder: &Path, authority: &Authority) -> Result<()> {
+    let id = text.lines().find_map(|line| line.strip_prefix(" id ")).unwrap_or("example.net");
     for file in text.split_whitespace().filter_map(|word| word.strip_prefix("/etc/holdfast/")) {
         if let Some(name) = file.strip_suffix(".key") {
-            authority.issue("example.net", KeyKind::EcdsaP256, Validity::Current)?.write(folder, name, authority)?;
+            authority.issue(id, KeyKind::EcdsaP256, Validity::Current)?.write(folder, name, authority)?;
         } else if file.ends_with("psk") {
             write_secret(&folder.join(file), "the key of an example\n")?;
         }
