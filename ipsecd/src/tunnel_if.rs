@@ -65,12 +65,15 @@ pub async fn configure(
     Ok(())
 }
 
-/// While two sites converge a packet may come in on one tunnel and its answer go out on the other. A strict reverse path
-/// filter (1, by interface or for all) would drop it; loose (2) wins over strict.
+/// While two sites converge a packet may come in on one tunnel and its answer go out on the other, or nowhere for a
+/// moment; either fails a reverse path filter. The dataplane checks inner sources itself, so ours is off; where the
+/// filter of all interfaces is strict (1), loose (2) is the weakest that can be had, since the greater one counts.
 fn loosen_reverse_path_filter(tunnel: &TunnelName) {
+    let strict_for_all =
+        std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter").is_ok_and(|all| all.trim() == "1");
     let path = format!("/proc/sys/net/ipv4/conf/{tunnel}/rp_filter");
-    if let Err(error) = std::fs::write(&path, "2") {
-        tracing::warn!(%tunnel, %error, "cannot set rp_filter to 2 (loose); traffic may be lost while routes move");
+    if let Err(error) = std::fs::write(&path, if strict_for_all { "2" } else { "0" }) {
+        tracing::warn!(%tunnel, %error, "cannot relax rp_filter; traffic may be lost while routes move");
     }
 }
 

@@ -241,7 +241,10 @@ fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Sen
                 }
             }
             (BfdState::Up, _) if lost => {
-                let words = vec![(scope, PathState::Dead)];
+                // Our BFD lives in this daemon, as the peer's does (C bit clear): its silence may be that of a daemon
+                // that restarts while packets still flow (RFC 5882 §4.3). Whatever has an alternate moves at once; the
+                // rest stays in the tunnel, where nothing is in the clear, until the session has decided.
+                let words = vec![(scope, PathState::LastResort)];
                 let entry = neighbors.get(&change.peer.address);
                 let tunnel = entry.as_ref().and_then(|entry| entry.interface.clone()).map(|(_, name)| name);
                 let mut fault = Fault::now(Cause::BfdDown, change.cause.to_string(), words)
