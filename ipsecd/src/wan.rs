@@ -26,8 +26,8 @@ use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 pub const MARK_BASE: u32 = 0x4846_0000;
 /// Priority of our rules: after `local` (0), before anything that administrators usually put in front of `main`.
 pub const RULE_PRIORITY: u32 = 1000;
-/// Protocol number on the routes of WAN tables, shared with the other routes of this suite.
-pub const ROUTE_PROTOCOL: u8 = 187;
+/// Protocol number on the routes of WAN tables; those that bgpd installs carry another, and each daemon keeps to its own.
+pub const ROUTE_PROTOCOL: u8 = 202;
 
 /// The number of a WAN link: its mark and its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
