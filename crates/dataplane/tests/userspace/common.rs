@@ -185,10 +185,19 @@ pub(crate) fn associate(a: &Site, b: &Site, generation: u8) {
     send_by(b, a, back, generation | 0x80, Limits::default());
 }
 
-/// Sends a datagram and waits for it at the other end.
+/// Sends a datagram and waits for it at the other end. UDP promises nothing (a neighbor may have to be found first, on a
+/// machine that is busy): what has not come after a second is sent again, until patience ends.
 pub(crate) fn crosses(near: &UdpSocket, far: &UdpSocket, payload: &[u8]) {
-    near.send_to(payload, far.local_addr().unwrap()).unwrap();
     let mut buffer = vec![0; payload.len() + 1];
-    let (length, from) = far.recv_from(&mut buffer).expect("the datagram arrives");
+    let deadline = Instant::now() + PATIENCE;
+    far.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let (length, from) = loop {
+        near.send_to(payload, far.local_addr().unwrap()).unwrap();
+        match far.recv_from(&mut buffer) {
+            Ok(received) => break received,
+            Err(error) => assert!(Instant::now() < deadline, "the datagram arrives: {error}"),
+        }
+    };
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!((&buffer[..length], from), (payload, near.local_addr().unwrap()));
 }
