@@ -1,7 +1,7 @@
 //! Metrics: what sessions, table, FIB and BFD count, read when it is asked for.
 //!
 //! Labels are addresses of configured neighbors and words of ours, so their number is bounded by the configuration. What
-//! lives on other threads is asked for before each answer ([`Snapshot::take`]); nothing is counted for Prometheus alone.
+//! lives on other threads is asked for before each answer (`Snapshot::take`); nothing is counted for Prometheus alone.
 
 use std::{
     collections::BTreeMap,
