@@ -31,6 +31,10 @@ fn a_probe_measures_a_cut_link() {
         let (left, right) = pair(lab)?;
         let at = |last: u8| SocketAddr::from(([192, 0, 2, last], probe::PORT));
         left.ping(at(2).ip(), 10)?;
+        // A neighbour that has to be asked for again would keep hundreds of packets waiting until the link is back.
+        let address = right.run_json(&["ip", "-j", "link", "show", "dev", "eth0"])?;
+        let address = address[0]["address"].as_str().context("no link-layer address")?.to_owned();
+        left.ip(&format!("neigh replace 192.0.2.2 lladdr {address} dev eth0 nud permanent"))?;
         let capture = Capture::start(&right, |_| true)?;
         let probe = probe::Probe::start((&left, at(1)), (&right, at(2)))?;
         lab.wait_for("packets both ways", SECONDS(5), || {
