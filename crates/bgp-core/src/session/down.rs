@@ -59,6 +59,24 @@ impl DownReason {
         }
     }
 
+    /// Whether an operator wanted it, at either end: no oscillation that should be damped.
+    pub(super) fn is_ordered(&self) -> bool {
+        match self {
+            Self::Stopped(_) | Self::Reset(_) => true,
+            Self::Received(notification) => matches!(
+                notification.code(),
+                NotificationCode::Cease(
+                    CeaseCode::AdministrativeShutdown
+                        | CeaseCode::AdministrativeReset
+                        | CeaseCode::PeerDeconfigured
+                        | CeaseCode::OtherConfigurationChange
+                        | CeaseCode::HardReset
+                )
+            ),
+            _ => false,
+        }
+    }
+
     /// What is kept of the neighbor's routes (RFC 4724 §4.2, RFC 8538 §4).
     pub(super) fn retain(&self, terms: &Terms) -> Option<Retain> {
         let restart = terms.restart.as_ref()?;

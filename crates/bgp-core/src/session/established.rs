@@ -217,7 +217,7 @@ impl Established {
 
     /// Ends the session. That it is down comes first: traffic moves before the neighbor is told.
     fn end(&mut self, core: &mut Core, now: Instant, reason: DownReason, out: &mut Vec<Output>) {
-        if now.saturating_duration_since(self.since) >= STABLE {
+        if now.saturating_duration_since(self.since) >= STABLE || reason.is_ordered() {
             core.backoff.reset();
         }
         let (notification, retain) = (reason.notification(), reason.retain(&self.terms));

@@ -411,6 +411,33 @@ fn rests_grow_while_sessions_do_not_last() {
     assert!(rests.windows(2).all(|pair| pair[1] > pair[0]), "{rests:?}");
 }
 
+#[test]
+fn sessions_that_operators_reset_rest_no_longer_each_time() {
+    let (start, config) = (Instant::now(), config());
+    let mut session = session(&config);
+    session.handle_input(start, Input::Start);
+    let mut now = start;
+    for round in 0..6u64 {
+        let connection = ConnectionId(round + 10);
+        session.handle_input(now, Input::Connected(connection, Direction::Outgoing));
+        session.handle_input(now, Input::Received(connection, open_message(&config)));
+        session.handle_input(now, Input::Received(connection, Message::Keepalive));
+        assert_eq!(session.phase(), Phase::Established);
+        let reset = cease(CeaseCode::AdministrativeReset);
+        session.handle_input(
+            now,
+            match round % 2 {
+                0 => Input::Received(connection, Message::Notification(reset)),
+                _ => Input::Reset(reset),
+            },
+        );
+        let until = session.poll_timeout().unwrap();
+        assert!(until - now <= secs(1), "round {round}: {:?}", until - now);
+        now = until;
+        session.handle_input(now, Input::Timeout);
+    }
+}
+
 fn any_connection() -> impl Strategy<Value = ConnectionId> {
     (0u64..4).prop_map(ConnectionId)
 }
