@@ -3,7 +3,7 @@
 //! Names are resolved here. One that is used and never defined behaves as in FRR: a route-map denies everything, a
 //! prefix-list on a neighbor denies everything, and a prefix-list in a `match` never matches.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use bgp_core::{
     decision::DecisionOptions,
@@ -159,9 +159,15 @@ pub fn rib_config(bgp: &Bgp, router_id: RouterId, hash_seed: u64) -> RibConfig {
     }
 }
 
-/// What the table has to know of a neighbor. `through_tunnel`: it is reached through an IPsec tunnel, so that what it
+/// What the table has to know of a neighbor at `address`. `through_tunnel`: it is reached through an IPsec tunnel, so that what it
 /// announces must not leave in the clear.
-pub fn peer_config(bgp: &Bgp, neighbor: &Neighbor, policies: &Policies, through_tunnel: bool) -> PeerConfig {
+pub fn peer_config(
+    bgp: &Bgp,
+    neighbor: &Neighbor,
+    address: IpAddr,
+    policies: &Policies,
+    through_tunnel: bool,
+) -> PeerConfig {
     let kind = match bgp.remote_as(neighbor) {
         Some(asn) if asn == bgp.asn => PeerKind::Internal,
         _ => PeerKind::External,
@@ -174,12 +180,12 @@ pub fn peer_config(bgp: &Bgp, neighbor: &Neighbor, policies: &Policies, through_
             FailClosed::Withdrawn => Protection::Always,
         },
         families: Family::ALL.map(|family| family_config(bgp, neighbor, policies, kind, family)),
-        ..PeerConfig::new(neighbor.address, kind, bgp.asn)
+        ..PeerConfig::new(address, kind, bgp.asn)
     }
 }
 
 fn family_config(bgp: &Bgp, neighbor: &Neighbor, policies: &Policies, kind: PeerKind, family: Family) -> FamilyConfig {
-    let settings = neighbor.families.get(&family).cloned().unwrap_or_default();
+    let settings = neighbor.settings.families.get(&family).cloned().unwrap_or_default();
     let policy = |prefix_list: &Option<Name>, route_map: &Option<Name>| {
         let silent = prefix_list.is_none() && route_map.is_none();
         if silent && bgp.ebgp_requires_policy && kind == PeerKind::External {
@@ -190,7 +196,11 @@ fn family_config(bgp: &Bgp, neighbor: &Neighbor, policies: &Policies, kind: Peer
     FamilyConfig {
         import: policy(&settings.prefix_list_in, &settings.route_map_in),
         export: policy(&settings.prefix_list_out, &settings.route_map_out),
-        next_hop_self: if settings.next_hop_self { NextHopSelf::External } else { NextHopSelf::WhereRequired },
+        next_hop_self: if settings.next_hop_self == Some(true) {
+            NextHopSelf::External
+        } else {
+            NextHopSelf::WhereRequired
+        },
         maximum_prefix: settings.maximum_prefix.map(|maximum| MaximumPrefix {
             limit: maximum.limit,
             threshold: maximum.threshold_percent,
@@ -256,8 +266,6 @@ pub fn local_source(source: RedistributeSource) -> LocalSource {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use config::model::{Match, NeighborFamily, OnMatch, PrefixListEntry, RemoteAs, RouteMapEntry, Set};
     use net_types::Asn;
 
@@ -277,11 +285,12 @@ mod tests {
         RouteMapEntry { matches, sets, ..RouteMapEntry::new(model::Action::Permit) }
     }
 
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 1, 1));
+
     /// A speaker in AS 65001 with one neighbor in AS 65000, which `adjust` may change.
     fn speaker(adjust: impl FnOnce(&mut Bgp, &mut Neighbor)) -> (Bgp, Neighbor) {
         let mut bgp = Bgp::new(Asn::literal(65001));
-        let address: IpAddr = "169.254.1.1".parse().unwrap();
-        let mut neighbor = Neighbor::new(address, RemoteAs::Asn(Asn::literal(65000)));
+        let mut neighbor = Neighbor::new(PEER, RemoteAs::Asn(Asn::literal(65000)));
         adjust(&mut bgp, &mut neighbor);
         (bgp, neighbor)
     }
@@ -361,7 +370,7 @@ mod tests {
         ] {
             let (bgp, neighbor) = speaker(|bgp, _| bgp.fail_closed = fail_closed);
             let policies = Policies::new(&Config::default());
-            let peer = peer_config(&bgp, &neighbor, &policies, through_tunnel);
+            let peer = peer_config(&bgp, &neighbor, PEER, &policies, through_tunnel);
             assert_eq!(peer.protection, expected, "{fail_closed:?}, tunnel: {through_tunnel}");
         }
     }
@@ -370,21 +379,21 @@ mod tests {
     fn a_silent_external_neighbor_passes_all_or_nothing() {
         let policies = Policies::new(&Config::default());
         let (bgp, neighbor) = speaker(|_, _| {});
-        let peer = peer_config(&bgp, &neighbor, &policies, false);
+        let peer = peer_config(&bgp, &neighbor, PEER, &policies, false);
         assert_eq!((peer.kind, &peer.families[V4 as usize]), (PeerKind::External, &FamilyConfig::default()));
         let (bgp, neighbor) = speaker(|bgp, neighbor| {
             bgp.ebgp_requires_policy = true;
             let settings = NeighborFamily { route_map_in: Some(name("m")), ..NeighborFamily::default() };
-            neighbor.families.insert(V4, settings);
+            neighbor.settings.families.insert(V4, settings);
         });
-        let family = &peer_config(&bgp, &neighbor, &policies, false).families[V4 as usize];
+        let family = &peer_config(&bgp, &neighbor, PEER, &policies, false).families[V4 as usize];
         assert_eq!(family.export, Policy::deny_all(), "RFC 8212");
         assert_eq!(family.import, policies.policy(V4, None, Some(&name("m"))), "said, so not silent");
         let (bgp, internal) = speaker(|bgp, neighbor| {
             bgp.ebgp_requires_policy = true;
             neighbor.remote_as = RemoteAs::Internal;
         });
-        let peer = peer_config(&bgp, &internal, &policies, false);
+        let peer = peer_config(&bgp, &internal, PEER, &policies, false);
         assert_eq!((peer.kind, &peer.families[V4 as usize]), (PeerKind::Internal, &FamilyConfig::default()));
     }
 }

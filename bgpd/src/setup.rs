@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use config::model::{self, BfdProfile, Bgp, Config, Neighbor};
+use config::model::{self, BfdProfile, Bgp, Config, Neighbor, NeighborId};
 use net_types::{IfName, Prefix, RouterId};
 use netwatch::View;
 
@@ -16,6 +16,14 @@ pub fn router_id(bgp: &Bgp, view: &View) -> Option<RouterId> {
     bgp.router_id.or_else(|| own.max().and_then(|address| RouterId::try_from(address).ok()))
 }
 
+/// The link that a neighbor is on, where the configuration names it.
+pub fn interface_of(neighbor: &Neighbor) -> Option<&IfName> {
+    match &neighbor.id {
+        NeighborId::Interface(interface) => Some(interface),
+        NeighborId::Address(_) => neighbor.settings.interface.as_ref(),
+    }
+}
+
 /// The tunnel that a neighbor is reached through, if there is one: that of its `interface`, or the one whose subnet it
 /// is on.
 pub fn tunnel_of(config: &Config, neighbor: &Neighbor) -> Option<IfName> {
@@ -23,17 +31,18 @@ pub fn tunnel_of(config: &Config, neighbor: &Neighbor) -> Option<IfName> {
     let on_subnet = || {
         config.tunnels.iter().find_map(|(name, tunnel)| {
             let on = |address: &model::InterfaceAddress| {
-                Prefix::new(address.address(), address.bits()).is_ok_and(|subnet| subnet.contains(neighbor.address))
+                Prefix::new(address.address(), address.bits())
+                    .is_ok_and(|subnet| neighbor.id.address().is_some_and(|address| subnet.contains(address)))
             };
             tunnel.addresses.iter().any(on).then_some(name)
         })
     };
-    neighbor.interface.as_ref().and_then(by_name).or_else(on_subnet).cloned().map(IfName::from)
+    interface_of(neighbor).and_then(by_name).or_else(on_subnet).cloned().map(IfName::from)
 }
 
 /// Timing of a neighbor's BFD session and whether it is held down; `None` where it has none.
 pub fn bfd(config: &Config, neighbor: &Neighbor) -> Option<(bfd::Config, bool)> {
-    let used = neighbor.bfd.as_ref()?;
+    let used = neighbor.settings.bfd.as_ref()?;
     let profile = used.profile.as_ref().and_then(|name| config.bfd_profiles.get(name)).copied();
     let BfdProfile { transmit_interval, receive_interval, detect_multiplier, passive, shutdown } =
         profile.unwrap_or_default();
@@ -43,7 +52,7 @@ pub fn bfd(config: &Config, neighbor: &Neighbor) -> Option<(bfd::Config, bool)> 
         detect_multiplier,
         passive,
     };
-    Some((timing, shutdown || neighbor.shutdown.is_some()))
+    Some((timing, shutdown || neighbor.settings.shutdown.as_ref().is_some_and(model::Shutdown::is_down)))
 }
 
 #[cfg(test)]
@@ -83,11 +92,11 @@ router bgp 65001
     fn tunnels_and_timing_are_found() {
         let config = parsed(FILE);
         let bgp = config.bgp.as_ref().unwrap();
-        let neighbor = |address: &str| &bgp.neighbors[&address.parse::<IpAddr>().unwrap()];
-        assert_eq!(tunnel_of(&config, neighbor("169.254.1.1")).unwrap().as_str(), "tun1");
-        assert_eq!(tunnel_of(&config, neighbor("192.0.2.9")), None);
-        let (timing, held) = bfd(&config, neighbor("169.254.1.1")).unwrap();
+        let neighbor = |address: &str| bgp.resolve(&address.parse::<IpAddr>().unwrap().into()).unwrap();
+        assert_eq!(tunnel_of(&config, &neighbor("169.254.1.1")).unwrap().as_str(), "tun1");
+        assert_eq!(tunnel_of(&config, &neighbor("192.0.2.9")), None);
+        let (timing, held) = bfd(&config, &neighbor("169.254.1.1")).unwrap();
         assert_eq!((timing.desired_min_tx.as_millis(), timing.detect_multiplier, held), (10, 3, false));
-        assert_eq!(bfd(&config, neighbor("192.0.2.9")), None);
+        assert_eq!(bfd(&config, &neighbor("192.0.2.9")), None);
     }
 }

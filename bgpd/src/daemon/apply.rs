@@ -46,8 +46,9 @@ struct AppliedPeer {
 }
 
 /// What a neighbor is to be.
-struct Plan<'a> {
-    neighbor: &'a Neighbor,
+struct Plan {
+    address: IpAddr,
+    neighbor: Neighbor,
     new: AppliedPeer,
     through_tunnel: bool,
 }
@@ -55,10 +56,10 @@ struct Plan<'a> {
 /// Where a neighbor is reached: by its `interface`, on a connected subnet, or through the tunnel that its address
 /// belongs to.
 pub(super) fn locate(config: &Config, neighbor: &Neighbor, view: &View) -> Option<(u32, IfName)> {
-    let named = neighbor.interface.clone().or_else(|| setup::tunnel_of(config, neighbor));
+    let named = setup::interface_of(neighbor).cloned().or_else(|| setup::tunnel_of(config, neighbor));
     let link = match named {
         Some(name) => view.link_named(name.as_str()),
-        None => view.on_link(neighbor.address),
+        None => view.on_link(neighbor.id.address()?),
     }?;
     Some((link.ifindex, link.name.parse().ok()?))
 }
@@ -87,6 +88,9 @@ impl Supervisor {
         let summary = self.apply_plans(&config, plans).await.map_err(|gone| gone.to_string())?;
         self.apply_policies(&config, &policies).await.map_err(|gone| gone.to_string())?;
         *self.daemon.running.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
+        for (range, group) in config.bgp.iter().flat_map(|bgp| &bgp.listen_ranges) {
+            warn!(%range, %group, "nobody is taken from a listen range yet");
+        }
         for (family, section) in config.bgp.iter().flat_map(|bgp| &bgp.families) {
             for (prefix, route_map) in &section.networks {
                 if let Some(name) = route_map {
@@ -98,23 +102,30 @@ impl Supervisor {
         Ok(summary)
     }
 
-    fn plan<'a>(&self, config: &'a Config, policies: &Policies) -> Result<(Vec<Plan<'a>>, u32), String> {
+    fn plan(&self, config: &Config, policies: &Policies) -> Result<(Vec<Plan>, u32), String> {
         let Some(bgp) = &config.bgp else { return Ok((Vec::new(), self.applied.last_id)) };
         let mut last_id = self.applied.last_id;
         let mut errors = Vec::new();
         let mut plans = Vec::new();
-        for neighbor in bgp.neighbors.values() {
-            let known = self.applied.peers.get(&neighbor.address).map(|peer| peer.spec.id);
+        for neighbor in bgp.resolved() {
+            let known = neighbor.id.address().and_then(|address| self.applied.peers.get(&address));
+            let known = known.map(|peer| peer.spec.id);
             let id = known.unwrap_or_else(|| {
                 last_id += 1;
                 PeerId(last_id)
             });
-            match peer::spec(bgp, neighbor, id, &self.speaker) {
+            match peer::spec(bgp, &neighbor, id, &self.speaker) {
                 Ok(spec) => {
-                    let through_tunnel = setup::tunnel_of(config, neighbor).is_some();
-                    let config = policy_setup::peer_config(bgp, neighbor, policies, through_tunnel);
+                    let address = spec.address;
+                    let through_tunnel = setup::tunnel_of(config, &neighbor).is_some();
+                    let config = policy_setup::peer_config(bgp, &neighbor, address, policies, through_tunnel);
                     let stale_limit = bgp.graceful_restart.stalepath_time;
-                    plans.push(Plan { neighbor, new: AppliedPeer { spec, config, stale_limit }, through_tunnel });
+                    plans.push(Plan {
+                        address,
+                        neighbor,
+                        new: AppliedPeer { spec, config, stale_limit },
+                        through_tunnel,
+                    });
                 }
                 Err(error) => errors.push(error.to_string()),
             }
@@ -122,15 +133,15 @@ impl Supervisor {
         if errors.is_empty() { Ok((plans, last_id)) } else { Err(errors.join("\n")) }
     }
 
-    async fn apply_plans(&mut self, config: &Config, plans: Vec<Plan<'_>>) -> Result<String, Gone> {
+    async fn apply_plans(&mut self, config: &Config, plans: Vec<Plan>) -> Result<String, Gone> {
         let (mut added, mut changed) = (0, 0);
-        let wanted: Vec<IpAddr> = plans.iter().map(|plan| plan.neighbor.address).collect();
+        let wanted: Vec<IpAddr> = plans.iter().map(|plan| plan.address).collect();
         let gone: Vec<IpAddr> = self.applied.peers.keys().filter(|known| !wanted.contains(known)).copied().collect();
         for address in &gone {
             self.remove_neighbor(address).await?;
         }
         for plan in plans {
-            let address = plan.neighbor.address;
+            let address = plan.address;
             match self.applied.peers.get(&address) {
                 None => {
                     added += 1;
@@ -139,7 +150,7 @@ impl Supervisor {
                 Some(old) => changed += usize::from(self.change_neighbor(old, &plan).await?),
             }
             if let Some(mut entry) = self.daemon.neighbors.get(&address) {
-                entry.description = plan.neighbor.description.clone();
+                entry.description = plan.neighbor.settings.description.clone();
                 entry.through_tunnel = plan.through_tunnel;
                 self.daemon.neighbors.insert(address, entry);
             }
@@ -150,8 +161,8 @@ impl Supervisor {
         Ok(format!("{added} neighbors added, {changed} changed, {} removed", gone.len()))
     }
 
-    async fn add_neighbor(&self, config: &Config, plan: &Plan<'_>) -> Result<(), Gone> {
-        let Plan { neighbor, new, through_tunnel } = plan;
+    async fn add_neighbor(&self, config: &Config, plan: &Plan) -> Result<(), Gone> {
+        let Plan { address, neighbor, new, through_tunnel } = plan;
         let spec = &new.spec;
         let events = self.daemon.rib.add_peer(spec.id, new.config.clone(), new.stale_limit).await?;
         let handle = Arc::new(peer::spawn(spec.clone(), self.host.clone(), events));
@@ -159,23 +170,23 @@ impl Supervisor {
             handle: handle.clone(),
             interface: locate(config, neighbor, self.watch.view()),
             through_tunnel: *through_tunnel,
-            description: neighbor.description.clone(),
+            description: neighbor.settings.description.clone(),
         };
-        self.daemon.neighbors.insert(neighbor.address, entry);
+        self.daemon.neighbors.insert(*address, entry);
         self.acceptors.insert(spec.clone(), handle.commands());
         handle.send(PeerCommand::Start);
-        info!(neighbor = %neighbor.address, "neighbor added");
+        info!(neighbor = %address, "neighbor added");
         Ok(())
     }
 
-    async fn change_neighbor(&self, old: &AppliedPeer, plan: &Plan<'_>) -> Result<bool, Gone> {
+    async fn change_neighbor(&self, old: &AppliedPeer, plan: &Plan) -> Result<bool, Gone> {
         let new = &plan.new;
         let spec_changed = old.spec != new.spec;
         let config_changed = (&old.config, old.stale_limit) != (&new.config, new.stale_limit);
         if config_changed {
             self.daemon.rib.configure_peer(new.spec.id, new.config.clone(), new.stale_limit).await?;
         }
-        if spec_changed && let Some(entry) = self.daemon.neighbors.get(&plan.neighbor.address) {
+        if spec_changed && let Some(entry) = self.daemon.neighbors.get(&plan.address) {
             self.acceptors.insert(new.spec.clone(), entry.handle.commands());
             entry.handle.send(PeerCommand::Reconfigure(Box::new(new.spec.clone())));
         }
@@ -219,7 +230,7 @@ impl Supervisor {
         let view = self.watch.view().clone();
         *self.daemon.links.write().unwrap_or_else(PoisonError::into_inner) = view.clone();
         if let Some(bgp) = &config.bgp {
-            self.daemon.neighbors.relocate(|address| locate(&config, bgp.neighbors.get(address)?, &view));
+            self.daemon.neighbors.relocate(|address| locate(&config, &bgp.resolve(&(*address).into())?, &view));
         }
         self.bfd_sessions(&config, &view);
         self.originate(&config, &view).await?;
@@ -238,16 +249,17 @@ impl Supervisor {
 
     fn bfd_sessions(&mut self, config: &Config, view: &View) {
         let mut wanted = Vec::new();
-        for neighbor in config.bgp.iter().flat_map(|bgp| bgp.neighbors.values()) {
-            let Some((timing, admin_down)) = setup::bfd(config, neighbor) else { continue };
-            let Some(entry) = self.daemon.neighbors.get(&neighbor.address) else { continue };
+        for neighbor in config.bgp.iter().flat_map(|bgp| bgp.resolved()) {
+            let Some((timing, admin_down)) = setup::bfd(config, &neighbor) else { continue };
+            let Some(address) = neighbor.id.address() else { continue };
+            let Some(entry) = self.daemon.neighbors.get(&address) else { continue };
             let Some((ifindex, interface)) = entry.interface else { continue };
             // An address that went with its link is expected back.
-            let before = self.applied.bfd.iter().find(|before| before.peer.address == neighbor.address);
-            let local = view.source_toward(ifindex, neighbor.address).or(before.and_then(|before| before.local));
+            let before = self.applied.bfd.iter().find(|before| before.peer.address == address);
+            let local = view.source_toward(ifindex, address).or(before.and_then(|before| before.local));
             wanted.push(Wanted {
                 neighbor: entry.handle.id(),
-                peer: Peer { ifindex, address: neighbor.address },
+                peer: Peer { ifindex, address },
                 interface,
                 local,
                 config: timing,

@@ -257,7 +257,8 @@ impl Supervisor {
     /// `maximum-prefix … restart MINUTES`
     fn restart_later(&self, address: IpAddr, family: net_types::Family) {
         let config = self.daemon.config();
-        let settings = config.bgp.as_ref().and_then(|bgp| bgp.neighbors.get(&address)?.families.get(&family).cloned());
+        let neighbor = config.bgp.as_ref().and_then(|bgp| bgp.resolve(&address.into()));
+        let settings = neighbor.and_then(|neighbor| neighbor.settings.families.get(&family).cloned());
         let action = settings.and_then(|settings| settings.maximum_prefix).map(|maximum| maximum.action);
         if let Some(MaximumPrefixAction::Restart(pause)) = action {
             let neighbors = self.daemon.neighbors.clone();

@@ -50,6 +50,9 @@ pub enum SetupError {
         /// What it has.
         octets: usize,
     },
+    /// Known by its link only.
+    #[error("neighbor {0}: sessions by interface are not made yet; configure the neighbor's address")]
+    Unnumbered(bgp::NeighborId),
     /// A link-local address without a link.
     #[error("neighbor {0} is a link-local address: add \"neighbor {0} interface INTERFACE\"")]
     NoInterface(IpAddr),
@@ -65,27 +68,31 @@ pub fn spec(
     id: PeerId,
     ourselves: &SelfState,
 ) -> Result<PeerSpec, SetupError> {
-    let address = neighbor.address;
-    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) && neighbor.interface.is_none() {
+    let settings = &neighbor.settings;
+    let address = neighbor.id.address().ok_or_else(|| SetupError::Unnumbered(neighbor.id.clone()))?;
+    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) && settings.interface.is_none() {
         return Err(SetupError::NoInterface(address));
     }
     let session = session(speaker, neighbor, ourselves);
-    let hops = hops(neighbor, session.remote_asn.kind(speaker.asn));
-    let source = neighbor.update_source.as_ref().map(|source| match source {
+    let hops = hops(settings, session.remote_asn.kind(speaker.asn));
+    let source = settings.update_source.as_ref().map(|source| match source {
         bgp::UpdateSource::Address(address) => Source::Address(*address),
         bgp::UpdateSource::Interface(interface) => Source::Interface(interface.clone()),
     });
     let transport = Transport {
-        port: neighbor.port.unwrap_or(Transport::default().port),
+        port: settings.port.unwrap_or(Transport::default().port),
         source,
-        interface: neighbor.interface.clone(),
+        interface: settings.interface.clone(),
         hops,
-        password: password(neighbor)?,
+        password: password(address, settings)?,
     };
-    let shutdown = neighbor.shutdown.as_ref().map(|shutdown| {
-        let text = shutdown.message.as_deref().map(ShutdownCommunication::new);
-        Notification::shutdown(CeaseCode::AdministrativeShutdown, text.as_ref())
-    });
+    let shutdown = match &settings.shutdown {
+        None | Some(bgp::Shutdown::No) => None,
+        Some(bgp::Shutdown::Down { message }) => {
+            let text = message.as_deref().map(ShutdownCommunication::new);
+            Some(Notification::shutdown(CeaseCode::AdministrativeShutdown, text.as_ref()))
+        }
+    };
     Ok(PeerSpec { id, address, session, transport, shutdown })
 }
 
@@ -100,8 +107,8 @@ fn session(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor, ourselves: &SelfState) 
     SessionConfig {
         hold_time: timers.hold,
         keepalive: timers.keepalive,
-        connect_retry: neighbor.connect_retry.unwrap_or(bgp::Neighbor::CONNECT_RETRY),
-        passive: neighbor.passive,
+        connect_retry: neighbor.settings.connect_retry.unwrap_or(bgp::NeighborSettings::CONNECT_RETRY),
+        passive: neighbor.settings.passive == Some(true),
         families,
         graceful_restart: graceful_restart(speaker, neighbor, ourselves, families),
         name: ourselves.hostname.clone().map(|host| Fqdn { host, domain: String::new() }),
@@ -118,7 +125,7 @@ fn graceful_restart(
     families: FamilySet,
 ) -> Option<GracefulRestart> {
     let settings = speaker.graceful_restart;
-    let (restarter, helper) = match neighbor.graceful_restart {
+    let (restarter, helper) = match neighbor.settings.graceful_restart {
         None => (settings.restarter, settings.helper),
         Some(bgp::NeighborRestart::Full) => (true, true),
         Some(bgp::NeighborRestart::HelperOnly) => (false, true),
@@ -136,8 +143,8 @@ fn graceful_restart(
     })
 }
 
-fn hops(neighbor: &bgp::Neighbor, kind: PeerKind) -> Hops {
-    match (neighbor.ttl_security_hops, neighbor.ebgp_multihop, kind) {
+fn hops(settings: &bgp::NeighborSettings, kind: PeerKind) -> Hops {
+    match (settings.ttl_security_hops, settings.ebgp_multihop, kind) {
         (Some(hops), _, _) => Hops::Secured(hops),
         (None, Some(hops), PeerKind::External) => Hops::Within(hops),
         (None, None, PeerKind::External) => Hops::Direct,
@@ -145,13 +152,13 @@ fn hops(neighbor: &bgp::Neighbor, kind: PeerKind) -> Hops {
     }
 }
 
-fn password(neighbor: &bgp::Neighbor) -> Result<Option<Password>, SetupError> {
-    let key = match &neighbor.password {
+fn password(neighbor: IpAddr, settings: &bgp::NeighborSettings) -> Result<Option<Password>, SetupError> {
+    let key = match &settings.password {
         None => return Ok(None),
         Some(bgp::Password::Inline(secret)) => Zeroizing::new(secret.expose().as_bytes().to_vec()),
         Some(bgp::Password::File(path)) => {
             let content = std::fs::read(path).map_err(|error| SetupError::PasswordFile {
-                neighbor: neighbor.address,
+                neighbor,
                 path: path.clone(),
                 error,
             })?;
@@ -162,7 +169,7 @@ fn password(neighbor: &bgp::Neighbor) -> Result<Option<Password>, SetupError> {
     };
     match key.len() {
         1..=80 => Ok(Some(Arc::new(key))),
-        octets => Err(SetupError::PasswordLength { neighbor: neighbor.address, octets }),
+        octets => Err(SetupError::PasswordLength { neighbor, octets }),
     }
 }
 
@@ -184,7 +191,13 @@ mod tests {
     }
 
     fn neighbor(address: &str, asn: u32) -> bgp::Neighbor {
-        bgp::Neighbor::new(address.parse().unwrap(), bgp::RemoteAs::Asn(Asn::literal(asn)))
+        let address: IpAddr = address.parse().unwrap();
+        bgp::Neighbor::new(address, bgp::RemoteAs::Asn(Asn::literal(asn)))
+    }
+
+    /// 192.0.2.1 in AS `asn`, with these settings.
+    fn with(asn: u32, settings: bgp::NeighborSettings) -> bgp::Neighbor {
+        bgp::Neighbor { settings, ..neighbor("192.0.2.1", asn) }
     }
 
     fn built(neighbor: &bgp::Neighbor) -> PeerSpec {
@@ -195,17 +208,17 @@ mod tests {
     fn the_distance_follows_the_kind_of_neighbor() {
         assert_eq!(built(&neighbor("192.0.2.1", 65000)).transport.hops, Hops::Direct);
         assert_eq!(built(&neighbor("192.0.2.1", 65001)).transport.hops, Hops::Within(255));
-        let multihop = bgp::Neighbor { ebgp_multihop: Some(4), ..neighbor("192.0.2.1", 65000) };
+        let multihop = with(65000, bgp::NeighborSettings { ebgp_multihop: Some(4), ..Default::default() });
         assert_eq!(built(&multihop).transport.hops, Hops::Within(4));
-        let secured = bgp::Neighbor { ttl_security_hops: Some(1), ..neighbor("192.0.2.1", 65001) };
+        let secured = with(65001, bgp::NeighborSettings { ttl_security_hops: Some(1), ..Default::default() });
         assert_eq!(built(&secured).transport.hops, Hops::Secured(1));
     }
 
     #[test]
     fn a_helper_promises_nothing() {
         let restart = |choice| {
-            let neighbor = bgp::Neighbor { graceful_restart: choice, ..neighbor("192.0.2.1", 65000) };
-            built(&neighbor).session.graceful_restart
+            let settings = bgp::NeighborSettings { graceful_restart: choice, ..Default::default() };
+            built(&with(65000, settings)).session.graceful_restart
         };
         let full = restart(None).unwrap();
         assert!(full.restarting && full.families[0].forwarding_preserved && full.restart_seconds == 120);
@@ -219,15 +232,18 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"correct horse\n").unwrap();
         let path = file.path().to_owned();
-        let with = |path| bgp::Neighbor { password: Some(bgp::Password::File(path)), ..neighbor("192.0.2.1", 65000) };
+        let secured = |path| {
+            let password = Some(bgp::Password::File(path));
+            with(65000, bgp::NeighborSettings { password, ..Default::default() })
+        };
         let spec_of =
             |neighbor: &bgp::Neighbor| spec(&bgp::Bgp::new(Asn::literal(65001)), neighbor, PeerId(1), &ourselves());
-        let built = spec_of(&with(path)).unwrap();
+        let built = spec_of(&secured(path)).unwrap();
         assert_eq!(built.transport.password.as_ref().unwrap().as_slice(), b"correct horse");
         assert!(!format!("{built:?}").contains("horse"), "secrets are not shown");
-        assert!(matches!(spec_of(&with("/nonexistent".into())), Err(SetupError::PasswordFile { .. })));
+        assert!(matches!(spec_of(&secured("/nonexistent".into())), Err(SetupError::PasswordFile { .. })));
         let empty = tempfile::NamedTempFile::new().unwrap();
-        let refused = spec_of(&with(empty.path().to_owned()));
+        let refused = spec_of(&secured(empty.path().to_owned()));
         assert!(matches!(refused, Err(SetupError::PasswordLength { octets: 0, .. })));
     }
 
@@ -239,14 +255,14 @@ mod tests {
             refused.to_string(),
             "neighbor fe80::1 is a link-local address: add \"neighbor fe80::1 interface INTERFACE\""
         );
-        let found = bgp::Neighbor { interface: Some("eth0".parse().unwrap()), ..lost };
-        assert!(built(&found).transport.interface.is_some());
+        let settings = bgp::NeighborSettings { interface: Some("eth0".parse().unwrap()), ..Default::default() };
+        assert!(built(&bgp::Neighbor { settings, ..lost }).transport.interface.is_some());
     }
 
     #[test]
     fn a_shutdown_takes_its_words_along() {
-        let shutdown = Some(bgp::Shutdown { message: Some("fibre work".to_owned()) });
-        let built = built(&bgp::Neighbor { shutdown, ..neighbor("192.0.2.1", 65000) });
+        let shutdown = Some(bgp::Shutdown::Down { message: Some("fibre work".to_owned()) });
+        let built = built(&with(65000, bgp::NeighborSettings { shutdown, ..Default::default() }));
         let words = built.shutdown.and_then(|notification| notification.communication()).unwrap();
         assert_eq!(words.as_str(), "fibre work");
     }

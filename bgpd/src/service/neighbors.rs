@@ -41,8 +41,8 @@ async fn all(state: &State, running: &Running) -> Result<BTreeMap<IpAddr, view::
     let sessions = state.bfd.snapshot().await;
     let neighbor = |(address, peer): (&IpAddr, &std::sync::Arc<crate::peer::PeerHandle>)| {
         let mut neighbor = peer.status().view();
-        let configured = running.config.bgp.as_ref().and_then(|bgp| bgp.neighbors.get(address));
-        neighbor.description = configured.and_then(|configured| configured.description.clone());
+        let configured = running.config.bgp.as_ref().and_then(|bgp| bgp.resolve(&(*address).into()));
+        neighbor.description = configured.and_then(|configured| configured.settings.description);
         neighbor.bfd = sessions.iter().find(|session| session.peer == *address).cloned();
         if let Some(counters) = counters.get(&peer.id()) {
             for (family, table) in &mut neighbor.families {

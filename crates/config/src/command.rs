@@ -222,17 +222,17 @@ const ROWS: &[Row] = &[
     row(Owner::Bgpd, "show bgp ipv6 [unicast] (PREFIX6|IPV6) [json]", "The paths to a destination", table),
     row(Owner::Bgpd, "show ipv6 bgp (PREFIX6|IPV6) [json]", "The paths to a destination", table),
     row(Owner::Bgpd, "show bgp (PREFIX4|IPV4|PREFIX6|IPV6) [json]", "The paths to a destination", table),
-    row(Owner::Bgpd, "show bgp [(ipv4|ipv6) [unicast]] neighbors [PEER] [json]", "Neighbors in detail", neighbors),
-    row(Owner::Bgpd, "show (ip|ipv6) bgp neighbors [PEER] [json]", "Neighbors in detail", neighbors),
+    row(Owner::Bgpd, "show bgp [(ipv4|ipv6) [unicast]] neighbors [NEIGHBOR] [json]", "Neighbors in detail", neighbors),
+    row(Owner::Bgpd, "show (ip|ipv6) bgp neighbors [NEIGHBOR] [json]", "Neighbors in detail", neighbors),
     row(
         Owner::Bgpd,
-        "show bgp [(ipv4|ipv6) [unicast]] neighbors PEER (routes|received-routes|advertised-routes) [json]",
+        "show bgp [(ipv4|ipv6) [unicast]] neighbors NEIGHBOR (routes|received-routes|advertised-routes) [json]",
         "Routes of one neighbor",
         neighbor_routes,
     ),
     row(
         Owner::Bgpd,
-        "show (ip|ipv6) bgp neighbors PEER (routes|received-routes|advertised-routes) [json]",
+        "show (ip|ipv6) bgp neighbors NEIGHBOR (routes|received-routes|advertised-routes) [json]",
         "Routes of one neighbor",
         neighbor_routes,
     ),
@@ -258,8 +258,13 @@ const ROWS: &[Row] = &[
     row(Owner::Both, "show version [json]", "Versions of the software", |args| {
         Ok(Command::ShowVersion { json: json(args) })
     }),
-    row(Owner::Bgpd, "clear [ip] bgp (*|PEER) [soft [in|out]|in|out]", "Begin sessions anew", clear),
-    row(Owner::Bgpd, "clear bgp (ipv4|ipv6) [unicast] (*|PEER) [soft [in|out]|in|out]", "Begin sessions anew", clear),
+    row(Owner::Bgpd, "clear [ip] bgp (*|NEIGHBOR) [soft [in|out]|in|out]", "Begin sessions anew", clear),
+    row(
+        Owner::Bgpd,
+        "clear bgp (ipv4|ipv6) [unicast] (*|NEIGHBOR) [soft [in|out]|in|out]",
+        "Begin sessions anew",
+        clear,
+    ),
     row(Owner::Ipsecd, "initiate ipsec tunnel TUNNEL", "Negotiate a tunnel", |args| {
         Ok(Command::InitiateTunnel { tunnel: args.get("TUNNEL")? })
     }),
@@ -321,7 +326,7 @@ fn table(args: &Args<'_>) -> Result<Command, Complaint> {
 }
 
 fn neighbors(args: &Args<'_>) -> Result<Command, Complaint> {
-    Ok(Command::ShowBgpNeighbors { neighbor: args.opt("PEER")?, json: json(args) })
+    Ok(Command::ShowBgpNeighbors { neighbor: args.opt("NEIGHBOR")?, json: json(args) })
 }
 
 fn neighbor_routes(args: &Args<'_>) -> Result<Command, Complaint> {
@@ -332,7 +337,12 @@ fn neighbor_routes(args: &Args<'_>) -> Result<Command, Complaint> {
     } else {
         NeighborRoutes::Accepted
     };
-    Ok(Command::ShowBgpNeighborRoutes { family: family(args), neighbor: args.get("PEER")?, which, json: json(args) })
+    Ok(Command::ShowBgpNeighborRoutes {
+        family: family(args),
+        neighbor: args.get("NEIGHBOR")?,
+        which,
+        json: json(args),
+    })
 }
 
 fn route(args: &Args<'_>) -> Result<Command, Complaint> {
@@ -346,7 +356,7 @@ fn clear(args: &Args<'_>) -> Result<Command, Complaint> {
         (_, _, true) => Clear::Soft,
         _ => Clear::Hard,
     };
-    Ok(Command::ClearBgp { neighbor: args.opt("PEER")?, how })
+    Ok(Command::ClearBgp { neighbor: args.opt("NEIGHBOR")?, how })
 }
 
 impl Command {

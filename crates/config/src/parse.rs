@@ -12,7 +12,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics, Severity, nearest},
     grammar::{Args, Choice, Complaint, Kind, Mismatch, Reference, Spelling, Word, split},
     language::{Done, Draft, Leave, Problem, Section},
-    model::Config,
+    model::{Bgp, Config, Name},
 };
 
 /// Longest file that is read; a route-map of ten thousand entries has a tenth of that.
@@ -166,6 +166,9 @@ impl Reader {
     }
 
     fn note_mentions(&mut self, line: Line<'_>, section: &Section, args: &Args<'_>) {
+        if args.has("no") {
+            return; // What is taken back need not exist.
+        }
         for matched in args.matched() {
             let Some(Kind::Reference(reference)) = matched.kind() else { continue };
             let reference = match (reference, section) {
@@ -240,8 +243,11 @@ impl Reader {
         // What is incomplete is not undefined; that it is incomplete is said once.
         let incomplete = problems.iter().map(|problem| (problem.kind, problem.name.clone()));
         let defined: BTreeSet<(&str, String)> = definitions(&config).chain(incomplete).collect();
+        let groups = config.bgp.iter().flat_map(groups_used).map(ToString::to_string).collect::<BTreeSet<_>>();
         for mention in std::mem::take(&mut self.mentions) {
-            if !defined.contains(&(kind_of(mention.reference), mention.name.clone())) {
+            // A group that a later line took back took its members along.
+            let gone = mention.reference == Reference::PeerGroup && !groups.contains(&mention.name);
+            if !gone && !defined.contains(&(kind_of(mention.reference), mention.name.clone())) {
                 self.undefined(source, &mention, &defined);
             }
         }
@@ -263,7 +269,11 @@ impl Reader {
         let Mention { reference, name, line, place } = mention;
         let kind = kind_of(*reference);
         let (severity, consequence) = match reference {
-            Reference::Wan | Reference::Identity | Reference::Proposal | Reference::BfdProfile => (Severity::Error, ""),
+            Reference::Wan
+            | Reference::Identity
+            | Reference::Proposal
+            | Reference::BfdProfile
+            | Reference::PeerGroup => (Severity::Error, ""),
             // As FRR does: better no route than one that somebody meant to filter.
             Reference::RouteMap | Reference::PrefixList(_) => {
                 (Severity::Warning, "; until it is, it denies everything")
@@ -281,6 +291,11 @@ impl Reader {
     }
 }
 
+/// Peer-groups that somebody is a member of.
+fn groups_used(bgp: &Bgp) -> impl Iterator<Item = &Name> {
+    bgp.neighbors.values().filter_map(|neighbor| neighbor.peer_group.as_ref()).chain(bgp.listen_ranges.values())
+}
+
 /// Everything that can be referred to, as [`kind_of`] and its name.
 fn definitions(config: &Config) -> impl Iterator<Item = (&'static str, String)> {
     let named = |reference, names: Vec<String>| names.into_iter().map(move |name| (kind_of(reference), name));
@@ -289,6 +304,7 @@ fn definitions(config: &Config) -> impl Iterator<Item = (&'static str, String)> 
         .chain(named(Reference::Proposal, texts(config.proposals.keys())))
         .chain(named(Reference::BfdProfile, texts(config.bfd_profiles.keys())))
         .chain(named(Reference::RouteMap, texts(config.route_maps.keys())))
+        .chain(named(Reference::PeerGroup, texts(config.bgp.iter().flat_map(|bgp| bgp.peer_groups.keys()))))
         .chain(
             config
                 .prefix_lists
@@ -305,6 +321,7 @@ fn kind_of(reference: Reference) -> &'static str {
         Reference::Proposal => "ipsec proposal",
         Reference::BfdProfile => "bfd profile",
         Reference::RouteMap => "route-map",
+        Reference::PeerGroup => "peer-group",
         Reference::PrefixList(Some(Family::Ipv6Unicast)) => "ipv6 prefix-list",
         Reference::PrefixList(_) => "ip prefix-list",
     }

@@ -131,11 +131,11 @@ fn a_whole_file_means_what_it_says() {
     assert_eq!(entry.matches, [Match::PrefixListV4("SITES".parse().unwrap())]);
     assert!(entry.sets.contains(&Set::LocalPreference(200)));
     let bgp = config.bgp.as_ref().unwrap();
-    let neighbor = &bgp.neighbors[&"169.254.1.1".parse::<IpAddr>().unwrap()];
+    let neighbor = bgp.resolve(&"169.254.1.1".parse::<IpAddr>().unwrap().into()).unwrap();
     assert_eq!(neighbor.remote_as, RemoteAs::Asn("65000".parse().unwrap()));
-    assert!(matches!(neighbor.password, Some(Password::Inline(_))));
-    assert!(bgp.is_active(neighbor, Family::Ipv4Unicast) && !bgp.is_active(neighbor, Family::Ipv6Unicast));
-    let limit = neighbor.families[&Family::Ipv4Unicast].maximum_prefix.unwrap();
+    assert!(matches!(neighbor.settings.password, Some(Password::Inline(_))));
+    assert!(bgp.is_active(&neighbor, Family::Ipv4Unicast) && !bgp.is_active(&neighbor, Family::Ipv6Unicast));
+    let limit = neighbor.settings.families[&Family::Ipv4Unicast].maximum_prefix.unwrap();
     assert_eq!(limit.action, MaximumPrefixAction::Restart(Duration::from_secs(300)));
     assert!(bgp.families[&Family::Ipv4Unicast].redistribute.contains_key(&RedistributeSource::Connected));
     assert_eq!(bgp.fail_closed, FailClosed::Lost);
@@ -300,6 +300,75 @@ fn contradictions_and_gaps_are_refused() {
     ] {
         let text = refused(&source).to_string();
         assert!(text.contains(expected), "{expected:?} is not in {text:?} of\n{source}");
+    }
+}
+
+#[test]
+fn peer_groups_are_declared_inherited_and_taken_back() {
+    let source = "\
+router bgp 65001
+ neighbor SPINES peer-group
+ neighbor SPINES remote-as external
+ neighbor SPINES timers 3 9
+ neighbor SPINES passive
+ neighbor eth0 interface v6only peer-group SPINES
+ neighbor eth1 interface remote-as 65009
+ neighbor 192.0.2.1 peer-group SPINES
+ no neighbor 192.0.2.1 passive
+ neighbor 192.0.2.2 remote-as 65002
+ neighbor 192.0.2.2 peer-group SPINES
+ neighbor 192.0.2.2 description gone
+ no neighbor 192.0.2.2 description
+ bgp listen range 10.0.0.0/8 peer-group SPINES
+ bgp listen limit 7
+ !
+ address-family ipv6 unicast
+  neighbor SPINES activate
+  neighbor SPINES next-hop-self
+  no neighbor eth0 next-hop-self
+ exit-address-family
+";
+    let config = read(source);
+    let bgp = config.bgp.as_ref().unwrap();
+    let resolved: Vec<_> = bgp.resolved().collect();
+    let ids: Vec<String> = resolved.iter().map(|neighbor| neighbor.id.to_string()).collect();
+    assert_eq!(ids, ["192.0.2.1", "192.0.2.2", "eth0", "eth1"]);
+    let passive: Vec<_> = resolved.iter().map(|neighbor| neighbor.settings.passive).collect();
+    assert_eq!(passive, [Some(false), Some(true), Some(true), None]);
+    assert_eq!(resolved[1].remote_as, RemoteAs::Asn("65002".parse().unwrap()));
+    assert_eq!((resolved[1].settings.description.as_ref(), resolved[2].v6only), (None, true));
+    let v6 = |at: usize| resolved[at].settings.families.get(&Family::Ipv6Unicast).cloned().unwrap_or_default();
+    assert_eq!([0, 1, 2, 3].map(|at| v6(at).next_hop_self), [Some(true), Some(true), Some(false), None]);
+    assert!(bgp.is_active(&resolved[0], Family::Ipv6Unicast) && !bgp.is_active(&resolved[3], Family::Ipv6Unicast));
+    assert_eq!((bgp.listen_limit, bgp.dynamic("10.9.9.9".parse().unwrap()).is_some()), (7, true));
+    assert_eq!(read(&config.to_string()), config);
+
+    let ended = read(&format!("{source} no neighbor SPINES peer-group\n no neighbor eth1\n"));
+    let bgp = ended.bgp.unwrap();
+    let left: Vec<String> = bgp.neighbors.keys().map(ToString::to_string).collect();
+    assert_eq!(left, ["192.0.2.2"], "a member with an AS of its own stands alone");
+    assert!(bgp.peer_groups.is_empty() && bgp.listen_ranges.is_empty());
+}
+
+#[test]
+fn groups_interfaces_and_addresses_are_not_mixed_up() {
+    for (lines, expected) in [
+        (" neighbor SPINES remote-as 1\n", "begin with \"neighbor SPINES peer-group\""),
+        (" neighbor 10.0.0.1 peer-group\n", "cannot have an address for a name"),
+        (" neighbor eth0 interface remote-as 1\n neighbor eth0 peer-group\n", "is a neighbor's interface"),
+        (" neighbor eth0 peer-group\n neighbor eth0 interface remote-as 1\n", "is a peer-group"),
+        (" neighbor 10.0.0.1 interface remote-as 1\n", "needs no \"interface\""),
+        (" neighbor 10.0.0.1 peer-group NONE\n", "peer-group \"NONE\" is not defined"),
+        (" bgp listen range 10.0.0.0/8 peer-group NONE\n", "peer-group \"NONE\" is not defined"),
+        (" neighbor G peer-group\n neighbor ::1 peer-group G\n", "is missing, here and in peer-group G"),
+        (
+            " neighbor G peer-group\n neighbor G remote-as 2\n neighbor G ebgp-multihop\n neighbor ::1 peer-group G\n \
+              neighbor ::1 ttl-security hops 1\n",
+            "exclude each other",
+        ),
+    ] {
+        let text = refused(&format!("router bgp 1\n{lines}")).to_string();
+        assert!(text.contains(expected), "{expected:?} is not in {text:?} of\n{lines}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `show running-config` reads back to the configuration it was printed from, whatever that is.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -10,10 +11,10 @@ use config::{
     model::{
         Action, Aead, BestPath, BfdProfile, BfdUse, Bgp, ChildLifetime, Community, CommunityChange, Credential, Dpd,
         Esn, EspSuite, FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate,
-        LargeCommunity, Log, LogFormat, LogLevel, Match, MaximumPrefix, MaximumPrefixAction, Metrics, Name, Neighbor,
-        NeighborFamily, NeighborRestart, OnMatch, Origin, Password, PrefixList, PrefixListEntry, Prf, Proposal,
-        Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs, RouteMap, RouteMapEntry, Set, Shutdown,
-        StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Wan,
+        LargeCommunity, Log, LogFormat, LogLevel, Match, MaximumPrefix, MaximumPrefixAction, Metrics, Name,
+        NeighborEntry, NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password,
+        PrefixList, PrefixListEntry, Prf, Proposal, Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs,
+        RouteMap, RouteMapEntry, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Wan,
     },
     parse,
 };
@@ -267,7 +268,8 @@ fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
         action,
     });
     let names = || (of(name()), of(name()));
-    (of(any::<bool>()), names(), names(), any::<bool>(), any::<bool>(), of(maximum), of(any::<u16>()))
+    let flag = || of(any::<bool>());
+    (flag(), names(), names(), flag(), flag(), of(maximum), of(any::<u16>()))
         .prop_map(|(activate, maps, lists, next_hop_self, soft_reconfiguration, maximum_prefix, weight)| {
             NeighborFamily {
                 activate,
@@ -284,7 +286,7 @@ fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
         .prop_filter("says something", |settings| *settings != NeighborFamily::default())
 }
 
-fn neighbor() -> impl Strategy<Value = Neighbor> {
+fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
     let remote_as = prop_oneof![asn().prop_map(RemoteAs::Asn), Just(RemoteAs::Internal), Just(RemoteAs::External)];
     let password = prop_oneof![
         "[!-~]{1,80}".prop_map(|text| Password::Inline(text.parse().unwrap())),
@@ -302,10 +304,12 @@ fn neighbor() -> impl Strategy<Value = Neighbor> {
         (1u8..=255).prop_map(|hops| (None, Some(hops)))
     ];
     let restart = select(&[NeighborRestart::Full, NeighborRestart::HelperOnly, NeighborRestart::Disabled][..]);
+    let shutdown = prop_oneof![Just(Shutdown::No), of(text()).prop_map(|message| Shutdown::Down { message })];
+    let flag = || of(any::<bool>());
     (
-        (remote_as, of(text()), of(of(text()).prop_map(|message| Shutdown { message })), of(password), of(timers())),
-        (of(seconds(1, 65_535)), any::<bool>(), distance, any::<bool>(), of(source), of(interface())),
-        (of(1u16..), any::<bool>(), of(restart), btree_map(family(), neighbor_family(), 0..3)),
+        (of(remote_as), of(text()), of(shutdown), of(password), of(timers())),
+        (of(seconds(1, 65_535)), any::<bool>(), distance, flag(), of(source), of(interface())),
+        (of(1u16..), flag(), of(restart), btree_map(family(), neighbor_family(), 0..3)),
     )
         .prop_map(|(first, second, third)| {
             let (remote_as, description, shutdown, password, timers) = first;
@@ -318,7 +322,7 @@ fn neighbor() -> impl Strategy<Value = Neighbor> {
                 interface,
             ) = second;
             let (port, passive, graceful_restart, families) = third;
-            Neighbor {
+            NeighborSettings {
                 remote_as,
                 description,
                 shutdown,
@@ -335,8 +339,56 @@ fn neighbor() -> impl Strategy<Value = Neighbor> {
                 passive,
                 graceful_restart,
                 families,
-                ..Neighbor::new(IpAddr::from([1, 1, 1, 1]), RemoteAs::External)
             }
+        })
+}
+
+/// A group's name cannot be an address.
+fn group_name() -> impl Strategy<Value = Name> {
+    "[A-Z][A-Z0-9_.-]{0,12}".prop_map(|text| text.parse().unwrap())
+}
+
+fn neighbor_id() -> impl Strategy<Value = NeighborId> {
+    prop_oneof![
+        3 => unicast().prop_map(NeighborId::Address),
+        1 => interface().prop_map(NeighborId::Interface),
+    ]
+}
+
+/// Groups, neighbors of which some are members, and ranges that lead to groups.
+type Peers = (BTreeMap<Name, NeighborSettings>, BTreeMap<NeighborId, NeighborEntry>, BTreeMap<Prefix, Name>);
+
+fn peers() -> impl Strategy<Value = Peers> {
+    let neighbor = (any::<proptest::sample::Index>(), of(Just(())), any::<bool>(), neighbor_settings());
+    (
+        btree_map(group_name(), neighbor_settings(), 0..3),
+        btree_map(neighbor_id(), neighbor, 0..3),
+        btree_map(prefix(), any::<proptest::sample::Index>(), 0..3),
+    )
+        .prop_map(|(groups, neighbors, ranges)| {
+            let names: Vec<Name> = groups.keys().cloned().collect();
+            let pick =
+                |index: proptest::sample::Index| (!names.is_empty()).then(|| names[index.index(names.len())].clone());
+            let neighbors = neighbors.into_iter().map(|(id, (index, member, v6only, mut settings))| {
+                let peer_group = member.and_then(|()| pick(index));
+                // Its AS must be known from somewhere, and its two ideas of the distance must not contradict each other.
+                let group = peer_group.as_ref().map(|name| &groups[name]);
+                if group.is_none_or(|group| group.remote_as.is_none()) {
+                    settings.remote_as.get_or_insert(RemoteAs::External);
+                }
+                if group.is_some_and(|group| group.ttl_security_hops.is_some()) {
+                    settings.ebgp_multihop = None;
+                }
+                if group.is_some_and(|group| group.ebgp_multihop.is_some()) {
+                    settings.ttl_security_hops = None;
+                }
+                let v6only = v6only && matches!(id, NeighborId::Interface(_));
+                (id, NeighborEntry { peer_group, v6only, settings })
+            });
+            let neighbors = neighbors.collect();
+            let ranges = ranges.into_iter().filter_map(|(range, index)| Some((range, pick(index)?)));
+            let ranges = ranges.collect();
+            (groups, neighbors, ranges)
         })
 }
 
@@ -374,12 +426,18 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     });
     (
         (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
-        (graceful_restart, fail_closed, timers(), btree_map(unicast(), neighbor(), 0..3), families),
+        (graceful_restart, fail_closed, timers(), peers(), 1u16.., families),
     )
         .prop_map(|(first, second)| {
             let (asn, router_id, cluster_id, flags, default_local_preference, best_path) = first;
-            let (graceful_restart, fail_closed, timers, mut neighbors, families) = second;
-            neighbors.iter_mut().for_each(|(address, neighbor)| neighbor.address = *address);
+            let (
+                graceful_restart,
+                fail_closed,
+                timers,
+                (peer_groups, neighbors, listen_ranges),
+                listen_limit,
+                families,
+            ) = second;
             Bgp {
                 asn,
                 router_id,
@@ -392,7 +450,10 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 graceful_restart,
                 fail_closed,
                 timers,
+                peer_groups,
                 neighbors,
+                listen_ranges,
+                listen_limit,
                 families,
             }
         })
@@ -441,8 +502,11 @@ fn any_config() -> impl Strategy<Value = Config> {
                     format!("fd00:{number}::2/64").parse().unwrap(),
                 ];
             }
-            for neighbor in bgp.iter_mut().flat_map(|bgp: &mut Bgp| bgp.neighbors.values_mut()) {
-                if let Some(bfd) = &mut neighbor.bfd {
+            let said = bgp.iter_mut().flat_map(|bgp: &mut Bgp| {
+                bgp.neighbors.values_mut().map(|neighbor| &mut neighbor.settings).chain(bgp.peer_groups.values_mut())
+            });
+            for settings in said {
+                if let Some(bfd) = &mut settings.bfd {
                     bfd.profile = bfd_profiles.keys().next().cloned();
                 }
             }

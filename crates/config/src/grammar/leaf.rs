@@ -32,6 +32,8 @@ pub enum Reference {
     BfdProfile,
     /// `route-map`
     RouteMap,
+    /// `neighbor NAME peer-group`
+    PeerGroup,
     /// `ip prefix-list` or `ipv6 prefix-list`; the section tells which where the statement does not.
     PrefixList(Option<Family>),
 }
@@ -65,6 +67,8 @@ pub enum Kind {
     Socket,
     /// A network interface.
     Interface,
+    /// A BGP neighbor: an address, an interface or a peer-group.
+    Peer,
     /// A tunnel.
     Tunnel,
     /// A WAN link.
@@ -103,7 +107,9 @@ impl Leaf {
             "ROUTER-ID" => Kind::RouterId,
             "IPV4" => Kind::Ipv4,
             "IPV6" => Kind::Ipv6,
-            "ADDRESS" | "PEER" | "GATEWAY" => Kind::Address,
+            "ADDRESS" | "GATEWAY" | "NEIGHBOR" => Kind::Address,
+            "PEER" => Kind::Peer,
+            "PEER-GROUP" => Kind::Reference(Reference::PeerGroup),
             "PREFIX4" => Kind::Prefix4,
             "PREFIX6" => Kind::Prefix6,
             "PREFIX" => Kind::Prefix,
@@ -144,7 +150,10 @@ impl Kind {
 
     /// Whether any word will do, so that the position of a typing error is not here.
     pub(super) fn is_vague(self) -> bool {
-        matches!(self, Self::Name | Self::Reference(_) | Self::Path | Self::Interface | Self::Tunnel | Self::Wan)
+        matches!(
+            self,
+            Self::Name | Self::Reference(_) | Self::Path | Self::Peer | Self::Interface | Self::Tunnel | Self::Wan
+        )
     }
 
     /// Whether `text` may stand here.
@@ -197,7 +206,7 @@ impl Kind {
             Self::Interface => is::<IfName>(text),
             Self::Tunnel => is::<TunnelName>(text),
             Self::Wan | Self::Reference(Reference::Wan) => is::<WanName>(text),
-            Self::Name | Self::Reference(_) => is::<Name>(text),
+            Self::Name | Self::Peer | Self::Reference(_) => is::<Name>(text),
             Self::Path => {
                 if text.starts_with('/') {
                     Ok(())
@@ -236,6 +245,7 @@ impl fmt::Display for Leaf {
             Kind::Community => f.write_str("AA:NN"),
             Kind::LargeCommunity => f.write_str("AA:BB:CC"),
             Kind::Reference(Reference::Wan) => f.write_str("WAN"),
+            Kind::Peer => f.write_str("A.B.C.D|X:X::X:X|IFNAME|PEER-GROUP"),
             Kind::Reference(Reference::PrefixList(_)) => f.write_str("PREFIX-LIST"),
             _ => f.write_str(self.label),
         }

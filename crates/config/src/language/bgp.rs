@@ -36,18 +36,13 @@ fn write(bgp: &Bgp, lines: &mut Lines) {
         Action::Bgp(verb) => Some(verb.write),
         _ => None,
     });
-    for neighbor in bgp.neighbors.values() {
-        lines.body(&Section::Bgp, neighbor, |action| match action {
-            Action::Neighbor(verb) => Some(verb.write),
-            _ => None,
-        });
-    }
+    neighbor::write(bgp, lines);
     for family in Family::ALL {
         family::write(bgp, family, lines);
     }
 }
 
-pub(super) const ROWS: &[&[Statement]] = &[BGP, neighbor::ROWS, FAMILIES, LEAVE];
+pub(super) const ROWS: &[&[Statement]] = &[BGP, neighbor::DECLARATIONS, neighbor::ROWS, FAMILIES, LEAVE];
 
 const FAMILIES: &[Statement] = &[
     Statement {

@@ -11,10 +11,11 @@ use std::{
 use net_types::{IfName, Prefix, TunnelName, WanName};
 
 use crate::{
-    grammar::Complaint,
+    grammar::{Args, Complaint},
     model::{
         BfdProfile, Bgp, ChildLifetime, Config, Credential, Dpd, EspSuite, Identity, IkeId, IkeSuite, Initiate,
-        InterfaceAddress, Name, Neighbor, Proposal, Remote, RemoteAs, RouteMapEntry, Tunnel, Wan,
+        InterfaceAddress, Name, NeighborEntry, NeighborId, NeighborSettings, Proposal, Remote, RouteMapEntry, Tunnel,
+        Wan,
     },
 };
 
@@ -29,7 +30,7 @@ pub(crate) struct Draft {
     proposals: BTreeMap<Name, Placed<ProposalDraft>>,
     identities: BTreeMap<Name, Placed<IdentityDraft>>,
     tunnels: BTreeMap<TunnelName, Placed<TunnelDraft>>,
-    neighbors: BTreeMap<IpAddr, Placed<NeighborDraft>>,
+    neighbors: BTreeMap<NeighborId, Placed<NeighborEntry>>,
 }
 
 /// Something, and the line where it began.
@@ -91,13 +92,6 @@ pub(super) struct TunnelDraft {
     pub(super) shutdown: bool,
 }
 
-#[derive(Debug)]
-pub(super) struct NeighborDraft {
-    pub(super) remote_as: Option<RemoteAs>,
-    /// All but `remote_as`.
-    pub(super) rest: Neighbor,
-}
-
 impl Draft {
     pub(super) fn wan(&mut self, name: &WanName) -> &mut WanDraft {
         place(&mut self.wans, self.line, name)
@@ -127,13 +121,93 @@ impl Draft {
         self.config.bgp.as_mut().ok_or_else(|| Complaint::new("there is no \"router bgp\" above"))
     }
 
-    pub(super) fn neighbor(&mut self, address: IpAddr) -> Result<&mut NeighborDraft, Complaint> {
-        if address.is_unspecified() || address.is_multicast() {
-            return Err(Complaint::new(format!("{address} cannot be the address of a neighbor")));
+    /// The group or neighbor that a line is about.
+    pub(super) fn settings(&mut self, args: &Args<'_>) -> Result<&mut NeighborSettings, Complaint> {
+        let name = group_name(args)?;
+        // Looked up first and borrowed then: the compiler does not see that the two ways exclude each other.
+        if self.bgp()?.peer_groups.contains_key(&name) {
+            return Ok(self.bgp()?.peer_groups.entry(name).or_default());
         }
-        let new = || NeighborDraft { remote_as: None, rest: Neighbor::new(address, RemoteAs::External) };
-        let line = self.line;
-        Ok(&mut self.neighbors.entry(address).or_insert_with(|| Placed { line, value: new() }).value)
+        Ok(&mut self.neighbor(args)?.settings)
+    }
+
+    /// The neighbor that a line is about: the one with the address, or one that a line above has declared.
+    pub(super) fn neighbor(&mut self, args: &Args<'_>) -> Result<&mut NeighborEntry, Complaint> {
+        let text: String = args.get(PEER)?;
+        let id = match text.parse::<IpAddr>() {
+            Ok(address) if address.is_unspecified() || address.is_multicast() => {
+                return Err(args.complain(PEER, format!("{address} cannot be the address of a neighbor")));
+            }
+            Ok(address) => NeighborId::Address(address),
+            Err(_) => {
+                let declared =
+                    text.parse().ok().map(NeighborId::Interface).filter(|id| self.neighbors.contains_key(id));
+                let message = || {
+                    format!(
+                        "\"{text}\" is no address, and no peer-group or interface that a line above declares: \
+                         begin with \"neighbor {text} peer-group\" or \"neighbor {text} interface\""
+                    )
+                };
+                declared.ok_or_else(|| args.complain(PEER, message()))?
+            }
+        };
+        Ok(place(&mut self.neighbors, self.line, &id))
+    }
+
+    /// `neighbor PEER interface`
+    pub(super) fn interface_neighbor(&mut self, args: &Args<'_>) -> Result<&mut NeighborEntry, Complaint> {
+        let (text, name) = (args.get::<String>(PEER)?, group_name(args)?);
+        if text.parse::<IpAddr>().is_ok() {
+            return Err(args.complain(PEER, "an address needs no \"interface\" to be a neighbor"));
+        }
+        if self.bgp()?.peer_groups.contains_key(&name) {
+            return Err(args.complain(PEER, format!("\"{name}\" is a peer-group")));
+        }
+        let id = NeighborId::Interface(args.get(PEER)?);
+        Ok(place(&mut self.neighbors, self.line, &id))
+    }
+
+    /// `neighbor PEER peer-group`
+    pub(super) fn begin_peer_group(&mut self, args: &Args<'_>) -> Result<(), Complaint> {
+        let name = group_name(args)?;
+        if name.as_str().parse::<IpAddr>().is_ok() {
+            return Err(args.complain(PEER, "a peer-group cannot have an address for a name"));
+        }
+        let interface = name.as_str().parse().ok().map(NeighborId::Interface);
+        if interface.is_some_and(|id| self.neighbors.contains_key(&id)) {
+            return Err(args.complain(PEER, format!("\"{name}\" is a neighbor's interface")));
+        }
+        self.bgp()?.peer_groups.entry(name).or_default();
+        Ok(())
+    }
+
+    /// `no neighbor PEER peer-group [NAME]`
+    pub(super) fn end_peer_group(&mut self, args: &Args<'_>) -> Result<(), Complaint> {
+        let name = group_name(args)?;
+        if self.bgp()?.peer_groups.remove(&name).is_some() {
+            // As in FRR, its members go with it unless they can stand alone.
+            self.neighbors.retain(|_, neighbor| {
+                neighbor.value.peer_group.take_if(|group| *group == name).is_none()
+                    || neighbor.value.settings.remote_as.is_some()
+            });
+            self.bgp()?.listen_ranges.retain(|_, group| *group != name);
+            return Ok(());
+        }
+        self.neighbor(args)?.peer_group = None;
+        Ok(())
+    }
+
+    /// `no neighbor PEER`
+    pub(super) fn forget_neighbor(&mut self, args: &Args<'_>) -> Result<(), Complaint> {
+        if self.bgp()?.peer_groups.contains_key(&group_name(args)?) {
+            return self.end_peer_group(args);
+        }
+        let text: String = args.get(PEER)?;
+        let id = text.parse::<IpAddr>().map(NeighborId::Address).ok();
+        if let Some(id) = id.or_else(|| text.parse().ok().map(NeighborId::Interface)) {
+            self.neighbors.remove(&id);
+        }
+        Ok(())
     }
 
     /// The configuration, and what is missing or contradicts itself.
@@ -151,7 +225,22 @@ impl Draft {
             }
         }
         if let Some(bgp) = &mut config.bgp {
-            bgp.neighbors = finish(neighbors, "neighbor", |draft, _| draft.finish(), &mut problems);
+            for settings in bgp.peer_groups.values_mut() {
+                settings.families.retain(|_, settings| *settings != Default::default());
+            }
+            let (placed, neighbors) = neighbors
+                .into_iter()
+                .map(|(id, mut neighbor)| {
+                    neighbor.value.settings.families.retain(|_, settings| *settings != Default::default());
+                    ((id.clone(), neighbor.line), (id, neighbor.value))
+                })
+                .unzip::<_, _, Vec<_>, BTreeMap<_, _>>();
+            bgp.neighbors = neighbors;
+            for (id, line) in placed {
+                if let Some(message) = contradiction(bgp, &id) {
+                    problems.push(Problem { line, kind: "neighbor", name: id.to_string(), message });
+                }
+            }
             // What was said and unsaid again is as if it had never been said.
             bgp.families.retain(|_, settings| *settings != Default::default());
         }
@@ -274,19 +363,34 @@ impl TunnelDraft {
     }
 }
 
-impl NeighborDraft {
-    fn finish(self) -> Result<Neighbor, String> {
-        let mut neighbor = Neighbor { remote_as: said(self.remote_as, "remote-as ASN")?, ..self.rest };
-        neighbor.families.retain(|_, settings| *settings != Default::default());
-        if neighbor.ttl_security_hops.is_some() && neighbor.ebgp_multihop.is_some() {
-            return Err("\"ttl-security\" and \"ebgp-multihop\" exclude each other".to_owned());
+/// The peer-group that the line would be about, if there is one.
+fn group_name(args: &Args<'_>) -> Result<Name, Complaint> {
+    args.get(PEER)
+}
+
+/// The value that names a neighbor or a peer-group.
+const PEER: &str = "PEER";
+
+/// What keeps a neighbor from being one, its group's lines included.
+fn contradiction(bgp: &Bgp, id: &NeighborId) -> Option<String> {
+    let entry = bgp.neighbors.get(id)?;
+    let Some(neighbor) = bgp.resolve(id) else {
+        // A group that does not exist is told where it is named.
+        let group = entry.peer_group.as_ref();
+        let known = group.is_none_or(|group| bgp.peer_groups.contains_key(group));
+        return known.then(|| match group {
+            Some(group) => format!("\"remote-as ASN\" is missing, here and in peer-group {group}"),
+            None => "\"remote-as ASN\" is missing".to_owned(),
+        });
+    };
+    let settings = &neighbor.settings;
+    if settings.ttl_security_hops.is_some() && settings.ebgp_multihop.is_some() {
+        return Some("\"ttl-security\" and \"ebgp-multihop\" exclude each other".to_owned());
+    }
+    match id {
+        NeighborId::Address(IpAddr::V6(address)) if address.is_unicast_link_local() && settings.interface.is_none() => {
+            Some("a link-local address needs \"interface IFNAME\"".to_owned())
         }
-        if let IpAddr::V6(address) = neighbor.address
-            && address.is_unicast_link_local()
-            && neighbor.interface.is_none()
-        {
-            return Err("a link-local address needs \"interface IFNAME\"".to_owned());
-        }
-        Ok(neighbor)
+        _ => None,
     }
 }

@@ -1,10 +1,10 @@
 //! `address-family … unicast` within `router bgp`, in FRR's spelling.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use net_types::{Family, Prefix};
 
-use super::{Action, LEAVE, Leave, Lines, Section, Statement, Verb, then};
+use super::{Action, LEAVE, Leave, Lines, Said, Section, Statement, Verb, then};
 use crate::{
     grammar::{Args, Complaint},
     model::{Bgp, MaximumPrefix, MaximumPrefixAction, NeighborFamily, Redistribute, RedistributeSource},
@@ -20,8 +20,13 @@ pub(super) fn spelling(family: Family) -> &'static str {
 
 /// Writes the section if there is anything to say in it.
 pub(super) fn write(bgp: &Bgp, family: Family, lines: &mut Lines) {
-    let said_of_neighbors = bgp.neighbors.values().any(|neighbor| neighbor.families.contains_key(&family));
-    if !said_of_neighbors && !bgp.families.contains_key(&family) {
+    let groups = bgp.peer_groups.iter().map(|(name, settings)| (name.to_string(), settings));
+    let neighbors = bgp.neighbors.iter().map(|(id, neighbor)| (id.to_string(), &neighbor.settings));
+    let said = groups
+        .chain(neighbors)
+        .filter_map(|(who, settings)| Some(Said { who, what: settings.families.get(&family)?.clone() }));
+    let mut said = said.peekable();
+    if said.peek().is_none() && !bgp.families.contains_key(&family) {
         return;
     }
     lines.line("!");
@@ -34,13 +39,11 @@ pub(super) fn write(bgp: &Bgp, family: Family, lines: &mut Lines) {
             _ => None,
         });
     }
-    for neighbor in bgp.neighbors.values() {
-        if let Some(settings) = neighbor.families.get(&family) {
-            lines.body(&section, &(neighbor.address, settings.clone()), |action| match action {
-                Action::NeighborFamily(verb) => Some(verb.write),
-                _ => None,
-            });
-        }
+    for said in said {
+        lines.body(&section, &said, |action| match action {
+            Action::NeighborFamily(verb) => Some(verb.write),
+            _ => None,
+        });
     }
     lines.depth -= 1;
     lines.line("exit-address-family");
@@ -89,10 +92,48 @@ const FAMILY: &[Statement] = &[
     },
 ];
 
-type Subject = (IpAddr, NeighborFamily);
+type Subject = Said<NeighborFamily>;
 
-fn line((address, _): &Subject, lines: &mut Lines, text: impl std::fmt::Display) {
-    lines.line(format_args!("neighbor {address} {text}"));
+fn line(subject: &Subject, lines: &mut Lines, text: impl std::fmt::Display) {
+    lines.line(format_args!("neighbor {} {text}", subject.who));
+}
+
+/// Rows of one flag of a neighbor.
+macro_rules! flag {
+    ($word:literal, $help:literal, $field:ident) => {
+        Statement {
+            syntax: concat!("[no] neighbor PEER ", $word),
+            help: $help,
+            action: Action::NeighborFamily(Verb {
+                read: |settings, args| {
+                    settings.$field = Some(!args.has("no"));
+                    Ok(())
+                },
+                write: |subject, lines| match subject.what.$field {
+                    None => {}
+                    Some(true) => line(subject, lines, $word),
+                    Some(false) => lines.line(format_args!(concat!("no neighbor {} ", $word), subject.who)),
+                },
+            }),
+        }
+    };
+}
+
+/// A row that takes back what another says: the group's word holds again, or the default.
+macro_rules! unsay {
+    ($syntax:expr, $help:expr, $field:ident) => {
+        Statement {
+            syntax: $syntax,
+            help: $help,
+            action: Action::NeighborFamily(Verb {
+                read: |settings, _| {
+                    settings.$field = None;
+                    Ok(())
+                },
+                write: |_, _| {},
+            }),
+        }
+    };
 }
 
 /// Rows of a policy applied to a neighbor's routes.
@@ -107,7 +148,7 @@ macro_rules! policy {
                     Ok(())
                 },
                 write: |subject, lines| {
-                    if let Some(name) = &subject.1.$field {
+                    if let Some(name) = &subject.what.$field {
                         line(subject, lines, format_args!(concat!($word, " {} ", $direction), name));
                     }
                 },
@@ -117,51 +158,13 @@ macro_rules! policy {
 }
 
 const NEIGHBOR: &[Statement] = &[
-    Statement {
-        syntax: "[no] neighbor PEER activate",
-        help: "Exchange routes of this family with the neighbor",
-        action: Action::NeighborFamily(Verb {
-            read: |settings, args| {
-                settings.activate = Some(!args.has("no"));
-                Ok(())
-            },
-            write: |subject, lines| match subject.1.activate {
-                None => {}
-                Some(true) => line(subject, lines, "activate"),
-                Some(false) => lines.line(format_args!("no neighbor {} activate", subject.0)),
-            },
-        }),
-    },
-    Statement {
-        syntax: "[no] neighbor PEER next-hop-self",
-        help: "Announce ourselves as next hop",
-        action: Action::NeighborFamily(Verb {
-            read: |settings, args| {
-                settings.next_hop_self = !args.has("no");
-                Ok(())
-            },
-            write: |subject, lines| {
-                if subject.1.next_hop_self {
-                    line(subject, lines, "next-hop-self");
-                }
-            },
-        }),
-    },
-    Statement {
-        syntax: "[no] neighbor PEER soft-reconfiguration inbound",
-        help: "Keep what the neighbor announced as received (always so)",
-        action: Action::NeighborFamily(Verb {
-            read: |settings, args| {
-                settings.soft_reconfiguration = !args.has("no");
-                Ok(())
-            },
-            write: |subject, lines| {
-                if subject.1.soft_reconfiguration {
-                    line(subject, lines, "soft-reconfiguration inbound");
-                }
-            },
-        }),
-    },
+    flag!("activate", "Exchange routes of this family with the neighbor", activate),
+    flag!("next-hop-self", "Announce ourselves as next hop", next_hop_self),
+    flag!(
+        "soft-reconfiguration inbound",
+        "Keep what the neighbor announced as received (always so)",
+        soft_reconfiguration
+    ),
     policy!("prefix-list", "PREFIX-LIST", "in", "Filter what the neighbor announces", prefix_list_in),
     policy!("prefix-list", "PREFIX-LIST", "out", "Filter what is announced to the neighbor", prefix_list_out),
     policy!("route-map", "ROUTE-MAP", "in", "Filter and change what the neighbor announces", route_map_in),
@@ -180,12 +183,22 @@ const NEIGHBOR: &[Statement] = &[
                 Ok(())
             },
             write: |subject, lines| {
-                if let Some(weight) = subject.1.weight {
+                if let Some(weight) = subject.what.weight {
                     line(subject, lines, format_args!("weight {weight}"));
                 }
             },
         }),
     },
+    unsay!("no neighbor PEER prefix-list PREFIX-LIST in", "Take back the filter", prefix_list_in),
+    unsay!("no neighbor PEER prefix-list PREFIX-LIST out", "Take back the filter", prefix_list_out),
+    unsay!("no neighbor PEER route-map ROUTE-MAP in", "Take back the filter", route_map_in),
+    unsay!("no neighbor PEER route-map ROUTE-MAP out", "Take back the filter", route_map_out),
+    unsay!(
+        "no neighbor PEER maximum-prefix [NUMBER:1-4294967295 [PERCENT:1-100] [warning-only|restart MINUTES:1-65535]]",
+        "Accept any number of prefixes",
+        maximum_prefix
+    ),
+    unsay!("no neighbor PEER weight [NUMBER:0-65535]", "No preference", weight),
 ];
 
 /// `maximum-prefix` logs from this percentage on where nothing is said, as in FRR.
@@ -203,7 +216,7 @@ fn read_maximum(settings: &mut NeighborFamily, args: &Args<'_>) -> Result<(), Co
 }
 
 fn write_maximum(subject: &Subject, lines: &mut Lines) {
-    let Some(MaximumPrefix { limit, threshold_percent, action }) = subject.1.maximum_prefix else { return };
+    let Some(MaximumPrefix { limit, threshold_percent, action }) = subject.what.maximum_prefix else { return };
     let threshold = if threshold_percent == THRESHOLD { String::new() } else { format!(" {threshold_percent}") };
     let action = match action {
         MaximumPrefixAction::Close => String::new(),

@@ -16,20 +16,20 @@ mod routing;
 mod tunnel;
 mod wan;
 
-use std::{fmt, net::IpAddr, sync::LazyLock};
+use std::{fmt, sync::LazyLock};
 
 use net_types::{Family, Prefix, TunnelName, WanName};
 
 use crate::{
     grammar::{Args, Complaint, Tree},
     model::{
-        BfdProfile, Bgp, Config, FamilyConfig, Identity, Name, Neighbor, NeighborFamily, Proposal, RouteMapEntry,
-        Tunnel, Wan,
+        BfdProfile, Bgp, Config, FamilyConfig, Identity, Name, NeighborFamily, NeighborSettings, Proposal,
+        RouteMapEntry, Tunnel, Wan,
     },
 };
 
 pub(crate) use draft::{Draft, Problem};
-use draft::{IdentityDraft, NeighborDraft, ProposalDraft, TunnelDraft, WanDraft};
+use draft::{IdentityDraft, ProposalDraft, TunnelDraft, WanDraft};
 
 /// One row of the language.
 pub(crate) struct Statement {
@@ -47,6 +47,12 @@ struct Verb<D: 'static, M: 'static = D> {
     write: Write<M>,
 }
 
+/// What is said of a neighbor or a peer-group, and what stands behind `neighbor` in each of its lines.
+struct Said<S> {
+    who: String,
+    what: S,
+}
+
 /// What a row does, by what it is about.
 enum Action {
     Config(Verb<Draft, Config>),
@@ -59,11 +65,11 @@ enum Action {
     BfdProfile(Verb<BfdProfile>),
     RouteMap(Verb<RouteMapEntry>),
     Bgp(Verb<Bgp>),
-    /// Begins with `neighbor PEER`.
-    Neighbor(Verb<NeighborDraft, Neighbor>),
+    /// Begins with `neighbor PEER`, which is a neighbor or a peer-group.
+    Neighbor(Verb<NeighborSettings, Said<NeighborSettings>>),
     Family(Verb<FamilyConfig>),
-    /// Begins with `neighbor PEER`; what it writes goes behind that, with the address.
-    NeighborFamily(Verb<NeighborFamily, (IpAddr, NeighborFamily)>),
+    /// The same within an address family.
+    NeighborFamily(Verb<NeighborFamily, Said<NeighborFamily>>),
     /// Leaves one section, or all.
     Leave(Leave),
     /// Understood and without effect, for FRR's sake.
@@ -178,7 +184,7 @@ impl Section {
                 None => return Err(Complaint::new(format!("route-map {name} {sequence} does not exist"))),
             },
             (Action::Bgp(verb), _) => (verb.read)(draft.bgp()?, args)?,
-            (Action::Neighbor(verb), _) => (verb.read)(draft.neighbor(args.get("PEER")?)?, args)?,
+            (Action::Neighbor(verb), _) => (verb.read)(draft.settings(args)?, args)?,
             (Action::Family(verb), Self::Family(family)) => {
                 if args.opt::<Prefix>("PREFIX")?.is_some_and(|prefix| prefix.family() != *family) {
                     let message = format!("the prefix does not belong into {}", self.describe());
@@ -187,8 +193,7 @@ impl Section {
                 (verb.read)(draft.bgp()?.families.entry(*family).or_default(), args)?;
             }
             (Action::NeighborFamily(verb), Self::Family(family)) => {
-                let neighbor = draft.neighbor(args.get("PEER")?)?;
-                (verb.read)(neighbor.rest.families.entry(*family).or_default(), args)?;
+                (verb.read)(draft.settings(args)?.families.entry(*family).or_default(), args)?;
             }
             _ => return Err(Complaint::new(format!("this does not belong into {}", self.describe()))),
         }

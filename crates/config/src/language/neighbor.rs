@@ -1,22 +1,69 @@
-//! `neighbor PEER …` within `router bgp`, in FRR's spelling.
+//! `neighbor PEER …` within `router bgp`, in FRR's spelling. PEER is an address, or the interface or the peer-group that
+//! a line above has declared; what may be said of a neighbor may be said of a group.
 
 use std::time::Duration;
 
 use net_types::Asn;
 
-use super::{Action, Lines, Statement, Verb, bgp, then};
-use crate::model::{BfdUse, Neighbor, NeighborRestart, Password, RemoteAs, Shutdown, UpdateSource};
+use super::{Action, Lines, Said, Statement, Verb, bgp, then};
+use crate::{
+    grammar::{Args, Complaint},
+    model::{
+        BfdUse, Bgp, NeighborEntry, NeighborId, NeighborRestart, NeighborSettings, Password, RemoteAs, Shutdown,
+        UpdateSource,
+    },
+};
+
+type Subject = Said<NeighborSettings>;
 
 /// A line about a neighbor.
-fn line(lines: &mut Lines, neighbor: &Neighbor, text: impl std::fmt::Display) {
-    lines.line(format_args!("neighbor {} {text}", neighbor.address));
+fn line(lines: &mut Lines, neighbor: &Subject, text: impl std::fmt::Display) {
+    lines.line(format_args!("neighbor {} {text}", neighbor.who));
 }
 
 /// A line about a neighbor if the condition holds.
-fn flag(lines: &mut Lines, neighbor: &Neighbor, condition: bool, text: &str) {
+fn flag(lines: &mut Lines, neighbor: &Subject, condition: bool, text: &str) {
     if condition {
         line(lines, neighbor, text);
     }
+}
+
+/// Writes every peer-group and neighbor: what makes it one, then what is said of it.
+pub(super) fn write(bgp: &Bgp, lines: &mut Lines) {
+    for (name, settings) in &bgp.peer_groups {
+        lines.line(format_args!("neighbor {name} peer-group"));
+        write_settings(name.to_string(), settings, lines);
+    }
+    for (id, NeighborEntry { peer_group, v6only, settings }) in &bgp.neighbors {
+        if let NeighborId::Interface(interface) = id {
+            lines.line(format_args!("neighbor {interface} interface{}", if *v6only { " v6only" } else { "" }));
+        }
+        if let Some(group) = peer_group {
+            lines.line(format_args!("neighbor {id} peer-group {group}"));
+        }
+        write_settings(id.to_string(), settings, lines);
+    }
+    for (range, group) in &bgp.listen_ranges {
+        lines.line(format_args!("bgp listen range {range} peer-group {group}"));
+    }
+}
+
+fn write_settings(who: String, settings: &NeighborSettings, lines: &mut Lines) {
+    let said = Said { who, what: settings.clone() };
+    lines.body(&super::Section::Bgp, &said, |action| match action {
+        Action::Neighbor(verb) => Some(verb.write),
+        _ => None,
+    });
+}
+
+/// What a line about a neighbor says of its AS.
+fn remote_as(args: &Args<'_>) -> Result<Option<RemoteAs>, Complaint> {
+    Ok(match args.opt::<Asn>("ASN")? {
+        Some(asn) => Some(RemoteAs::Asn(asn)),
+        None if args.has("internal") => Some(RemoteAs::Internal),
+        None if args.has("external") => Some(RemoteAs::External),
+        None => None,
+    })
 }
 
 /// Rows of one flag of a neighbor.
@@ -27,10 +74,14 @@ macro_rules! flag {
             help: $help,
             action: Action::Neighbor(Verb {
                 read: |neighbor, args| {
-                    neighbor.rest.$field = !args.has("no");
+                    neighbor.$field = Some(!args.has("no"));
                     Ok(())
                 },
-                write: |neighbor, lines| flag(lines, neighbor, neighbor.$field, $word),
+                write: |neighbor, lines| match neighbor.what.$field {
+                    None => {}
+                    Some(true) => line(lines, neighbor, $word),
+                    Some(false) => lines.line(format_args!(concat!("no neighbor {} ", $word), neighbor.who)),
+                },
             }),
         }
     };
@@ -44,16 +95,129 @@ macro_rules! restart {
             help: $help,
             action: Action::Neighbor(Verb {
                 read: |neighbor, _| {
-                    neighbor.rest.graceful_restart = Some(NeighborRestart::$mode);
+                    neighbor.graceful_restart = Some(NeighborRestart::$mode);
                     Ok(())
                 },
                 write: |neighbor, lines| {
-                    flag(lines, neighbor, neighbor.graceful_restart == Some(NeighborRestart::$mode), $word);
+                    flag(lines, neighbor, neighbor.what.graceful_restart == Some(NeighborRestart::$mode), $word);
                 },
             }),
         }
     };
 }
+
+/// A row that takes back what another says: the group's word holds again, or the default.
+macro_rules! unsay {
+    ($syntax:literal, $help:literal, $field:ident) => {
+        Statement {
+            syntax: concat!("no neighbor PEER ", $syntax),
+            help: $help,
+            action: Action::Neighbor(Verb {
+                read: |neighbor, _| {
+                    neighbor.$field = None;
+                    Ok(())
+                },
+                write: |_, _| {},
+            }),
+        }
+    };
+}
+
+/// What makes a neighbor or a group, and what undoes it.
+pub(super) const DECLARATIONS: &[Statement] = &[
+    Statement {
+        syntax: "neighbor PEER peer-group",
+        help: "Begin a peer-group",
+        action: Action::Config(Verb { read: |draft, args| draft.begin_peer_group(args), write: |_, _| {} }),
+    },
+    Statement {
+        syntax: "neighbor PEER peer-group PEER-GROUP",
+        help: "Make the neighbor a member of a peer-group",
+        action: Action::Config(Verb {
+            read: |draft, args| {
+                draft.neighbor(args)?.peer_group = Some(args.get("PEER-GROUP")?);
+                Ok(())
+            },
+            write: |_, _| {},
+        }),
+    },
+    Statement {
+        syntax: "no neighbor PEER peer-group [PEER-GROUP]",
+        help: "End a peer-group, or the neighbor's membership in it",
+        action: Action::Config(Verb { read: |draft, args| draft.end_peer_group(args), write: |_, _| {} }),
+    },
+    Statement {
+        syntax: "neighbor PEER interface [v6only] [remote-as (ASN|internal|external)|peer-group PEER-GROUP]",
+        help: "A neighbor that is known by its link",
+        action: Action::Config(Verb {
+            read: |draft, args| {
+                let neighbor = draft.interface_neighbor(args)?;
+                neighbor.v6only = args.has("v6only");
+                if let Some(remote_as) = remote_as(args)? {
+                    neighbor.settings.remote_as = Some(remote_as);
+                }
+                if let Some(group) = args.opt("PEER-GROUP")? {
+                    neighbor.peer_group = Some(group);
+                }
+                Ok(())
+            },
+            write: |_, _| {},
+        }),
+    },
+    Statement {
+        syntax: "no neighbor PEER [interface [v6only] [remote-as (ASN|internal|external)|peer-group PEER-GROUP]]",
+        help: "Take back all that is said of the neighbor or group",
+        action: Action::Config(Verb { read: |draft, args| draft.forget_neighbor(args), write: |_, _| {} }),
+    },
+    Statement {
+        syntax: "bgp listen range PREFIX peer-group PEER-GROUP",
+        help: "Take whoever connects from there for a member of the group",
+        action: Action::Bgp(Verb {
+            read: |bgp, args| {
+                bgp.listen_ranges.insert(args.get("PREFIX")?, args.get("PEER-GROUP")?);
+                Ok(())
+            },
+            write: |_, _| {}, // Printed behind the groups, which must be known when it is read.
+        }),
+    },
+    Statement {
+        syntax: "no bgp listen range PREFIX [peer-group PEER-GROUP]",
+        help: "Take nobody from there",
+        action: Action::Bgp(Verb {
+            read: |bgp, args| {
+                bgp.listen_ranges.remove(&args.get("PREFIX")?);
+                Ok(())
+            },
+            write: |_, _| {},
+        }),
+    },
+    Statement {
+        syntax: "bgp listen limit NUMBER:1-65535",
+        help: "Most neighbors that come from listen ranges",
+        action: Action::Bgp(Verb {
+            read: |bgp, args| {
+                bgp.listen_limit = args.get("NUMBER")?;
+                Ok(())
+            },
+            write: |bgp, lines| {
+                if bgp.listen_limit != Bgp::LISTEN_LIMIT {
+                    lines.line(format_args!("bgp listen limit {}", bgp.listen_limit));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "no bgp listen limit [NUMBER:1-65535]",
+        help: "As many as by default",
+        action: Action::Bgp(Verb {
+            read: |bgp, _| {
+                bgp.listen_limit = Bgp::LISTEN_LIMIT;
+                Ok(())
+            },
+            write: |_, _| {},
+        }),
+    },
+];
 
 pub(super) const ROWS: &[Statement] = &[
     Statement {
@@ -61,17 +225,14 @@ pub(super) const ROWS: &[Statement] = &[
         help: "The neighbor's AS",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.remote_as = Some(match args.opt::<Asn>("ASN")? {
-                    Some(asn) => RemoteAs::Asn(asn),
-                    None if args.has("internal") => RemoteAs::Internal,
-                    None => RemoteAs::External,
-                });
+                neighbor.remote_as = remote_as(args)?;
                 Ok(())
             },
-            write: |neighbor, lines| match neighbor.remote_as {
-                RemoteAs::Asn(asn) => line(lines, neighbor, format_args!("remote-as {}", asn.get())),
-                RemoteAs::Internal => line(lines, neighbor, "remote-as internal"),
-                RemoteAs::External => line(lines, neighbor, "remote-as external"),
+            write: |neighbor, lines| match neighbor.what.remote_as {
+                None => {}
+                Some(RemoteAs::Asn(asn)) => line(lines, neighbor, format_args!("remote-as {}", asn.get())),
+                Some(RemoteAs::Internal) => line(lines, neighbor, "remote-as internal"),
+                Some(RemoteAs::External) => line(lines, neighbor, "remote-as external"),
             },
         }),
     },
@@ -80,11 +241,11 @@ pub(super) const ROWS: &[Statement] = &[
         help: "A note for people",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.description = Some(args.get("TEXT")?);
+                neighbor.description = Some(args.get("TEXT")?);
                 Ok(())
             },
             write: |neighbor, lines| {
-                if let Some(text) = &neighbor.description {
+                if let Some(text) = &neighbor.what.description {
                     line(lines, neighbor, format_args!("description {text}"));
                 }
             },
@@ -95,11 +256,11 @@ pub(super) const ROWS: &[Statement] = &[
         help: "The link that a link-local address is on",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.interface = Some(args.get("IFNAME")?);
+                neighbor.interface = Some(args.get("IFNAME")?);
                 Ok(())
             },
             write: |neighbor, lines| {
-                if let Some(interface) = &neighbor.interface {
+                if let Some(interface) = &neighbor.what.interface {
                     line(lines, neighbor, format_args!("interface {interface}"));
                 }
             },
@@ -110,11 +271,11 @@ pub(super) const ROWS: &[Statement] = &[
         help: "Watch the neighbor with BFD",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.bfd = Some(BfdUse { profile: args.opt("PROFILE")? });
+                neighbor.bfd = Some(BfdUse { profile: args.opt("PROFILE")? });
                 Ok(())
             },
             write: |neighbor, lines| {
-                if let Some(bfd) = &neighbor.bfd {
+                if let Some(bfd) = &neighbor.what.bfd {
                     line(lines, neighbor, format_args!("bfd{}", then("profile", bfd.profile.as_ref())));
                 }
             },
@@ -130,11 +291,11 @@ pub(super) const ROWS: &[Statement] = &[
         help: "Allow an external neighbor that is several hops away",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.ebgp_multihop = Some(args.opt("NUMBER")?.unwrap_or(255));
+                neighbor.ebgp_multihop = Some(args.opt("NUMBER")?.unwrap_or(255));
                 Ok(())
             },
             write: |neighbor, lines| {
-                if let Some(hops) = neighbor.ebgp_multihop {
+                if let Some(hops) = neighbor.what.ebgp_multihop {
                     line(lines, neighbor, format_args!("ebgp-multihop {hops}"));
                 }
             },
@@ -149,13 +310,13 @@ pub(super) const ROWS: &[Statement] = &[
         help: "TCP MD5 signature (RFC 2385)",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.password = Some(match args.opt("FILE")? {
+                neighbor.password = Some(match args.opt("FILE")? {
                     Some(path) => Password::File(path),
                     None => Password::Inline(args.get("PASSWORD")?),
                 });
                 Ok(())
             },
-            write: |neighbor, lines| match &neighbor.password {
+            write: |neighbor, lines| match &neighbor.what.password {
                 None => {}
                 Some(Password::Inline(secret)) => line(lines, neighbor, format_args!("password {}", secret.expose())),
                 Some(Password::File(path)) => {
@@ -169,11 +330,11 @@ pub(super) const ROWS: &[Statement] = &[
         help: "TCP port that the neighbor listens at",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.port = Some(args.get("PORT")?);
+                neighbor.port = Some(args.get("PORT")?);
                 Ok(())
             },
             write: |neighbor, lines| {
-                if let Some(port) = neighbor.port {
+                if let Some(port) = neighbor.what.port {
                     line(lines, neighbor, format_args!("port {port}"));
                 }
             },
@@ -184,25 +345,29 @@ pub(super) const ROWS: &[Statement] = &[
         help: "Hold the session down",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.shutdown = Some(Shutdown { message: args.opt("TEXT")? });
+                neighbor.shutdown = Some(Shutdown::Down { message: args.opt("TEXT")? });
                 Ok(())
             },
             write: |neighbor, lines| {
-                if let Some(shutdown) = &neighbor.shutdown {
-                    line(lines, neighbor, format_args!("shutdown{}", then("message", shutdown.message.as_ref())));
+                if let Some(Shutdown::Down { message }) = &neighbor.what.shutdown {
+                    line(lines, neighbor, format_args!("shutdown{}", then("message", message.as_ref())));
                 }
             },
         }),
     },
     Statement {
-        syntax: "no neighbor PEER shutdown",
+        syntax: "no neighbor PEER shutdown [message TEXT]",
         help: "Do not hold the session down",
         action: Action::Neighbor(Verb {
             read: |neighbor, _| {
-                neighbor.rest.shutdown = None;
+                neighbor.shutdown = Some(Shutdown::No);
                 Ok(())
             },
-            write: |_, _| {},
+            write: |neighbor, lines| {
+                if neighbor.what.shutdown == Some(Shutdown::No) {
+                    lines.line(format_args!("no neighbor {} shutdown", neighbor.who));
+                }
+            },
         }),
     },
     Statement {
@@ -210,11 +375,11 @@ pub(super) const ROWS: &[Statement] = &[
         help: "Keepalive and hold time",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.timers = Some(bgp::timers(args)?);
+                neighbor.timers = Some(bgp::timers(args)?);
                 Ok(())
             },
             write: |neighbor, lines| {
-                if let Some(timers) = neighbor.timers {
+                if let Some(timers) = neighbor.what.timers {
                     line(lines, neighbor, format_args!("timers {}", bgp::spell_timers(timers)));
                 }
             },
@@ -225,11 +390,11 @@ pub(super) const ROWS: &[Statement] = &[
         help: "Time between attempts to connect",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.connect_retry = Some(Duration::from_secs(args.get("SECONDS")?));
+                neighbor.connect_retry = Some(Duration::from_secs(args.get("SECONDS")?));
                 Ok(())
             },
             write: |neighbor, lines| {
-                if let Some(time) = neighbor.connect_retry {
+                if let Some(time) = neighbor.what.connect_retry {
                     line(lines, neighbor, format_args!("timers connect {}", time.as_secs()));
                 }
             },
@@ -240,11 +405,11 @@ pub(super) const ROWS: &[Statement] = &[
         help: "Refuse packets from further away (RFC 5082)",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.ttl_security_hops = Some(args.get("NUMBER")?);
+                neighbor.ttl_security_hops = Some(args.get("NUMBER")?);
                 Ok(())
             },
             write: |neighbor, lines| {
-                if let Some(hops) = neighbor.ttl_security_hops {
+                if let Some(hops) = neighbor.what.ttl_security_hops {
                     line(lines, neighbor, format_args!("ttl-security hops {hops}"));
                 }
             },
@@ -255,13 +420,13 @@ pub(super) const ROWS: &[Statement] = &[
         help: "Our end of the session",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.rest.update_source = Some(match args.opt("ADDRESS")? {
+                neighbor.update_source = Some(match args.opt("ADDRESS")? {
                     Some(address) => UpdateSource::Address(address),
                     None => UpdateSource::Interface(args.get("IFNAME")?),
                 });
                 Ok(())
             },
-            write: |neighbor, lines| match &neighbor.update_source {
+            write: |neighbor, lines| match &neighbor.what.update_source {
                 None => {}
                 Some(UpdateSource::Address(address)) => {
                     line(lines, neighbor, format_args!("update-source {address}"));
@@ -272,4 +437,17 @@ pub(super) const ROWS: &[Statement] = &[
             },
         }),
     },
+    unsay!("remote-as [(ASN|internal|external)]", "Take back the neighbor's AS", remote_as),
+    unsay!("description [TEXT]", "Take back the note", description),
+    unsay!("bfd [profile PROFILE]", "Do not watch the neighbor with BFD", bfd),
+    unsay!("ebgp-multihop [NUMBER:1-255]", "Expect the neighbor one hop away", ebgp_multihop),
+    unsay!("graceful-restart", "Restart as the speaker does", graceful_restart),
+    unsay!("graceful-restart-helper", "Restart as the speaker does", graceful_restart),
+    unsay!("graceful-restart-disable", "Restart as the speaker does", graceful_restart),
+    unsay!("password [PASSWORD]", "No TCP MD5 signature", password),
+    unsay!("port [PORT:1-65535]", "The usual TCP port", port),
+    unsay!("timers [KEEPALIVE:0-65535 HOLD:0-65535]", "Keepalive and hold time of the speaker", timers),
+    unsay!("timers connect [SECONDS:1-65535]", "The usual time between attempts to connect", connect_retry),
+    unsay!("ttl-security hops [NUMBER:1-254]", "Do not look at how far packets came", ttl_security_hops),
+    unsay!("update-source [(ADDRESS|IFNAME)]", "Whatever address the kernel takes", update_source),
 ];

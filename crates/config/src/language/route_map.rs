@@ -123,10 +123,10 @@ const MATCH: &[Statement] = &[
         }),
     },
     Statement {
-        syntax: "match peer PEER",
+        syntax: "match peer NEIGHBOR",
         help: "Routes from, or to, this neighbor",
         action: Action::RouteMap(Verb {
-            read: |entry, args| matching(entry, Match::Peer(args.get("PEER")?)),
+            read: |entry, args| matching(entry, Match::Peer(args.get("NEIGHBOR")?)),
             write: |entry, lines| {
                 write_matches(entry, lines, |condition| match condition {
                     Match::Peer(address) => Some(format!("peer {address}")),

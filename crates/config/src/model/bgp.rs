@@ -3,13 +3,12 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
     time::Duration,
 };
 
-use net_types::{Asn, Family, IfName, Prefix, RouterId};
+use net_types::{Asn, Family, Prefix, RouterId};
 
-use super::{Name, Secret};
+use super::{Name, Neighbor, NeighborEntry, NeighborId, NeighborSettings, RemoteAs};
 
 /// `router bgp ASN`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +35,14 @@ pub struct Bgp {
     pub fail_closed: FailClosed,
     /// `timers bgp KEEPALIVE HOLD`
     pub timers: Timers,
-    /// `neighbor ADDRESS …`
-    pub neighbors: BTreeMap<IpAddr, Neighbor>,
+    /// `neighbor NAME peer-group`, and what is said of each.
+    pub peer_groups: BTreeMap<Name, NeighborSettings>,
+    /// `neighbor ADDRESS …` and `neighbor IFNAME interface …`, as written; [`Bgp::resolve`] says what that comes to.
+    pub neighbors: BTreeMap<NeighborId, NeighborEntry>,
+    /// `bgp listen range PREFIX peer-group NAME`: whoever connects from there is a neighbor of that group.
+    pub listen_ranges: BTreeMap<Prefix, Name>,
+    /// `bgp listen limit`: most neighbors that come that way.
+    pub listen_limit: u16,
     /// `address-family …`
     pub families: BTreeMap<Family, FamilyConfig>,
 }
@@ -57,9 +62,47 @@ impl Bgp {
             graceful_restart: GracefulRestart::default(),
             fail_closed: FailClosed::default(),
             timers: Timers::default(),
+            peer_groups: BTreeMap::new(),
             neighbors: BTreeMap::new(),
+            listen_ranges: BTreeMap::new(),
+            listen_limit: Self::LISTEN_LIMIT,
             families: BTreeMap::new(),
         }
+    }
+
+    /// `bgp listen limit` where nothing is said, as in FRR.
+    pub const LISTEN_LIMIT: u16 = 100;
+
+    /// A neighbor as it is to be treated: what is said of it, and where nothing is, what is said of its peer-group.
+    pub fn resolve(&self, id: &NeighborId) -> Option<Neighbor> {
+        let NeighborEntry { peer_group, v6only, settings } = self.neighbors.get(id)?;
+        self.join(id.clone(), peer_group.as_ref(), *v6only, settings)
+    }
+
+    /// Every configured neighbor as it is to be treated.
+    pub fn resolved(&self) -> impl Iterator<Item = Neighbor> {
+        self.neighbors.keys().filter_map(|id| self.resolve(id))
+    }
+
+    /// Whom `address` stands for if it is no configured neighbor and connects from a `bgp listen range`: a member of the
+    /// group of the longest range that contains it.
+    pub fn dynamic(&self, address: IpAddr) -> Option<Neighbor> {
+        let ranges = self.listen_ranges.iter().filter(|(range, _)| range.contains(address));
+        let (_, group) = ranges.max_by_key(|(range, _)| range.bits())?;
+        self.join(NeighborId::Address(address), Some(group), false, &NeighborSettings::default())
+    }
+
+    fn join(
+        &self,
+        id: NeighborId,
+        group: Option<&Name>,
+        v6only: bool,
+        settings: &NeighborSettings,
+    ) -> Option<Neighbor> {
+        let of_group = group.and_then(|name| self.peer_groups.get(name));
+        let settings = of_group.map_or_else(|| settings.clone(), |group| settings.or(group));
+        let remote_as = settings.remote_as?;
+        Some(Neighbor { id, peer_group: group.cloned(), v6only, remote_as, settings })
     }
 
     /// The neighbor's AS number.
@@ -73,13 +116,13 @@ impl Bgp {
 
     /// Whether `neighbor` carries `family`.
     pub fn is_active(&self, neighbor: &Neighbor, family: Family) -> bool {
-        let said = neighbor.families.get(&family).and_then(|settings| settings.activate);
+        let said = neighbor.settings.families.get(&family).and_then(|settings| settings.activate);
         said.unwrap_or(family == Family::Ipv4Unicast && self.default_ipv4_unicast)
     }
 
     /// Timers of `neighbor`: its own, or the speaker's.
     pub fn timers(&self, neighbor: &Neighbor) -> Timers {
-        neighbor.timers.unwrap_or(self.timers)
+        neighbor.settings.timers.unwrap_or(self.timers)
     }
 }
 
@@ -149,173 +192,6 @@ pub enum FailClosed {
     Lost,
     /// `bgp fail-closed withdrawn`: dropped in either case.
     Withdrawn,
-}
-
-/// `neighbor ADDRESS …`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Neighbor {
-    /// Who it is.
-    pub address: IpAddr,
-    /// `remote-as`
-    pub remote_as: RemoteAs,
-    /// `description`
-    pub description: Option<String>,
-    /// `shutdown`
-    pub shutdown: Option<Shutdown>,
-    /// `password` (RFC 2385)
-    pub password: Option<Password>,
-    /// `timers KEEPALIVE HOLD`
-    pub timers: Option<Timers>,
-    /// `timers connect`: between attempts.
-    pub connect_retry: Option<Duration>,
-    /// `bfd`
-    pub bfd: Option<BfdUse>,
-    /// `ttl-security hops` (RFC 5082)
-    pub ttl_security_hops: Option<u8>,
-    /// `ebgp-multihop`
-    pub ebgp_multihop: Option<u8>,
-    /// `disable-connected-check`: a neighbor one hop away that is on no connected subnet.
-    pub disable_connected_check: bool,
-    /// `update-source`
-    pub update_source: Option<UpdateSource>,
-    /// `interface`: the link that a link-local address is on.
-    pub interface: Option<IfName>,
-    /// `port`
-    pub port: Option<u16>,
-    /// `passive`: never dial.
-    pub passive: bool,
-    /// `graceful-restart…`
-    pub graceful_restart: Option<NeighborRestart>,
-    /// What is said of it within `address-family`.
-    pub families: BTreeMap<Family, NeighborFamily>,
-}
-
-impl Neighbor {
-    /// A neighbor with everything at its default.
-    pub fn new(address: IpAddr, remote_as: RemoteAs) -> Self {
-        Self {
-            address,
-            remote_as,
-            description: None,
-            shutdown: None,
-            password: None,
-            timers: None,
-            connect_retry: None,
-            bfd: None,
-            ttl_security_hops: None,
-            ebgp_multihop: None,
-            disable_connected_check: false,
-            update_source: None,
-            interface: None,
-            port: None,
-            passive: false,
-            graceful_restart: None,
-            families: BTreeMap::new(),
-        }
-    }
-
-    /// `timers connect` where nothing is said, as in FRR.
-    pub const CONNECT_RETRY: Duration = Duration::from_secs(120);
-}
-
-/// `remote-as`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RemoteAs {
-    /// This one.
-    Asn(Asn),
-    /// Ours, whatever it is.
-    Internal,
-    /// Any but ours.
-    External,
-}
-
-/// `shutdown [message TEXT]`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shutdown {
-    /// Told to the neighbor (RFC 9003).
-    pub message: Option<String>,
-}
-
-/// `password`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Password {
-    /// In the configuration itself, as in FRR.
-    Inline(Secret),
-    /// `password file PATH`
-    File(PathBuf),
-}
-
-/// `bfd [profile NAME]`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BfdUse {
-    /// Timing; the default profile's without.
-    pub profile: Option<Name>,
-}
-
-/// `update-source`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UpdateSource {
-    /// This address.
-    Address(IpAddr),
-    /// The address of this interface.
-    Interface(IfName),
-}
-
-/// Graceful restart with one neighbor, where it differs from the speaker's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NeighborRestart {
-    /// `graceful-restart`: restarter and helper.
-    Full,
-    /// `graceful-restart-helper`: helper only.
-    HelperOnly,
-    /// `graceful-restart-disable`: neither.
-    Disabled,
-}
-
-/// What is said of a neighbor within an address family.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NeighborFamily {
-    /// `activate` or `no … activate`
-    pub activate: Option<bool>,
-    /// `route-map NAME in`
-    pub route_map_in: Option<Name>,
-    /// `route-map NAME out`
-    pub route_map_out: Option<Name>,
-    /// `prefix-list NAME in`
-    pub prefix_list_in: Option<Name>,
-    /// `prefix-list NAME out`
-    pub prefix_list_out: Option<Name>,
-    /// `next-hop-self`
-    pub next_hop_self: bool,
-    /// `soft-reconfiguration inbound`: what the neighbor sent is always kept as received, so this only documents intent.
-    pub soft_reconfiguration: bool,
-    /// `maximum-prefix`
-    pub maximum_prefix: Option<MaximumPrefix>,
-    /// `weight`: of what it announces, local to this router.
-    pub weight: Option<u16>,
-}
-
-/// `maximum-prefix LIMIT [THRESHOLD] [warning-only|restart MINUTES]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MaximumPrefix {
-    /// Most prefixes accepted.
-    pub limit: u32,
-    /// Percentage from which on it is logged.
-    pub threshold_percent: u8,
-    /// What follows.
-    pub action: MaximumPrefixAction,
-}
-
-/// What follows when a neighbor announces too many prefixes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MaximumPrefixAction {
-    /// The session is closed until an operator clears it.
-    #[default]
-    Close,
-    /// `restart`: closed, and tried again after this time.
-    Restart(Duration),
-    /// `warning-only`
-    Warn,
 }
 
 /// `address-family ipv4|ipv6 unicast`

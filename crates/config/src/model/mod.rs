@@ -7,6 +7,7 @@ mod bfd;
 mod bgp;
 mod ipsec;
 mod log;
+mod neighbor;
 mod route_map;
 mod routing;
 mod suite;
@@ -18,13 +19,13 @@ use std::collections::BTreeMap;
 use net_types::{Family, TunnelName, WanName};
 
 pub use bfd::BfdProfile;
-pub use bgp::{
-    BestPath, BfdUse, Bgp, FailClosed, FamilyConfig, GracefulRestart, MaximumPrefix, MaximumPrefixAction, Neighbor,
-    NeighborFamily, NeighborRestart, Password, Redistribute, RedistributeSource, RemoteAs, Shutdown, Timers,
-    UpdateSource,
-};
+pub use bgp::{BestPath, Bgp, FailClosed, FamilyConfig, GracefulRestart, Redistribute, RedistributeSource, Timers};
 pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Proposal, Remote, RemoteAddress, Tunnel};
 pub use log::{Log, LogFormat, LogLevel, Metrics};
+pub use neighbor::{
+    BfdUse, MaximumPrefix, MaximumPrefixAction, Neighbor, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart,
+    NeighborSettings, Password, RemoteAs, Shutdown, UpdateSource,
+};
 pub use route_map::{CommunityChange, Match, OnMatch, Origin, RouteMap, RouteMapEntry, Set};
 pub use routing::{Action, PrefixList, PrefixListEntry, StaticRoute, StaticTarget};
 pub use suite::{Aead, Esn, EspSuite, Group, IkeSuite, Prf, SuiteError};
