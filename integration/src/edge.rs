@@ -57,6 +57,7 @@ pub struct Edge {
     binaries: Binaries,
     config: PathBuf,
     run_dir: PathBuf,
+    relative: bool,
 }
 
 /// One fault as `show failover json` tells it.
@@ -109,9 +110,15 @@ impl Edge {
             binaries: binaries.clone(),
             config: node.folder().join("holdfast.conf"),
             run_dir,
+            relative: false,
         };
         edge.configure(config)?;
         Ok(edge)
+    }
+
+    /// Starts the daemons in the node's folder, with paths relative to it.
+    pub fn with_relative_paths(self) -> Self {
+        Self { relative: true, ..self }
     }
 
     /// Writes another configuration; `reload` makes it true.
@@ -150,6 +157,17 @@ impl Edge {
 
     fn spawn(&self, daemon: &str) -> Result<Process> {
         let (config, run_dir) = self.paths()?;
+        if self.relative {
+            let folder = self.node.folder();
+            let place = folder.to_str().context("a path that is not UTF-8")?;
+            let within = |path: &str| -> Result<String> {
+                Ok(Path::new(path).strip_prefix(folder)?.to_string_lossy().into_owned())
+            };
+            let (config, run_dir, program) = (within(config)?, within(run_dir)?, self.binaries.path(daemon));
+            return self
+                .node
+                .spawn(daemon, &["env", "-C", place, &program, "--config", &config, "--run-dir", &run_dir]);
+        }
         self.node.spawn(daemon, &[&self.binaries.path(daemon), "--config", config, "--run-dir", run_dir])
     }
 

@@ -32,7 +32,9 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
         missing.join(" ")
     );
     eprintln!("installing {}", missing.join(" "));
-    let install = || apt(&["install", "--no-install-recommends", "-y", "-q"], &missing);
+    // Somebody else may be installing, too.
+    let install =
+        || apt(&["-o", "DPkg::Lock::Timeout=300", "install", "--no-install-recommends", "-y", "-q"], &missing);
     // A machine that never fetched the package lists needs them first; one that has them is not made to wait.
     if install().is_err() {
         apt(&["update", "-q"], &[])?;

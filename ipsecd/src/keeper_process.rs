@@ -45,7 +45,8 @@ fn start(run_dir: &Path, socket: &Path) -> io::Result<keeper::Client> {
         .arg0("ipsecd")
         .arg(KEEPER_COMMAND)
         .arg("--run-dir")
-        .arg(run_dir)
+        // The keeper works elsewhere, so that it keeps no file system busy: a relative path would lead it astray.
+        .arg(std::path::absolute(run_dir)?)
         .current_dir("/")
         .stdin(Stdio::null())
         // It outlives the daemon: whoever reads the daemon's output to its end must not wait for it.

@@ -113,7 +113,9 @@ impl<'lab> TwoIsp<'lab> {
             let credential = authority.issue(&format!("{name}.example.net"), KeyKind::EcdsaP256, Validity::Current)?;
             credential.write(node.folder(), &format!("site-{name}"), &authority)?;
         }
-        let (a, b) = (Edge::new(&a, binaries, site_a)?, Edge::new(&b, binaries, site_b)?);
+        let a = Edge::new(&a, binaries, site_a)?;
+        // One of them as somebody would start it who tries things out.
+        let b = Edge::new(&b, binaries, site_b)?.with_relative_paths();
         Ok(Self { lab, ha, a, isp1, isp2, b, hb, routes: 0, feeder: None, probed: HOST_B })
     }
 
