@@ -14,6 +14,8 @@ use bgp_wire::{Community, LargeCommunity, Origin, PeerKind};
 use config::model::{self, Bgp, Config, FailClosed, MaximumPrefixAction, Name, Neighbor, RedistributeSource};
 use net_types::{Family, Prefix, RouterId};
 
+use crate::peer::{self, Ases};
+
 /// One more than the highest sequence number of a route-map.
 const SEQUENCES: u32 = 1 << 16;
 
@@ -153,6 +155,8 @@ pub fn rib_config(bgp: &Bgp, router_id: RouterId, hash_seed: u64) -> RibConfig {
         asn: bgp.asn,
         router_id,
         cluster_id: bgp.cluster_id,
+        client_to_client_reflection: bgp.client_to_client_reflection,
+        confederation: bgp.confederation.identifier,
         default_local_pref: bgp.default_local_preference,
         decision: decision(bgp),
         hash_seed,
@@ -168,10 +172,8 @@ pub fn peer_config(
     policies: &Policies,
     through_tunnel: bool,
 ) -> PeerConfig {
-    let kind = match bgp.remote_as(neighbor) {
-        Some(asn) if asn == bgp.asn => PeerKind::Internal,
-        _ => PeerKind::External,
-    };
+    let Ases { own, kind, .. } = Ases::of(bgp, neighbor);
+    let session = &neighbor.settings.session;
     PeerConfig {
         protection: match bgp.fail_closed {
             _ if !through_tunnel => Protection::None,
@@ -180,7 +182,10 @@ pub fn peer_config(
             FailClosed::Withdrawn => Protection::Always,
         },
         families: Family::ALL.map(|family| family_config(bgp, neighbor, policies, kind, family)),
-        ..PeerConfig::new(address, kind, bgp.asn)
+        alias: session.local_as.map(peer::alias),
+        loop_check: session.sender_loop_detection == Some(true),
+        role: session.role.map(|local| peer::role(local.role)).filter(|_| kind == PeerKind::External),
+        ..PeerConfig::new(address, kind, own)
     }
 }
 
@@ -196,10 +201,10 @@ fn family_config(bgp: &Bgp, neighbor: &Neighbor, policies: &Policies, kind: Peer
     FamilyConfig {
         import: policy(&settings.prefix_list_in, &settings.route_map_in),
         export: policy(&settings.prefix_list_out, &settings.route_map_out),
-        next_hop_self: if settings.next_hop_self == Some(true) {
-            NextHopSelf::External
-        } else {
-            NextHopSelf::WhereRequired
+        next_hop_self: match (settings.routes.next_hop_self_force, settings.next_hop_self) {
+            (Some(true), _) => NextHopSelf::Always,
+            (_, Some(true)) => NextHopSelf::External,
+            _ => NextHopSelf::WhereRequired,
         },
         maximum_prefix: settings.maximum_prefix.map(|maximum| MaximumPrefix {
             limit: maximum.limit,
@@ -208,6 +213,7 @@ fn family_config(bgp: &Bgp, neighbor: &Neighbor, policies: &Policies, kind: Peer
             force: false,
         }),
         weight: settings.weight.map(u32::from),
+        rules: peer::rules(&settings.routes),
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
 };
 
 use bfd::Peer;
-use bgp_core::{PeerId, rib::PeerConfig};
+use bgp_core::{
+    PeerId,
+    rib::{PeerConfig, RibConfig},
+};
 use bgp_wire::{FamilySet, Notification, notification::CeaseCode};
 use config::{Config, model::Neighbor};
 use fib::PathKey;
@@ -206,6 +209,7 @@ impl Supervisor {
     async fn apply_policies(&self, config: &Config, policies: &Policies) -> Result<(), Gone> {
         let Some(bgp) = &config.bgp else { return Ok(()) };
         let decision = policy_setup::decision(bgp);
+        let (between_clients, confederation) = (bgp.client_to_client_reflection, bgp.confederation.identifier);
         let mut local = Vec::new();
         for (family, section) in &bgp.families {
             for (source, redistribute) in &section.redistribute {
@@ -216,7 +220,12 @@ impl Supervisor {
         self.daemon
             .rib
             .apply(move |rib, _| {
-                rib.set_decision(decision);
+                rib.configure(RibConfig {
+                    decision,
+                    client_to_client_reflection: between_clients,
+                    confederation,
+                    ..rib.config().clone()
+                });
                 for (source, family, policy) in local {
                     rib.set_local_policy(source, family, policy);
                 }

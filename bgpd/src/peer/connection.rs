@@ -95,6 +95,11 @@ impl Connection {
         })
     }
 
+    /// The largest TCP segment that is sent, in octets, if the kernel says it.
+    pub(super) fn max_segment_octets(&self) -> Option<u16> {
+        sys::sockopt::tcp_max_segment(&self.stream).ok()
+    }
+
     /// Queues a message ahead of all routes.
     pub(super) fn send(&mut self, message: Bytes) {
         self.control.push_back(message);

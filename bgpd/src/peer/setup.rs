@@ -1,20 +1,26 @@
 //! From the configuration to what a neighbor's task has to know.
 
-use std::{io, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bgp_core::{
     PeerId,
-    session::{RemoteAs, SessionConfig},
+    session::{LocalRole, Negotiation, RemoteAs, SessionConfig},
 };
 use bgp_wire::{
     FamilySet, Fqdn, GracefulRestart, GracefulRestartFamily, Notification, PeerKind,
     notification::{CeaseCode, ShutdownCommunication},
 };
 use config::model as bgp;
-use net_types::{Family, RouterId};
+use net_types::{Asn, Family, RouterId};
 use zeroize::Zeroizing;
 
-use super::{Hops, Password, PeerSpec, Source, Transport};
+use super::{Hops, Password, PeerSpec, Source, Transport, role};
+
+/// The shortest hold time that there may be (RFC 4271 §4.2).
+const LEAST_HOLD_TIME: Duration = Duration::from_secs(3);
+
+/// What a neighbor is told of our software.
+const SOFTWARE: &str = concat!("Holdfast/", env!("CARGO_PKG_VERSION"));
 
 /// What a neighbor is told about ourselves that is not in `router bgp`.
 #[derive(Clone, Debug)]
@@ -74,7 +80,7 @@ pub fn spec(
         return Err(SetupError::NoInterface(address));
     }
     let session = session(speaker, neighbor, ourselves);
-    let hops = hops(settings, session.remote_asn.kind(speaker.asn));
+    let hops = hops(settings, session.kind());
     let source = settings.update_source.as_ref().map(|source| match source {
         bgp::UpdateSource::Address(address) => Source::Address(*address),
         bgp::UpdateSource::Interface(interface) => Source::Interface(interface.clone()),
@@ -85,6 +91,7 @@ pub fn spec(
         interface: settings.interface.clone(),
         hops,
         password: password(address, settings)?,
+        max_segment_octets: settings.session.tcp_mss,
     };
     let shutdown = match &settings.shutdown {
         None | Some(bgp::Shutdown::No) => None,
@@ -96,12 +103,46 @@ pub fn spec(
     Ok(PeerSpec { id, address, session, transport, shutdown })
 }
 
+/// Who is in which AS, as the two see each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ases {
+    /// Ours, as the neighbor sees us.
+    pub local: Asn,
+    /// Ours, as paths towards the neighbor have it behind that.
+    pub own: Asn,
+    /// The other members of our confederation.
+    pub members: Vec<Asn>,
+    /// The neighbor's.
+    pub remote: RemoteAs,
+    /// Whether the neighbor is in our AS or confederation.
+    pub kind: PeerKind,
+}
+
+impl Ases {
+    /// As configured. Outside of a confederation its identifier stands for our member AS (RFC 5065 §4).
+    pub fn of(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor) -> Self {
+        let remote = match neighbor.remote_as {
+            bgp::RemoteAs::Asn(asn) => RemoteAs::Exactly(asn),
+            bgp::RemoteAs::Internal => RemoteAs::Internal,
+            bgp::RemoteAs::External => RemoteAs::External,
+        };
+        let confederation = speaker.confederation.identifier;
+        let members: Vec<Asn> = match confederation {
+            Some(_) => speaker.confederation.members.iter().copied().collect(),
+            None => Vec::new(),
+        };
+        let alias = neighbor.settings.session.local_as.map(|alias| alias.asn);
+        let kind = remote.kind(alias.unwrap_or(speaker.asn), &members);
+        let own = confederation.filter(|_| kind == PeerKind::External).unwrap_or(speaker.asn);
+        Self { local: alias.unwrap_or(own), own, members, remote, kind }
+    }
+}
+
 fn session(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor, ourselves: &SelfState) -> SessionConfig {
-    let remote_asn = match neighbor.remote_as {
-        bgp::RemoteAs::Asn(asn) => RemoteAs::Exactly(asn),
-        bgp::RemoteAs::Internal => RemoteAs::Internal,
-        bgp::RemoteAs::External => RemoteAs::External,
-    };
+    let ases = Ases::of(speaker, neighbor);
+    let settings = &neighbor.settings.session;
+    let hostname = ourselves.hostname.clone().filter(|_| settings.tell_hostname != Some(false));
+    let over_ipv6 = settings.extended_next_hop == Some(true);
     let timers = speaker.timers(neighbor);
     let families: FamilySet = Family::ALL.into_iter().filter(|f| speaker.is_active(neighbor, *f)).collect();
     SessionConfig {
@@ -111,8 +152,20 @@ fn session(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor, ourselves: &SelfState) 
         passive: neighbor.settings.passive == Some(true),
         families,
         graceful_restart: graceful_restart(speaker, neighbor, ourselves, families),
-        name: ourselves.hostname.clone().map(|host| Fqdn { host, domain: String::new() }),
-        ..SessionConfig::new(speaker.asn, ourselves.router_id, remote_asn)
+        name: hostname.map(|host| Fqdn { host, domain: String::new() }),
+        members: ases.members,
+        role: settings.role.map(|local| LocalRole { role: role(local.role), strict: local.strict }),
+        negotiation: Negotiation {
+            silent: settings.dont_capability_negotiate == Some(true),
+            override_families: settings.override_capability == Some(true),
+            strict: settings.strict_capability_match == Some(true),
+            extended_parameters: settings.extended_optional_parameters == Some(true),
+        },
+        over_ipv6: if over_ipv6 { FamilySet::from(Family::Ipv4Unicast) } else { FamilySet::EMPTY },
+        enforce_first_as: settings.enforce_first_as == Some(true),
+        software_version: (settings.tell_software_version == Some(true)).then(|| SOFTWARE.to_owned()),
+        minimum_hold_time: speaker.minimum_hold_time.unwrap_or(LEAST_HOLD_TIME),
+        ..SessionConfig::new(ases.local, ourselves.router_id, ases.remote)
     }
 }
 
@@ -146,8 +199,8 @@ fn graceful_restart(
 fn hops(settings: &bgp::NeighborSettings, kind: PeerKind) -> Hops {
     match (settings.ttl_security_hops, settings.ebgp_multihop, kind) {
         (Some(hops), _, _) => Hops::Secured(hops),
-        (None, Some(hops), PeerKind::External) => Hops::Within(hops),
-        (None, None, PeerKind::External) => Hops::Direct,
+        (None, Some(hops), PeerKind::External | PeerKind::Confederation) => Hops::Within(hops),
+        (None, None, PeerKind::External | PeerKind::Confederation) => Hops::Direct,
         (None, _, PeerKind::Internal) => Hops::Within(255),
     }
 }

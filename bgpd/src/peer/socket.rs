@@ -70,6 +70,9 @@ pub(super) fn prepare(socket: impl AsFd, spec: &PeerSpec) -> io::Result<()> {
         sockopt::set_minimum_ttl(socket, family, minimum)?;
     }
     sockopt::set_tcp_nodelay(socket, true)?;
+    if let Some(octets) = spec.transport.max_segment_octets {
+        sockopt::set_tcp_max_segment(socket, octets)?;
+    }
     // Retransmitting for much longer than the hold time helps nobody: the neighbor has given up by then. Not sooner,
     // since Linux counts the time that a neighbor's window stays shut, and slowness is for RFC 9687 to judge.
     if !spec.session.hold_time.is_zero() {

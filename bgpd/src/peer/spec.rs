@@ -42,6 +42,7 @@ fn lasting(session: &SessionConfig) -> SessionConfig {
     let mut lasting = session.clone();
     lasting.connect_retry = Duration::ZERO;
     lasting.passive = false;
+    lasting.minimum_hold_time = Duration::ZERO;
     if let Some(restart) = &mut lasting.graceful_restart {
         restart.restarting = false;
         restart.families.iter_mut().for_each(|family| family.forwarding_preserved = false);
@@ -65,11 +66,13 @@ pub struct Transport {
     pub hops: Hops,
     /// The key of TCP-MD5 (RFC 2385).
     pub password: Option<Password>,
+    /// The largest TCP segment that we ask for, in octets of payload (`tcp-mss`).
+    pub max_segment_octets: Option<u16>,
 }
 
 impl Default for Transport {
     fn default() -> Self {
-        Self { port: 179, source: None, interface: None, hops: Hops::Direct, password: None }
+        Self { port: 179, source: None, interface: None, hops: Hops::Direct, password: None, max_segment_octets: None }
     }
 }
 
@@ -80,6 +83,7 @@ impl fmt::Debug for Transport {
             .field("source", &self.source)
             .field("interface", &self.interface)
             .field("hops", &self.hops)
+            .field("max_segment_octets", &self.max_segment_octets)
             .field("password", &self.password.as_ref().map(|_| "…"))
             .finish()
     }

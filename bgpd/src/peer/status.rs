@@ -10,7 +10,7 @@ use std::{
 };
 
 use bgp_core::session::{DownReason, Phase, Terms};
-use bgp_wire::{Capability, MessageType, PeerKind};
+use bgp_wire::{Capability, MessageType, PeerKind, Role};
 use net_types::{Asn, Family, RouterId};
 
 use super::PeerSpec;
@@ -27,6 +27,8 @@ pub struct PeerStatus {
     pub terms: Option<Terms>,
     /// Both ends of the connection, while it is established.
     pub ends: Option<(SocketAddr, SocketAddr)>,
+    /// The largest TCP segment, in octets, when the session was established.
+    pub max_segment_octets: Option<u16>,
     /// When it was established, while it is.
     pub established_at: Option<SystemTime>,
     /// When it left Established, or was configured, last.
@@ -100,6 +102,7 @@ struct Slow {
     phase: Phase,
     terms: Option<Terms>,
     ends: Option<(SocketAddr, SocketAddr)>,
+    max_segment_octets: Option<u16>,
     established_at: Option<SystemTime>,
     since: SystemTime,
     established_count: u64,
@@ -114,6 +117,7 @@ impl Shared {
             phase: Phase::Idle,
             terms: None,
             ends: None,
+            max_segment_octets: None,
             established_at: None,
             since: SystemTime::now(),
             established_count: 0,
@@ -143,6 +147,7 @@ impl Shared {
             phase: slow.phase,
             terms: slow.terms.clone(),
             ends: slow.ends,
+            max_segment_octets: slow.max_segment_octets,
             established_at: slow.established_at,
             since: slow.since,
             established_count: slow.established_count,
@@ -166,11 +171,12 @@ impl Shared {
         self.slow().phase = phase;
     }
 
-    pub(super) fn up(&self, terms: &Terms, local: SocketAddr, remote: SocketAddr) {
+    pub(super) fn up(&self, terms: &Terms, local: SocketAddr, remote: SocketAddr, max_segment_octets: Option<u16>) {
         let now = SystemTime::now();
         let mut slow = self.slow();
         slow.terms = Some(terms.clone());
         slow.ends = Some((local, remote));
+        slow.max_segment_octets = max_segment_octets;
         slow.established_at = Some(now);
         slow.since = now;
         slow.established_count += 1;
@@ -181,6 +187,7 @@ impl Shared {
         let mut slow = self.slow();
         slow.terms = None;
         slow.ends = None;
+        slow.max_segment_octets = None;
         slow.established_at = None;
         slow.since = now;
         slow.dropped_count += 1;
@@ -251,6 +258,9 @@ impl PeerStatus {
             address: self.spec.address,
             description: None,
             remote_as: self.remote_as(),
+            local_as: session.local_asn,
+            kind: session.kind(),
+            local_role: session.role.map(|local| local.role),
             router_id: self.router_id(),
             state: self.phase.as_str(),
             admin_shutdown: self.spec.shutdown.is_some(),
@@ -275,6 +285,8 @@ impl PeerStatus {
             local,
             remote,
             bfd: None,
+            configured_max_segment_octets: self.spec.transport.max_segment_octets,
+            max_segment_octets: self.max_segment_octets,
             max_hops: self.spec.transport.hops.limit(),
         }
     }
@@ -312,7 +324,14 @@ fn capabilities(terms: &Terms) -> view::Capabilities {
         graceful_restart: mutual(&|c| matches!(c, Capability::GracefulRestart(_))),
         peer_restart_time: terms.restart.as_ref().map(|restart| restart.restart_time),
         peer_preserved: terms.restart.iter().flat_map(|restart| restart.preserved.iter()).collect(),
+        extended_next_hop: mutual(&|c| matches!(c, Capability::ExtendedNextHop(_))),
+        role: mutual(&|c| matches!(c, Capability::Role(_))),
+        peer_role: theirs.roles().next().and_then(Role::from_code),
         families: Family::ALL.into_iter().map(family).collect(),
+        peer_software: theirs.capabilities.iter().find_map(|capability| match capability {
+            Capability::SoftwareVersion(text) => Some(text.clone()),
+            _ => None,
+        }),
         peer_hostname: theirs.capabilities.iter().find_map(|capability| match capability {
             Capability::Fqdn(name) => Some(name.host.clone()),
             _ => None,

@@ -450,7 +450,7 @@ where
         let queue = RouteQueue::new();
         connection.carry_routes(queue.clone());
         let (local, remote) = (connection.local, connection.remote);
-        self.status.up(&terms, local, remote);
+        self.status.up(&terms, local, remote, connection.max_segment_octets());
         self.host.established(self.spec.id, terms.restart.is_some());
         let link = self.host.link(local, remote).with(local.ip());
         let up = SessionUp { peer: self.spec.id, terms, local, remote, link, queue, at: Instant::now() };

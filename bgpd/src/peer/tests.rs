@@ -325,6 +325,8 @@ fn table(us: u8) -> RibHandle {
         asn,
         router_id,
         cluster_id: None,
+        client_to_client_reflection: true,
+        confederation: None,
         default_local_pref: 100,
         decision: Default::default(),
         hash_seed: 1,

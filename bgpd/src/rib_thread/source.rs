@@ -92,7 +92,9 @@ impl Source {
             self.peer,
             PeerUp {
                 router_id: terms.peer_open.router_id,
+                remote_as: terms.peer_open.asn,
                 families: terms.negotiated.families,
+                over_ipv6: terms.negotiated.over_ipv6,
                 preserved: restart.map_or(FamilySet::EMPTY, |restart| restart.preserved),
                 sends_end_of_rib: restart.is_some(),
                 stale_limit: self.stale_limit,

@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
+use bgp_wire::{PeerKind, Role};
 use serde_json::{Map, Value};
 
 use super::{
@@ -13,18 +14,32 @@ use super::{
 pub fn text(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> String {
     let mut out = String::new();
     let ago = |at: SystemTime| uptime(now.duration_since(at).unwrap_or_default());
-    let kind = if neighbor.remote_as == Some(speaker.asn) { "internal" } else { "external" };
+    let kind = match neighbor.kind {
+        PeerKind::Internal => "internal",
+        PeerKind::Confederation => "confed-external",
+        PeerKind::External => "external",
+    };
     let remote_as = neighbor.remote_as.map_or_else(|| "unspecified".to_owned(), |asn| asn.to_string());
     let _ = writeln!(
         out,
         "BGP neighbor is {}, remote AS {remote_as}, local AS {}, {kind} link",
-        neighbor.address, speaker.asn
+        neighbor.address, neighbor.local_as
     );
+    if neighbor.kind == PeerKind::Confederation {
+        out.push_str("  Neighbor under common administration\n");
+    }
     if let Some(description) = &neighbor.description {
         let _ = writeln!(out, " Description: {description}");
     }
     if let Some(hostname) = &neighbor.capabilities.peer_hostname {
         let _ = writeln!(out, "Hostname: {hostname}");
+    }
+    if let Some(software) = &neighbor.capabilities.peer_software {
+        let _ = writeln!(out, "Software version: {software}");
+    }
+    if let Some(role) = neighbor.local_role {
+        let remote = neighbor.capabilities.peer_role.map_or("undefined", Role::as_str);
+        let _ = writeln!(out, "  Local Role: {role}\n  Remote Role: {remote}");
     }
     if neighbor.admin_shutdown {
         out.push_str(" Administratively shut down\n");
@@ -87,8 +102,15 @@ pub fn text(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> String {
         }
         None => out.push_str("  Last reset never\n"),
     }
-    if kind == "external" {
+    if neighbor.kind != PeerKind::Internal {
         let _ = writeln!(out, "  External BGP neighbor may be up to {} hops away.", neighbor.max_hops);
+    }
+    if let Some(configured) = neighbor.configured_max_segment_octets {
+        let _ = writeln!(
+            out,
+            "  Configured tcp-mss is {configured}, synced tcp-mss is {}",
+            neighbor.max_segment_octets.unwrap_or(0)
+        );
     }
     for (end, address) in [("Local", neighbor.local), ("Foreign", neighbor.remote)] {
         if let Some(address) = address {
@@ -127,6 +149,8 @@ fn capabilities_text(capabilities: &Capabilities, out: &mut String) {
     for (family, mutual) in &capabilities.families {
         line(&format!("Address Family {}", family_name(*family)), mutual.words());
     }
+    line("Extended nexthop", capabilities.extended_next_hop.words());
+    line("Role", capabilities.role.words());
     line("Graceful Restart Capability", capabilities.graceful_restart.words());
     if let Some(time) = capabilities.peer_restart_time {
         let _ = writeln!(out, "      Remote Restart timer is {} seconds", time.as_secs());
@@ -161,12 +185,23 @@ pub fn json(speaker: &Speaker, neighbors: &[Neighbor], now: SystemTime) -> Value
 
 fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Value {
     let since = |at: SystemTime| msec(now.duration_since(at).unwrap_or_default());
-    let external = neighbor.remote_as != Some(speaker.asn);
+    let link = match neighbor.kind {
+        PeerKind::Internal => "nbrInternalLink",
+        PeerKind::Confederation => "nbrConfedExternalLink",
+        PeerKind::External => "nbrExternalLink",
+    };
     let mut out = object([
         ("remoteAs", neighbor.remote_as.map_or(0, |asn| asn.get()).into()),
-        ("localAs", speaker.asn.get().into()),
-        (if external { "nbrExternalLink" } else { "nbrInternalLink" }, true.into()),
+        ("localAs", neighbor.local_as.get().into()),
+        (link, true.into()),
     ]);
+    if neighbor.kind == PeerKind::Confederation {
+        out.insert("nbrCommonAdmin".into(), true.into());
+    }
+    if let Some(role) = neighbor.local_role {
+        let remote = neighbor.capabilities.peer_role.map_or("undefined", Role::as_str);
+        out.extend(object([("localRole", role.as_str().into()), ("remoteRole", remote.into())]));
+    }
     if let Some(description) = &neighbor.description {
         out.insert("nbrDesc".into(), description.as_str().into());
     }
@@ -219,8 +254,12 @@ fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Val
             out.insert("lastErrorCodeSubcode".into(), format!("{code:02X}{subcode:02X}").into());
         }
     }
-    if external {
+    if neighbor.kind != PeerKind::Internal {
         out.insert("externalBgpNbrMaxHopsAway".into(), neighbor.max_hops.into());
+    }
+    if let Some(configured) = neighbor.configured_max_segment_octets {
+        out.insert("bgpTcpMssConfigured".into(), configured.into());
+        out.insert("bgpTcpMssSynced".into(), neighbor.max_segment_octets.unwrap_or(0).into());
     }
     for (host, port, address) in
         [("hostLocal", "portLocal", neighbor.local), ("hostForeign", "portForeign", neighbor.remote)]
@@ -248,6 +287,8 @@ fn capabilities_json(capabilities: &Capabilities) -> Value {
     put("extendedMessage", capabilities.extended_message.key());
     put("routeRefresh", capabilities.route_refresh.key());
     put("enhancedRouteRefresh", capabilities.enhanced_route_refresh.key());
+    put("extendedNexthop", capabilities.extended_next_hop.key());
+    put("role", capabilities.role.key());
     put("gracefulRestart", capabilities.graceful_restart.key());
     let families = capabilities.families.iter().filter_map(|(family, mutual)| {
         let said = Value::Object(object([(mutual.key()?, true.into())]));
@@ -257,6 +298,10 @@ fn capabilities_json(capabilities: &Capabilities) -> Value {
     out.insert("multiprotocolExtensions".into(), families);
     if let Some(hostname) = &capabilities.peer_hostname {
         out.insert("hostName".into(), Value::Object(object([("rcvHostName", hostname.as_str().into())])));
+    }
+    if let Some(software) = &capabilities.peer_software {
+        let received = Value::Object(object([("receivedSoftwareVersion", software.as_str().into())]));
+        out.insert("softwareVersion".into(), received);
     }
     if let Some(time) = capabilities.peer_restart_time {
         out.insert("gracefulRestartRemoteTimerMsecs".into(), msec(time));

@@ -82,7 +82,7 @@ fn family_json(speaker: &Speaker, summary: &FamilySummary<'_>, now: SystemTime) 
     let peers: Map<String, Value> = summary
         .neighbors
         .iter()
-        .map(|neighbor| (neighbor.address.to_string(), peer_json(speaker, summary.family, neighbor, now)))
+        .map(|neighbor| (neighbor.address.to_string(), peer_json(summary.family, neighbor, now)))
         .collect();
     let failed = summary.neighbors.iter().filter(|neighbor| neighbor.established_at.is_none()).count();
     let count = summary.neighbors.len();
@@ -104,7 +104,7 @@ fn family_json(speaker: &Speaker, summary: &FamilySummary<'_>, now: SystemTime) 
     ]))
 }
 
-fn peer_json(speaker: &Speaker, family: Family, neighbor: &Neighbor, now: SystemTime) -> Value {
+fn peer_json(family: Family, neighbor: &Neighbor, now: SystemTime) -> Value {
     let table = neighbor.families.get(&family).copied().unwrap_or_default();
     let mut peer = Map::new();
     if let Some(hostname) = &neighbor.capabilities.peer_hostname {
@@ -116,7 +116,7 @@ fn peer_json(speaker: &Speaker, family: Family, neighbor: &Neighbor, now: System
     let elapsed = now.duration_since(neighbor.established_at.unwrap_or(neighbor.since)).unwrap_or_default();
     peer.extend(object([
         ("remoteAs", neighbor.remote_as.map_or(0, |asn| asn.get()).into()),
-        ("localAs", speaker.asn.get().into()),
+        ("localAs", neighbor.local_as.get().into()),
         ("version", 4.into()),
         ("msgRcvd", neighbor.received.total().into()),
         ("msgSent", neighbor.sent.total().into()),

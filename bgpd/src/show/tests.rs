@@ -39,6 +39,11 @@ fn both() -> Mutual {
 
 fn neighbor() -> Neighbor {
     Neighbor {
+        local_as: Asn::literal(65001),
+        kind: bgp_wire::PeerKind::External,
+        local_role: None,
+        configured_max_segment_octets: None,
+        max_segment_octets: None,
         address: "169.254.1.2".parse().unwrap(),
         description: None,
         remote_as: Some(Asn::literal(65002)),

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bgp_wire::attr::Attributes;
+use bgp_wire::{PeerKind, Role, attr::Attributes};
 use net_types::{Asn, Family, IfName, Prefix, RouterId};
 
 /// The speaker itself.
@@ -106,10 +106,18 @@ pub struct Capabilities {
     pub peer_restart_time: Option<Duration>,
     /// Families for which the peer preserved its forwarding state.
     pub peer_preserved: Vec<Family>,
+    /// RFC 8950
+    pub extended_next_hop: Mutual,
+    /// RFC 9234
+    pub role: Mutual,
+    /// The role that the peer announced.
+    pub peer_role: Option<Role>,
     /// RFC 4760
     pub families: BTreeMap<Family, Mutual>,
     /// Host name that the peer announced.
     pub peer_hostname: Option<String>,
+    /// Software that the peer announced.
+    pub peer_software: Option<String>,
 }
 
 /// What a neighbor has in one family.
@@ -147,6 +155,12 @@ pub struct Neighbor {
     pub description: Option<String>,
     /// Its AS.
     pub remote_as: Option<Asn>,
+    /// Our AS as it sees us.
+    pub local_as: Asn,
+    /// Whether it is in our AS or confederation.
+    pub kind: PeerKind,
+    /// What we are to it (RFC 9234).
+    pub local_role: Option<Role>,
     /// Its BGP identifier, once it has said it.
     pub router_id: Option<RouterId>,
     /// `Idle` to `Established`
@@ -195,6 +209,10 @@ pub struct Neighbor {
     pub remote: Option<SocketAddr>,
     /// Its BFD session, where one is configured.
     pub bfd: Option<Bfd>,
+    /// `tcp-mss`
+    pub configured_max_segment_octets: Option<u16>,
+    /// The largest TCP segment in use.
+    pub max_segment_octets: Option<u16>,
     /// Hops that the peer may be away.
     pub max_hops: u8,
 }

@@ -27,6 +27,8 @@ fn main() {
             asn: Asn::literal(65001),
             router_id: RouterId::try_from(Ipv4Addr::new(10, 0, 0, 1)).expect("not zero"),
             cluster_id: None,
+            client_to_client_reflection: true,
+            confederation: None,
             default_local_pref: 100,
             decision: Default::default(),
             hash_seed: 0x5eed,
@@ -110,7 +112,9 @@ fn start(rib: &mut Rib, now: Instant, peer: PeerId) {
     rib.configure_peer(peer, config);
     let up = PeerUp {
         router_id: RouterId::try_from(Ipv4Addr::new(10, 9, 9, octet)).expect("not zero"),
+        remote_as: Asn::literal(64500),
         families: FamilySet::from(Family::Ipv4Unicast),
+        over_ipv6: FamilySet::EMPTY,
         preserved: FamilySet::EMPTY,
         sends_end_of_rib: true,
         stale_limit: Duration::from_secs(360),

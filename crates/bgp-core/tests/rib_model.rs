@@ -205,7 +205,9 @@ fn config(peer: usize, denied: bool) -> PeerConfig {
 fn up(peer: usize, preserved: bool) -> PeerUp {
     PeerUp {
         router_id: RouterId::try_from(peer as u32 + 1).unwrap(),
+        remote_as: Asn::literal(64500),
         families: FamilySet::from(V4),
+        over_ipv6: FamilySet::EMPTY,
         preserved: if preserved { FamilySet::from(V4) } else { FamilySet::EMPTY },
         sends_end_of_rib: true,
         stale_limit: Duration::from_secs(3600),
@@ -221,6 +223,8 @@ impl Real {
             asn: Asn::literal(65001),
             router_id: RouterId::try_from(0x0a00_0001).unwrap(),
             cluster_id: None,
+            client_to_client_reflection: true,
+            confederation: None,
             default_local_pref: 100,
             decision: Default::default(),
             hash_seed: 3,

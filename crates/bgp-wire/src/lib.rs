@@ -22,7 +22,10 @@ pub use attr::{
     Aggregator, AsPath, AttrCode, AttrFlags, Attributes, ClusterId, Community, ExtCommunity, LargeCommunity, Origin,
     Partial, RawAttr, Segment, SegmentKind,
 };
-pub use capability::{Capability, CapabilityError, Fqdn, GracefulRestart, GracefulRestartFamily};
+pub use capability::{
+    Capability, CapabilityError, ExtendedNextHop, Fqdn, GracefulRestart, GracefulRestartFamily, LongLivedFamily,
+    MAX_LONG_LIVED_SECONDS, Role,
+};
 pub use families::FamilySet;
 pub use header::{HEADER_OCTETS, HeaderError, MAX_EXTENDED_OCTETS, MAX_MESSAGE_OCTETS, MessageType, frame_length};
 pub use message::{Message, MessageError, Parsed, keepalive};

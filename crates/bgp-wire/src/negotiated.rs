@@ -9,6 +9,8 @@ use crate::{FamilySet, MAX_EXTENDED_OCTETS, MAX_MESSAGE_OCTETS};
 pub enum PeerKind {
     /// In our AS: iBGP.
     Internal,
+    /// In another member AS of our confederation, which is one AS for everybody outside (RFC 5065 §3).
+    Confederation,
     /// In another AS: eBGP.
     External,
 }
@@ -26,6 +28,8 @@ pub struct Negotiated {
     pub peer_kind: PeerKind,
     /// Refuse paths of an external peer whose leftmost AS is another one (RFC 4271 §6.3; off for route servers).
     pub enforce_first_as: Option<Asn>,
+    /// The families whose routes may have IPv6 next hops although they are not IPv6 themselves (RFC 8950).
+    pub over_ipv6: FamilySet,
 }
 
 impl Negotiated {
@@ -37,6 +41,7 @@ impl Negotiated {
             extended_message: false,
             peer_kind,
             enforce_first_as: None,
+            over_ipv6: FamilySet::EMPTY,
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use net_types::{Afi, Asn, Family, RouterId, Safi};
 
 use crate::{
-    Capability, FamilySet, GracefulRestart,
+    Capability, FamilySet, GracefulRestart, LongLivedFamily,
     capability::CapabilityError,
     cursor::Cursor,
     notification::{Notification, NotificationCode, OpenCode},
@@ -27,6 +27,8 @@ pub struct Open {
     pub router_id: RouterId,
     /// What it can do.
     pub capabilities: Vec<Capability>,
+    /// Optional parameters have lengths of two octets even where one would do (RFC 9072 §2).
+    pub extended_parameters: bool,
 }
 
 /// Why an OPEN is refused (RFC 4271 §6.2).
@@ -109,6 +111,32 @@ impl Open {
         })
     }
 
+    /// Families whose routes the speaker takes with IPv6 next hops, of those that we know (RFC 8950 §4).
+    pub fn over_ipv6(&self) -> FamilySet {
+        let listed = self.capabilities.iter().filter_map(|capability| match capability {
+            Capability::ExtendedNextHop(list) => Some(list),
+            _ => None,
+        });
+        let over_ipv6 = listed.flatten().filter(|one| one.next_hop == Afi::Ipv6);
+        over_ipv6.filter_map(|one| Family::from_codes(one.afi, Safi::from(u8::try_from(one.safi).ok()?))).collect()
+    }
+
+    /// The roles that the speaker says it has; more than one is a contradiction (RFC 9234 §4.2).
+    pub fn roles(&self) -> impl Iterator<Item = u8> {
+        self.capabilities.iter().filter_map(|capability| match capability {
+            Capability::Role(role) => Some(*role),
+            _ => None,
+        })
+    }
+
+    /// The long-lived graceful restart capability (RFC 9494 §3.1); of several, the last one counts.
+    pub fn long_lived(&self) -> Option<&[LongLivedFamily]> {
+        self.capabilities.iter().rev().find_map(|capability| match capability {
+            Capability::LongLived(list) => Some(list.as_slice()),
+            _ => None,
+        })
+    }
+
     pub(crate) fn parse(body: &[u8]) -> Result<Self, OpenError> {
         let mut cursor = Cursor::new(body);
         let cut = || OpenError::Cut("fixed part");
@@ -119,7 +147,7 @@ impl Open {
         let narrow = cursor.u16().ok_or_else(cut)?;
         let hold_seconds = cursor.u16().ok_or_else(cut)?;
         let identifier = cursor.u32().ok_or_else(cut)?;
-        let capabilities = parameters(&mut cursor)?;
+        let (capabilities, extended_parameters) = parameters(&mut cursor)?;
 
         // RFC 6793 §4.1: where the capability is there, its number is the speaker's AS.
         let wide = capabilities.iter().find_map(|capability| match capability {
@@ -131,7 +159,7 @@ impl Open {
         if matches!(hold_seconds, 1 | 2) {
             return Err(OpenError::HoldTime(hold_seconds));
         }
-        Ok(Self { asn, hold_seconds, router_id, capabilities })
+        Ok(Self { asn, hold_seconds, router_id, capabilities, extended_parameters })
     }
 
     pub(crate) fn emit(&self, out: &mut BytesMut) {
@@ -153,7 +181,7 @@ impl Open {
         let short: usize = encoded.iter().map(|bytes| bytes.len() + 2).sum();
         match u8::try_from(short) {
             // A capability of 254 octets or more does not fit a short parameter; the sum tells.
-            Ok(octets) if octets != EXTENDED => {
+            Ok(octets) if octets != EXTENDED && !self.extended_parameters => {
                 out.put_u8(octets);
                 for bytes in &encoded {
                     out.put_u8(CAPABILITIES);
@@ -182,7 +210,7 @@ impl Open {
 }
 
 /// Optional parameters, in either layout.
-fn parameters(cursor: &mut Cursor<'_>) -> Result<Vec<Capability>, OpenError> {
+fn parameters(cursor: &mut Cursor<'_>) -> Result<(Vec<Capability>, bool), OpenError> {
     let cut = || OpenError::Cut("optional parameters");
     let octets = cursor.u8().ok_or_else(cut)?;
     // RFC 9072 §2: type 255 after a length that is not 0 says that lengths have two octets.
@@ -210,7 +238,7 @@ fn parameters(cursor: &mut Cursor<'_>) -> Result<Vec<Capability>, OpenError> {
             capabilities.push(Capability::parse(code, value)?);
         }
     }
-    Ok(capabilities)
+    Ok((capabilities, extended))
 }
 
 #[cfg(test)]
@@ -223,6 +251,7 @@ mod tests {
             hold_seconds: 90,
             router_id: "10.1.0.1".parse().unwrap(),
             capabilities,
+            extended_parameters: false,
         }
     }
 
@@ -249,6 +278,14 @@ mod tests {
         );
         let bytes = body(&sent);
         assert_eq!(bytes[9..11], [255, 255]);
+        assert_eq!(Open::parse(&bytes), Ok(Open { extended_parameters: true, ..sent }));
+    }
+
+    #[test]
+    fn the_extended_layout_can_be_asked_for() {
+        let sent = Open { extended_parameters: true, ..open(vec![Capability::FourOctetAs(4_200_000_001)]) };
+        let bytes = body(&sent);
+        assert_eq!(bytes[9..13], [255, 255, 0, 9]);
         assert_eq!(Open::parse(&bytes), Ok(sent));
     }
 

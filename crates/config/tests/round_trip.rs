@@ -9,12 +9,14 @@ use std::{
 use config::{
     Command, Config,
     model::{
-        Action, Aead, BestPath, BfdProfile, BfdUse, Bgp, ChildLifetime, Community, CommunityChange, Credential, Dpd,
-        Esn, EspSuite, FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate,
-        LargeCommunity, Log, LogFormat, LogLevel, Match, MaximumPrefix, MaximumPrefixAction, Metrics, Name,
-        NeighborEntry, NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password,
-        PrefixList, PrefixListEntry, Prf, Proposal, Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs,
-        RouteMap, RouteMapEntry, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Wan,
+        Action, Aead, AllowOwnAs, AttributeUnchanged, BestPath, BfdProfile, BfdUse, Bgp, ChildLifetime, Community,
+        CommunityChange, Confederation, Credential, Dpd, Esn, EspSuite, FailClosed, FamilyConfig, GracefulRestart,
+        Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity, LocalAs, LocalRole, Log, LogFormat, LogLevel,
+        Match, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry, NeighborFamily, NeighborId,
+        NeighborRestart, NeighborSettings, OnMatch, Origin, Password, PrefixList, PrefixListEntry, Prf, Proposal,
+        Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteMap,
+        RouteMapEntry, RouteSettings, SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel,
+        UpdateSource, Wan,
     },
     parse,
 };
@@ -256,6 +258,59 @@ fn timers() -> impl Strategy<Value = Timers> {
         .prop_map(|(keepalive, hold)| Timers { keepalive, hold })
 }
 
+fn session_settings() -> impl Strategy<Value = SessionSettings> {
+    let local_as = (asn(), any::<bool>(), any::<bool>()).prop_map(|(asn, no_prepend, replace_as)| LocalAs {
+        asn,
+        no_prepend: no_prepend || replace_as,
+        replace_as,
+    });
+    let role = (select(&Role::ALL[..]), any::<bool>()).prop_map(|(role, strict)| LocalRole { role, strict });
+    let flags = || vec(of(any::<bool>()), 10..=10);
+    (of(local_as), of(seconds(0, 600)), of(role), of(1u16..), flags()).prop_map(
+        |(local_as, advertisement_interval, role, tcp_mss, flags)| SessionSettings {
+            local_as,
+            enforce_first_as: flags[0],
+            advertisement_interval,
+            solo: flags[1],
+            sender_loop_detection: flags[2],
+            dont_capability_negotiate: flags[3],
+            override_capability: flags[4],
+            strict_capability_match: flags[5],
+            extended_optional_parameters: flags[6],
+            extended_next_hop: flags[7],
+            tell_hostname: flags[8],
+            tell_software_version: flags[9],
+            role,
+            tcp_mss,
+        },
+    )
+}
+
+fn route_settings() -> impl Strategy<Value = RouteSettings> {
+    let allow_own_as =
+        prop_oneof![Just(AllowOwnAs::No), (1u8..=10).prop_map(AllowOwnAs::Times), Just(AllowOwnAs::Origin)];
+    let remove_private_as = prop_oneof![
+        Just(RemovePrivateAs::No),
+        any::<(bool, bool)>().prop_map(|(all, replace)| RemovePrivateAs::Yes { all, replace })
+    ];
+    // With none of the three it is "no … attribute-unchanged", which only means something after one of them.
+    let attribute_unchanged =
+        any::<[bool; 3]>().prop_map(|[as_path, next_hop, med]| AttributeUnchanged { as_path, next_hop, med });
+    (of(allow_own_as), of(remove_private_as), of(attribute_unchanged), vec(of(any::<bool>()), 6..=6)).prop_map(
+        |(allow_own_as, remove_private_as, attribute_unchanged, flags)| RouteSettings {
+            route_reflector_client: flags[0],
+            next_hop_self_force: flags[1],
+            allow_own_as,
+            remove_private_as,
+            as_override: flags[2],
+            attribute_unchanged,
+            send_standard: flags[3],
+            send_extended: flags[4],
+            send_large: flags[5],
+        },
+    )
+}
+
 fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
     let action = prop_oneof![
         Just(MaximumPrefixAction::Close),
@@ -269,8 +324,8 @@ fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
     });
     let names = || (of(name()), of(name()));
     let flag = || of(any::<bool>());
-    (flag(), names(), names(), flag(), flag(), of(maximum), of(any::<u16>()))
-        .prop_map(|(activate, maps, lists, next_hop_self, soft_reconfiguration, maximum_prefix, weight)| {
+    (flag(), names(), names(), flag(), flag(), of(maximum), of(any::<u16>()), route_settings())
+        .prop_map(|(activate, maps, lists, next_hop_self, soft_reconfiguration, maximum_prefix, weight, routes)| {
             NeighborFamily {
                 activate,
                 route_map_in: maps.0,
@@ -281,6 +336,7 @@ fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
                 soft_reconfiguration,
                 maximum_prefix,
                 weight,
+                routes,
             }
         })
         .prop_filter("says something", |settings| *settings != NeighborFamily::default())
@@ -309,7 +365,7 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
     (
         (of(remote_as), of(text()), of(shutdown), of(password), of(timers())),
         (of(seconds(1, 65_535)), any::<bool>(), distance, flag(), of(source), of(interface())),
-        (of(1u16..), flag(), of(restart), btree_map(family(), neighbor_family(), 0..3)),
+        (of(1u16..), flag(), of(restart), session_settings(), btree_map(family(), neighbor_family(), 0..3)),
     )
         .prop_map(|(first, second, third)| {
             let (remote_as, description, shutdown, password, timers) = first;
@@ -321,7 +377,7 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
                 update_source,
                 interface,
             ) = second;
-            let (port, passive, graceful_restart, families) = third;
+            let (port, passive, graceful_restart, session, families) = third;
             NeighborSettings {
                 remote_as,
                 description,
@@ -338,6 +394,7 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
                 port,
                 passive,
                 graceful_restart,
+                session,
                 families,
             }
         })
@@ -424,11 +481,14 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         let both = [(Family::Ipv4Unicast, v4), (Family::Ipv6Unicast, v6)];
         both.into_iter().filter(|(_, config)| *config != FamilyConfig::default()).collect()
     });
+    let confederation = (of(asn()), proptest::collection::btree_set(asn(), 0..3))
+        .prop_map(|(identifier, members)| Confederation { identifier, members });
     (
+        (confederation, of(seconds(1, 65_535)), any::<[bool; 2]>()),
         (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
         (graceful_restart, fail_closed, timers(), peers(), 1u16.., families),
     )
-        .prop_map(|(first, second)| {
+        .prop_map(|((mut confederation, minimum_hold_time, more), first, second)| {
             let (asn, router_id, cluster_id, flags, default_local_preference, best_path) = first;
             let (
                 graceful_restart,
@@ -438,10 +498,15 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 listen_limit,
                 families,
             ) = second;
+            confederation.members.remove(&asn);
             Bgp {
                 asn,
                 router_id,
                 cluster_id,
+                client_to_client_reflection: more[0],
+                confederation,
+                minimum_hold_time,
+                fast_external_failover: more[1],
                 log_neighbor_changes: flags[0],
                 ebgp_requires_policy: flags[1],
                 default_ipv4_unicast: flags[2],

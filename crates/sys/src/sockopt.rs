@@ -84,6 +84,34 @@ pub fn set_udp_gro(socket: impl AsFd, on: bool) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_GRO, &libc::c_int::from(on))
 }
 
+/// Bounds the TCP segments of a socket: before it connects also what the other end is asked for.
+///
+/// # Errors
+/// `EINVAL` below 88 octets, or where the kernel cannot go so high.
+pub fn set_tcp_max_segment(socket: impl AsFd, octets: u16) -> io::Result<()> {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, &libc::c_int::from(octets))
+}
+
+/// The largest TCP segment that is sent now, in octets of payload.
+///
+/// # Errors
+/// As the kernel reports them.
+pub fn tcp_max_segment(socket: impl AsFd) -> io::Result<u16> {
+    let mut octets: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t; // 4
+    // SAFETY: both pointers are to live locals, and the kernel writes at most `length` octets.
+    crate::check(unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MAXSEG,
+            (&raw mut octets).cast(),
+            &raw mut length,
+        )
+    })?;
+    u16::try_from(octets).map_err(io::Error::other)
+}
+
 /// The key of TCP-MD5 (RFC 2385) for segments to and from `peer` (port ignored). An empty key removes it.
 ///
 /// # Errors

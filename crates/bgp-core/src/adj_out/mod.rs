@@ -5,12 +5,13 @@
 //! share attributes. [`Terms`] is all of a peer that the outcome depends on; peers with equal terms get equal
 //! messages, which is what an update group is.
 
+mod as_path;
 mod poll;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use bgp_wire::{Community, ExtCommunity, NextHop};
-use net_types::{Asn, Family, Prefix};
+use bgp_wire::{Community, ExtCommunity, NextHop, Role};
+use net_types::{Family, Prefix};
 
 pub use poll::{OutBatch, OutGroup};
 
@@ -18,66 +19,162 @@ use crate::{
     decision::SourceKind,
     policy::{Changes, Policy, Route},
     rib::{
-        DEFAULT_LOCAL_PREF, LocalAddresses, NextHopSelf, PathAttrs,
+        DEFAULT_LOCAL_PREF, LocalAddresses, NextHopSelf, PathAttrs, RibConfig, Unchanged, Withheld,
         peer::{Peer, PeerUp},
     },
 };
+use as_path::PathRules;
+
+/// Who a route comes from, as far as it matters to those that are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Teller {
+    kind: SourceKind,
+    /// `route-reflector-client`
+    client: bool,
+    /// For ORIGINATOR_ID, from internal peers.
+    router_id: u32,
+}
+
+impl Teller {
+    pub(crate) fn of(peer: &Peer, family: Family) -> Self {
+        let internal = peer.kind == SourceKind::Internal;
+        Self {
+            kind: peer.kind,
+            client: internal && peer.config.families[family as usize].rules.reflector_client,
+            router_id: if internal { peer.router_id } else { 0 },
+        }
+    }
+}
+
+/// How routes of internal peers reach other internal peers (RFC 4456).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reflection {
+    /// The peer is a client of ours.
+    client: bool,
+    /// Clients get each other's routes from us.
+    between_clients: bool,
+    cluster_id: Ipv4Addr,
+}
 
 /// What the routes sent to a peer depend on, besides the routes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Terms {
     family: Family,
     kind: SourceKind,
-    local_as: Asn,
     address: IpAddr,
     local: LocalAddresses,
     next_hop_self: NextHopSelf,
+    reflection: Reflection,
+    path: PathRules,
+    unchanged: Unchanged,
+    withheld: Withheld,
+    role: Option<Role>,
+    /// It takes IPv6 next hops for routes that are not IPv6.
+    over_ipv6: bool,
+    /// Routes with the peer's AS on the path are not worth sending.
+    loop_check: bool,
     shared_subnets: Vec<Prefix>,
     policy: Policy,
 }
 
 impl Terms {
-    pub(crate) fn of(peer: &Peer, up: &PeerUp, family: Family) -> Self {
+    pub(crate) fn of(own: &RibConfig, peer: &Peer, up: &PeerUp, family: Family) -> Self {
         let config = &peer.config.families[family as usize];
+        let rules = &config.rules;
+        let loop_check = peer.config.loop_check;
+        // Peers in different ASes may have equal terms as long as nothing asks for their AS.
+        let asks = rules.as_override || rules.remove_private.is_some() || loop_check;
         Self {
             family,
             kind: peer.kind,
-            local_as: peer.config.local_as,
             address: peer.config.address,
             local: up.local,
             next_hop_self: config.next_hop_self,
+            reflection: Reflection {
+                client: rules.reflector_client,
+                between_clients: own.client_to_client_reflection,
+                cluster_id: own.cluster_id(),
+            },
+            path: PathRules {
+                kind: peer.kind,
+                local_as: peer.config.local_as,
+                alias: peer.config.alias,
+                unchanged: rules.unchanged.as_path,
+                remove_private: rules.remove_private,
+                as_override: rules.as_override,
+                remote_as: asks.then_some(up.remote_as),
+            },
+            unchanged: rules.unchanged,
+            withheld: rules.withheld,
+            role: peer.config.role,
+            over_ipv6: up.over_ipv6.contains(family),
+            loop_check,
             shared_subnets: up.shared_subnets.clone(),
             policy: config.export.clone(),
         }
     }
 
     /// A route as export policy sees it, unless it may not be told to this peer at all.
-    pub(crate) fn outline(&self, from: SourceKind, attrs: &PathAttrs) -> Option<PathAttrs> {
-        // RFC 4271 §9.2: an internal peer's route is not passed on to internal peers.
-        if (from, self.kind) == (SourceKind::Internal, SourceKind::Internal) {
+    pub(crate) fn outline(&self, from: Teller, attrs: &PathAttrs) -> Option<PathAttrs> {
+        let reflected = (from.kind, self.kind) == (SourceKind::Internal, SourceKind::Internal);
+        if reflected && !self.reflects(from.client) {
+            return None;
+        }
+        if self.loop_check && self.path.remote_as.is_some_and(|asn| attrs.attributes.as_path.contains(asn)) {
             return None;
         }
         let external = self.kind == SourceKind::External;
         let has = |community| attrs.attributes.communities.contains(&community);
-        let stays = has(Community::NO_EXPORT) || has(Community::NO_EXPORT_SUBCONFED);
-        if has(Community::NO_ADVERTISE) || external && stays {
-            return None; // RFC 1997
+        // RFC 1997: NO_EXPORT keeps a route within the confederation, NO_EXPORT_SUBCONFED within the member AS.
+        let stays = match self.kind {
+            SourceKind::External => has(Community::NO_EXPORT) || has(Community::NO_EXPORT_SUBCONFED),
+            SourceKind::Confederation => has(Community::NO_EXPORT_SUBCONFED),
+            SourceKind::Internal | SourceKind::Local => false,
+        };
+        if has(Community::NO_ADVERTISE) || stays {
+            return None;
         }
-        let next_hop = self.next_hop(from, attrs)?;
+        // RFC 9234 §5, egress 2.
+        let upward = matches!(self.role, Some(Role::Customer | Role::Peer | Role::RouteServerClient));
+        if upward && attrs.attributes.only_to_customer.is_some() {
+            return None;
+        }
+        let next_hop = self.next_hop(from.kind, attrs)?;
         let mut out = PathAttrs { next_hop, scope: 0, weight: 0, attributes: attrs.attributes.clone() };
         let attributes = &mut out.attributes;
         if external {
             attributes.local_pref = None; // §5.1.5
-            attributes.originator_id = None; // RFC 4456 §8: both stay within the AS
-            attributes.cluster_list.clear();
             attributes.ext_communities.retain(|community: &ExtCommunity| community.is_transitive());
-            if from != SourceKind::Local {
+            if from.kind != SourceKind::Local && !self.unchanged.med {
                 attributes.med = None; // §5.1.4: not beyond the AS that it was meant for
             }
         } else {
             attributes.local_pref.get_or_insert(DEFAULT_LOCAL_PREF);
         }
+        if reflected {
+            // RFC 4456 §8: who brought it in, and that it came through here.
+            attributes.originator_id.get_or_insert(from.router_id.into());
+            attributes.cluster_list.insert(0, self.reflection.cluster_id);
+        } else if self.kind != SourceKind::Internal {
+            attributes.originator_id = None; // RFC 4456 §8: both stay within the AS
+            attributes.cluster_list.clear();
+        }
+        // RFC 9234 §5, egress 1.
+        if matches!(self.role, Some(Role::Provider | Role::Peer | Role::RouteServer)) {
+            attributes.only_to_customer.get_or_insert(self.path.front());
+        }
+        self.path.before_policy(&mut attributes.as_path);
         Some(out)
+    }
+
+    /// Whether an internal peer's route is passed on to this internal peer: not at all by RFC 4271 §9.2, but between
+    /// clients and all others by RFC 4456 §6.
+    fn reflects(&self, from_client: bool) -> bool {
+        match (from_client, self.reflection.client) {
+            (false, false) => false,
+            (true, true) => self.reflection.between_clients,
+            _ => true,
+        }
     }
 
     /// What policy says of the outline for `prefix`: the changes to make, if the route may go out.
@@ -89,8 +186,16 @@ impl Terms {
     pub(crate) fn finish(&self, outline: &PathAttrs, changes: &Changes) -> PathAttrs {
         let mut out = outline.clone();
         self.policy.apply(changes, &mut out);
-        if self.kind == SourceKind::External {
-            out.attributes.as_path.prepend(self.local_as, 1); // §5.1.2: in front of what policy put there
+        let attributes = &mut out.attributes;
+        self.path.finish(&mut attributes.as_path);
+        if self.withheld.standard {
+            attributes.communities.clear();
+        }
+        if self.withheld.extended {
+            attributes.ext_communities.clear();
+        }
+        if self.withheld.large {
+            attributes.large_communities.clear();
         }
         out.weight = 0;
         out
@@ -98,18 +203,28 @@ impl Terms {
 
     /// RFC 4271 §5.1.3.
     fn next_hop(&self, from: SourceKind, attrs: &PathAttrs) -> Option<NextHop> {
-        let ourselves = || self.local.next_hop(self.family);
+        let ourselves = || match self.family {
+            // RFC 8950 §4: on a session over IPv6 that agreed to it, IPv4 routes point where all others do.
+            Family::Ipv4Unicast if self.over_ipv6 && (self.address.is_ipv6() || self.local.v4.is_none()) => {
+                self.local.ipv6().or_else(|| self.local.next_hop(self.family))
+            }
+            family => self.local.next_hop(family),
+        };
         let address = attrs.next_hop.address();
+        let asked = self.next_hop_self != NextHopSelf::WhereRequired;
         let unchanged = match (from, self.kind) {
             (SourceKind::Local, _) => false,
+            (_, SourceKind::External) if self.unchanged.next_hop => true,
             // Third party: the next hop is on the peer's own subnet, so it need not come through us.
-            (_, SourceKind::External) => self.shared_subnets.iter().any(|subnet| subnet.contains(address)),
-            (SourceKind::External, _) => self.next_hop_self == NextHopSelf::WhereRequired,
-            (SourceKind::Internal, _) => true,
+            (_, SourceKind::External) => !asked && self.shared_subnets.iter().any(|subnet| subnet.contains(address)),
+            // RFC 4456 §10: a reflector that named itself would draw the traffic of its clients.
+            (SourceKind::Internal, SourceKind::Internal) => self.next_hop_self != NextHopSelf::Always,
+            _ => !asked,
         };
         // A link-local address means nothing but on the link that it was learned on, and nobody is told to use himself.
         let usable = !matches!(address, IpAddr::V6(a) if a.is_unicast_link_local()) && address != self.address;
-        if !unchanged || !usable {
+        let fits = self.family == Family::Ipv6Unicast || address.is_ipv4() || self.over_ipv6;
+        if !unchanged || !usable || !fits {
             return ourselves();
         }
         match attrs.next_hop {

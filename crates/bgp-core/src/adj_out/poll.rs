@@ -5,10 +5,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use net_types::{Family, Prefix};
 
-use super::Terms;
+use super::{Teller, Terms};
 use crate::{
     PeerId,
-    decision::SourceKind,
     policy::Changes,
     rib::{Path, PathAttrs, Rib, Slot, attrs::AttrId, state::Shared},
 };
@@ -38,11 +37,11 @@ pub struct OutBatch {
 /// What was worked out for earlier prefixes of the same batch.
 #[derive(Default)]
 struct Memo {
-    outlines: HashMap<(AttrId, SourceKind), Option<PathAttrs>, foldhash::fast::FixedState>,
+    outlines: HashMap<(AttrId, Teller), Option<PathAttrs>, foldhash::fast::FixedState>,
     /// By path and what policy changes: the group in the batch.
-    groups: HashMap<(AttrId, SourceKind, Changes), usize, foldhash::fast::FixedState>,
+    groups: HashMap<(AttrId, Teller, Changes), usize, foldhash::fast::FixedState>,
     /// The most recent of `groups`: neighbors in the table mostly arrived together.
-    last: Option<((AttrId, SourceKind, Changes), usize)>,
+    last: Option<((AttrId, Teller, Changes), usize)>,
 }
 
 impl Rib {
@@ -68,9 +67,9 @@ impl Rib {
     }
 
     fn poll_family(&mut self, slot: Slot, family: Family, budget: usize) -> Option<OutBatch> {
-        let Self { shared, tables, .. } = self;
+        let Self { shared, tables, config, .. } = self;
         let peer = shared.peer(slot);
-        let terms = Terms::of(peer, peer.up.as_ref()?, family);
+        let terms = Terms::of(config, peer, peer.up.as_ref()?, family);
         if !peer.families[family as usize].active {
             return None;
         }
@@ -124,8 +123,8 @@ impl Rib {
             return None;
         }
         let path = table.entries[id as usize].best().filter(|path| path.source != slot)?;
-        let terms = Terms::of(known, known.up.as_ref()?, family);
-        let from = self.shared.peer(path.source).kind;
+        let terms = Terms::of(self.config(), known, known.up.as_ref()?, family);
+        let from = Teller::of(self.shared.peer(path.source), family);
         let outline = terms.outline(from, self.shared.attrs.attrs(path.effective?))?;
         let changes = terms.permits(prefix, &outline)?;
         Some(terms.finish(&outline, &changes))
@@ -142,7 +141,7 @@ impl Memo {
         path: &Path,
         batch: &mut OutBatch,
     ) -> Option<usize> {
-        let (id, from) = (path.effective?, shared.peer(path.source).kind);
+        let (id, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
         let outline = self.outlines.entry((id, from));
         let outline = outline.or_insert_with(|| terms.outline(from, shared.attrs.attrs(id))).as_ref()?;
         let changes = terms.permits(prefix, outline)?;

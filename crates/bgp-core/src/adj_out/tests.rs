@@ -3,6 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use bgp_wire::{AsPath, Attributes};
+use net_types::Asn;
 
 use super::*;
 use crate::policy::{Action, Adjust, Clause, CommunityChange, OnMatch, PrefixList, PrefixRule, RouteMap, Set};
@@ -19,10 +20,24 @@ fn terms(kind: SourceKind) -> Terms {
     Terms {
         family: Family::Ipv4Unicast,
         kind,
-        local_as: asn(65001),
         address: ip("192.0.2.9"),
         local: LocalAddresses { v4: Some(Ipv4Addr::new(192, 0, 2, 1)), ..Default::default() },
         next_hop_self: NextHopSelf::WhereRequired,
+        reflection: Reflection { client: false, between_clients: true, cluster_id: Ipv4Addr::new(10, 0, 0, 1) },
+        path: PathRules {
+            kind,
+            local_as: asn(65001),
+            alias: None,
+            unchanged: false,
+            remove_private: None,
+            as_override: false,
+            remote_as: None,
+        },
+        unchanged: Unchanged::default(),
+        withheld: Withheld::default(),
+        role: None,
+        over_ipv6: false,
+        loop_check: false,
         shared_subnets: Vec::new(),
         policy: Policy::default(),
     }
@@ -45,6 +60,10 @@ fn route() -> PathAttrs {
 }
 
 fn send(terms: &Terms, from: SourceKind, attrs: &PathAttrs) -> Option<PathAttrs> {
+    tell(terms, Teller { kind: from, client: false, router_id: 0x0a00_0007 }, attrs)
+}
+
+fn tell(terms: &Terms, from: Teller, attrs: &PathAttrs) -> Option<PathAttrs> {
     let outline = terms.outline(from, attrs)?;
     let changes = terms.permits(&"10.0.0.0/8".parse().unwrap(), &outline)?;
     Some(terms.finish(&outline, &changes))
@@ -79,6 +98,116 @@ fn internal_peers_see_the_route_as_it_came() {
 fn internal_routes_are_not_reflected() {
     assert_eq!(send(&terms(SourceKind::Internal), SourceKind::Internal, &route()), None);
     assert!(send(&terms(SourceKind::External), SourceKind::Internal, &route()).is_some());
+}
+
+#[test]
+fn clients_and_all_others_hear_of_each_other_from_the_reflector() {
+    let to = |client, between_clients| Terms {
+        reflection: Reflection { client, between_clients, cluster_id: Ipv4Addr::new(10, 0, 0, 1) },
+        ..terms(SourceKind::Internal)
+    };
+    let from = |client| Teller { kind: SourceKind::Internal, client, router_id: 0x0a00_0007 };
+    assert!(tell(&to(false, true), from(true), &route()).is_some());
+    assert!(tell(&to(true, true), from(false), &route()).is_some());
+    assert!(tell(&to(true, true), from(true), &route()).is_some());
+    assert_eq!(tell(&to(true, false), from(true), &route()), None, "clients that are fully meshed");
+    let fresh = PathAttrs { attributes: Attributes { local_pref: Some(150), ..Attributes::default() }, ..route() };
+    let sent = tell(&to(true, true), from(false), &fresh).unwrap();
+    assert_eq!(sent.attributes.originator_id, Some(Ipv4Addr::new(10, 0, 0, 7)));
+    assert_eq!(sent.attributes.cluster_list, [Ipv4Addr::new(10, 0, 0, 1)]);
+    let again = tell(&to(true, true), from(false), &route()).unwrap();
+    assert_eq!(again.attributes.originator_id, route().attributes.originator_id, "the first reflector named it");
+    assert_eq!(again.attributes.cluster_list, [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(2, 2, 2, 2)]);
+}
+
+#[test]
+fn a_reflected_next_hop_changes_only_by_force() {
+    let from = Teller { kind: SourceKind::Internal, client: true, router_id: 7 };
+    let next_hop =
+        |next_hop_self| tell(&Terms { next_hop_self, ..terms(SourceKind::Internal) }, from, &route()).unwrap().next_hop;
+    assert_eq!(next_hop(NextHopSelf::External), ip("198.51.100.7").into());
+    assert_eq!(next_hop(NextHopSelf::Always), ip("192.0.2.1").into());
+}
+
+#[test]
+fn a_member_as_gets_what_stays_within_the_confederation() {
+    let terms = terms(SourceKind::Confederation);
+    let mut route = route();
+    route.attributes.communities.push(Community::NO_EXPORT);
+    let sent = send(&terms, SourceKind::External, &route).unwrap();
+    assert_eq!(sent.attributes.as_path.to_string(), "(65001) 64500");
+    assert_eq!((sent.attributes.local_pref, sent.attributes.med), (Some(150), Some(5)), "RFC 5065 §5.2");
+    assert_eq!((sent.attributes.originator_id, sent.next_hop), (None, ip("198.51.100.7").into()));
+    route.attributes.communities.push(Community::NO_EXPORT_SUBCONFED);
+    assert_eq!(send(&terms, SourceKind::External, &route), None);
+}
+
+#[test]
+fn a_route_server_is_transparent() {
+    let mut terms = Terms { unchanged: Unchanged::TRANSPARENT, ..terms(SourceKind::External) };
+    terms.path.unchanged = true;
+    let sent = send(&terms, SourceKind::External, &route()).unwrap();
+    assert_eq!(sent.attributes.as_path.to_string(), "64500");
+    assert_eq!((sent.attributes.med, sent.next_hop), (Some(5), ip("198.51.100.7").into()));
+}
+
+#[test]
+fn communities_are_withheld_one_kind_at_a_time() {
+    let mut route = route();
+    route.attributes.communities.push(Community(9));
+    route.attributes.large_communities.push(bgp_wire::LargeCommunity { global: 1, local1: 2, local2: 3 });
+    let withheld = Withheld { standard: true, ..Withheld::default() };
+    let sent = send(&Terms { withheld, ..terms(SourceKind::External) }, SourceKind::External, &route).unwrap();
+    assert_eq!((sent.attributes.communities.len(), sent.attributes.large_communities.len()), (0, 1));
+    let withheld = Withheld { large: true, ..Withheld::default() };
+    let sent = send(&Terms { withheld, ..terms(SourceKind::External) }, SourceKind::External, &route).unwrap();
+    assert_eq!((sent.attributes.communities.len(), sent.attributes.large_communities.len()), (1, 0));
+}
+
+#[test]
+fn what_is_for_customers_only_goes_to_nobody_else() {
+    let to = |role| Terms { role: Some(role), ..terms(SourceKind::External) };
+    let mut marked = route();
+    marked.attributes.only_to_customer = Some(asn(64500));
+    for role in [Role::Customer, Role::Peer, Role::RouteServerClient] {
+        assert_eq!(send(&to(role), SourceKind::External, &marked), None, "{role}");
+        assert!(send(&to(role), SourceKind::External, &route()).is_some(), "{role}");
+    }
+    for role in [Role::Provider, Role::RouteServer] {
+        let kept = send(&to(role), SourceKind::External, &marked).unwrap();
+        assert_eq!(kept.attributes.only_to_customer, Some(asn(64500)), "{role}");
+    }
+    for (role, mark) in [(Role::Provider, true), (Role::Peer, true), (Role::RouteServer, true), (Role::Customer, false)]
+    {
+        let sent = send(&to(role), SourceKind::External, &route()).unwrap();
+        assert_eq!(sent.attributes.only_to_customer.is_some(), mark, "{role}");
+    }
+}
+
+#[test]
+fn ipv4_routes_go_over_ipv6_where_that_was_agreed() {
+    let link_local = "fe80::1".parse().unwrap();
+    let mut terms = Terms { address: ip("fe80::9"), over_ipv6: true, ..terms(SourceKind::External) };
+    terms.local = LocalAddresses { link_local: Some(link_local), ..terms.local };
+    let expected = NextHop::V6 { global: link_local, link_local: Some(link_local) };
+    assert_eq!(send(&terms, SourceKind::External, &route()).unwrap().next_hop, expected);
+    terms.over_ipv6 = false;
+    assert_eq!(send(&terms, SourceKind::External, &route()).unwrap().next_hop, ip("192.0.2.1").into());
+    // What came over IPv6 cannot be passed on as it is to who does not take that.
+    let over_ipv6 = PathAttrs { next_hop: ip("2001:db8::7").into(), ..route() };
+    let internal = self::terms(SourceKind::Internal);
+    assert_eq!(send(&internal, SourceKind::External, &over_ipv6).unwrap().next_hop, ip("192.0.2.1").into());
+    let internal = Terms { over_ipv6: true, ..internal };
+    assert_eq!(send(&internal, SourceKind::External, &over_ipv6).unwrap().next_hop, ip("2001:db8::7").into());
+}
+
+#[test]
+fn a_route_that_the_peer_would_take_for_a_loop_is_not_sent_when_asked() {
+    let mut terms = terms(SourceKind::External);
+    terms.path.remote_as = Some(asn(64500));
+    assert!(send(&terms, SourceKind::External, &route()).is_some());
+    terms.loop_check = true;
+    assert_eq!(send(&terms, SourceKind::External, &route()), None);
 }
 
 #[test]

@@ -16,7 +16,16 @@ use crate::rib::attrs::Merit;
 pub(crate) enum SourceKind {
     Local,
     External,
+    /// From another member AS of our confederation.
+    Confederation,
     Internal,
+}
+
+impl SourceKind {
+    /// From within our AS, as those outside see it (RFC 5065 §5.3).
+    fn is_internal(self) -> bool {
+        matches!(self, Self::Internal | Self::Confederation)
+    }
 }
 
 /// What can be configured about the comparison.
@@ -109,7 +118,7 @@ fn compare(a: &Candidate<'_>, b: &Candidate<'_>, options: &DecisionOptions) -> O
             true => med(x).cmp(&med(y)), // §9.1.2.2 c
             false => Ordering::Equal,
         })
-        .then((a.kind == SourceKind::Internal).cmp(&(b.kind == SourceKind::Internal))) // §9.1.2.2 d
+        .then(a.kind.is_internal().cmp(&b.kind.is_internal())) // §9.1.2.2 d, RFC 5065 §5.3
         .then(a.metric.cmp(&b.metric)) // §9.1.2.2 e
         .then_with(|| match (a.kind, b.kind) {
             // The older one, so that a newcomer that is no better moves no traffic (RFC 5004).

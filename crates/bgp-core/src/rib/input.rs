@@ -2,11 +2,11 @@
 
 use std::{fmt, net::IpAddr, time::Instant};
 
-use bgp_wire::{Announcement, Attributes, Reach, Update};
+use bgp_wire::{Announcement, AsPath, Attributes, Reach, Role, Update};
 use net_types::{Asn, Family, Prefix};
 
 use super::{
-    DEFAULT_LOCAL_PREF, FamilyConfig, Path, Rib, RibConfig, RibEvent, Slot,
+    Alias, AllowOwnAs, DEFAULT_LOCAL_PREF, FamilyConfig, Path, Rib, RibConfig, RibEvent, Slot,
     attrs::{AttrId, PathAttrs},
     peer::{MaximumPrefix, Peer, Protection, Retain, Source, Visit},
     state::{CONFIGURED, Shared},
@@ -28,6 +28,8 @@ pub enum Refusal {
     OwnCluster,
     /// The next hop is no host's address, or ours (RFC 4271 §6.3, §5.1.3).
     NextHop,
+    /// It was not meant to come this way (RFC 9234 §5).
+    RouteLeak,
     /// The prefix-list or route-map denied it.
     Policy,
 }
@@ -39,20 +41,24 @@ impl fmt::Display for Refusal {
             Self::OwnOriginator => f.write_str("own router-id as originator"),
             Self::OwnCluster => f.write_str("own cluster on the cluster list"),
             Self::NextHop => f.write_str("next hop is not a host or is this router"),
+            Self::RouteLeak => f.write_str("leaked: ONLY_TO_CUSTOMER forbids it from this neighbor"),
             Self::Policy => f.write_str("denied by inbound policy"),
         }
     }
 }
 
 /// Checks that no policy can turn off.
-pub(super) fn admit(peer: &Peer, own: &RibConfig, attrs: &PathAttrs) -> Result<(), Refusal> {
+pub(super) fn admit(peer: &Peer, own: &RibConfig, family: Family, attrs: &PathAttrs) -> Result<(), Refusal> {
     if peer.kind == SourceKind::Local {
         return Ok(());
     }
     let (config, attributes) = (&peer.config, &attrs.attributes);
-    let cluster = own.cluster_id.unwrap_or(own.router_id.get().into());
-    if attributes.as_path.count(config.local_as) > usize::from(config.allow_own_as) {
-        return Err(Refusal::OwnAs(config.local_as));
+    let rules = &config.families[family as usize].rules;
+    let cluster = own.cluster_id();
+    let alias = config.alias.map(|alias| alias.asn);
+    let ours = [Some(own.asn), own.confederation, alias].into_iter().flatten();
+    if let Some(asn) = ours.into_iter().find(|asn| loops(&attributes.as_path, *asn, rules.allow_own_as)) {
+        return Err(Refusal::OwnAs(asn));
     }
     if attributes.originator_id.is_some_and(|id| u32::from(id) == own.router_id.get()) {
         return Err(Refusal::OwnOriginator);
@@ -63,7 +69,32 @@ pub(super) fn admit(peer: &Peer, own: &RibConfig, attrs: &PathAttrs) -> Result<(
     if !attrs.next_hop.is_host() || peer.is_ourselves(attrs.next_hop.address()) {
         return Err(Refusal::NextHop);
     }
+    if config.role.is_some_and(|role| is_leak(role, peer.remote_as, attributes.only_to_customer)) {
+        return Err(Refusal::RouteLeak);
+    }
     Ok(())
+}
+
+/// Whether a route with ONLY_TO_CUSTOMER cannot come from a peer to whom we are `role` (RFC 9234 §5, ingress 1 and 2).
+fn is_leak(role: Role, remote_as: Option<Asn>, only_to_customer: Option<Asn>) -> bool {
+    match role {
+        Role::Provider | Role::RouteServer => only_to_customer.is_some(),
+        Role::Peer => only_to_customer.is_some_and(|asn| Some(asn) != remote_as),
+        Role::Customer | Role::RouteServerClient => false,
+    }
+}
+
+/// Whether routes from a peer to whom we are `role` may go on to customers only (RFC 9234 §5, ingress 3).
+fn marks(role: Role) -> bool {
+    matches!(role, Role::Customer | Role::Peer | Role::RouteServerClient)
+}
+
+/// Whether `own` is on the path more often than allowed (RFC 4271 §9.1.2, RFC 5065 §4).
+fn loops(path: &AsPath, own: Asn, allowed: AllowOwnAs) -> bool {
+    match allowed {
+        AllowOwnAs::Times(times) => path.count(own) > usize::from(times),
+        AllowOwnAs::Origin => path.contains(own) && path.origin() != Some(own),
+    }
 }
 
 /// Turns received attributes into effective ones; remembers the last answer, since one UPDATE carries many prefixes.
@@ -84,16 +115,27 @@ impl Importer {
         let peer = peers[usize::from(slot.0)].as_ref().expect(CONFIGURED);
         let FamilyConfig { import, weight, .. } = &peer.config.families[family as usize];
         let old = attrs.attrs(received);
-        let admitted = admit(peer, own, old);
+        let admitted = admit(peer, own, family, old);
+        let alias = peer.config.alias.filter(|alias| alias.prepend_received);
         let (weight, local_pref) = (weight.unwrap_or(old.weight), old.attributes.local_pref);
         let preference = local_pref.unwrap_or(own.default_local_pref);
-        let base = if weight == old.weight && preference == local_pref.unwrap_or(DEFAULT_LOCAL_PREF) {
+        let mark = peer.config.role.filter(|role| marks(*role)).and(peer.remote_as);
+        let mark = mark.filter(|_| old.attributes.only_to_customer.is_none());
+        let base = if alias.is_none()
+            && mark.is_none()
+            && weight == old.weight
+            && preference == local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
+        {
             attrs.hold(received);
             received
         } else {
             let mut new = PathAttrs::clone(old);
             new.weight = weight;
             new.attributes.local_pref = Some(preference);
+            new.attributes.only_to_customer = mark.or(new.attributes.only_to_customer);
+            if let Some(Alias { asn, .. }) = alias {
+                new.attributes.as_path.prepend(asn, 1);
+            }
             attrs.intern(new)
         };
         Self { policy: import.clone(), peer: peer.config.address, admitted, base, last: None }

@@ -24,8 +24,8 @@ impl Rib {
         let old = std::mem::replace(&mut known.config, config);
         known.kind = known.config.kind();
         let same_terms = |a: &PeerConfig, b: &PeerConfig| {
-            (a.address, a.kind, a.local_as, a.allow_own_as, a.protection)
-                == (b.address, b.kind, b.local_as, b.allow_own_as, b.protection)
+            (a.address, a.kind, a.local_as, a.alias, a.loop_check, a.role, a.protection)
+                == (b.address, b.kind, b.local_as, b.alias, b.loop_check, b.role, b.protection)
         };
         let terms_changed = !same_terms(&old, &config_now);
         for family in Family::ALL {
@@ -33,11 +33,16 @@ impl Rib {
             let known = self.shared.peer_mut(slot);
             let resend =
                 terms_changed || (&before.export, before.next_hop_self) != (&after.export, after.next_hop_self);
-            if terms_changed || (&before.import, before.weight) != (&after.import, after.weight) {
+            let resend = resend || before.rules != after.rules;
+            let own_as = before.rules.allow_own_as != after.rules.allow_own_as;
+            if terms_changed || own_as || (&before.import, before.weight) != (&after.import, after.weight) {
                 known.visit(family, Visit { reimport: true, ..Visit::default() });
             }
             if resend {
                 self.resend(slot, family);
+            }
+            if before.rules.reflector_client != after.rules.reflector_client {
+                self.resend_to_all(family); // its routes go to other internal peers now, or no longer
             }
             // What an earlier session left follows what is configured now.
             let known = self.shared.peer_mut(slot);
@@ -85,6 +90,7 @@ impl Rib {
         }
         let known = self.shared.peer_mut(slot);
         known.router_id = up.router_id.get();
+        known.remote_as = Some(up.remote_as);
         let remains = known.remains();
         for family in Family::ALL {
             let state = &mut known.families[family as usize];
@@ -188,7 +194,12 @@ impl Rib {
             self.shared.decision = new.decision;
             self.redecide = [Some(0); 2];
         }
-        let import = |c: &RibConfig| (c.asn, c.router_id, c.cluster_id, c.default_local_pref);
+        let export = |c: &RibConfig| (c.cluster_id(), c.client_to_client_reflection);
+        if export(&old) != export(new) {
+            Family::ALL.into_iter().for_each(|family| self.resend_to_all(family));
+        }
+        let new = &self.config;
+        let import = |c: &RibConfig| (c.asn, c.router_id, c.cluster_id, c.confederation, c.default_local_pref);
         if import(&old) != import(new) {
             for peer in self.shared.peers.iter_mut().flatten() {
                 if peer.kind == SourceKind::Local {
@@ -232,6 +243,12 @@ impl Rib {
         if self.deferral.as_ref().is_some_and(over) {
             self.deferral = None;
             self.events.push_back(RibEvent::Settled);
+        }
+    }
+
+    fn resend_to_all(&mut self, family: Family) {
+        for slot in self.shared.listeners[family as usize].clone() {
+            self.resend(slot, family);
         }
     }
 

@@ -22,6 +22,7 @@ mod local;
 mod next_hops;
 pub(crate) mod peer;
 mod query;
+mod rules;
 pub(crate) mod state;
 mod table;
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use peer::{
     Source,
 };
 pub use query::{FamilyCounters, PathState, PathView, RouteView, Walk};
+pub use rules::{Alias, AllowOwnAs, RemovePrivate, Rules, Unchanged, Withheld};
 pub(crate) use table::Path;
 
 use crate::{PeerId, decision::DecisionOptions};
@@ -66,12 +68,23 @@ pub struct RibConfig {
     pub router_id: RouterId,
     /// Our cluster, if it is not named after the router (RFC 4456 §7).
     pub cluster_id: Option<Ipv4Addr>,
+    /// Clients get each other's routes from us (unless `no bgp client-to-client reflection`, RFC 4456 §6).
+    pub client_to_client_reflection: bool,
+    /// The AS that our confederation is for everybody outside; `asn` is our member AS then (RFC 5065 §3).
+    pub confederation: Option<Asn>,
     /// Preference of routes that come without one.
     pub default_local_pref: u32,
     /// How paths are compared.
     pub decision: DecisionOptions,
     /// Peers choose the keys of our hash tables: a number that they cannot guess. It is read once.
     pub hash_seed: u64,
+}
+
+impl RibConfig {
+    /// Our cluster.
+    pub(crate) fn cluster_id(&self) -> Ipv4Addr {
+        self.cluster_id.unwrap_or(self.router_id.get().into())
+    }
 }
 
 /// Something that the owner should act on or tell the operator.
@@ -104,7 +117,7 @@ pub enum RibEvent {
 
 /// The routing table.
 pub struct Rib {
-    config: RibConfig,
+    pub(crate) config: RibConfig,
     /// `learned` counts from here.
     origin: Instant,
     pub(crate) shared: Shared,

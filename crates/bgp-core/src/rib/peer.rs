@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bgp_wire::{FamilySet, NextHop, PeerKind};
+use bgp_wire::{FamilySet, NextHop, PeerKind, Role};
 use net_types::{Asn, Family, Prefix, RouterId};
 
-use super::id_set::IdSet;
+use super::{Alias, Rules, id_set::IdSet};
 use crate::{PeerId, decision::SourceKind, policy::Policy};
 
 /// Why this router originates a prefix.
@@ -63,8 +63,11 @@ pub enum NextHopSelf {
     /// As RFC 4271 §5.1.3 has it: to external peers off the next hop's subnet.
     #[default]
     WhereRequired,
-    /// Also to internal peers, for routes from external ones.
+    /// Also to internal peers and to external ones on the next hop's subnet, but not for routes that are reflected
+    /// (`next-hop-self`).
     External,
+    /// For those, too (`next-hop-self force`).
+    Always,
 }
 
 /// `maximum-prefix`
@@ -93,6 +96,8 @@ pub struct FamilyConfig {
     pub maximum_prefix: Option<MaximumPrefix>,
     /// Weight of its routes, unless policy says otherwise.
     pub weight: Option<u32>,
+    /// All else that is configured about its routes.
+    pub rules: Rules,
 }
 
 /// What the table has to know of a configured peer.
@@ -104,8 +109,12 @@ pub struct PeerConfig {
     pub kind: PeerKind,
     /// Our AS towards it.
     pub local_as: Asn,
-    /// How often our own AS may be on a path from it (`allowas-in`).
-    pub allow_own_as: u8,
+    /// `local-as`, where it takes us for a member of another AS than that.
+    pub alias: Option<Alias>,
+    /// Routes that have its AS on their path are not sent to it (`sender-as-path-loop-detection`).
+    pub loop_check: bool,
+    /// What we are to it: decides which routes may pass (`local-role`, RFC 9234 §5).
+    pub role: Option<Role>,
     /// Whether its prefixes are blackholed rather than leaked when it fails.
     pub protection: Protection,
     /// Indexed by `Family as usize`.
@@ -116,12 +125,13 @@ impl PeerConfig {
     /// A peer with everything optional left out.
     pub fn new(address: IpAddr, kind: PeerKind, local_as: Asn) -> Self {
         let (protection, families) = Default::default();
-        Self { address, kind, local_as, allow_own_as: 0, protection, families }
+        Self { address, kind, local_as, alias: None, loop_check: false, role: None, protection, families }
     }
 
     pub(crate) fn kind(&self) -> SourceKind {
         match self.kind {
             PeerKind::Internal => SourceKind::Internal,
+            PeerKind::Confederation => SourceKind::Confederation,
             PeerKind::External => SourceKind::External,
         }
     }
@@ -142,11 +152,16 @@ impl LocalAddresses {
     pub(crate) fn next_hop(&self, family: Family) -> Option<NextHop> {
         match family {
             Family::Ipv4Unicast => self.v4.map(NextHop::V4),
-            Family::Ipv6Unicast => match (self.v6, self.link_local) {
-                (Some(global), link_local) => Some(NextHop::V6 { global, link_local }),
-                (None, Some(link_local)) => Some(NextHop::V6 { global: link_local, link_local: Some(link_local) }),
-                (None, None) => None,
-            },
+            Family::Ipv6Unicast => self.ipv6(),
+        }
+    }
+
+    /// The IPv6 next hop, of whatever family the routes are.
+    pub(crate) fn ipv6(&self) -> Option<NextHop> {
+        match (self.v6, self.link_local) {
+            (Some(global), link_local) => Some(NextHop::V6 { global, link_local }),
+            (None, Some(link_local)) => Some(NextHop::V6 { global: link_local, link_local: Some(link_local) }),
+            (None, None) => None,
         }
     }
 
@@ -163,8 +178,12 @@ impl LocalAddresses {
 pub struct PeerUp {
     /// The peer's BGP identifier.
     pub router_id: RouterId,
+    /// The peer's AS.
+    pub remote_as: Asn,
     /// Families that both sides carry.
     pub families: FamilySet,
+    /// Families of these whose routes may have IPv6 next hops although they are not IPv6 (RFC 8950).
+    pub over_ipv6: FamilySet,
     /// Families whose forwarding state the peer kept over its restart (RFC 4724 §3, F bit).
     pub preserved: FamilySet,
     /// The peer marks the end of its initial routes (it negotiated graceful restart).
@@ -272,6 +291,8 @@ pub(crate) struct Peer {
     /// Counts sessions; see `Path::epoch`.
     pub(crate) epoch: u16,
     pub(crate) router_id: u32,
+    /// Its AS, once it has said it.
+    pub(crate) remote_as: Option<Asn>,
     pub(crate) up: Option<PeerUp>,
     pub(crate) families: [FamilyState; 2],
     /// No longer configured; its slot is free once its paths are.
@@ -284,7 +305,8 @@ impl Peer {
             Source::Local(_) => SourceKind::Local,
             Source::Peer(_) => config.kind(),
         };
-        Self { source, kind, config, epoch: 0, router_id: 0, up: None, families: Default::default(), removed: false }
+        let families = Default::default();
+        Self { source, kind, config, epoch: 0, router_id: 0, remote_as: None, up: None, families, removed: false }
     }
 
     /// What a path of `epoch` from here is worth.

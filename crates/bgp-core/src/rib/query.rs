@@ -269,7 +269,7 @@ impl Rib {
         let state = match (standing, path.effective, resolved) {
             (Standing::Gone, ..) => PathState::Leaving,
             (Standing::Ghost, ..) => PathState::Ghost,
-            (_, None, _) => PathState::Refused(self.refusal(path)),
+            (_, None, _) => PathState::Refused(self.refusal(family, path)),
             (.., None) => PathState::Unreachable,
             _ if at == 0 && entry.has_best => PathState::Best,
             _ if at == 1 && entry.has_alternate => PathState::Alternate,
@@ -286,9 +286,9 @@ impl Rib {
         }
     }
 
-    fn refusal(&self, path: &Path) -> Refusal {
+    fn refusal(&self, family: Family, path: &Path) -> Refusal {
         let attrs = self.shared.attrs.attrs(path.received);
-        let admitted = admit(self.shared.peer(path.source), &self.config, attrs);
+        let admitted = admit(self.shared.peer(path.source), &self.config, family, attrs);
         admitted.err().unwrap_or(Refusal::Policy)
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, PeerKind, Reach, Update};
+use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, PeerKind, Reach, Role, Update};
 use net_types::{Asn, Family, Prefix, RouterId};
 
 use super::*;
@@ -39,7 +39,9 @@ fn peer_config(peer: PeerId) -> PeerConfig {
 fn up(peer: PeerId) -> PeerUp {
     PeerUp {
         router_id: RouterId::try_from(peer.0).unwrap(),
+        remote_as: Asn::try_from(65100 + peer.0).unwrap(),
         families: FamilySet::from(V4),
+        over_ipv6: FamilySet::EMPTY,
         preserved: FamilySet::from(V4),
         sends_end_of_rib: true,
         stale_limit: Duration::from_secs(360),
@@ -73,6 +75,8 @@ impl Bench {
             asn: Asn::literal(65001),
             router_id: RouterId::try_from(0x0a00_0001).unwrap(),
             cluster_id: None,
+            client_to_client_reflection: true,
+            confederation: None,
             default_local_pref: 100,
             decision: Default::default(),
             hash_seed: 1,
@@ -329,7 +333,11 @@ fn loops_are_refused_and_may_be_allowed() {
     let route = bench.rib.route(bench.now, &prefix("10.0.0.0/8")).unwrap();
     assert_eq!(route.paths[0].state, PathState::Refused(Refusal::OwnAs(Asn::literal(65001))));
     assert_eq!(bench.changes(), []);
-    bench.rib.configure_peer(A, PeerConfig { allow_own_as: 1, ..peer_config(A) });
+    bench.rib.configure_peer(A, {
+        let mut config = peer_config(A);
+        config.families[V4 as usize].rules.allow_own_as = AllowOwnAs::Times(1);
+        config
+    });
     bench.settle();
     assert_eq!(bench.chosen(), (from(A), None));
 
@@ -591,4 +599,57 @@ fn work_is_done_by_the_piece() {
     assert_eq!(bench.rib.poll_event(), None, "not done yet");
     bench.settle();
     assert_eq!(bench.changes().len(), 90);
+}
+
+#[test]
+fn routes_that_were_not_meant_to_come_this_way_are_refused() {
+    let mut bench = Bench::new();
+    let as_a = |role| PeerConfig { role: Some(role), ..peer_config(A) };
+    let sent = |bench: &Bench| bench.rib.route(bench.now, &prefix("10.0.0.0/8")).unwrap().paths[0].clone();
+    let mut marked = announce(A, 2, &["10.0.0.0/8"]);
+    marked.reach.as_mut().unwrap().attributes.only_to_customer = Some(Asn::literal(7));
+    bench.hear(A, marked);
+    for (role, refused) in [
+        (Role::Provider, true),
+        (Role::RouteServer, true),
+        (Role::Peer, true), // it names another AS than the peer's
+        (Role::Customer, false),
+        (Role::RouteServerClient, false),
+    ] {
+        bench.rib.configure_peer(A, as_a(role));
+        bench.settle();
+        assert_eq!(sent(&bench).state == PathState::Refused(Refusal::RouteLeak), refused, "{role}");
+    }
+    bench.hear(A, announce(A, 2, &["10.0.0.0/8"]));
+    for (role, marked) in [(Role::Customer, true), (Role::Peer, true), (Role::Provider, false)] {
+        bench.rib.configure_peer(A, as_a(role));
+        bench.settle();
+        let mark = sent(&bench).effective.unwrap().attributes.only_to_customer;
+        assert_eq!(mark, marked.then_some(Asn::literal(65101)), "{role}");
+    }
+}
+
+#[test]
+fn another_as_of_ours_is_put_in_front_of_what_the_peer_sends() {
+    let mut bench = Bench::new();
+    let alias = |prepend_received| {
+        let alias = Some(Alias { asn: Asn::literal(65009), prepend_received, keep_own: true });
+        PeerConfig { alias, ..peer_config(A) }
+    };
+    let path = |bench: &Bench| {
+        let route = bench.rib.route(bench.now, &prefix("10.0.0.0/8")).unwrap();
+        route.paths[0].effective.as_ref().map(|attrs| attrs.attributes.as_path.to_string())
+    };
+    bench.hear(A, announce(A, 2, &["10.0.0.0/8"]));
+    let plain = path(&bench).unwrap();
+    bench.rib.configure_peer(A, alias(true));
+    bench.settle();
+    assert_eq!(path(&bench), Some(format!("65009 {plain}")));
+    bench.rib.configure_peer(A, alias(false));
+    bench.settle();
+    assert_eq!(path(&bench), Some(plain));
+    let mut looped = announce(A, 2, &["10.0.0.0/8"]);
+    looped.reach.as_mut().unwrap().attributes.as_path.prepend(Asn::literal(65009), 1);
+    bench.hear(A, looped);
+    assert_eq!(path(&bench), None, "that AS is ours, too");
 }

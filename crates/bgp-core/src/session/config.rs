@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use bgp_wire::{Capability, FamilySet, Fqdn, GracefulRestart, Open, PeerKind};
+use bgp_wire::{Capability, ExtendedNextHop, FamilySet, Fqdn, GracefulRestart, Open, PeerKind, Role};
 use net_types::{Asn, Family, RouterId};
 
 /// Which AS a neighbor may be in.
@@ -26,12 +26,16 @@ impl RemoteAs {
         }
     }
 
-    /// Internal or external, as far as the configuration alone tells.
-    pub fn kind(self, local: Asn) -> PeerKind {
+    /// Internal or external, as far as the configuration alone tells, where our AS is `local` and `members` are the other
+    /// ones of our confederation. With any, `External` is one of them: what we say in our OPEN depends on it, so it
+    /// cannot wait for the neighbor's.
+    pub fn kind(self, local: Asn, members: &[Asn]) -> PeerKind {
         match self {
-            Self::Exactly(asn) if asn != local => PeerKind::External,
-            Self::External => PeerKind::External,
-            Self::Exactly(_) | Self::Internal => PeerKind::Internal,
+            Self::Internal => PeerKind::Internal,
+            Self::Exactly(asn) if asn == local => PeerKind::Internal,
+            Self::Exactly(asn) if members.contains(&asn) => PeerKind::Confederation,
+            Self::External if !members.is_empty() => PeerKind::Confederation,
+            Self::Exactly(_) | Self::External => PeerKind::External,
         }
     }
 }
@@ -46,6 +50,28 @@ impl fmt::Display for RemoteAs {
     }
 }
 
+/// What two speakers do about each other's capabilities (RFC 5492); the default is to negotiate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Negotiation {
+    /// Our OPEN has no capabilities, for speakers that cannot read them (`dont-capability-negotiate`).
+    pub silent: bool,
+    /// The families that are configured are carried whatever the neighbor says (`override-capability`).
+    pub override_families: bool,
+    /// The neighbor has to offer the same families as we do, and nothing that we do not know (`strict-capability-match`).
+    pub strict: bool,
+    /// Our OPEN has the extended layout (`extended-optional-parameters`, RFC 9072).
+    pub extended_parameters: bool,
+}
+
+/// What we are to the neighbor (`local-role`, RFC 9234 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalRole {
+    /// Our role.
+    pub role: Role,
+    /// Refuse a neighbor that says nothing of its role.
+    pub strict: bool,
+}
+
 /// The configuration of one session. A change takes effect with the next OPEN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
@@ -53,6 +79,15 @@ pub struct SessionConfig {
     pub local_asn: Asn,
     /// The neighbor's.
     pub remote_asn: RemoteAs,
+    /// The other member ASes of our confederation, in order; `local_asn` is ours then, but towards neighbors outside
+    /// it is the confederation's (RFC 5065 §4).
+    pub members: Vec<Asn>,
+    /// What we are to the neighbor.
+    pub role: Option<LocalRole>,
+    /// How capabilities are negotiated.
+    pub negotiation: Negotiation,
+    /// The families that we take with IPv6 next hops although they are not IPv6 (RFC 8950).
+    pub over_ipv6: FamilySet,
     /// Our BGP identifier.
     pub router_id: RouterId,
     /// The hold time to propose; zero for none, else at least 3 s.
@@ -86,6 +121,10 @@ impl SessionConfig {
         Self {
             local_asn,
             remote_asn,
+            members: Vec::new(),
+            role: None,
+            negotiation: Negotiation::default(),
+            over_ipv6: FamilySet::EMPTY,
             router_id,
             hold_time: Duration::from_secs(90), // RFC 4271 §10
             keepalive: Duration::from_secs(30),
@@ -100,6 +139,11 @@ impl SessionConfig {
         }
     }
 
+    /// What the neighbor is to us.
+    pub fn kind(&self) -> PeerKind {
+        self.remote_asn.kind(self.local_asn, &self.members)
+    }
+
     /// The hold time as an OPEN carries it.
     fn hold_seconds(&self) -> u16 {
         let seconds = u16::try_from(self.hold_time.as_secs()).unwrap_or(u16::MAX);
@@ -108,15 +152,26 @@ impl SessionConfig {
 
     /// Our OPEN. Demarcated refreshes (RFC 7313) are not offered: nothing is swept after them.
     pub fn open(&self) -> Open {
+        let (asn, hold_seconds, router_id) = (self.local_asn, self.hold_seconds(), self.router_id);
+        let extended_parameters = self.negotiation.extended_parameters;
+        if self.negotiation.silent {
+            return Open { asn, hold_seconds, router_id, capabilities: Vec::new(), extended_parameters };
+        }
         let mut capabilities: Vec<_> = self.families.iter().map(Capability::multiprotocol).collect();
         capabilities.extend([
             Capability::RouteRefresh,
             Capability::ExtendedMessage,
             Capability::FourOctetAs(self.local_asn.get()),
         ]);
+        let over_ipv6: Vec<_> =
+            self.families.intersection(self.over_ipv6).iter().map(ExtendedNextHop::over_ipv6).collect();
+        if !over_ipv6.is_empty() {
+            capabilities.push(Capability::ExtendedNextHop(over_ipv6));
+        }
+        capabilities.extend(self.role.map(|local| Capability::Role(local.role as u8)));
         capabilities.extend(self.graceful_restart.clone().map(Capability::GracefulRestart));
         capabilities.extend(self.name.clone().map(Capability::Fqdn));
         capabilities.extend(self.software_version.clone().map(Capability::SoftwareVersion));
-        Open { asn: self.local_asn, hold_seconds: self.hold_seconds(), router_id: self.router_id, capabilities }
+        Open { asn, hold_seconds, router_id, capabilities, extended_parameters }
     }
 }

@@ -33,7 +33,7 @@ use bgp_wire::{
 use bytes::Bytes;
 use rand::RngCore;
 
-pub use config::{RemoteAs, SessionConfig};
+pub use config::{LocalRole, Negotiation, RemoteAs, SessionConfig};
 pub use down::{DownReason, Retain};
 pub use terms::{OpenRefusal, RestartTerms, Terms};
 
@@ -223,7 +223,7 @@ impl Session {
     pub fn negotiated(&self, connection: ConnectionId) -> Negotiated {
         match self.state.terms(Some(connection)) {
             Some(terms) => terms.negotiated,
-            None => Negotiated::base(self.core.config.remote_asn.kind(self.core.config.local_asn)),
+            None => Negotiated::base(self.core.config.kind()),
         }
     }
 

@@ -1,14 +1,14 @@
 //! What two OPENs settle (RFC 4271 §4.2, §6.2; RFC 5492; RFC 4760 §8; RFC 4724 §3).
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bgp_wire::{
-    Capability, FamilySet, GracefulRestart, Negotiated, Notification, Open, PeerKind,
+    Capability, FamilySet, GracefulRestart, Negotiated, Notification, Open, PeerKind, Role,
     notification::{NotificationCode, OpenCode},
 };
-use net_types::{Asn, RouterId};
+use net_types::{Asn, Family, RouterId};
 
-use super::{RemoteAs, SessionConfig};
+use super::{LocalRole, RemoteAs, SessionConfig};
 
 /// The terms of an agreed session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,39 @@ pub enum OpenRefusal {
         /// What the configuration says.
         expected: RemoteAs,
     },
+    /// The neighbor is in an AS that is not of our confederation.
+    #[error(
+        "OPEN announced AS{0}, which is not of our confederation; say \"remote-as {0}\", or add it to \"bgp confederation peers\""
+    )]
+    NotAMember(Asn),
+    /// The neighbor's role does not go with ours.
+    #[error("OPEN says that the neighbor is {found}, but as {ours} we need {needed}; check \"local-role\" on both sides", found = RoleName(*.found), needed = ours.counterpart())]
+    Role {
+        /// What we are.
+        ours: Role,
+        /// What the OPEN says, by number.
+        found: u8,
+    },
+    /// The neighbor says nothing of its role, or several things.
+    #[error("OPEN has {found} BGP roles, and as {ours} we need one; configure \"{}\" there, or leave \"strict-mode\" out here", ours.counterpart())]
+    Roles {
+        /// What we are.
+        ours: Role,
+        /// How many the OPEN has.
+        found: usize,
+    },
+    /// The neighbor does not offer what we do.
+    #[error(
+        "OPEN offers {theirs:?} and {unknown} capabilities that are not known, configuration {ours:?}; \"strict-capability-match\" wants the same"
+    )]
+    NotStrict {
+        /// The families that the neighbor carries, of what we know.
+        theirs: FamilySet,
+        /// What we carry.
+        ours: FamilySet,
+        /// Capabilities and families that we do not know.
+        unknown: usize,
+    },
     /// An internal neighbor has our identifier.
     #[error("OPEN carries our own BGP identifier {0}; set \"bgp router-id\" on one side")]
     OwnIdentifier(RouterId),
@@ -89,11 +122,12 @@ impl OpenRefusal {
     /// The NOTIFICATION that the neighbor gets.
     pub fn notification(&self) -> Notification {
         let (code, data) = match self {
-            Self::PeerAs { .. } => (OpenCode::BadPeerAs, Vec::new()),
+            Self::PeerAs { .. } | Self::NotAMember(_) => (OpenCode::BadPeerAs, Vec::new()),
+            Self::Role { .. } | Self::Roles { .. } => (OpenCode::RoleMismatch, Vec::new()), // RFC 9234 §4.2
             Self::OwnIdentifier(_) => (OpenCode::BadIdentifier, Vec::new()),
             Self::HoldTime { .. } => (OpenCode::UnacceptableHoldTime, Vec::new()),
             // RFC 5492 §5: the data lists what was missed.
-            Self::NoFamily { ours, .. } => {
+            Self::NoFamily { ours, .. } | Self::NotStrict { ours, .. } => {
                 let missed = ours.iter().flat_map(|family| {
                     let [high, low] = family.afi().code().to_be_bytes();
                     [1, 4, high, low, 0, family.safi().code()]
@@ -102,6 +136,18 @@ impl OpenRefusal {
             }
         };
         Notification::new(NotificationCode::Open(code), data)
+    }
+}
+
+/// A role by number.
+struct RoleName(u8);
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Role::from_code(self.0) {
+            Some(role) => role.fmt(f),
+            None => write!(f, "role {}", self.0),
+        }
     }
 }
 
@@ -115,7 +161,11 @@ impl SessionConfig {
         if !self.remote_asn.accepts(theirs.asn, self.local_asn) {
             return Err(OpenRefusal::PeerAs { found: theirs.asn, expected: self.remote_asn });
         }
-        let internal = theirs.asn == self.local_asn;
+        let peer_kind = self.kind();
+        if peer_kind == PeerKind::Confederation && !self.members.contains(&theirs.asn) {
+            return Err(OpenRefusal::NotAMember(theirs.asn));
+        }
+        let internal = peer_kind == PeerKind::Internal;
         // RFC 6286 §2.2: identifiers need to differ within an AS only.
         if internal && theirs.router_id == self.router_id {
             return Err(OpenRefusal::OwnIdentifier(theirs.router_id));
@@ -128,20 +178,26 @@ impl SessionConfig {
                 minimum: self.minimum_hold_time.as_secs(),
             });
         }
-        let families = self.families.intersection(theirs.families());
+        self.agree_on_roles(theirs)?;
+        if self.negotiation.strict {
+            self.agree_strictly(theirs)?;
+        }
+        let as_configured = self.negotiation.silent || self.negotiation.override_families;
+        let families = if as_configured { self.families } else { self.families.intersection(theirs.families()) };
         if families.is_empty() {
             return Err(OpenRefusal::NoFamily { theirs: theirs.families(), ours: self.families });
         }
         let both = |capability: &Capability| ours.has(capability) && theirs.has(capability);
-        let peer_kind = if internal { PeerKind::Internal } else { PeerKind::External };
-        let enforce_first_as = (self.enforce_first_as && !internal).then_some(theirs.asn);
+        let external = peer_kind == PeerKind::External;
+        let enforce_first_as = (self.enforce_first_as && external).then_some(theirs.asn);
         Ok(Terms {
             negotiated: Negotiated {
-                four_octet_as: theirs.has_four_octet_as(),
+                four_octet_as: ours.has_four_octet_as() && theirs.has_four_octet_as(),
                 families,
                 extended_message: both(&Capability::ExtendedMessage),
                 peer_kind,
                 enforce_first_as,
+                over_ipv6: ours.over_ipv6().intersection(theirs.over_ipv6()).intersection(families),
             },
             hold_time,
             keepalive: keepalive(self.keepalive, hold_time),
@@ -151,6 +207,29 @@ impl SessionConfig {
             peer_open: theirs.clone(),
             local_open: ours,
         })
+    }
+
+    /// RFC 9234 §4.2.
+    fn agree_on_roles(&self, theirs: &Open) -> Result<(), OpenRefusal> {
+        let Some(LocalRole { role: ours, strict }) = self.role else { return Ok(()) };
+        let mut said: Vec<u8> = theirs.roles().collect();
+        said.dedup();
+        match said[..] {
+            [] if !strict => Ok(()),
+            [found] if Role::from_code(found) == Some(ours.counterpart()) => Ok(()),
+            [found] => Err(OpenRefusal::Role { ours, found }),
+            _ => Err(OpenRefusal::Roles { ours, found: said.len() }),
+        }
+    }
+
+    fn agree_strictly(&self, theirs: &Open) -> Result<(), OpenRefusal> {
+        let unknown = |capability: &&Capability| matches!(capability, Capability::Unknown { .. });
+        let foreign = theirs.multiprotocol().filter(|(afi, safi)| Family::from_codes(*afi, *safi).is_none());
+        let unknown = theirs.capabilities.iter().filter(unknown).count() + foreign.count();
+        if theirs.families() == self.families && unknown == 0 {
+            return Ok(());
+        }
+        Err(OpenRefusal::NotStrict { theirs: theirs.families(), ours: self.families, unknown })
     }
 
     /// RFC 4724 §4.2: routes are kept of the families that the neighbor lists, if we announced the capability too.

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use bgp_wire::{
     Capability, FamilySet, GracefulRestart, GracefulRestartFamily, HeaderError, Message, MessageError, Notification,
-    Open, RouteRefresh, Update,
+    Open, PeerKind, Role, RouteRefresh, Update,
     notification::{CeaseCode, NotificationCode},
 };
 use net_types::{Asn, Family};
@@ -535,4 +535,71 @@ proptest! {
             prop_assert_eq!(up, session.phase() == Phase::Established);
         }
     }
+}
+
+#[test]
+fn roles_have_to_go_together() {
+    let ours = |role, strict| SessionConfig { role: Some(LocalRole { role, strict }), ..config() };
+    let theirs = |role: Option<Role>| {
+        let config = SessionConfig { role: role.map(|role| LocalRole { role, strict: false }), ..config() };
+        peer_open(&config, 9)
+    };
+    for role in Role::ALL {
+        assert!(ours(role, true).agree(&theirs(Some(role.counterpart()))).is_ok(), "{role}");
+        let other = Role::ALL.into_iter().find(|other| *other != role.counterpart()).unwrap();
+        let refusal = ours(role, false).agree(&theirs(Some(other))).unwrap_err();
+        assert_eq!(refusal.notification().code().codes(), (2, 11), "{role} and {other}");
+    }
+    assert!(ours(Role::Peer, false).agree(&theirs(None)).is_ok());
+    assert_eq!(ours(Role::Peer, true).agree(&theirs(None)), Err(OpenRefusal::Roles { ours: Role::Peer, found: 0 }));
+    assert!(config().agree(&theirs(Some(Role::Peer))).is_ok(), "who has no role asks for none");
+    let mut twice = theirs(Some(Role::Peer));
+    twice.capabilities.push(Capability::Role(0));
+    assert_eq!(ours(Role::Peer, false).agree(&twice), Err(OpenRefusal::Roles { ours: Role::Peer, found: 2 }));
+}
+
+#[test]
+fn a_confederation_knows_its_members() {
+    let member = |remote_asn| SessionConfig { members: vec![Asn::literal(65000)], remote_asn, ..config() };
+    let open = |asn| Open { asn: Asn::literal(asn), ..peer_open(&config(), 9) };
+    for remote_as in [RemoteAs::External, RemoteAs::Exactly(Asn::literal(65000))] {
+        let terms = member(remote_as).agree(&open(65000)).unwrap();
+        assert_eq!(terms.peer_kind(), PeerKind::Confederation);
+        assert_eq!(terms.negotiated.enforce_first_as, None);
+    }
+    let refusal = member(RemoteAs::External).agree(&open(64999)).unwrap_err();
+    assert_eq!(refusal, OpenRefusal::NotAMember(Asn::literal(64999)));
+    let outside = member(RemoteAs::Exactly(Asn::literal(64999))).agree(&open(64999)).unwrap();
+    assert_eq!(outside.peer_kind(), PeerKind::External);
+}
+
+#[test]
+fn capabilities_are_negotiated_as_configured() {
+    let both: FamilySet = Family::ALL.into_iter().collect();
+    let with = |negotiation| SessionConfig { negotiation, families: both, ..config() };
+    let v4 = peer_open(&config(), 9);
+    let all = with(Negotiation::default());
+    assert_eq!(all.agree(&v4).unwrap().negotiated.families, FamilySet::from(Family::Ipv4Unicast));
+    let overridden = with(Negotiation { override_families: true, ..Negotiation::default() });
+    assert_eq!(overridden.agree(&v4).unwrap().negotiated.families, both);
+    let silent = with(Negotiation { silent: true, ..Negotiation::default() });
+    assert_eq!(silent.open().capabilities, []);
+    let terms = silent.agree(&v4).unwrap();
+    assert!(!terms.negotiated.four_octet_as && !terms.route_refresh && terms.negotiated.families == both);
+    let strict = with(Negotiation { strict: true, ..Negotiation::default() });
+    let refusal = strict.agree(&v4).unwrap_err();
+    assert_eq!(refusal.notification().code().codes(), (2, 7));
+    assert!(strict.agree(&peer_open(&all, 9)).is_ok());
+    let mut unknown = peer_open(&all, 9);
+    unknown.capabilities.push(Capability::Unknown { code: 200, value: bytes::Bytes::new() });
+    assert!(matches!(strict.agree(&unknown), Err(OpenRefusal::NotStrict { unknown: 1, .. })));
+}
+
+#[test]
+fn ipv6_next_hops_for_ipv4_take_both() {
+    let over_ipv6 = FamilySet::from(Family::Ipv4Unicast);
+    let willing = SessionConfig { over_ipv6, ..config() };
+    assert_eq!(willing.agree(&peer_open(&willing, 9)).unwrap().negotiated.over_ipv6, over_ipv6);
+    assert!(willing.agree(&peer_open(&config(), 9)).unwrap().negotiated.over_ipv6.is_empty());
+    assert!(config().agree(&peer_open(&willing, 9)).unwrap().negotiated.over_ipv6.is_empty());
 }

@@ -95,6 +95,9 @@ pub enum AsPathError {
     /// A confederation segment from outside of the confederation.
     #[error("a confederation segment came from an external peer (RFC 5065 §5)")]
     Confed,
+    /// No AS_CONFED_SEQUENCE in front, from a peer in another member AS.
+    #[error("no AS_CONFED_SEQUENCE stands first, though the peer is in our confederation (RFC 5065 §5)")]
+    NoConfed,
     /// The leftmost AS is not the peer's.
     #[error("the leftmost AS is {found}, expected the peer's own AS{expected} (RFC 4271 §6.3)", found = Leftmost(*.found))]
     FirstAs {
@@ -173,15 +176,29 @@ impl AsPath {
 
     /// Puts `asn` in front, `times` over (RFC 4271 §5.1.2 b).
     pub fn prepend(&mut self, asn: Asn, times: usize) {
-        for _ in 0..times {
-            match self.segments.first_mut() {
-                // RFC 4271 §5.1.2 b: a full segment is followed by a new one in front.
-                Some(first) if first.kind == SegmentKind::Sequence && first.asns.len() < MAX_SEGMENT => {
-                    first.asns.insert(0, asn);
-                }
-                _ => self.segments.insert(0, Segment { kind: SegmentKind::Sequence, asns: vec![asn] }),
-            }
+        (0..times).for_each(|_| self.put_in_front(SegmentKind::Sequence, asn));
+    }
+
+    /// Puts the member AS `asn` in front, towards another member AS of the confederation (RFC 5065 §4.1 c).
+    pub fn prepend_confed(&mut self, asn: Asn) {
+        self.put_in_front(SegmentKind::ConfedSequence, asn);
+    }
+
+    fn put_in_front(&mut self, kind: SegmentKind, asn: Asn) {
+        match self.segments.first_mut() {
+            // RFC 4271 §5.1.2 b: a full segment is followed by a new one in front.
+            Some(first) if first.kind == kind && first.asns.len() < MAX_SEGMENT => first.asns.insert(0, asn),
+            _ => self.segments.insert(0, Segment { kind, asns: vec![asn] }),
         }
+    }
+
+    /// Replaces each AS number by what `change` makes of it; those that it makes nothing of are taken out, and segments
+    /// that have none left with them.
+    pub fn map(&mut self, change: impl Fn(Asn) -> Option<Asn>) {
+        for segment in &mut self.segments {
+            segment.asns = segment.asns.iter().filter_map(|asn| change(*asn)).collect();
+        }
+        self.segments.retain(|segment| !segment.asns.is_empty());
     }
 
     /// Reads the attribute's value; `four_octets` says how wide its AS numbers are (RFC 6793 §4).
@@ -296,6 +313,16 @@ mod tests {
         assert_eq!(mixed.origin(), None);
         assert_eq!(mixed.to_string(), "(64601) 1 2 {3,4,5}");
         assert_eq!(mixed.without_confederation().to_string(), "1 2 {3,4,5}");
+    }
+
+    #[test]
+    fn member_ases_stand_in_segments_of_their_own() {
+        let mut crossing = path(&[7]);
+        crossing.prepend_confed(asn(64601));
+        crossing.prepend_confed(asn(64602));
+        assert_eq!((crossing.to_string().as_str(), crossing.hop_count()), ("(64602 64601) 7", 1));
+        crossing.map(|member| (member != asn(7)).then_some(asn(9)));
+        assert_eq!(crossing.to_string(), "(9 9)");
     }
 
     #[test]

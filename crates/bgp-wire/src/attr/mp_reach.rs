@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use bytes::BufMut;
 use net_types::{Afi, Family, Prefix, Safi};
 
-use crate::{FamilySet, NextHop, NlriError, cursor::Cursor, nlri};
+use crate::{Negotiated, NextHop, NlriError, cursor::Cursor, nlri};
 
 /// What the attribute announces.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,28 +35,32 @@ pub enum MpReachError {
     Nlri(#[from] NlriError),
 }
 
-/// Reads the attribute's value, as far as it is about one of `families`.
-pub(crate) fn parse(body: &[u8], families: FamilySet) -> Result<MpReach, MpReachError> {
+/// Reads the attribute's value, as far as it is about a family that the session carries.
+pub(crate) fn parse(body: &[u8], negotiated: &Negotiated) -> Result<MpReach, MpReachError> {
     let short = || MpReachError::Truncated(body.len());
     let mut cursor = Cursor::new(body);
     let afi = Afi::from(cursor.u16().ok_or_else(short)?);
     let safi = Safi::from(cursor.u8().ok_or_else(short)?);
-    let Some(family) = Family::from_codes(afi, safi).filter(|f| families.contains(*f)) else {
+    let Some(family) = Family::from_codes(afi, safi).filter(|f| negotiated.families.contains(*f)) else {
         return Ok(MpReach::Foreign { afi, safi });
     };
     let octets = cursor.u8().ok_or_else(short)?;
     let raw = cursor.take(usize::from(octets)).ok_or_else(short)?;
-    let next_hop = next_hop(family, raw).ok_or(MpReachError::NextHopLength { family, found: octets })?;
+    let over_ipv6 = family == Family::Ipv6Unicast || negotiated.over_ipv6.contains(family);
+    let next_hop = next_hop(family, over_ipv6, raw).ok_or(MpReachError::NextHopLength { family, found: octets })?;
     cursor.u8().ok_or_else(short)?; // RFC 4760 §3: reserved, ignored
     let mut prefixes = Vec::new();
     nlri::parse(family, cursor.rest(), &mut prefixes)?;
     Ok(MpReach::Known { family, next_hop, prefixes })
 }
 
-fn next_hop(family: Family, octets: &[u8]) -> Option<NextHop> {
-    match family {
-        Family::Ipv4Unicast => octets.try_into().ok().map(|octets: [u8; 4]| NextHop::V4(Ipv4Addr::from(octets))),
-        Family::Ipv6Unicast => {
+fn next_hop(family: Family, over_ipv6: bool, octets: &[u8]) -> Option<NextHop> {
+    match octets.len() {
+        4 if family == Family::Ipv4Unicast => {
+            octets.try_into().ok().map(|octets: [u8; 4]| NextHop::V4(Ipv4Addr::from(octets)))
+        }
+        // RFC 8950 §3: the length tells an IPv6 next hop of IPv4 routes.
+        16 | 32 if over_ipv6 => {
             let (global, rest) = octets.split_first_chunk::<16>()?;
             let link_local = match rest {
                 [] => None,
@@ -66,6 +70,7 @@ fn next_hop(family: Family, octets: &[u8]) -> Option<NextHop> {
             let link_local = link_local.filter(|address| !address.is_unspecified());
             Some(NextHop::V6 { global: Ipv6Addr::from(*global), link_local })
         }
+        _ => None,
     }
 }
 
@@ -87,8 +92,13 @@ pub(crate) fn emit_fixed(family: Family, next_hop: &NextHop, out: &mut impl BufM
 mod tests {
     use super::*;
 
-    fn all() -> FamilySet {
-        Family::ALL.into_iter().collect()
+    fn all() -> Negotiated {
+        let families = Family::ALL.into_iter().collect();
+        Negotiated { families, ..Negotiated::base(crate::PeerKind::External) }
+    }
+
+    fn parse(body: &[u8], negotiated: Negotiated) -> Result<MpReach, MpReachError> {
+        super::parse(body, &negotiated)
     }
 
     fn v6(next_hop_octets: u8) -> Vec<u8> {
@@ -107,6 +117,18 @@ mod tests {
     }
 
     #[test]
+    fn ipv4_routes_have_ipv6_next_hops_where_that_was_agreed() {
+        let mut body = v6(32);
+        (body[1], body[2]) = (1, 1);
+        assert!(matches!(parse(&body, all()), Err(MpReachError::NextHopLength { found: 32, .. })));
+        let agreed = Negotiated { over_ipv6: Family::Ipv4Unicast.into(), ..all() };
+        let Ok(MpReach::Known { family, next_hop, prefixes }) = parse(&body, agreed) else { panic!("not read") };
+        assert_eq!(family, Family::Ipv4Unicast);
+        assert!(matches!(next_hop, NextHop::V6 { link_local: Some(_), .. }));
+        assert_eq!(prefixes, ["32.1.0.0/16".parse().unwrap()]);
+    }
+
+    #[test]
     fn other_next_hop_lengths_lose_the_prefixes() {
         for octets in [0, 4, 15, 17, 24, 31, 33] {
             assert_eq!(
@@ -120,7 +142,8 @@ mod tests {
 
     #[test]
     fn families_that_the_session_does_not_carry_are_named() {
-        assert!(matches!(parse(&v6(3), FamilySet::from(Family::Ipv4Unicast)), Ok(MpReach::Foreign { .. })));
+        let ipv4_only = Negotiated::base(crate::PeerKind::External);
+        assert!(matches!(parse(&v6(3), ipv4_only), Ok(MpReach::Foreign { .. })));
         assert_eq!(
             parse(&[0, 25, 70, 4, 1, 2, 3, 4, 0], all()),
             Ok(MpReach::Foreign { afi: Afi::Other(25), safi: Safi::Other(70) })

@@ -81,7 +81,7 @@ impl Attributes {
     /// Writes the attributes in the order of their type codes (RFC 4271 §5), `next_hop` as NEXT_HOP if given.
     ///
     /// What may not leave the AS is left out towards external peers: LOCAL_PREF (RFC 4271 §5.1.5), ORIGINATOR_ID and
-    /// CLUSTER_LIST (RFC 4456 §8). Internal peers always get a LOCAL_PREF.
+    /// CLUSTER_LIST (RFC 4456 §8). Internal peers and those in our confederation (RFC 5065 §5.2) always get a LOCAL_PREF.
     pub(crate) fn emit(&self, next_hop: Option<Ipv4Addr>, negotiated: &Negotiated, out: &mut Vec<u8>) {
         let four = negotiated.four_octet_as;
         let internal = negotiated.peer_kind == PeerKind::Internal;
@@ -96,7 +96,7 @@ impl Attributes {
         if let Some(med) = self.med {
             self.put(AttrCode::Med, &med.to_be_bytes(), out);
         }
-        if internal {
+        if negotiated.peer_kind != PeerKind::External {
             let preference = self.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
             self.put(AttrCode::LocalPref, &preference.to_be_bytes(), out);
         }

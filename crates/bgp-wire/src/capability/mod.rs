@@ -1,23 +1,32 @@
 //! Capabilities: what a speaker can do, in its OPEN (RFC 5492).
 
+mod extended_next_hop;
 mod fqdn;
 mod graceful_restart;
+mod long_lived;
+mod role;
 mod software_version;
 
 use bytes::{BufMut, Bytes};
 use net_types::{Afi, Family, Safi};
 
+pub use extended_next_hop::ExtendedNextHop;
 pub use fqdn::Fqdn;
 pub use graceful_restart::{GracefulRestart, GracefulRestartFamily};
+pub use long_lived::{LongLivedFamily, MAX_LONG_LIVED_SECONDS};
+pub use role::Role;
 
 use crate::cursor::Cursor;
 
 const MULTIPROTOCOL: u8 = 1;
 const ROUTE_REFRESH: u8 = 2;
+const EXTENDED_NEXT_HOP: u8 = 5;
 const EXTENDED_MESSAGE: u8 = 6;
+const ROLE: u8 = 9;
 const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_AS: u8 = 65;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
+const LONG_LIVED: u8 = 71;
 const FQDN: u8 = 73;
 const SOFTWARE_VERSION: u8 = 75;
 
@@ -33,14 +42,20 @@ pub enum Capability {
     },
     /// 2: ROUTE-REFRESH (RFC 2918).
     RouteRefresh,
+    /// 5: next hops of another family (RFC 8950).
+    ExtendedNextHop(Vec<ExtendedNextHop>),
     /// 6: long messages (RFC 8654).
     ExtendedMessage,
+    /// 9: what the speaker is to us, by number (RFC 9234): whether it goes with ours is judged when OPENs are compared.
+    Role(u8),
     /// 64: forwarding survives a restart of the control plane (RFC 4724).
     GracefulRestart(GracefulRestart),
     /// 65: four-octet AS numbers, and the speaker's own (RFC 6793). Zero is caught when the OPEN is read.
     FourOctetAs(u32),
     /// 70: demarcation of refreshes (RFC 7313).
     EnhancedRouteRefresh,
+    /// 71: stale routes may be used for long (RFC 9494).
+    LongLived(Vec<LongLivedFamily>),
     /// 73: the speaker's name (draft-walton-bgp-hostname-capability, as FRR speaks it).
     Fqdn(Fqdn),
     /// 75: the speaker's software (draft-ietf-idr-bgp-software-version, as FRR and ExaBGP speak it).
@@ -88,12 +103,20 @@ impl Capability {
                 _ => Err(length("4")),
             },
             ROUTE_REFRESH => empty(Self::RouteRefresh),
+            EXTENDED_NEXT_HOP => {
+                ExtendedNextHop::parse(value).map(Self::ExtendedNextHop).ok_or_else(|| length("a multiple of 6"))
+            }
             EXTENDED_MESSAGE => empty(Self::ExtendedMessage),
+            ROLE => match value {
+                [role] => Ok(Self::Role(*role)),
+                _ => Err(length("1")),
+            },
             GRACEFUL_RESTART => {
                 GracefulRestart::parse(value).map(Self::GracefulRestart).ok_or_else(|| length("2 and a multiple of 4"))
             }
             FOUR_OCTET_AS => value.try_into().map(u32::from_be_bytes).map(Self::FourOctetAs).map_err(|_| length("4")),
             ENHANCED_ROUTE_REFRESH => empty(Self::EnhancedRouteRefresh),
+            LONG_LIVED => LongLivedFamily::parse(value).map(Self::LongLived).ok_or_else(|| length("a multiple of 7")),
             // Names are for display: one that cannot be read is kept as bytes rather than costing the session.
             FQDN => Ok(Fqdn::parse(value).map_or_else(|| Self::unknown(code, value), Self::Fqdn)),
             SOFTWARE_VERSION => {
@@ -112,7 +135,10 @@ impl Capability {
         match self {
             Self::Multiprotocol { .. } => MULTIPROTOCOL,
             Self::RouteRefresh => ROUTE_REFRESH,
+            Self::ExtendedNextHop(_) => EXTENDED_NEXT_HOP,
             Self::ExtendedMessage => EXTENDED_MESSAGE,
+            Self::Role(_) => ROLE,
+            Self::LongLived(_) => LONG_LIVED,
             Self::GracefulRestart(_) => GRACEFUL_RESTART,
             Self::FourOctetAs(_) => FOUR_OCTET_AS,
             Self::EnhancedRouteRefresh => ENHANCED_ROUTE_REFRESH,
@@ -132,7 +158,10 @@ impl Capability {
                 value.put_u8(safi.code());
             }
             Self::RouteRefresh | Self::ExtendedMessage | Self::EnhancedRouteRefresh => {}
+            Self::ExtendedNextHop(list) => list.iter().for_each(|one| one.emit(&mut value)),
+            Self::Role(role) => value.put_u8(*role),
             Self::GracefulRestart(restart) => restart.emit(&mut value),
+            Self::LongLived(list) => list.iter().for_each(|one| one.emit(&mut value)),
             Self::FourOctetAs(asn) => value.put_u32(*asn),
             Self::Fqdn(name) => name.emit(&mut value),
             Self::SoftwareVersion(text) => software_version::emit(text, &mut value),
@@ -175,6 +204,22 @@ mod tests {
             Just(Capability::ExtendedMessage),
             Just(Capability::EnhancedRouteRefresh),
             any::<u32>().prop_map(Capability::FourOctetAs),
+            any::<u8>().prop_map(Capability::Role),
+            prop::collection::vec((any::<u16>(), any::<u16>(), any::<u16>()), 0..40).prop_map(|list| {
+                let one = |(afi, safi, next_hop): (u16, u16, u16)| ExtendedNextHop {
+                    afi: afi.into(),
+                    safi,
+                    next_hop: next_hop.into(),
+                };
+                Capability::ExtendedNextHop(list.into_iter().map(one).collect())
+            }),
+            prop::collection::vec((any::<u16>(), any::<u8>(), any::<bool>(), 0..=MAX_LONG_LIVED_SECONDS), 0..36)
+                .prop_map(|list| {
+                    let one = |(afi, safi, forwarding_preserved, stale_seconds): (u16, u8, bool, u32)| {
+                        LongLivedFamily { afi: afi.into(), safi: safi.into(), forwarding_preserved, stale_seconds }
+                    };
+                    Capability::LongLived(list.into_iter().map(one).collect())
+                }),
             (any::<bool>(), any::<bool>(), 0u16..4096, prop::collection::vec(family, 0..60)).prop_map(
                 |(restarting, notification, restart_seconds, families)| {
                     Capability::GracefulRestart(GracefulRestart { restarting, notification, restart_seconds, families })
@@ -205,9 +250,18 @@ mod tests {
 
     #[test]
     fn a_wrong_length_is_told() {
-        for (code, value) in
-            [(1, &[0u8, 1, 0][..]), (2, &[0]), (64, &[0]), (64, &[0, 0, 1]), (65, &[0, 0, 1]), (70, &[1])]
-        {
+        for (code, value) in [
+            (1, &[0u8, 1, 0][..]),
+            (2, &[0]),
+            (5, &[0, 1, 0, 1, 0]),
+            (9, &[]),
+            (9, &[1, 1]),
+            (64, &[0]),
+            (64, &[0, 0, 1]),
+            (65, &[0, 0, 1]),
+            (70, &[1]),
+            (71, &[0; 8]),
+        ] {
             assert!(Capability::parse(code, value).is_err(), "{code}");
         }
     }

@@ -29,7 +29,7 @@ pub enum EmitError {
         /// The longest message of the session.
         max: usize,
     },
-    /// The family cannot be announced with that kind of next hop (RFC 8950 is not spoken).
+    /// The family cannot be announced with that kind of next hop: the session did not agree on it (RFC 8950).
     #[error("{family} cannot be announced with next hop {next_hop}")]
     NextHop {
         /// The family.
@@ -65,6 +65,10 @@ impl<I: Iterator<Item = Prefix>> Announcements<I> {
         let (plain, multiprotocol) = match (family, next_hop) {
             (Family::Ipv4Unicast, NextHop::V4(address)) => (Some(address), None),
             (Family::Ipv6Unicast, NextHop::V6 { .. }) => (None, Some(next_hop)),
+            // RFC 8950 §3
+            (Family::Ipv4Unicast, NextHop::V6 { .. }) if negotiated.over_ipv6.contains(family) => {
+                (None, Some(next_hop))
+            }
             _ => return Err(EmitError::NextHop { family, next_hop }),
         };
         let mut encoded = Vec::with_capacity(128);

@@ -147,11 +147,14 @@ impl<'a> List<'a> {
 
     fn item(&mut self, item: &Item<'a>) -> Result<(), AttrError> {
         let external = self.negotiated.peer_kind == PeerKind::External;
+        let internal = self.negotiated.peer_kind == PeerKind::Internal;
         let four = self.negotiated.four_octet_as;
         let (code, body) = (item.code, item.body);
         // Whatever their content, these are dropped: before their flags could cost the routes.
         match code {
-            AttrCode::LocalPref | AttrCode::OriginatorId | AttrCode::ClusterList if external => {
+            AttrCode::LocalPref if external => return Err(AttrError::FromExternal(code)),
+            // RFC 4456 §8: they mean something within the member AS.
+            AttrCode::OriginatorId | AttrCode::ClusterList if !internal => {
                 return Err(AttrError::FromExternal(code));
             }
             AttrCode::As4Path | AttrCode::As4Aggregator if four => return Err(AttrError::FromFourOctetSpeaker(code)),
@@ -219,6 +222,11 @@ impl<'a> List<'a> {
     /// AS_PATH, with the checks that depend on who sent it.
     fn path(&self, body: &[u8]) -> Result<AsPath, AsPathError> {
         let path = AsPath::parse(body, self.negotiated.four_octet_as)?;
+        // RFC 5065 §5: what comes from another member AS starts with the member ASes that it passed.
+        let starts_confed = || path.segments().first().is_some_and(|s| s.kind == attr::SegmentKind::ConfedSequence);
+        if self.negotiated.peer_kind == PeerKind::Confederation && !starts_confed() {
+            return Err(AsPathError::NoConfed);
+        }
         if self.negotiated.peer_kind == PeerKind::External {
             if path.segments().iter().any(|segment| segment.kind.is_confed()) {
                 return Err(AsPathError::Confed); // RFC 5065 §5
@@ -236,7 +244,7 @@ impl<'a> List<'a> {
     }
 
     fn mp_reach(&mut self, body: &[u8]) -> Result<(), AttrError> {
-        match attr::mp_reach::parse(body, self.negotiated.families).map_err(AttrError::MpReach)? {
+        match attr::mp_reach::parse(body, self.negotiated).map_err(AttrError::MpReach)? {
             MpReach::Known { family, next_hop, prefixes } => {
                 self.reached = Some((family, next_hop, prefixes));
                 if next_hop.is_host() { Ok(()) } else { Err(AttrError::MpNextHop(next_hop)) }

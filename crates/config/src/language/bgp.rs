@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use net_types::{Asn, Family};
 
-use super::{Action, LEAVE, Lines, Section, Statement, Verb, family, neighbor};
+use super::{Action, LEAVE, Lines, Section, Statement, Verb, family, neighbor, neighbor_session, speaker};
 use crate::{
     grammar::{Args, Complaint},
     model::{Bgp, FailClosed, GracefulRestart, Timers},
@@ -42,7 +42,8 @@ fn write(bgp: &Bgp, lines: &mut Lines) {
     }
 }
 
-pub(super) const ROWS: &[&[Statement]] = &[BGP, neighbor::DECLARATIONS, neighbor::ROWS, FAMILIES, LEAVE];
+pub(super) const ROWS: &[&[Statement]] =
+    &[BGP, speaker::ROWS, neighbor::DECLARATIONS, neighbor::ROWS, neighbor_session::ROWS, FAMILIES, LEAVE];
 
 const FAMILIES: &[Statement] = &[
     Statement {

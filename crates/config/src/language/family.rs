@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use net_types::{Family, Prefix};
 
-use super::{Action, LEAVE, Leave, Lines, Said, Section, Statement, Verb, then};
+use super::{Action, LEAVE, Leave, Lines, Said, Section, Statement, Verb, neighbor_routes, then};
 use crate::{
     grammar::{Args, Complaint},
     model::{Bgp, MaximumPrefix, MaximumPrefixAction, NeighborFamily, Redistribute, RedistributeSource},
@@ -49,7 +49,7 @@ pub(super) fn write(bgp: &Bgp, family: Family, lines: &mut Lines) {
     lines.line("exit-address-family");
 }
 
-pub(super) const ROWS: &[&[Statement]] = &[FAMILY, NEIGHBOR, LEAVE_FAMILY, LEAVE];
+pub(super) const ROWS: &[&[Statement]] = &[FAMILY, NEIGHBOR, neighbor_routes::ROWS, LEAVE_FAMILY, LEAVE];
 
 const LEAVE_FAMILY: &[Statement] =
     &[Statement { syntax: "exit-address-family", help: "Leave the address family", action: Action::Leave(Leave::One) }];
@@ -92,9 +92,9 @@ const FAMILY: &[Statement] = &[
     },
 ];
 
-type Subject = Said<NeighborFamily>;
+pub(super) type Subject = Said<NeighborFamily>;
 
-fn line(subject: &Subject, lines: &mut Lines, text: impl std::fmt::Display) {
+pub(super) fn line(subject: &Subject, lines: &mut Lines, text: impl std::fmt::Display) {
     lines.line(format_args!("neighbor {} {text}", subject.who));
 }
 

@@ -11,8 +11,11 @@ mod family;
 mod general;
 mod ipsec;
 mod neighbor;
+mod neighbor_routes;
+mod neighbor_session;
 mod route_map;
 mod routing;
+mod speaker;
 mod tunnel;
 mod wan;
 

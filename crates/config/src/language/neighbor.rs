@@ -14,10 +14,10 @@ use crate::{
     },
 };
 
-type Subject = Said<NeighborSettings>;
+pub(super) type Subject = Said<NeighborSettings>;
 
 /// A line about a neighbor.
-fn line(lines: &mut Lines, neighbor: &Subject, text: impl std::fmt::Display) {
+pub(super) fn line(lines: &mut Lines, neighbor: &Subject, text: impl std::fmt::Display) {
     lines.line(format_args!("neighbor {} {text}", neighbor.who));
 }
 

@@ -1,7 +1,7 @@
 //! BGP: `router bgp`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -19,6 +19,14 @@ pub struct Bgp {
     pub router_id: Option<RouterId>,
     /// `bgp cluster-id`, for route reflection loops.
     pub cluster_id: Option<Ipv4Addr>,
+    /// `bgp client-to-client reflection`; on unless `no` is said.
+    pub client_to_client_reflection: bool,
+    /// `bgp confederation …`
+    pub confederation: Confederation,
+    /// `bgp minimum-holdtime`: neighbors that propose less are refused.
+    pub minimum_hold_time: Option<Duration>,
+    /// `bgp fast-external-failover`: a link that goes down ends the sessions over it; on unless `no` is said.
+    pub fast_external_failover: bool,
     /// `bgp log-neighbor-changes`
     pub log_neighbor_changes: bool,
     /// `bgp ebgp-requires-policy` (RFC 8212); off unless said.
@@ -54,6 +62,10 @@ impl Bgp {
             asn,
             router_id: None,
             cluster_id: None,
+            client_to_client_reflection: true,
+            confederation: Confederation::default(),
+            minimum_hold_time: None,
+            fast_external_failover: true,
             log_neighbor_changes: true,
             ebgp_requires_policy: false,
             default_ipv4_unicast: true,
@@ -124,6 +136,15 @@ impl Bgp {
     pub fn timers(&self, neighbor: &Neighbor) -> Timers {
         neighbor.settings.timers.unwrap_or(self.timers)
     }
+}
+
+/// One AS for everybody outside, several within (RFC 5065).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confederation {
+    /// `bgp confederation identifier`: without it there is no confederation, whatever its members.
+    pub identifier: Option<Asn>,
+    /// `bgp confederation peers`: the other member ASes.
+    pub members: BTreeSet<Asn>,
 }
 
 /// Keepalive and hold time.

@@ -10,6 +10,7 @@ mod log;
 mod neighbor;
 mod route_map;
 mod routing;
+mod settings;
 mod suite;
 mod values;
 mod wan;
@@ -19,7 +20,9 @@ use std::collections::BTreeMap;
 use net_types::{Family, TunnelName, WanName};
 
 pub use bfd::BfdProfile;
-pub use bgp::{BestPath, Bgp, FailClosed, FamilyConfig, GracefulRestart, Redistribute, RedistributeSource, Timers};
+pub use bgp::{
+    BestPath, Bgp, Confederation, FailClosed, FamilyConfig, GracefulRestart, Redistribute, RedistributeSource, Timers,
+};
 pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Proposal, Remote, RemoteAddress, Tunnel};
 pub use log::{Log, LogFormat, LogLevel, Metrics};
 pub use neighbor::{
@@ -28,6 +31,9 @@ pub use neighbor::{
 };
 pub use route_map::{CommunityChange, Match, OnMatch, Origin, RouteMap, RouteMapEntry, Set};
 pub use routing::{Action, PrefixList, PrefixListEntry, StaticRoute, StaticTarget};
+pub use settings::{
+    AllowOwnAs, AttributeUnchanged, LocalAs, LocalRole, RemovePrivateAs, Role, RouteSettings, SessionSettings,
+};
 pub use suite::{Aead, Esn, EspSuite, Group, IkeSuite, Prf, SuiteError};
 pub(crate) use values::digits;
 pub use values::{Community, IkeId, IkeIdError, InterfaceAddress, LargeCommunity, Name, Secret, ValueError};

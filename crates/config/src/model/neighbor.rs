@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration
 
 use net_types::{Asn, Family, IfName};
 
-use super::{Name, Secret, Timers};
+use super::{Name, RouteSettings, Secret, SessionSettings, Timers};
 
 /// Which neighbor is meant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,6 +110,8 @@ pub struct NeighborSettings {
     pub passive: Option<bool>,
     /// `graceful-restart…`
     pub graceful_restart: Option<NeighborRestart>,
+    /// What is negotiated with it, and how.
+    pub session: SessionSettings,
     /// What is said within `address-family`.
     pub families: BTreeMap<Family, NeighborFamily>,
 }
@@ -136,6 +138,7 @@ impl NeighborSettings {
             port,
             passive,
             graceful_restart,
+            session,
             families,
         } = self.clone();
         let families = Family::ALL.into_iter().filter_map(|family| {
@@ -161,6 +164,7 @@ impl NeighborSettings {
             port: port.or(group.port),
             passive: passive.or(group.passive),
             graceful_restart: graceful_restart.or(group.graceful_restart),
+            session: session.or(&group.session),
             families: families.collect(),
         }
     }
@@ -253,6 +257,8 @@ pub struct NeighborFamily {
     pub maximum_prefix: Option<MaximumPrefix>,
     /// `weight`: of what it announces, local to this router.
     pub weight: Option<u16>,
+    /// How its routes are changed on the way.
+    pub routes: RouteSettings,
 }
 
 impl NeighborFamily {
@@ -268,6 +274,7 @@ impl NeighborFamily {
             soft_reconfiguration,
             maximum_prefix,
             weight,
+            routes,
         } = self.clone();
         Self {
             activate: activate.or(group.activate),
@@ -279,6 +286,7 @@ impl NeighborFamily {
             soft_reconfiguration: soft_reconfiguration.or(group.soft_reconfiguration),
             maximum_prefix: maximum_prefix.or(group.maximum_prefix),
             weight: weight.or(group.weight),
+            routes: routes.or(&group.routes),
         }
     }
 }
