@@ -1,6 +1,7 @@
 //! Two sites, each a network namespace with a packet path of its own, and a veth pair as the Internet between them.
 
 use std::{
+    io::ErrorKind,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     process::Command,
@@ -9,8 +10,8 @@ use std::{
 };
 
 use dataplane::{
-    Dataplane, Event, IkeDatagram, KeeperDoor, Limits, NewInbound, NewOutbound, Path, Sink, Stats, TunnelSpec,
-    TunnelStats, Userspace, WanSpec, WanStats, keeper,
+    Dataplane, DataplaneError, Event, IkeDatagram, KeeperDoor, Limits, NewInbound, NewOutbound, Path, Sink, Stats,
+    TunnelSpec, TunnelStats, Userspace, WanSpec, WanStats, keeper,
 };
 use esp::{Cipher, Keymat, Selectors};
 use net_types::{Spi, TunnelName, WanName};
@@ -148,7 +149,12 @@ pub(crate) fn pair(mtu: u16, keeper: Option<&std::path::Path>) -> (Site, Site) {
 
 pub(crate) fn open_wan(site: &Site) {
     let spec = WanSpec { name: wan(), interface: "wan0".parse().unwrap(), mark: 0x4801 };
-    site.ns.run(|| site.path.add_wan(spec).unwrap());
+    // A child of another test's that has not begun its program yet holds a copy of every socket, of closed ones too.
+    wait_for("the ports are free", || match site.ns.run(|| site.path.add_wan(spec.clone())) {
+        Ok(()) => true,
+        Err(DataplaneError::Wan { error, .. }) if error.kind() == ErrorKind::AddrInUse => false,
+        Err(error) => panic!("{error}"),
+    });
 }
 
 /// Accepts at `to` what `from` seals under `seed`.
