@@ -6,5 +6,6 @@ mod peer_id;
 pub mod policy;
 pub mod rib;
 pub mod session;
+pub mod validation;
 
 pub use peer_id::PeerId;

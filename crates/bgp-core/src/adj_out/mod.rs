@@ -17,11 +17,12 @@ pub use poll::{OutBatch, OutGroup};
 
 use crate::{
     decision::SourceKind,
-    policy::{Changes, Policy, Route},
+    policy::{Changes, Origins, Policy, Route},
     rib::{
         DEFAULT_LOCAL_PREF, LocalAddresses, NextHopSelf, PathAttrs, RibConfig, Unchanged, Withheld,
         peer::{Peer, PeerUp},
     },
+    validation::RoaTable,
 };
 use as_path::PathRules;
 
@@ -178,8 +179,9 @@ impl Terms {
     }
 
     /// What policy says of the outline for `prefix`: the changes to make, if the route may go out.
-    pub(crate) fn permits(&self, prefix: &Prefix, outline: &PathAttrs) -> Option<Changes> {
-        self.policy.evaluate(Route { prefix, attrs: outline, peer: self.address })
+    pub(crate) fn permits(&self, prefix: &Prefix, outline: &PathAttrs, roas: &RoaTable) -> Option<Changes> {
+        let origins = Origins { roas, own_as: self.local_as };
+        self.policy.evaluate(Route { prefix, attrs: outline, peer: self.address, origins })
     }
 
     /// The route as it is sent.

@@ -126,7 +126,7 @@ impl Rib {
         let terms = Terms::of(self.config(), known, known.up.as_ref()?, family);
         let from = Teller::of(self.shared.peer(path.source), family);
         let outline = terms.outline(from, self.shared.attrs.attrs(path.effective?))?;
-        let changes = terms.permits(prefix, &outline)?;
+        let changes = terms.permits(prefix, &outline, &self.shared.roas)?;
         Some(terms.finish(&outline, &changes))
     }
 }
@@ -144,7 +144,7 @@ impl Memo {
         let (id, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
         let outline = self.outlines.entry((id, from));
         let outline = outline.or_insert_with(|| terms.outline(from, shared.attrs.attrs(id))).as_ref()?;
-        let changes = terms.permits(prefix, outline)?;
+        let changes = terms.permits(prefix, outline, &shared.roas)?;
         let key = (id, from, changes);
         if let Some((last, group)) = &self.last
             && *last == key

@@ -9,13 +9,13 @@ mod route_map;
 
 use std::{net::IpAddr, sync::Arc};
 
-use net_types::Prefix;
+use net_types::{Asn, Prefix};
 
 pub use prefix_list::{Action, PrefixList, PrefixRule};
 pub(crate) use route_map::Changes;
 pub use route_map::{Adjust, Clause, CommunityChange, Match, OnMatch, RouteMap, Set};
 
-use crate::rib::PathAttrs;
+use crate::{rib::PathAttrs, validation::RoaTable};
 
 /// What one peer's routes of one family go through in one direction. The default lets everything pass.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,12 +33,26 @@ pub(crate) struct Route<'a> {
     pub(crate) attrs: &'a PathAttrs,
     /// The neighbor that it comes from or goes to.
     pub(crate) peer: IpAddr,
+    pub(crate) origins: Origins<'a>,
+}
+
+/// What origins are validated by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origins<'a> {
+    pub(crate) roas: &'a RoaTable,
+    /// Ours: the origin of routes without a path.
+    pub(crate) own_as: Asn,
 }
 
 impl Policy {
     /// A policy that lets nothing pass, as between ASes that have not said what they want (RFC 8212).
     pub fn deny_all() -> Self {
         Self { prefix_list: None, route_map: Some(Arc::new(RouteMap::undefined("deny-all"))) }
+    }
+
+    /// Whether the outcome depends on origin validation.
+    pub(crate) fn uses_validation(&self) -> bool {
+        self.route_map.as_ref().is_some_and(|map| map.uses_validation())
     }
 
     /// The changes to make to `route`, which may be none at all; `None` if it may not pass.

@@ -6,8 +6,11 @@ use bgp_wire::{Community, LargeCommunity, Origin};
 use net_types::{Asn, Family, Prefix};
 use smallvec::SmallVec;
 
-use super::{Action, PrefixList, Route};
-use crate::rib::{DEFAULT_LOCAL_PREF, PathAttrs};
+use super::{Action, Origins, PrefixList, Route};
+use crate::{
+    rib::{DEFAULT_LOCAL_PREF, PathAttrs},
+    validation::ValidationState,
+};
 
 /// A condition on a route.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +32,8 @@ pub enum Match {
     Origin(Origin),
     /// It comes from, or goes to, this neighbor.
     Peer(IpAddr),
+    /// Its origin has this validation state (RFC 6811).
+    Rpki(ValidationState),
 }
 
 /// How a number is changed.
@@ -159,6 +164,11 @@ impl RouteMap {
         &self.name
     }
 
+    /// Whether the outcome depends on origin validation.
+    pub(crate) fn uses_validation(&self) -> bool {
+        self.clauses.iter().flat_map(|clause| &clause.matches).any(|condition| matches!(condition, Match::Rpki(_)))
+    }
+
     pub(crate) fn evaluate(&self, route: Route<'_>) -> Option<Changes> {
         let (mut changes, mut permitted, mut from) = (Changes::default(), false, 0);
         for (at, clause) in self.clauses.iter().enumerate() {
@@ -188,7 +198,7 @@ impl RouteMap {
 }
 
 impl Match {
-    fn holds(&self, Route { prefix, attrs, peer }: Route<'_>) -> bool {
+    fn holds(&self, Route { prefix, attrs, peer, origins }: Route<'_>) -> bool {
         let attributes = &attrs.attributes;
         match self {
             Self::Prefix(family, list) => prefix.family() == *family && list.evaluate(prefix) == Action::Permit,
@@ -199,6 +209,11 @@ impl Match {
             Self::LocalPreference(preference) => attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF) == *preference,
             Self::Origin(origin) => attributes.origin == *origin,
             Self::Peer(address) => peer == *address,
+            Self::Rpki(state) => {
+                // Without payloads nothing is known about anybody, as in FRR.
+                let Origins { roas, own_as } = origins;
+                !roas.is_empty() && roas.validate(prefix, &attributes.as_path, own_as) == *state
+            }
         }
     }
 }
@@ -260,7 +275,9 @@ mod tests {
     fn run(clauses: Vec<Clause>) -> Option<PathAttrs> {
         let map = RouteMap::new("m", clauses);
         let mut attrs = attrs();
-        let route = Route { prefix: &"10.0.0.0/8".parse().unwrap(), attrs: &attrs, peer: PEER };
+        let roas = crate::validation::RoaTable::new(1);
+        let origins = Origins { roas: &roas, own_as: Asn::literal(65000) };
+        let route = Route { prefix: &"10.0.0.0/8".parse().unwrap(), attrs: &attrs, peer: PEER, origins };
         let changes = map.evaluate(route)?;
         map.apply(&changes, &mut attrs);
         Some(attrs)

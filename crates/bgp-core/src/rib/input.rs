@@ -14,7 +14,7 @@ use super::{
 use crate::{
     PeerId,
     decision::SourceKind,
-    policy::{Changes, Policy, Route},
+    policy::{Changes, Origins, Policy, Route},
 };
 
 /// Why a path that a peer announced is not used. It stays in the Adj-RIB-In: a change of policy may admit it.
@@ -102,6 +102,7 @@ fn loops(path: &AsPath, own: Asn, allowed: AllowOwnAs) -> bool {
 pub(super) struct Importer {
     policy: Policy,
     peer: IpAddr,
+    own_as: Asn,
     admitted: Result<(), Refusal>,
     /// The received attributes with what is configured for all routes of the peer.
     base: AttrId,
@@ -138,13 +139,14 @@ impl Importer {
             }
             attrs.intern(new)
         };
-        Self { policy: import.clone(), peer: peer.config.address, admitted, base, last: None }
+        Self { policy: import.clone(), peer: peer.config.address, own_as: own.asn, admitted, base, last: None }
     }
 
     pub(super) fn effective(&mut self, shared: &mut Shared, prefix: &Prefix) -> Result<AttrId, Refusal> {
         self.admitted?;
         let attrs = shared.attrs.attrs(self.base);
-        let changes = self.policy.evaluate(Route { prefix, attrs, peer: self.peer }).ok_or(Refusal::Policy)?;
+        let origins = Origins { roas: &shared.roas, own_as: self.own_as };
+        let changes = self.policy.evaluate(Route { prefix, attrs, peer: self.peer, origins }).ok_or(Refusal::Policy)?;
         if changes.is_empty() {
             return Ok(self.base);
         }

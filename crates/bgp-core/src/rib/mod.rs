@@ -22,6 +22,7 @@ mod local;
 mod next_hops;
 pub(crate) mod peer;
 mod query;
+mod roas;
 mod rules;
 pub(crate) mod state;
 mod table;
@@ -53,7 +54,7 @@ pub use query::{FamilyCounters, PathState, PathView, RouteView, Walk};
 pub use rules::{Alias, AllowOwnAs, RemovePrivate, Rules, Unchanged, Withheld};
 pub(crate) use table::Path;
 
-use crate::{PeerId, decision::DecisionOptions};
+use crate::{PeerId, decision::DecisionOptions, validation::RoaTable};
 use attrs::Interner;
 use next_hops::NextHops;
 use peer::Peer;
@@ -129,6 +130,7 @@ pub struct Rib {
     retired: Vec<(Family, IdSet)>,
     /// A pass over everything, after the comparison changed.
     redecide: [Option<u32>; 2],
+    revalidation: roas::Revalidation,
 }
 
 /// After a restart nothing is announced before the peers have said what they have (RFC 4724 §4.1).
@@ -156,6 +158,7 @@ impl Rib {
                 attrs: Interner::new(seed ^ 1),
                 next_hops: NextHops::new(seed ^ 2),
                 listeners: Default::default(),
+                roas: RoaTable::new(seed ^ 3),
             },
             tables: Family::ALL.map(|family| FamilyTable::new(family, seed)),
             by_id: HashMap::default(),
@@ -163,6 +166,7 @@ impl Rib {
             deferral: None,
             retired: Vec::new(),
             redecide: [None; 2],
+            revalidation: roas::Revalidation::new(seed ^ 4),
             config,
         }
     }

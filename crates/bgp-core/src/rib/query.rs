@@ -16,7 +16,7 @@ use super::{
     state::FamilyTable,
     table::Entry,
 };
-use crate::PeerId;
+use crate::{PeerId, validation::ValidationState};
 
 /// What a path is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct PathView {
     pub effective: Option<Arc<PathAttrs>>,
     /// How its next hop is reached.
     pub resolved: Option<Resolved>,
+    /// What origin validation says of it as received; `None` while there are no payloads.
+    pub validation: Option<ValidationState>,
     /// Since when it is known.
     pub age: Duration,
 }
@@ -282,6 +284,7 @@ impl Rib {
             received: attrs(path.received),
             effective: path.effective.map(attrs),
             resolved,
+            validation: self.validation(prefix, self.shared.attrs.attrs(path.received)),
             age: self.age(now, path.learned),
         }
     }

@@ -11,7 +11,10 @@ use super::{
     peer::{GHOST_EPOCH, Peer, Protection, Standing},
     table::{Entry, Path, Table},
 };
-use crate::decision::{self, Candidate, DecisionOptions};
+use crate::{
+    decision::{self, Candidate, DecisionOptions},
+    validation::RoaTable,
+};
 
 /// What both families share.
 pub(crate) struct Shared {
@@ -21,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) next_hops: NextHops,
     /// Peers to tell of changes, per family.
     pub(crate) listeners: [Vec<Slot>; 2],
+    /// What origins are validated by.
+    pub(crate) roas: RoaTable,
 }
 
 pub(super) const CONFIGURED: &str = "a slot is freed only after the paths that name it";

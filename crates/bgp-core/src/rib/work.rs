@@ -28,6 +28,9 @@ impl Rib {
             }
         }
         for family in Family::ALL {
+            while left > 0 && self.revalidate_next(family) {
+                left -= 1;
+            }
             while left > 0 && self.redecide_next(family) {
                 left -= 1;
             }
@@ -44,6 +47,7 @@ impl Rib {
         self.shared.next_hops.has_visits()
             || self.shared.peers.iter().flatten().any(visits)
             || self.redecide.iter().any(Option::is_some)
+            || self.revalidation.is_pending()
             || !self.retired.is_empty()
     }
 
@@ -109,17 +113,20 @@ impl Rib {
             Standing::Ghost if visit.exorcise => {
                 table.take(shared, id, slot);
             }
-            _ if visit.reimport => {
-                let effective = self.evaluate(family, id, &path);
-                let Self { shared, tables, .. } = self;
-                tables[family as usize].put_again(shared, id, path, effective);
-                if let Some(effective) = effective {
-                    self.shared.attrs.release(effective);
-                }
-            }
+            _ if visit.reimport => self.reevaluate(family, id, path),
             _ => table.settle(shared, id),
         }
         true
+    }
+
+    /// Evaluates import policy for `path` again.
+    pub(super) fn reevaluate(&mut self, family: Family, id: u32, path: Path) {
+        let effective = self.evaluate(family, id, &path);
+        let Self { shared, tables, .. } = self;
+        tables[family as usize].put_again(shared, id, path, effective);
+        if let Some(effective) = effective {
+            self.shared.attrs.release(effective);
+        }
     }
 
     /// The effective attributes that `path` gets today, held once.
