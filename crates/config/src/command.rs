@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::LazyLock};
 
-use net_types::{Family, Prefix, TunnelName, WanName};
+use net_types::{Asn, Family, Prefix, TunnelName, WanName};
 
 use crate::{
     diagnostic::nearest,
@@ -40,6 +40,22 @@ pub enum Command {
         family: Family,
         /// Only this destination.
         destination: Option<Destination>,
+        /// As JSON.
+        json: bool,
+    },
+    /// `show bgp ipv4 unicast rpki valid`: the routes with a path of that state, and those paths only.
+    ShowBgpRpki {
+        /// Of this family.
+        family: Family,
+        /// In this state.
+        state: RpkiState,
+        /// As JSON.
+        json: bool,
+    },
+    /// `show rpki`
+    ShowRpki {
+        /// What of it.
+        what: RpkiView,
         /// As JSON.
         json: bool,
     },
@@ -135,6 +151,35 @@ pub enum Command {
     Exit,
 }
 
+/// What origin validation says of a route (RFC 6811).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RpkiState {
+    /// `valid`
+    Valid,
+    /// `invalid`
+    Invalid,
+    /// `notfound`
+    NotFound,
+}
+
+/// A part of `show rpki`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RpkiView {
+    /// `cache-connection`
+    Connections,
+    /// `cache-server`
+    Servers,
+    /// `prefix-table`
+    Prefixes,
+    /// `prefix PREFIX [ASN]`
+    Prefix {
+        /// The payloads that cover this, and what they say of it.
+        prefix: Prefix,
+        /// As originated by this AS.
+        asn: Option<Asn>,
+    },
+}
+
 /// A place in a table of routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -222,6 +267,31 @@ const ROWS: &[Row] = &[
     row(Owner::Bgpd, "show bgp ipv6 [unicast] (PREFIX6|IPV6) [json]", "The paths to a destination", table),
     row(Owner::Bgpd, "show ipv6 bgp (PREFIX6|IPV6) [json]", "The paths to a destination", table),
     row(Owner::Bgpd, "show bgp (PREFIX4|IPV4|PREFIX6|IPV6) [json]", "The paths to a destination", table),
+    row(
+        Owner::Bgpd,
+        "show bgp (ipv4|ipv6) [unicast] rpki (valid|invalid|notfound) [json]",
+        "Routes by what origin validation says of them",
+        bgp_rpki,
+    ),
+    row(
+        Owner::Bgpd,
+        "show (ip|ipv6) bgp rpki (valid|invalid|notfound) [json]",
+        "Routes by what origin validation says of them",
+        bgp_rpki,
+    ),
+    row(Owner::Bgpd, "show rpki cache-connection [json]", "Connections to caches", |args| {
+        Ok(Command::ShowRpki { what: RpkiView::Connections, json: json(args) })
+    }),
+    row(Owner::Bgpd, "show rpki cache-server [json]", "Caches that are configured", |args| {
+        Ok(Command::ShowRpki { what: RpkiView::Servers, json: json(args) })
+    }),
+    row(Owner::Bgpd, "show rpki prefix-table [json]", "Validated payloads", |args| {
+        Ok(Command::ShowRpki { what: RpkiView::Prefixes, json: json(args) })
+    }),
+    row(Owner::Bgpd, "show rpki prefix PREFIX [ASN] [json]", "What payloads say of a prefix", |args| {
+        let what = RpkiView::Prefix { prefix: args.get("PREFIX")?, asn: args.opt("ASN")? };
+        Ok(Command::ShowRpki { what, json: json(args) })
+    }),
     row(Owner::Bgpd, "show bgp [(ipv4|ipv6) [unicast]] neighbors [NEIGHBOR] [json]", "Neighbors in detail", neighbors),
     row(Owner::Bgpd, "show (ip|ipv6) bgp neighbors [NEIGHBOR] [json]", "Neighbors in detail", neighbors),
     row(
@@ -323,6 +393,15 @@ fn table(args: &Args<'_>) -> Result<Command, Complaint> {
     let destination = destination(args)?;
     let family = destination.as_ref().map_or_else(|| family(args), Destination::family);
     Ok(Command::ShowBgp { family, destination, json: json(args) })
+}
+
+fn bgp_rpki(args: &Args<'_>) -> Result<Command, Complaint> {
+    let state = match (args.has("valid"), args.has("invalid")) {
+        (true, _) => RpkiState::Valid,
+        (_, true) => RpkiState::Invalid,
+        _ => RpkiState::NotFound,
+    };
+    Ok(Command::ShowBgpRpki { family: family(args), state, json: json(args) })
 }
 
 fn neighbors(args: &Args<'_>) -> Result<Command, Complaint> {

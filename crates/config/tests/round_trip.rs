@@ -15,8 +15,8 @@ use config::{
         Match, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry, NeighborFamily, NeighborId,
         NeighborRestart, NeighborSettings, OnMatch, Origin, Password, PrefixList, PrefixListEntry, Prf, Proposal,
         Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteMap,
-        RouteMapEntry, RouteSettings, SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel,
-        UpdateSource, Wan,
+        RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, SessionSettings, Set, Shutdown, StaticRoute,
+        StaticTarget, Timers, Tunnel, UpdateSource, Wan,
     },
     parse,
 };
@@ -524,6 +524,32 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         })
 }
 
+fn rpki() -> impl Strategy<Value = Rpki> {
+    let host = || {
+        prop_oneof![
+            unicast().prop_map(|address| address.to_string()),
+            "[a-z][a-z0-9-]{0,8}([.][a-z][a-z0-9]{0,5}){0,2}".prop_map(String::from),
+            Just("tcp".to_owned()),
+        ]
+        .prop_map(|text| text.parse().unwrap())
+    };
+    let transport = prop_oneof![
+        Just(RpkiTransport::Tcp),
+        (path(), of(host()), of((path(), path()))).prop_map(|(trust_anchor, server_name, client)| {
+            RpkiTransport::Tls { trust_anchor, server_name, client }
+        }),
+    ];
+    let cache = (host(), 1u16.., transport).prop_map(|(host, port, transport)| RpkiCache { host, port, transport });
+    (of(seconds(1, 86_400)), of(seconds(1, 7200)), of(seconds(600, 172_800)), btree_map(1u8.., cache, 0..3)).prop_map(
+        |(polling_period, retry_interval, expire_interval, caches)| Rpki {
+            polling_period,
+            retry_interval,
+            expire_interval,
+            caches,
+        },
+    )
+}
+
 fn any_config() -> impl Strategy<Value = Config> {
     let level = select(&[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace][..]);
     let log = (of(level), of(select(&[LogFormat::Text, LogFormat::Json][..])))
@@ -547,6 +573,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 btree_map(1u16.., route_map_entry(), 1..3).prop_map(|entries| RouteMap { entries }),
                 0..3,
             ),
+            rpki(),
             of(bgp()),
         ),
     )
@@ -554,7 +581,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             let (hostname, log, metrics, wans) = first;
             let (proposals, identities, mut tunnels) = second;
             let (bfd_profiles, mut static_routes, lists) = third;
-            let (route_maps, mut bgp) = fourth;
+            let (route_maps, rpki, mut bgp) = fourth;
             static_routes.sort();
             static_routes.dedup();
             // What is named must exist, and two tunnels do not share an address.
@@ -587,6 +614,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 static_routes,
                 prefix_lists: lists.into_iter().collect(),
                 route_maps,
+                rpki,
                 bgp,
             }
         })

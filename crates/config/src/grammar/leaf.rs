@@ -8,7 +8,7 @@ use std::{
 
 use net_types::{Asn, Family, IfName, Prefix, RouterId, TunnelName, WanName};
 
-use crate::model::{Community, EspSuite, IkeId, IkeSuite, InterfaceAddress, LargeCommunity, Name, Secret};
+use crate::model::{Community, EspSuite, Host, IkeId, IkeSuite, InterfaceAddress, LargeCommunity, Name, Secret};
 
 /// A value's place in a syntax: a label, unique within the syntax, and what is taken there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub enum Kind {
     Name,
     /// The same, of something defined elsewhere.
     Reference(Reference),
+    /// A host name or address.
+    Host,
     /// A file.
     Path,
     /// A community.
@@ -128,7 +130,8 @@ impl Leaf {
             "PREFIX-LIST" => Kind::Reference(Reference::PrefixList(None)),
             "PREFIX-LIST4" => Kind::Reference(Reference::PrefixList(Some(Family::Ipv4Unicast))),
             "PREFIX-LIST6" => Kind::Reference(Reference::PrefixList(Some(Family::Ipv6Unicast))),
-            "FILE" => Kind::Path,
+            "HOST" | "SERVER-NAME" => Kind::Host,
+            "FILE" | "ANCHOR-FILE" | "CERTIFICATE-FILE" | "KEY-FILE" => Kind::Path,
             "COMMUNITY" => Kind::Community,
             "LARGE-COMMUNITY" => Kind::LargeCommunity,
             "IKE-SUITE" => Kind::IkeSuite,
@@ -152,7 +155,14 @@ impl Kind {
     pub(super) fn is_vague(self) -> bool {
         matches!(
             self,
-            Self::Name | Self::Reference(_) | Self::Path | Self::Peer | Self::Interface | Self::Tunnel | Self::Wan
+            Self::Name
+                | Self::Reference(_)
+                | Self::Host
+                | Self::Path
+                | Self::Peer
+                | Self::Interface
+                | Self::Tunnel
+                | Self::Wan
         )
     }
 
@@ -207,6 +217,7 @@ impl Kind {
             Self::Tunnel => is::<TunnelName>(text),
             Self::Wan | Self::Reference(Reference::Wan) => is::<WanName>(text),
             Self::Name | Self::Peer | Self::Reference(_) => is::<Name>(text),
+            Self::Host => is::<Host>(text),
             Self::Path => {
                 if text.starts_with('/') {
                     Ok(())

@@ -15,6 +15,7 @@ mod neighbor_routes;
 mod neighbor_session;
 mod route_map;
 mod routing;
+mod rpki;
 mod speaker;
 mod tunnel;
 mod wan;
@@ -27,7 +28,7 @@ use crate::{
     grammar::{Args, Complaint, Tree},
     model::{
         BfdProfile, Bgp, Config, FamilyConfig, Identity, Name, NeighborFamily, NeighborSettings, Proposal,
-        RouteMapEntry, Tunnel, Wan,
+        RouteMapEntry, Rpki, Tunnel, Wan,
     },
 };
 
@@ -67,6 +68,7 @@ enum Action {
     Tunnel(Verb<TunnelDraft, Tunnel>),
     BfdProfile(Verb<BfdProfile>),
     RouteMap(Verb<RouteMapEntry>),
+    Rpki(Verb<Draft, Rpki>),
     Bgp(Verb<Bgp>),
     /// Begins with `neighbor PEER`, which is a neighbor or a peer-group.
     Neighbor(Verb<NeighborSettings, Said<NeighborSettings>>),
@@ -97,6 +99,7 @@ pub(crate) enum Section {
     Bfd,
     BfdProfile(Name),
     RouteMap(Name, u16),
+    Rpki,
     Bgp,
     Family(Family),
 }
@@ -131,6 +134,7 @@ impl Section {
             Self::Bfd => "\"bfd\"".to_owned(),
             Self::BfdProfile(name) => format!("\"bfd\", \"profile {name}\""),
             Self::RouteMap(name, sequence) => format!("\"route-map {name}\" {sequence}"),
+            Self::Rpki => "\"rpki\"".to_owned(),
             Self::Bgp => "\"router bgp\"".to_owned(),
             Self::Family(family) => format!("\"address-family {}\"", family::spelling(*family)),
         }
@@ -145,6 +149,7 @@ impl Section {
         static BFD: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bfd::ROWS));
         static BFD_PROFILE: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bfd::PROFILE_ROWS));
         static ROUTE_MAP: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(route_map::ROWS));
+        static RPKI: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(rpki::ROWS));
         static BGP: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bgp::ROWS));
         static FAMILY: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(family::ROWS));
         match self {
@@ -156,6 +161,7 @@ impl Section {
             Self::Bfd => &BFD,
             Self::BfdProfile(_) => &BFD_PROFILE,
             Self::RouteMap(..) => &ROUTE_MAP,
+            Self::Rpki => &RPKI,
             Self::Bgp => &BGP,
             Self::Family(_) => &FAMILY,
         }
@@ -186,6 +192,7 @@ impl Section {
                 Some(entry) => (verb.read)(entry, args)?,
                 None => return Err(Complaint::new(format!("route-map {name} {sequence} does not exist"))),
             },
+            (Action::Rpki(verb), _) => (verb.read)(draft, args)?,
             (Action::Bgp(verb), _) => (verb.read)(draft.bgp()?, args)?,
             (Action::Neighbor(verb), _) => (verb.read)(draft.settings(args)?, args)?,
             (Action::Family(verb), Self::Family(family)) => {
@@ -304,6 +311,7 @@ mod tests {
             Section::Bfd,
             Section::BfdProfile(name.clone()),
             Section::RouteMap(name, 1),
+            Section::Rpki,
             Section::Bgp,
             Section::Family(Family::Ipv4Unicast),
         ]

@@ -5,11 +5,13 @@
 
 mod bfd;
 mod bgp;
+mod host;
 mod ipsec;
 mod log;
 mod neighbor;
 mod route_map;
 mod routing;
+mod rpki;
 mod settings;
 mod suite;
 mod values;
@@ -23,6 +25,8 @@ pub use bfd::BfdProfile;
 pub use bgp::{
     BestPath, Bgp, Confederation, FailClosed, FamilyConfig, GracefulRestart, Redistribute, RedistributeSource, Timers,
 };
+pub use bgp::{BestPath, Bgp, FailClosed, FamilyConfig, GracefulRestart, Redistribute, RedistributeSource, Timers};
+pub use host::Host;
 pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Proposal, Remote, RemoteAddress, Tunnel};
 pub use log::{Log, LogFormat, LogLevel, Metrics};
 pub use neighbor::{
@@ -31,6 +35,7 @@ pub use neighbor::{
 };
 pub use route_map::{CommunityChange, Match, OnMatch, Origin, RouteMap, RouteMapEntry, Set};
 pub use routing::{Action, PrefixList, PrefixListEntry, StaticRoute, StaticTarget};
+pub use rpki::{Rpki, RpkiCache, RpkiTransport};
 pub use settings::{
     AllowOwnAs, AttributeUnchanged, LocalAs, LocalRole, RemovePrivateAs, Role, RouteSettings, SessionSettings,
 };
@@ -64,6 +69,8 @@ pub struct Config {
     pub prefix_lists: BTreeMap<(Family, Name), PrefixList>,
     /// `route-map`.
     pub route_maps: BTreeMap<Name, RouteMap>,
+    /// `rpki`.
+    pub rpki: Rpki,
     /// `router bgp`.
     pub bgp: Option<Bgp>,
 }
