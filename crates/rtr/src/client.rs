@@ -1,0 +1,733 @@
+//! What a router does about one cache (RFC 8210 §6 to §8): queries, timers, and what it holds.
+//!
+//! The payloads outlive the connection: until they expire they stay in force, and a connection that comes back asks only
+//! for what has changed since. Nothing here reads a clock; whoever owns the socket says what happened and when.
+//!
+//! Departure from the RFC: after a lost connection the owner may dial again sooner than the retry interval, which then
+//! counts from the query that failed. Left out: router keys are read over, since nothing here validates paths.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use bgp_core::validation::{Roa, RoaChanges};
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::pdu::{ErrorCode, FrameError, Pdu, PduError, Version, frame_length};
+
+/// How long a cache may be silent while it owes an answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Payloads that one cache may have: three times what the Internet has.
+const LIMIT: usize = 2_000_000;
+/// Changes in one answer; more of them only go round in circles.
+const CHANGES: usize = 2 * LIMIT;
+
+/// The three intervals (RFC 8210 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intervals {
+    /// Between queries while all is well, 1 s to a day.
+    pub refresh: Duration,
+    /// Between attempts while it is not, 1 s to two hours.
+    pub retry: Duration,
+    /// How long payloads stay in force without a query that succeeds, 10 min to two days.
+    pub expire: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { refresh: seconds(3600), retry: seconds(600), expire: seconds(7200) }
+    }
+}
+
+impl Intervals {
+    /// What a cache asks for, brought within the bounds of §6; payloads do not expire before they are asked for again.
+    fn from_cache([refresh, retry, expire]: [u32; 3]) -> Self {
+        let (refresh, retry) = (refresh.clamp(1, 86_400), retry.clamp(1, 7200));
+        let expire = expire.clamp(600, 172_800).max(refresh).max(retry);
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        Self { refresh: seconds(refresh), retry: seconds(retry), expire: seconds(expire) }
+    }
+}
+
+/// What the owner of the client has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this.
+    Send(Bytes),
+    /// An answer is complete: this is different now, which may be nothing.
+    Synced(RoaChanges),
+    /// The payloads were in force for too long, or belong to a session that never was: they are out.
+    Flushed(RoaChanges),
+    /// Close the connection, after what is to be sent; then call [`Client::lost`].
+    Close(Closed),
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Closed {
+    /// The cache said so.
+    #[error("the cache reports: {code}{}{text}", if text.is_empty() { "" } else { ": " })]
+    Report {
+        /// Its code.
+        code: ErrorCode,
+        /// Its words.
+        text: String,
+    },
+    /// What it sent cannot be cut into PDUs.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// What it sent is no PDU.
+    #[error(transparent)]
+    Pdu(#[from] PduError),
+    /// What it sent has no place here.
+    #[error("{what} ({code})")]
+    Protocol {
+        /// As the cache is told.
+        code: ErrorCode,
+        /// In words.
+        what: String,
+    },
+    /// It owed an answer for too long.
+    #[error("the cache has been silent for {} s while it owed an answer", ANSWER.as_secs())]
+    Silent,
+    /// It has too much to say.
+    #[error("the cache sends more than {LIMIT} payloads or {CHANGES} changes at once")]
+    TooMuch,
+}
+
+/// Where the conversation is.
+#[derive(Debug)]
+enum State {
+    /// There is no connection.
+    Offline,
+    /// A query was sent.
+    Asked { give_up_at: Instant },
+    /// The answer is coming in.
+    Receiving { session: u16, staged: Staged, changes: usize, give_up_at: Instant },
+    /// Everything was answered.
+    Idle { refresh_at: Instant },
+}
+
+/// Payloads of an answer that is not complete.
+#[derive(Debug)]
+enum Staged {
+    /// Everything there is.
+    All(BTreeSet<Roa>),
+    /// What is different from what we hold.
+    Difference { announced: BTreeSet<Roa>, withdrawn: BTreeSet<Roa> },
+}
+
+/// Up to where we know what a cache has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    session: u16,
+    serial: u32,
+}
+
+/// What operators see of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// There is a connection.
+    pub connected: bool,
+    /// An answer has been complete, and its payloads have not expired.
+    pub synced: bool,
+    /// The version that is spoken, or would be.
+    pub version: Version,
+    /// Session and serial number of what is held.
+    pub position: Option<(u16, u32)>,
+    /// Payloads held.
+    pub payloads: usize,
+    /// The intervals in force.
+    pub intervals: Intervals,
+}
+
+/// One cache, as its router sees it.
+pub struct Client {
+    /// What is configured, in the place of what the cache says.
+    configured: [Option<Duration>; 3],
+    intervals: Intervals,
+    /// The version to ask in.
+    version: Version,
+    /// The cache has answered in it, on this connection.
+    settled: bool,
+    state: State,
+    position: Option<Position>,
+    /// The cache has told of a serial number beyond the answer that is coming in.
+    notified: Option<u32>,
+    expires_at: Option<Instant>,
+    roas: BTreeSet<Roa>,
+    input: BytesMut,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that has never spoken to its cache. Refresh, retry and expire interval are those that are given, else
+    /// what the cache asks for, else the RFC's.
+    pub fn new(configured: [Option<Duration>; 3]) -> Self {
+        let mut new = Self {
+            configured,
+            intervals: Intervals::default(),
+            version: Version::V1,
+            settled: false,
+            state: State::Offline,
+            position: None,
+            notified: None,
+            expires_at: None,
+            roas: BTreeSet::new(),
+            input: BytesMut::new(),
+        };
+        new.use_intervals(Intervals::default());
+        new
+    }
+
+    fn use_intervals(&mut self, offered: Intervals) {
+        let [refresh, retry, expire] = self.configured;
+        self.intervals = Intervals {
+            refresh: refresh.unwrap_or(offered.refresh),
+            retry: retry.unwrap_or(offered.retry),
+            expire: expire.unwrap_or(offered.expire),
+        };
+    }
+
+    /// Goes by other configured intervals, from the next answer on.
+    pub fn configure(&mut self, configured: [Option<Duration>; 3]) {
+        if self.configured != configured {
+            self.configured = configured;
+            let offered = self.intervals;
+            self.use_intervals(offered);
+        }
+    }
+
+    /// The payloads in force.
+    pub fn roas(&self) -> &BTreeSet<Roa> {
+        &self.roas
+    }
+
+    /// Whether a complete answer is in force.
+    pub fn is_synced(&self) -> bool {
+        self.expires_at.is_some()
+    }
+
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        !matches!(self.state, State::Offline)
+    }
+
+    /// What operators see.
+    pub fn status(&self) -> Status {
+        Status {
+            connected: self.is_connected(),
+            synced: self.is_synced(),
+            version: self.version,
+            position: self.position.map(|Position { session, serial }| (session, serial)),
+            payloads: self.roas.len(),
+            intervals: self.intervals,
+        }
+    }
+
+    /// A connection was made.
+    pub fn connected(&mut self, now: Instant) -> Vec<Output> {
+        self.input.clear();
+        self.settled = false;
+        self.notified = None;
+        vec![self.ask(now)]
+    }
+
+    /// The connection is gone, whoever closed it.
+    pub fn lost(&mut self) {
+        if matches!(self.state, State::Asked { .. }) && !self.settled {
+            // A cache of before RFC 8210 may hang up on a version that it does not know; the next attempt tries the other.
+            self.version = match self.version {
+                Version::V1 => Version::V0,
+                Version::V0 => Version::V1,
+            };
+        }
+        self.state = State::Offline;
+        self.input = BytesMut::new();
+    }
+
+    /// When to call [`timeout`](Self::timeout).
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = match &self.state {
+            State::Offline => None,
+            State::Asked { give_up_at } | State::Receiving { give_up_at, .. } => Some(*give_up_at),
+            State::Idle { refresh_at } => Some(*refresh_at),
+        };
+        due.into_iter().chain(self.expires_at).min()
+    }
+
+    /// Time has passed. An early call changes nothing.
+    pub fn timeout(&mut self, now: Instant) -> Vec<Output> {
+        let mut out = Vec::new();
+        if self.expires_at.is_some_and(|at| at <= now) {
+            out.push(self.flush());
+        }
+        match self.state {
+            State::Asked { give_up_at } | State::Receiving { give_up_at, .. } if give_up_at <= now => {
+                out.push(Output::Close(Closed::Silent));
+            }
+            State::Idle { refresh_at } if refresh_at <= now => out.push(self.ask(now)),
+            _ => {}
+        }
+        out
+    }
+
+    /// Octets came in.
+    pub fn received(&mut self, now: Instant, octets: &[u8]) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.input.extend_from_slice(octets);
+        if let State::Asked { give_up_at } | State::Receiving { give_up_at, .. } = &mut self.state {
+            *give_up_at = now + ANSWER;
+        }
+        loop {
+            let frame = match frame_length(&self.input) {
+                Ok(Some(length)) if length <= self.input.len() => self.input.split_to(length).freeze(),
+                Ok(_) => break,
+                Err(error) => {
+                    let text = error.to_string();
+                    out.push(Output::Send(Pdu::error_report(self.version, ErrorCode::CorruptData, &[], &text)));
+                    out.push(Output::Close(error.into()));
+                    break;
+                }
+            };
+            if let Err(closed) = self.frame(now, &frame, &mut out) {
+                let code = match &closed {
+                    Closed::Pdu(error) => Some(error.code()),
+                    Closed::Protocol { code, .. } => Some(*code),
+                    Closed::TooMuch => Some(ErrorCode::InternalError),
+                    // §5.11: no error report is answered with one.
+                    Closed::Report { .. } | Closed::Frame(_) | Closed::Silent => None,
+                };
+                if let Some(code) = code {
+                    out.push(Output::Send(Pdu::error_report(self.version, code, &frame, &closed.to_string())));
+                }
+                out.push(Output::Close(closed));
+                break;
+            }
+        }
+        if !self.input.has_remaining() {
+            self.input = BytesMut::new(); // what a long answer took is given back
+        }
+        out
+    }
+
+    /// Asks for what has changed, or for everything.
+    fn ask(&mut self, now: Instant) -> Output {
+        self.state = State::Asked { give_up_at: now + ANSWER };
+        let query = match self.position {
+            Some(Position { session, serial }) => Pdu::SerialQuery { session, serial },
+            None => Pdu::ResetQuery,
+        };
+        Output::Send(query.to_bytes(self.version))
+    }
+
+    fn frame(&mut self, now: Instant, frame: &[u8], out: &mut Vec<Output>) -> Result<(), Closed> {
+        let parsed = Pdu::parse(frame);
+        if let Some(answer) = self.settle_version(now, frame, &parsed)? {
+            out.extend(answer);
+            return Ok(());
+        }
+        let (_, pdu) = parsed?;
+        match (pdu, &mut self.state) {
+            (Pdu::ErrorReport { code, text }, _) => return Err(Closed::Report { code, text }),
+            (Pdu::SerialNotify { session, serial }, state) => {
+                // §7: one that precedes the first answer is not looked at.
+                if !self.settled {
+                    return Ok(());
+                }
+                if let Some(position) = self.position.filter(|position| position.session != session) {
+                    return Err(self.other_session(position.session, session, out));
+                }
+                match state {
+                    State::Idle { .. } if self.position.is_none_or(|position| position.serial != serial) => {
+                        out.push(self.ask(now));
+                    }
+                    State::Idle { .. } | State::Offline => {}
+                    State::Asked { .. } | State::Receiving { .. } => self.notified = Some(serial),
+                }
+            }
+            (Pdu::CacheResponse { session }, State::Asked { give_up_at }) => {
+                let give_up_at = *give_up_at;
+                let staged = match self.position {
+                    Some(position) if position.session != session => {
+                        return Err(self.other_session(position.session, session, out));
+                    }
+                    Some(_) => Staged::Difference { announced: BTreeSet::new(), withdrawn: BTreeSet::new() },
+                    None => Staged::All(BTreeSet::new()),
+                };
+                self.state = State::Receiving { session, staged, changes: 0, give_up_at };
+            }
+            (Pdu::CacheReset, State::Asked { .. }) if self.position.is_some() => {
+                // What we hold stays in force until the whole answer is there.
+                self.position = None;
+                out.push(self.ask(now));
+            }
+            (Pdu::Prefix { announce, roa }, State::Receiving { staged, changes, .. }) => {
+                *changes += 1;
+                if *changes > CHANGES {
+                    return Err(Closed::TooMuch);
+                }
+                staged.change(&self.roas, announce, roa)?;
+            }
+            (Pdu::RouterKey, State::Receiving { .. }) => {}
+            (Pdu::EndOfData { session, serial, intervals }, State::Receiving { session: begun, staged, .. }) => {
+                if session != *begun {
+                    let begun = *begun;
+                    return Err(self.other_session(begun, session, out));
+                }
+                let staged = std::mem::replace(staged, Staged::All(BTreeSet::new()));
+                self.use_intervals(intervals.map_or_else(Intervals::default, Intervals::from_cache));
+                self.position = Some(Position { session, serial });
+                self.expires_at = Some(now + self.intervals.expire);
+                self.state = State::Idle { refresh_at: now + self.intervals.refresh };
+                out.push(Output::Synced(staged.put_into(&mut self.roas)));
+                if self.notified.take().is_some_and(|notified| notified != serial) {
+                    out.push(self.ask(now));
+                }
+            }
+            (pdu, _) => {
+                let what = format!("a PDU that was not expected: {}", name(&pdu));
+                return Err(Closed::Protocol { code: ErrorCode::InvalidRequest, what });
+            }
+        }
+        Ok(())
+    }
+
+    /// The first answer decides about the version (§7). Gives what to do in place of looking at it, if there is anything.
+    fn settle_version(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        parsed: &Result<(Version, Pdu), PduError>,
+    ) -> Result<Option<Vec<Output>>, Closed> {
+        let Ok((version, pdu)) = parsed else {
+            // An error report in a version that we do not speak cannot be anything else.
+            return match (parsed, frame) {
+                (Err(PduError::Version(_)), [_, 10, ..]) => {
+                    Err(Closed::Report { code: ErrorCode::UnsupportedVersion, text: String::new() })
+                }
+                _ => Ok(None),
+            };
+        };
+        let (version, lower) = (*version, *version < self.version);
+        match pdu {
+            Pdu::ErrorReport { code: ErrorCode::UnsupportedVersion, .. } if !self.settled && lower => {
+                self.version = version;
+                return Ok(Some(vec![self.ask(now)]));
+            }
+            Pdu::ErrorReport { .. } => return Ok(None),
+            Pdu::SerialNotify { .. } if !self.settled => return Ok(None),
+            _ if self.settled => {}
+            _ if lower => self.version = version,
+            _ => {}
+        }
+        if version != self.version {
+            let what = format!("a PDU of version {} in a session of version {}", version as u8, self.version as u8);
+            return Err(Closed::Protocol { code: ErrorCode::UnexpectedVersion, what });
+        }
+        self.settled = true;
+        Ok(None)
+    }
+
+    /// §5.1: data of a session that is not the one we thought is worth nothing.
+    fn other_session(&mut self, ours: u16, theirs: u16, out: &mut Vec<Output>) -> Closed {
+        out.push(self.flush());
+        let what = format!("session {theirs} where {ours} was expected");
+        Closed::Protocol { code: ErrorCode::CorruptData, what }
+    }
+
+    fn flush(&mut self) -> Output {
+        (self.position, self.expires_at) = (None, None);
+        let withdrawn = std::mem::take(&mut self.roas).into_iter().collect();
+        Output::Flushed(RoaChanges { announced: Vec::new(), withdrawn })
+    }
+}
+
+impl Staged {
+    fn change(&mut self, held: &BTreeSet<Roa>, announce: bool, roa: Roa) -> Result<(), Closed> {
+        let (fits, count) = match (self, announce) {
+            (Self::All(all), true) => (all.insert(roa), all.len()),
+            (Self::All(all), false) => (all.remove(&roa), all.len()),
+            (Self::Difference { announced, withdrawn }, true) => {
+                let fits = withdrawn.remove(&roa) || (!held.contains(&roa) && announced.insert(roa));
+                (fits, held.len() + announced.len())
+            }
+            (Self::Difference { announced, withdrawn }, false) => {
+                (announced.remove(&roa) || (held.contains(&roa) && withdrawn.insert(roa)), held.len())
+            }
+        };
+        if count > LIMIT {
+            return Err(Closed::TooMuch);
+        }
+        if fits {
+            return Ok(());
+        }
+        let code = if announce { ErrorCode::DuplicateAnnouncement } else { ErrorCode::WithdrawalOfUnknown };
+        let asn = roa.asn().map_or(0, |asn| asn.get());
+        Err(Closed::Protocol { code, what: format!("{} up to /{} from AS{asn}", roa.prefix(), roa.max_bits()) })
+    }
+
+    /// Makes `held` what the answer says; gives what that changes.
+    fn put_into(self, held: &mut BTreeSet<Roa>) -> RoaChanges {
+        match self {
+            Self::All(all) => {
+                let changes = RoaChanges {
+                    announced: all.difference(held).copied().collect(),
+                    withdrawn: held.difference(&all).copied().collect(),
+                };
+                *held = all;
+                changes
+            }
+            Self::Difference { announced, withdrawn } => {
+                for roa in &withdrawn {
+                    held.remove(roa);
+                }
+                held.extend(&announced);
+                RoaChanges { announced: announced.into_iter().collect(), withdrawn: withdrawn.into_iter().collect() }
+            }
+        }
+    }
+}
+
+fn name(pdu: &Pdu) -> &'static str {
+    match pdu {
+        Pdu::SerialNotify { .. } => "Serial Notify",
+        Pdu::SerialQuery { .. } => "Serial Query",
+        Pdu::ResetQuery => "Reset Query",
+        Pdu::CacheResponse { .. } => "Cache Response",
+        Pdu::Prefix { .. } => "Prefix",
+        Pdu::EndOfData { .. } => "End of Data",
+        Pdu::CacheReset => "Cache Reset",
+        Pdu::RouterKey => "Router Key",
+        Pdu::ErrorReport { .. } => "Error Report",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn roa(text: &str, asn: u32) -> Roa {
+        let prefix: net_types::Prefix = text.parse().unwrap();
+        Roa::new(prefix, prefix.bits(), asn.try_into().ok()).unwrap()
+    }
+
+    fn bytes(pdus: &[Pdu]) -> Vec<u8> {
+        pdus.iter().flat_map(|pdu| pdu.to_bytes(Version::V1)).collect()
+    }
+
+    fn announce(text: &str) -> Pdu {
+        Pdu::Prefix { announce: true, roa: roa(text, 1) }
+    }
+
+    fn withdraw(text: &str) -> Pdu {
+        Pdu::Prefix { announce: false, roa: roa(text, 1) }
+    }
+
+    fn response() -> Pdu {
+        Pdu::CacheResponse { session: 5 }
+    }
+
+    fn end(serial: u32) -> Pdu {
+        Pdu::EndOfData { session: 5, serial, intervals: Some([100, 10, 1000]) }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn sent(pdu: Pdu) -> Output {
+        Output::Send(pdu.to_bytes(Version::V1))
+    }
+
+    /// A client that holds 10.0.0.0/8 and 11.0.0.0/8 as of serial 7.
+    fn synced(now: Instant) -> Client {
+        let mut client = Client::new([None; 3]);
+        assert_eq!(client.connected(now), [sent(Pdu::ResetQuery)]);
+        let out = client.received(now, &bytes(&[response(), announce("10.0.0.0/8"), announce("11.0.0.0/8"), end(7)]));
+        let announced = vec![roa("10.0.0.0/8", 1), roa("11.0.0.0/8", 1)];
+        assert_eq!(out, [Output::Synced(RoaChanges { announced, withdrawn: vec![] })]);
+        client
+    }
+
+    #[test]
+    fn a_notify_brings_the_difference() {
+        let now = Instant::now();
+        let mut client = synced(now);
+        assert_eq!(client.received(now, &bytes(&[Pdu::SerialNotify { session: 5, serial: 7 }])), [], "nothing new");
+        let query = sent(Pdu::SerialQuery { session: 5, serial: 7 });
+        assert_eq!(client.received(now, &bytes(&[Pdu::SerialNotify { session: 5, serial: 8 }])), [query]);
+        let out = client.received(now, &bytes(&[response(), withdraw("11.0.0.0/8"), announce("12.0.0.0/8"), end(8)]));
+        let (announced, withdrawn) = (vec![roa("12.0.0.0/8", 1)], vec![roa("11.0.0.0/8", 1)]);
+        assert_eq!(out, [Output::Synced(RoaChanges { announced, withdrawn })]);
+        assert!(client.roas().iter().eq(&[roa("10.0.0.0/8", 1), roa("12.0.0.0/8", 1)]));
+        assert_eq!(client.status().position, Some((5, 8)));
+    }
+
+    #[test]
+    fn a_notify_amid_an_answer_is_answered_after_it() {
+        let now = Instant::now();
+        let mut client = synced(now);
+        client.received(now, &bytes(&[Pdu::SerialNotify { session: 5, serial: 8 }]));
+        let out = client.received(now, &bytes(&[response(), Pdu::SerialNotify { session: 5, serial: 9 }, end(8)]));
+        assert_eq!(out, [Output::Synced(RoaChanges::default()), sent(Pdu::SerialQuery { session: 5, serial: 8 })]);
+    }
+
+    #[test]
+    fn time_asks_again_gives_up_and_expires() {
+        let start = Instant::now();
+        let mut client = synced(start);
+        assert_eq!(client.poll_timeout(), Some(start + seconds(100)));
+        assert_eq!(client.timeout(start + seconds(99)), [], "early");
+        let asked = start + seconds(100);
+        assert_eq!(client.timeout(asked), [sent(Pdu::SerialQuery { session: 5, serial: 7 })]);
+        assert_eq!(client.timeout(asked + ANSWER), [Output::Close(Closed::Silent)]);
+        client.lost();
+        assert!(client.is_synced() && client.roas().len() == 2, "a lost connection loses no payload");
+        assert_eq!(client.poll_timeout(), Some(start + seconds(1000)));
+        let out = client.timeout(start + seconds(1000));
+        assert!(matches!(&out[..], [Output::Flushed(changes)] if changes.withdrawn.len() == 2), "{out:?}");
+        assert!(!client.is_synced() && client.poll_timeout().is_none());
+        assert_eq!(client.connected(start + seconds(1001)), [sent(Pdu::ResetQuery)]);
+    }
+
+    #[test]
+    fn after_a_lost_connection_only_the_difference_is_asked_for() {
+        let now = Instant::now();
+        let mut client = synced(now);
+        client.lost();
+        assert_eq!(client.connected(now), [sent(Pdu::SerialQuery { session: 5, serial: 7 })]);
+        // The cache cannot tell: everything anew, and what we hold stays in force meanwhile.
+        assert_eq!(client.received(now, &bytes(&[Pdu::CacheReset])), [sent(Pdu::ResetQuery)]);
+        assert_eq!(client.roas().len(), 2);
+        let out = client.received(now, &bytes(&[response(), announce("11.0.0.0/8"), end(1)]));
+        let withdrawn = vec![roa("10.0.0.0/8", 1)];
+        assert_eq!(out, [Output::Synced(RoaChanges { announced: vec![], withdrawn })]);
+    }
+
+    #[test]
+    fn a_cache_that_speaks_the_old_version_is_answered_in_it() {
+        let now = Instant::now();
+        let query = Output::Send(Pdu::ResetQuery.to_bytes(Version::V0));
+        // It says so.
+        let mut client = Client::new([None; 3]);
+        client.connected(now);
+        let report = Pdu::error_report(Version::V0, ErrorCode::UnsupportedVersion, &[], "");
+        assert_eq!(client.received(now, &report), std::slice::from_ref(&query));
+        let answer: Vec<u8> =
+            [response(), announce("10.0.0.0/8"), Pdu::EndOfData { session: 5, serial: 1, intervals: None }]
+                .iter()
+                .flat_map(|pdu| pdu.to_bytes(Version::V0))
+                .collect();
+        assert!(matches!(&client.received(now, &answer)[..], [Output::Synced(_)]));
+        assert_eq!(client.status().intervals, Intervals::default());
+        // It hangs up.
+        let mut client = Client::new([None; 3]);
+        client.connected(now);
+        client.lost();
+        assert_eq!(client.connected(now), [query]);
+        // It just answers.
+        let mut client = Client::new([None; 3]);
+        client.connected(now);
+        assert!(matches!(&client.received(now, &answer)[..], [Output::Synced(_)]));
+        assert_eq!(client.status().version, Version::V0);
+    }
+
+    #[test]
+    fn what_contradicts_itself_ends_the_connection_and_changes_nothing() {
+        let now = Instant::now();
+        for (pdus, code) in [
+            (vec![response(), announce("10.0.0.0/8")], ErrorCode::DuplicateAnnouncement),
+            (vec![response(), withdraw("12.0.0.0/8")], ErrorCode::WithdrawalOfUnknown),
+            (vec![response(), withdraw("10.0.0.0/8"), withdraw("10.0.0.0/8")], ErrorCode::WithdrawalOfUnknown),
+            (vec![end(8)], ErrorCode::InvalidRequest),
+            (vec![Pdu::ResetQuery], ErrorCode::InvalidRequest),
+        ] {
+            let mut client = synced(now);
+            client.timeout(now + seconds(100));
+            let out = client.received(now, &bytes(&pdus));
+            let told = |out: &Output| matches!(out, Output::Send(report) if matches!(Pdu::parse(report), Ok((_, Pdu::ErrorReport { code: told, .. })) if told == code));
+            assert!(matches!(&out[..], [report, Output::Close(_)] if told(report)), "{pdus:?}: {out:?}");
+            assert_eq!(client.roas().len(), 2, "{pdus:?}");
+        }
+    }
+
+    #[test]
+    fn data_of_another_session_is_flushed() {
+        let now = Instant::now();
+        let mut client = synced(now);
+        client.timeout(now + seconds(100));
+        let out = client.received(now, &bytes(&[Pdu::CacheResponse { session: 6 }]));
+        assert!(matches!(&out[..], [Output::Flushed(_), Output::Send(_), Output::Close(_)]), "{out:?}");
+        assert!(client.roas().is_empty() && !client.is_synced());
+    }
+
+    #[test]
+    fn configured_intervals_precede_those_of_the_cache() {
+        let now = Instant::now();
+        let mut client = Client::new([Some(seconds(7)), None, None]);
+        client.connected(now);
+        client.received(now, &bytes(&[response(), end(1)]));
+        let Intervals { refresh, retry, expire } = client.status().intervals;
+        assert_eq!((refresh, retry, expire), (seconds(7), seconds(10), seconds(1000)));
+        assert_eq!(Intervals::from_cache([0, u32::MAX, 0]).expire, seconds(7200), "no sooner than the next attempt");
+    }
+
+    fn any_pdu() -> impl Strategy<Value = Pdu> {
+        let prefix = (any::<bool>(), 0u8..4)
+            .prop_map(|(announce, n)| Pdu::Prefix { announce, roa: roa(&format!("{n}.0.0.0/8"), 1) });
+        prop_oneof![
+            8 => prefix,
+            3 => Just(response()),
+            3 => (0u32..4).prop_map(end),
+            1 => (4u16..6, 0u32..4).prop_map(|(session, serial)| Pdu::SerialNotify { session, serial }),
+            1 => Just(Pdu::CacheReset),
+            1 => Just(Pdu::RouterKey),
+        ]
+    }
+
+    proptest! {
+        /// Whatever a cache says and however it is cut: what comes out adds up to what is held, and deadlines move on.
+        #[test]
+        fn changes_add_up_to_what_is_held(
+            pdus in proptest::collection::vec(any_pdu(), 0..60),
+            cut in 1usize..40,
+        ) {
+            let mut now = Instant::now();
+            let (mut client, mut model) = (Client::new([None; 3]), BTreeSet::new());
+            let mut outputs = client.connected(now);
+            for chunk in bytes(&pdus).chunks(cut) {
+                outputs.extend(client.received(now, chunk));
+                if outputs.iter().any(|output| matches!(output, Output::Close(_))) {
+                    client.lost();
+                    outputs.retain(|output| !matches!(output, Output::Close(_)));
+                    outputs.extend(client.connected(now));
+                }
+            }
+            for _ in 0..4 {
+                let Some(at) = client.poll_timeout() else { break };
+                now = at;
+                outputs.extend(client.timeout(now));
+                client.lost();
+                prop_assert!(client.poll_timeout().is_none_or(|next| next > now));
+            }
+            for output in outputs {
+                if let Output::Synced(changes) | Output::Flushed(changes) = output {
+                    changes.withdrawn.iter().for_each(|roa| assert!(model.remove(roa)));
+                    changes.announced.iter().for_each(|roa| assert!(model.insert(*roa)));
+                }
+            }
+            prop_assert_eq!(&model, client.roas());
+        }
+    }
+}
