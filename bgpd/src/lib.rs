@@ -12,6 +12,7 @@ pub mod nexthop;
 pub mod peer;
 pub mod policy_setup;
 pub mod rib_thread;
+pub mod rpki;
 pub mod service;
 pub mod setup;
 pub mod show;

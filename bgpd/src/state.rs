@@ -14,7 +14,7 @@ use config::{Config, command::Clear};
 use netwatch::View;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{bfd_thread::BfdHandle, fib_thread::FibHandle, peer::PeerHandle, rib_thread::RibHandle};
+use crate::{bfd_thread::BfdHandle, fib_thread::FibHandle, peer::PeerHandle, rib_thread::RibHandle, rpki::Rpki};
 
 /// Orders of operators that may wait; who finds the queue full waits.
 const CONTROLS: usize = 64;
@@ -73,13 +73,16 @@ pub struct State {
     pub fib: FibHandle,
     /// BFD.
     pub bfd: BfdHandle,
+    /// Origin validation.
+    pub rpki: Rpki,
 }
 
 impl State {
     /// A state in which nothing runs, and the end at which orders arrive.
     pub fn new(rib: RibHandle, fib: FibHandle, bfd: BfdHandle) -> (Self, mpsc::Receiver<Control>) {
         let (controls, incoming) = mpsc::channel(CONTROLS);
-        (Self { running: Arc::default(), controls, rib, fib, bfd }, incoming)
+        let rpki = Rpki::new(rib.clone());
+        (Self { running: Arc::default(), controls, rib, fib, bfd, rpki }, incoming)
     }
 
     /// What runs now.

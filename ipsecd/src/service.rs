@@ -98,6 +98,8 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         | Command::ShowBgp { .. }
         | Command::ShowBgpNeighbors { .. }
         | Command::ShowBgpNeighborRoutes { .. }
+        | Command::ShowBgpRpki { .. }
+        | Command::ShowRpki { .. }
         | Command::ShowRoute { .. }
         | Command::ShowBfdPeers { .. }
         | Command::ShowFailover { .. }

@@ -136,10 +136,11 @@ impl Supervisor {
         result
     }
 
-    /// Metrics and logs are as the configuration says.
+    /// Metrics, RPKI caches and logs are as the configuration says.
     pub(super) async fn follow_settings(&mut self) {
         let config = self.daemon.config();
         self.metrics.follow(config.metrics.bgpd, &self.state).await;
+        self.state.rpki.configure(&config.rpki).await;
         if let Some(logs) = &self.daemon.options.logs
             && let Err(error) = logs.set_level(config.log.level.map_or("info", |level| level.as_str()))
         {

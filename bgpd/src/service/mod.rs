@@ -2,6 +2,7 @@
 
 mod neighbors;
 mod routes;
+mod rpki;
 
 use std::time::SystemTime;
 
@@ -56,6 +57,10 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         Command::ShowBgp { destination: Some(destination), json, .. } => {
             routes::destination(state, destination, json, out).await
         }
+        Command::ShowBgpRpki { family, state: wanted, json } => {
+            routes::by_validation(state, family, rpki::validation(wanted), json, out).await
+        }
+        Command::ShowRpki { what, json } => rpki::show(state, what, json, out).await,
         Command::ShowBgpNeighborRoutes { family, neighbor, which, json } => {
             routes::of_neighbor(state, family, neighbor, which, json, out).await
         }

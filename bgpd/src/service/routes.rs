@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 use bgp_core::{
     PeerId,
     rib::{PathAttrs, PathState, PathView, RouteView, Source},
+    validation::ValidationState,
 };
 use bgp_wire::PeerKind;
 use config::command::{Destination, NeighborRoutes};
@@ -64,6 +65,7 @@ impl Peers {
             best: view.state == PathState::Best,
             alternate: view.state == PathState::Alternate,
             stale: view.stale,
+            validation: view.validation,
             igp_metric: view.resolved.map_or(0, |resolved| resolved.metric),
             updated: now - view.age,
             ..self.bare(view.source, attrs, now)
@@ -83,6 +85,7 @@ impl Peers {
             best: false,
             alternate: false,
             stale: false,
+            validation: None,
             reason: None,
             updated: now,
         }
@@ -143,6 +146,23 @@ fn head(speaker: &Speaker, json: bool) -> String {
 pub(super) async fn table(state: &State, family: Family, json: bool, out: &Output) -> Result<(), Failure> {
     let walk = state.rib.walk(everything(family)).await.map_err(gone)?;
     walked(state, walk, json, out, |peers, view, now| Some(peers.route(view, now))).await
+}
+
+/// `show bgp … rpki STATE`
+pub(super) async fn by_validation(
+    state: &State,
+    family: Family,
+    wanted: ValidationState,
+    json: bool,
+    out: &Output,
+) -> Result<(), Failure> {
+    let walk = state.rib.walk(everything(family)).await.map_err(gone)?;
+    walked(state, walk, json, out, |peers, view, now| {
+        let mut route = peers.route(view, now);
+        route.paths.retain(|path| path.validation == Some(wanted));
+        (!route.paths.is_empty()).then_some(route)
+    })
+    .await
 }
 
 async fn walked(

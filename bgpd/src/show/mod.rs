@@ -7,6 +7,7 @@ pub mod bfd;
 pub mod kernel;
 pub mod neighbors;
 pub mod route;
+pub mod rpki;
 pub mod summary;
 pub mod table;
 pub mod view;

@@ -6,7 +6,7 @@ use bgp_wire::{AsPath, SegmentKind};
 use serde_json::{Map, Value};
 
 use super::{
-    epoch, object,
+    epoch, object, rpki,
     table::{metric, next_hops_json},
     view::{Path, PathSource, Route, Speaker},
 };
@@ -83,6 +83,9 @@ fn path_text(path: &Path, now: SystemTime, out: &mut String) {
     if path.alternate {
         out.push_str(", backup");
     }
+    if let Some(validation) = path.validation {
+        let _ = write!(out, ", rpki validation-state: {}", rpki::spelling(validation));
+    }
     out.push('\n');
     let mut list = |name: &str, values: Vec<String>| {
         if !values.is_empty() {
@@ -150,6 +153,9 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
     }
     if path.alternate {
         out.insert("backup".into(), true.into());
+    }
+    if let Some(validation) = path.validation {
+        out.insert("rpkiValidationState".into(), rpki::spelling(validation).into());
     }
     for (key, values) in [
         ("community", attributes.communities.iter().map(ToString::to_string).collect::<Vec<_>>()),

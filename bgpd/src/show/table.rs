@@ -2,11 +2,12 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
+use bgp_core::validation::ValidationState;
 use net_types::Family;
 use serde_json::{Map, Value};
 
 use super::{
-    afi, object,
+    afi, object, rpki,
     view::{Path, PathSource, Route, Speaker},
 };
 
@@ -17,7 +18,8 @@ pub fn head(speaker: &Speaker, version: u64) -> String {
          Default local pref {}, local AS {}\n\
          Status codes:  s suppressed, d damped, h history, * valid, > best, = multipath, b backup,\n\
          \x20              i internal, r RIB-failure, S Stale, R Removed\n\
-         Origin codes:  i - IGP, e - EGP, ? - incomplete\n\n\
+         Origin codes:  i - IGP, e - EGP, ? - incomplete\n\
+         RPKI validation codes: V valid, I invalid, N Not found\n\n\
          \x20   Network          Next Hop            Metric LocPrf Weight Path\n",
         speaker.router_id, speaker.default_local_preference, speaker.asn
     )
@@ -29,7 +31,13 @@ pub fn rows(route: &Route) -> String {
     for (index, path) in route.paths.iter().enumerate() {
         let network = if index == 0 { route.prefix.to_string() } else { String::new() };
         let status = [
-            if path.stale { 'S' } else { ' ' },
+            match path.validation {
+                _ if path.stale => 'S',
+                Some(ValidationState::Valid) => 'V',
+                Some(ValidationState::Invalid) => 'I',
+                Some(ValidationState::NotFound) => 'N',
+                None => ' ',
+            },
             if path.valid { '*' } else { ' ' },
             match (path.best, path.alternate) {
                 (true, _) => '>',
@@ -101,6 +109,9 @@ fn path_json(route: &Route, path: &Path, speaker: &Speaker) -> Value {
     let mut out = Map::new();
     let flags = [("valid", path.valid), ("bestpath", path.best), ("backup", path.alternate), ("stale", path.stale)];
     out.extend(flags.into_iter().filter(|(_, set)| *set).map(|(key, _)| (key.to_owned(), Value::Bool(true))));
+    if let Some(validation) = path.validation {
+        out.insert("rpkiValidationState".into(), rpki::spelling(validation).into());
+    }
     if let Some(reason) = path.reason {
         out.insert("selectionReason".into(), reason.into());
     }

@@ -104,6 +104,7 @@ fn path(peer: &str, best: bool) -> Path {
         best,
         alternate: !best,
         stale: false,
+        validation: None,
         reason: best.then_some("Older Path"),
         updated: now() - Duration::from_secs(10),
     }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bgp_core::validation::ValidationState;
 use bgp_wire::{PeerKind, Role, attr::Attributes};
 use net_types::{Asn, Family, IfName, Prefix, RouterId};
 
@@ -261,6 +262,8 @@ pub struct Path {
     pub alternate: bool,
     /// Its session is gone and it is kept (RFC 4724).
     pub stale: bool,
+    /// What origin validation says of it (RFC 6811).
+    pub validation: Option<ValidationState>,
     /// Which step of the decision made it the best.
     pub reason: Option<&'static str>,
     /// When it came.

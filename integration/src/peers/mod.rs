@@ -3,9 +3,11 @@
 mod bird;
 mod frr;
 mod gobgp;
+mod stayrtr;
 mod strongswan;
 
 pub use bird::Bird;
 pub use frr::Frr;
 pub use gobgp::Gobgp;
+pub use stayrtr::{Payload, Stayrtr};
 pub use strongswan::{Connection, Secret, StrongSwan};
