@@ -41,6 +41,8 @@ fn table() -> RibHandle {
         asn: Asn::literal(65001),
         router_id: RouterId::try_from(1).unwrap(),
         cluster_id: None,
+        client_to_client_reflection: true,
+        confederation: None,
         default_local_pref: 100,
         decision: Default::default(),
         hash_seed: 1,

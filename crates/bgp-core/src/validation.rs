@@ -217,7 +217,8 @@ impl RoaTable {
     /// route without a path originates. A path that does not end with a sequence names no origin, and matches nothing
     /// (RFC 6811 §2).
     pub fn validate(&self, prefix: &Prefix, path: &AsPath, own: Asn) -> ValidationState {
-        let origin = if path.is_empty() { Some(own) } else { path.origin() };
+        // A path of confederation segments alone has not left our AS either.
+        let origin = if path.hop_count() == 0 { Some(own) } else { path.origin() };
         self.validate_origin(prefix, origin)
     }
 

@@ -180,7 +180,7 @@ impl Terms {
 
     /// What policy says of the outline for `prefix`: the changes to make, if the route may go out.
     pub(crate) fn permits(&self, prefix: &Prefix, outline: &PathAttrs, roas: &RoaTable) -> Option<Changes> {
-        let origins = Origins { roas, own_as: self.local_as };
+        let origins = Origins { roas, own_as: self.path.local_as };
         self.policy.evaluate(Route { prefix, attrs: outline, peer: self.address, origins })
     }
 

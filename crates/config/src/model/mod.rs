@@ -25,7 +25,6 @@ pub use bfd::BfdProfile;
 pub use bgp::{
     BestPath, Bgp, Confederation, FailClosed, FamilyConfig, GracefulRestart, Redistribute, RedistributeSource, Timers,
 };
-pub use bgp::{BestPath, Bgp, FailClosed, FamilyConfig, GracefulRestart, Redistribute, RedistributeSource, Timers};
 pub use host::Host;
 pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Proposal, Remote, RemoteAddress, Tunnel};
 pub use log::{Log, LogFormat, LogLevel, Metrics};
