@@ -153,8 +153,9 @@ fn from(peer: PeerId) -> Option<Source> {
 }
 
 fn policy(sets: Vec<Set>) -> Policy {
-    let clause = Clause { sequence: 10, action: Action::Permit, matches: vec![], sets, on_match: OnMatch::Stop };
-    Policy { route_map: Some(Arc::new(RouteMap::new("m", vec![clause]))), prefix_list: None }
+    let clause =
+        Clause { sequence: 10, action: Action::Permit, matches: vec![], sets, call: None, on_match: OnMatch::Stop };
+    Policy::of_map(Some(Arc::new(RouteMap::new("m", vec![clause]))))
 }
 
 #[test]
