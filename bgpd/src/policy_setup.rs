@@ -54,6 +54,7 @@ impl Policies {
         Policy {
             prefix_list: prefix_list.map(|name| self.prefix_list(family, name)),
             route_map: route_map.map(|name| self.route_map(name)),
+            ..Policy::default()
         }
     }
 
@@ -68,6 +69,7 @@ impl Policies {
             action: action(entry.action),
             matches: entry.matches.iter().map(|condition| self.condition(condition)).collect(),
             sets: entry.sets.iter().map(change).collect(),
+            call: None,
             on_match: match entry.on_match {
                 model::OnMatch::Stop => policy::OnMatch::Stop,
                 model::OnMatch::Next => policy::OnMatch::Next,
@@ -256,9 +258,10 @@ pub fn network_policy(config: &Config, policies: &Policies, family: Family, sect
         action: policy::Action::Permit,
         matches: vec![others],
         sets: Vec::new(),
+        call: None,
         on_match: policy::OnMatch::Stop,
     });
-    Policy { prefix_list: None, route_map: Some(Arc::new(policy::RouteMap::new("network", clauses))) }
+    Policy::of_map(Some(Arc::new(policy::RouteMap::new("network", clauses))))
 }
 
 /// The table's name for a source of routes.
@@ -324,6 +327,7 @@ mod tests {
             action: policy::Action::Permit,
             matches: vec![policy::Match::Prefix(V4, tens), policy::Match::Metric(3)],
             sets: vec![policy::Set::Communities(CommunityChange::Add(vec![Community(7)]))],
+            call: None,
             on_match: policy::OnMatch::Goto(30),
         };
         assert_eq!(*policies.route_map(&name("m")), policy::RouteMap::new("m", vec![expected]));

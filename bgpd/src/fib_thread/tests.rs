@@ -18,6 +18,7 @@ fn change(prefix: &str, peers: &[u32]) -> BestChange {
             next_hop: NextHop::V4([192, 0, 2, 1].into()),
             scope: 0,
             weight: 0,
+            install: Default::default(),
         }),
     };
     BestChange {

@@ -198,7 +198,7 @@ fn config(peer: usize, denied: bool) -> PeerConfig {
     let mut config = PeerConfig::new(address(peer), PeerKind::External, Asn::literal(65001));
     config.protection = if protected(peer) { Protection::OnFailure } else { Protection::None };
     let route_map = denied.then(|| Arc::new(RouteMap::undefined("none")));
-    config.families[V4 as usize].import = Policy { route_map, prefix_list: None };
+    config.families[V4 as usize].import = Policy::of_map(route_map);
     config
 }
 

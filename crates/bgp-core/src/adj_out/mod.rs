@@ -17,9 +17,9 @@ pub use poll::{OutBatch, OutGroup};
 
 use crate::{
     decision::SourceKind,
-    policy::{Changes, Origins, Policy, Route},
+    policy::{Changes, NextHopRule, Origins, Policy, Route, Way},
     rib::{
-        DEFAULT_LOCAL_PREF, LocalAddresses, NextHopSelf, PathAttrs, RibConfig, Unchanged, Withheld,
+        DEFAULT_LOCAL_PREF, Install, LocalAddresses, NextHopSelf, PathAttrs, RibConfig, Unchanged, Withheld,
         peer::{Peer, PeerUp},
     },
     validation::RoaTable,
@@ -140,8 +140,8 @@ impl Terms {
         if upward && attrs.attributes.only_to_customer.is_some() {
             return None;
         }
-        let next_hop = self.next_hop(from.kind, attrs)?;
-        let mut out = PathAttrs { next_hop, scope: 0, weight: 0, attributes: attrs.attributes.clone() };
+        self.next_hop(from.kind, attrs)?; // what it will be is settled when policy has spoken
+        let mut out = PathAttrs { scope: 0, weight: 0, ..attrs.clone() };
         let attributes = &mut out.attributes;
         if external {
             attributes.local_pref = None; // §5.1.5
@@ -180,14 +180,28 @@ impl Terms {
 
     /// What policy says of the outline for `prefix`: the changes to make, if the route may go out.
     pub(crate) fn permits(&self, prefix: &Prefix, outline: &PathAttrs, roas: &RoaTable) -> Option<Changes> {
-        let origins = Origins { roas, own_as: self.path.local_as };
-        self.policy.evaluate(Route { prefix, attrs: outline, peer: self.address, origins })
+        let origins = Some(Origins { roas, own_as: self.path.local_as });
+        self.policy.evaluate(Route {
+            prefix,
+            attrs: outline,
+            peer: self.address,
+            source: None,
+            inbound: false,
+            origins,
+        })
     }
 
     /// The route as it is sent.
-    pub(crate) fn finish(&self, outline: &PathAttrs, changes: &Changes) -> PathAttrs {
+    pub(crate) fn finish(&self, from: SourceKind, outline: &PathAttrs, changes: &Changes) -> PathAttrs {
         let mut out = outline.clone();
-        self.policy.apply(changes, &mut out);
+        let rule = self.policy.apply(changes, &mut out, Way::Out);
+        let chosen = match rule {
+            NextHopRule::Given => Some(out.next_hop),
+            NextHopRule::Unchanged if from != SourceKind::Local => Some(outline.next_hop),
+            NextHopRule::Ourselves => self.ourselves(),
+            NextHopRule::Usual | NextHopRule::Unchanged => None,
+        };
+        out.next_hop = chosen.or_else(|| self.next_hop(from, outline)).unwrap_or(outline.next_hop);
         let attributes = &mut out.attributes;
         self.path.finish(&mut attributes.as_path);
         if self.withheld.standard {
@@ -199,19 +213,23 @@ impl Terms {
         if self.withheld.large {
             attributes.large_communities.clear();
         }
-        out.weight = 0;
+        (out.weight, out.install) = (0, Install::default());
         out
     }
 
-    /// RFC 4271 §5.1.3.
-    fn next_hop(&self, from: SourceKind, attrs: &PathAttrs) -> Option<NextHop> {
-        let ourselves = || match self.family {
+    /// The next hop that stands for this router.
+    fn ourselves(&self) -> Option<NextHop> {
+        match self.family {
             // RFC 8950 §4: on a session over IPv6 that agreed to it, IPv4 routes point where all others do.
             Family::Ipv4Unicast if self.over_ipv6 && (self.address.is_ipv6() || self.local.v4.is_none()) => {
                 self.local.ipv6().or_else(|| self.local.next_hop(self.family))
             }
             family => self.local.next_hop(family),
-        };
+        }
+    }
+
+    /// RFC 4271 §5.1.3.
+    fn next_hop(&self, from: SourceKind, attrs: &PathAttrs) -> Option<NextHop> {
         let address = attrs.next_hop.address();
         let asked = self.next_hop_self != NextHopSelf::WhereRequired;
         let unchanged = match (from, self.kind) {
@@ -227,7 +245,7 @@ impl Terms {
         let usable = !matches!(address, IpAddr::V6(a) if a.is_unicast_link_local()) && address != self.address;
         let fits = self.family == Family::Ipv6Unicast || address.is_ipv4() || self.over_ipv6;
         if !unchanged || !usable || !fits {
-            return ourselves();
+            return self.ourselves();
         }
         match attrs.next_hop {
             NextHop::V6 { global, .. } => Some(NextHop::V6 { global, link_local: None }), // RFC 2545 §3

@@ -127,7 +127,7 @@ impl Rib {
         let from = Teller::of(self.shared.peer(path.source), family);
         let outline = terms.outline(from, self.shared.attrs.attrs(path.effective?))?;
         let changes = terms.permits(prefix, &outline, &self.shared.roas)?;
-        Some(terms.finish(&outline, &changes))
+        Some(terms.finish(from.kind, &outline, &changes))
     }
 }
 
@@ -152,7 +152,7 @@ impl Memo {
             return Some(*group);
         }
         let group = *self.groups.entry(key.clone()).or_insert_with(|| {
-            let attrs = Arc::new(terms.finish(outline, &key.2));
+            let attrs = Arc::new(terms.finish(from.kind, outline, &key.2));
             batch.announced.push(OutGroup { attrs, prefixes: Vec::new() });
             batch.announced.len() - 1
         });

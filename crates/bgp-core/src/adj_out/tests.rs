@@ -56,6 +56,7 @@ fn route() -> PathAttrs {
         next_hop: ip("198.51.100.7").into(),
         scope: 0,
         weight: 7,
+        install: Default::default(),
     }
 }
 
@@ -66,7 +67,7 @@ fn send(terms: &Terms, from: SourceKind, attrs: &PathAttrs) -> Option<PathAttrs>
 fn tell(terms: &Terms, from: Teller, attrs: &PathAttrs) -> Option<PathAttrs> {
     let outline = terms.outline(from, attrs)?;
     let changes = terms.permits(&"10.0.0.0/8".parse().unwrap(), &outline, &crate::validation::RoaTable::new(1))?;
-    Some(terms.finish(&outline, &changes))
+    Some(terms.finish(from.kind, &outline, &changes))
 }
 
 #[test]
@@ -251,7 +252,8 @@ fn policy_changes_what_is_sent_and_our_as_stays_in_front() {
         Set::NextHop(ip("203.0.113.3")),
         Set::Communities(CommunityChange::Add(vec![Community(9)])),
     ];
-    let clause = Clause { sequence: 10, action: Action::Permit, matches: vec![], sets, on_match: OnMatch::Stop };
+    let clause =
+        Clause { sequence: 10, action: Action::Permit, matches: vec![], sets, call: None, on_match: OnMatch::Stop };
     let mut terms = terms(SourceKind::External);
     terms.policy.route_map = Some(Arc::new(RouteMap::new("out", vec![clause])));
     let sent = send(&terms, SourceKind::External, &route()).unwrap();

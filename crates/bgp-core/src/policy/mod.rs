@@ -4,6 +4,12 @@
 //! evaluates again what they touch. Names that the configuration uses but never defines are resolved before they get
 //! here, to the values that FRR's rules give them ([`PrefixList::undefined`], [`RouteMap::undefined`]).
 
+mod access_list;
+mod as_path_list;
+mod change;
+mod community_list;
+mod condition;
+mod pattern;
 mod prefix_list;
 mod route_map;
 
@@ -11,18 +17,32 @@ use std::{net::IpAddr, sync::Arc};
 
 use net_types::{Asn, Prefix};
 
+pub use access_list::{AccessList, AccessTarget};
+pub use as_path_list::AsPathList;
+pub use change::{Adjust, CommunityChange, ExtCommunityChange, Set};
+pub(crate) use change::{NextHopRule, Way};
+pub use community_list::{CommunityKind, CommunityList, CommunityTest};
+pub use condition::Match;
+pub use pattern::Pattern;
 pub use prefix_list::{Action, PrefixList, PrefixRule};
 pub(crate) use route_map::Changes;
-pub use route_map::{Adjust, Clause, CommunityChange, Match, OnMatch, RouteMap, Set};
+pub use route_map::{Clause, OnMatch, RouteMap};
 
-use crate::{rib::PathAttrs, validation::RoaTable};
+use crate::{
+    rib::{LocalSource, PathAttrs},
+    validation::RoaTable,
+};
 
-/// What one peer's routes of one family go through in one direction. The default lets everything pass.
+/// What one peer's routes of one family go through in one direction, in this order. The default lets everything pass.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// Asked first.
+    /// `distribute-list`
+    pub access_list: Option<Arc<AccessList>>,
+    /// `prefix-list`
     pub prefix_list: Option<Arc<PrefixList>>,
-    /// Asked second, and may change attributes.
+    /// `filter-list`
+    pub as_path_list: Option<Arc<AsPathList>>,
+    /// `route-map`, which may change attributes.
     pub route_map: Option<Arc<RouteMap>>,
 }
 
@@ -31,9 +51,14 @@ pub struct Policy {
 pub(crate) struct Route<'a> {
     pub(crate) prefix: &'a Prefix,
     pub(crate) attrs: &'a PathAttrs,
-    /// The neighbor that it comes from or goes to.
+    /// The neighbor that it comes from or goes to; unspecified for ourselves.
     pub(crate) peer: IpAddr,
-    pub(crate) origins: Origins<'a>,
+    /// Where this router has it from, if not from a neighbor.
+    pub(crate) source: Option<LocalSource>,
+    /// It comes from the neighbor.
+    pub(crate) inbound: bool,
+    /// What its origin is validated by; without, it has no validation state.
+    pub(crate) origins: Option<Origins<'a>>,
 }
 
 /// What origins are validated by.
@@ -44,10 +69,28 @@ pub(crate) struct Origins<'a> {
     pub(crate) own_as: Asn,
 }
 
+impl Route<'_> {
+    fn way(&self) -> Way {
+        if self.inbound { Way::In(self.peer) } else { Way::Out }
+    }
+}
+
 impl Policy {
     /// A policy that lets nothing pass, as between ASes that have not said what they want (RFC 8212).
     pub fn deny_all() -> Self {
-        Self { prefix_list: None, route_map: Some(Arc::new(RouteMap::undefined("deny-all"))) }
+        Self { route_map: Some(Arc::new(RouteMap::undefined("deny-all"))), ..Self::default() }
+    }
+
+    /// A policy of a route-map alone.
+    pub fn of_map(route_map: Option<Arc<RouteMap>>) -> Self {
+        Self { route_map, ..Self::default() }
+    }
+
+    /// Whether the outcome may differ between two prefixes with the same attributes.
+    pub(crate) fn looks_at_prefix(&self) -> bool {
+        self.access_list.is_some()
+            || self.prefix_list.is_some()
+            || self.route_map.as_ref().is_some_and(|map| map.looks_at_prefix())
     }
 
     /// Whether the outcome depends on origin validation.
@@ -57,19 +100,31 @@ impl Policy {
 
     /// The changes to make to `route`, which may be none at all; `None` if it may not pass.
     pub(crate) fn evaluate(&self, route: Route<'_>) -> Option<Changes> {
-        if self.prefix_list.as_ref().is_some_and(|list| list.evaluate(route.prefix) == Action::Deny) {
-            return None;
-        }
-        match &self.route_map {
+        let Self { access_list, prefix_list, as_path_list, route_map } = self;
+        let path = || route.attrs.attributes.as_path.to_string();
+        let denied = access_list.as_ref().is_some_and(|list| list.evaluate(route.prefix) == Action::Deny)
+            || prefix_list.as_ref().is_some_and(|list| list.evaluate(route.prefix) == Action::Deny)
+            || as_path_list.as_ref().is_some_and(|list| list.evaluate(&path()) == Action::Deny);
+        match route_map {
+            _ if denied => None,
             Some(map) => map.evaluate(route),
             None => Some(Changes::default()),
         }
     }
 
-    /// Makes the changes that [`evaluate`](Self::evaluate) asked for.
-    pub(crate) fn apply(&self, changes: &Changes, attrs: &mut PathAttrs) {
-        if let Some(map) = &self.route_map {
-            map.apply(changes, attrs);
-        }
+    /// Makes the changes that [`evaluate`](Self::evaluate) asked for; tells what is to become of the next hop on the way
+    /// out.
+    pub(crate) fn apply(&self, changes: &Changes, attrs: &mut PathAttrs, way: Way) -> NextHopRule {
+        self.route_map.as_ref().map_or_else(NextHopRule::default, |map| map.apply(changes, attrs, way))
+    }
+
+    /// What becomes of a route that stays on this router, such as one on its way into the kernel (`table-map`); `None` if
+    /// it may not pass.
+    pub fn judge(&self, prefix: &Prefix, attrs: &PathAttrs, source: Option<LocalSource>) -> Option<PathAttrs> {
+        let nobody = std::net::Ipv4Addr::UNSPECIFIED.into();
+        let changes = self.evaluate(Route { prefix, attrs, peer: nobody, source, inbound: false, origins: None })?;
+        let mut changed = attrs.clone();
+        self.apply(&changes, &mut changed, Way::Out);
+        Some(changed)
     }
 }

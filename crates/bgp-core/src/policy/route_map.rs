@@ -1,104 +1,15 @@
 //! Route-maps: numbered clauses of conditions and changes; the first whose conditions all hold decides, none denies.
+//!
+//! A clause may call another route-map and may let later clauses go on. As in FRR these see what was changed before them,
+//! and a denial anywhere is one of the whole. What comes out of an evaluation is not a changed route but which clauses
+//! change it, since routes with equal attributes and equal changes are one and need to be made once.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use bgp_wire::{Community, LargeCommunity, Origin};
-use net_types::{Asn, Family, Prefix};
 use smallvec::SmallVec;
 
-use super::{Action, Origins, PrefixList, Route};
-use crate::{
-    rib::{DEFAULT_LOCAL_PREF, PathAttrs},
-    validation::ValidationState,
-};
-
-/// A condition on a route.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Match {
-    /// The prefix is of this family and the list permits it. For an undefined list use [`PrefixList::undefined`]: it
-    /// never matches.
-    Prefix(Family, Arc<PrefixList>),
-    /// The list permits the next hop as a host prefix.
-    NextHop(Arc<PrefixList>),
-    /// The route carries all of these communities.
-    Communities(Vec<Community>),
-    /// The AS is on the path.
-    AsPathContains(Asn),
-    /// The route has this MED.
-    Metric(u32),
-    /// The route has this LOCAL_PREF, or the default.
-    LocalPreference(u32),
-    /// The route has this origin.
-    Origin(Origin),
-    /// It comes from, or goes to, this neighbor.
-    Peer(IpAddr),
-    /// Its origin has this validation state (RFC 6811).
-    Rpki(ValidationState),
-}
-
-/// How a number is changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Adjust {
-    /// Becomes this.
-    To(u32),
-    /// Grows by this, up to the greatest number.
-    Add(u32),
-    /// Shrinks by this, down to zero.
-    Subtract(u32),
-}
-
-impl Adjust {
-    fn apply(self, old: u32) -> u32 {
-        match self {
-            Self::To(new) => new,
-            Self::Add(more) => old.saturating_add(more),
-            Self::Subtract(less) => old.saturating_sub(less),
-        }
-    }
-}
-
-/// A change to a route.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Set {
-    /// LOCAL_PREF.
-    LocalPreference(Adjust),
-    /// MED.
-    Metric(Adjust),
-    /// Weight, which never leaves this router.
-    Weight(u32),
-    /// ORIGIN.
-    Origin(Origin),
-    /// These ASes in front of the path, in this order.
-    Prepend(Vec<Asn>),
-    /// The leftmost AS of the path again in front of it, so many times.
-    PrependLast(u8),
-    /// COMMUNITIES.
-    Communities(CommunityChange<Community>),
-    /// LARGE_COMMUNITY.
-    LargeCommunities(CommunityChange<LargeCommunity>),
-    /// Another next hop.
-    NextHop(IpAddr),
-}
-
-/// How a list of communities is changed.
-#[derive(Clone, Debug, PartialEq)]
-pub enum CommunityChange<C> {
-    /// These instead of those there; none of them removes the attribute.
-    Replace(Vec<C>),
-    /// These besides those there.
-    Add(Vec<C>),
-}
-
-impl<C: Copy + Ord> CommunityChange<C> {
-    fn apply(&self, list: &mut Vec<C>) {
-        match self {
-            Self::Replace(new) => list.clone_from(new),
-            Self::Add(more) => list.extend(more),
-        }
-        list.sort_unstable();
-        list.dedup();
-    }
-}
+use super::{Action, Match, NextHopRule, Route, Set, Way};
+use crate::rib::PathAttrs;
 
 /// What follows a clause that permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +34,8 @@ pub struct Clause {
     pub matches: Vec<Match>,
     /// Made to permitted routes, in this order.
     pub sets: Vec<Set>,
+    /// Asked after that if it permits; a route that it denies is denied.
+    pub call: Option<Arc<RouteMap>>,
     /// What follows if it permits.
     pub on_match: OnMatch,
 }
@@ -132,12 +45,18 @@ pub struct Clause {
 pub struct RouteMap {
     name: String,
     clauses: Vec<Clause>,
+    /// For each clause, the number that the first clause of the map it calls has in [`Changes`].
+    called_from: Vec<u32>,
+    /// Numbers that this map takes in [`Changes`], those of called maps included.
+    size: u32,
+    looks_at_prefix: bool,
+    uses_validation: bool,
 }
 
 /// The changes that a route-map asks for: those of these clauses, in order. Clauses that change nothing are left out,
 /// so that equal changes are equal values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Changes(SmallVec<[u16; 4]>);
+pub(crate) struct Changes(SmallVec<[u32; 2]>);
 
 impl Changes {
     /// Whether the route stays as it is.
@@ -146,12 +65,63 @@ impl Changes {
     }
 }
 
+/// Most clauses that one evaluation may come to, so that maps that call each other cost no more than long ones.
+const MOST_CLAUSES: u64 = 1 << 20;
+
+/// An evaluation under way.
+struct Evaluation<'a> {
+    route: Route<'a>,
+    /// The map that was asked first, which all numbers refer to.
+    top: &'a RouteMap,
+    /// The attributes with the first `made` changes.
+    attrs: Cow<'a, PathAttrs>,
+    changes: Changes,
+    made: usize,
+}
+
+impl Evaluation<'_> {
+    /// Whether every condition of `clause` holds for the route as clauses before have left it.
+    fn meets(&mut self, clause: &Clause) -> bool {
+        if clause.matches.is_empty() {
+            return true;
+        }
+        while let Some(number) = self.changes.0.get(self.made).copied() {
+            // On the way out the final next hop is worked out later; conditions see it as it came.
+            let way = self.route.way();
+            self.top.make(number, self.attrs.to_mut(), way, &mut NextHopRule::default());
+            self.made += 1;
+        }
+        clause.matches.iter().all(|condition| condition.holds(&self.route, &self.attrs))
+    }
+}
+
 impl RouteMap {
     /// The route-map `name` with these clauses, in order of their sequence numbers.
+    ///
+    /// A map of more than a million clauses, counted as often as they are called, denies everything instead.
     pub fn new(name: impl Into<String>, mut clauses: Vec<Clause>) -> Self {
         clauses.sort_by_key(|clause| clause.sequence);
-        clauses.truncate(usize::from(u16::MAX)); // there are no more sequence numbers
-        Self { name: name.into(), clauses }
+        let mut size = clauses.len() as u64;
+        let called_from = clauses.iter().map(|clause| {
+            let first = size;
+            size += clause.call.as_ref().map_or(0, |map| u64::from(map.size));
+            first as u32 // beyond the bound the map is not used
+        });
+        let called_from = called_from.collect();
+        if size > MOST_CLAUSES {
+            return Self::undefined(name);
+        }
+        let size = size as u32;
+        let looks = |clause: &Clause| {
+            clause.matches.iter().any(Match::looks_at_prefix) || clause.call.as_ref().is_some_and(|m| m.looks_at_prefix)
+        };
+        let looks_at_prefix = clauses.iter().any(looks);
+        let asks = |clause: &Clause| {
+            clause.matches.iter().any(|condition| matches!(condition, Match::Rpki(_)))
+                || clause.call.as_ref().is_some_and(|map| map.uses_validation)
+        };
+        let uses_validation = clauses.iter().any(asks);
+        Self { name: name.into(), clauses, called_from, size, looks_at_prefix, uses_validation }
     }
 
     /// A route-map that is used but was never defined: as in FRR, it denies everything.
@@ -166,21 +136,37 @@ impl RouteMap {
 
     /// Whether the outcome depends on origin validation.
     pub(crate) fn uses_validation(&self) -> bool {
-        self.clauses.iter().flat_map(|clause| &clause.matches).any(|condition| matches!(condition, Match::Rpki(_)))
+        self.uses_validation
     }
 
+    /// Whether the outcome may differ between two prefixes with the same attributes.
+    pub(crate) fn looks_at_prefix(&self) -> bool {
+        self.looks_at_prefix
+    }
+
+    /// What becomes of `route`: which changes, if it is permitted.
     pub(crate) fn evaluate(&self, route: Route<'_>) -> Option<Changes> {
-        let (mut changes, mut permitted, mut from) = (Changes::default(), false, 0);
-        for (at, clause) in self.clauses.iter().enumerate() {
-            if clause.sequence < from || !clause.matches.iter().all(|condition| condition.holds(route)) {
+        let attrs = Cow::Borrowed(route.attrs);
+        let mut evaluation = Evaluation { route, top: self, attrs, changes: Changes::default(), made: 0 };
+        self.walk(&mut evaluation, 0).then_some(evaluation.changes)
+    }
+
+    /// Whether the clauses permit the route; their numbers begin at `base`.
+    fn walk(&self, evaluation: &mut Evaluation<'_>, base: u32) -> bool {
+        let (mut permitted, mut from) = (false, 0);
+        for (at, (clause, called_from)) in self.clauses.iter().zip(&self.called_from).enumerate() {
+            if clause.sequence < from || !evaluation.meets(clause) {
                 continue;
             }
             if clause.action == Action::Deny {
-                return None;
+                return false;
             }
             permitted = true;
             if !clause.sets.is_empty() {
-                changes.0.push(at as u16); // bounded when built
+                evaluation.changes.0.push(base + at as u32); // bounded when built
+            }
+            if clause.call.as_ref().is_some_and(|map| !map.walk(evaluation, base + called_from)) {
+                return false;
             }
             match clause.on_match {
                 OnMatch::Stop => break,
@@ -188,68 +174,40 @@ impl RouteMap {
                 OnMatch::Goto(sequence) => from = sequence,
             }
         }
-        permitted.then_some(changes)
+        permitted
     }
 
-    pub(crate) fn apply(&self, changes: &Changes, attrs: &mut PathAttrs) {
-        let clauses = changes.0.iter().filter_map(|at| self.clauses.get(usize::from(*at)));
-        clauses.flat_map(|clause| &clause.sets).for_each(|set| set.apply(attrs));
+    /// Makes the changes that [`evaluate`](Self::evaluate) asked for; tells what is to become of the next hop on the way
+    /// out.
+    pub(crate) fn apply(&self, changes: &Changes, attrs: &mut PathAttrs, way: Way) -> NextHopRule {
+        let mut next_hop = NextHopRule::default();
+        changes.0.iter().for_each(|number| self.make(*number, attrs, way, &mut next_hop));
+        next_hop
     }
-}
 
-impl Match {
-    fn holds(&self, Route { prefix, attrs, peer, origins }: Route<'_>) -> bool {
-        let attributes = &attrs.attributes;
-        match self {
-            Self::Prefix(family, list) => prefix.family() == *family && list.evaluate(prefix) == Action::Permit,
-            Self::NextHop(list) => list.evaluate(&Prefix::host(attrs.next_hop.address())) == Action::Permit,
-            Self::Communities(wanted) => wanted.iter().all(|community| attributes.communities.contains(community)),
-            Self::AsPathContains(asn) => attributes.as_path.contains(*asn),
-            Self::Metric(metric) => attributes.med == Some(*metric),
-            Self::LocalPreference(preference) => attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF) == *preference,
-            Self::Origin(origin) => attributes.origin == *origin,
-            Self::Peer(address) => peer == *address,
-            Self::Rpki(state) => {
-                // Without payloads nothing is known about anybody, as in FRR.
-                let Origins { roas, own_as } = origins;
-                !roas.is_empty() && roas.validate(prefix, &attributes.as_path, own_as) == *state
-            }
+    /// Makes the changes of one clause, by its number.
+    fn make(&self, number: u32, attrs: &mut PathAttrs, way: Way, next_hop: &mut NextHopRule) {
+        if let Some(clause) = self.clauses.get(number as usize) {
+            return clause.sets.iter().for_each(|set| set.apply(attrs, way, next_hop));
         }
-    }
-}
-
-impl Set {
-    pub(crate) fn apply(&self, attrs: &mut PathAttrs) {
-        let attributes = &mut attrs.attributes;
-        match self {
-            Self::LocalPreference(adjust) => {
-                let old = attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
-                attributes.local_pref = Some(adjust.apply(old));
-            }
-            Self::Metric(adjust) => attributes.med = Some(adjust.apply(attributes.med.unwrap_or(0))),
-            Self::Weight(weight) => attrs.weight = *weight,
-            Self::Origin(origin) => attributes.origin = *origin,
-            Self::Prepend(asns) => asns.iter().rev().for_each(|asn| attributes.as_path.prepend(*asn, 1)),
-            Self::PrependLast(times) => {
-                if let Some(last) = attributes.as_path.first() {
-                    attributes.as_path.prepend(last, usize::from(*times));
-                }
-            }
-            Self::Communities(change) => change.apply(&mut attributes.communities),
-            Self::LargeCommunities(change) => change.apply(&mut attributes.large_communities),
-            Self::NextHop(address) => {
-                attrs.next_hop = (*address).into();
-                attrs.scope = 0;
-            }
+        // Of the maps called, the last that begins at or before the number; those without a call take no numbers.
+        let at = self.called_from.partition_point(|first| *first <= number).checked_sub(1);
+        let called = at.and_then(|at| Some((self.clauses.get(at)?.call.as_ref()?, self.called_from.get(at)?)));
+        if let Some((map, first)) = called {
+            map.make(number - first, attrs, way, next_hop);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bgp_wire::{AsPath, Attributes};
+    use std::net::IpAddr;
+
+    use bgp_wire::{AsPath, Attributes, Community};
+    use net_types::{Asn, Family};
 
     use super::*;
+    use crate::policy::{Adjust, CommunityChange, PrefixList};
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
@@ -264,22 +222,22 @@ mod tests {
             next_hop: PEER.into(),
             scope: 0,
             weight: 0,
+            install: Default::default(),
         }
     }
 
     fn clause(sequence: u32, action: Action, matches: Vec<Match>, sets: Vec<Set>, on_match: OnMatch) -> Clause {
-        Clause { sequence, action, matches, sets, on_match }
+        Clause { sequence, action, matches, sets, call: None, on_match }
     }
 
     /// What becomes of 10.0.0.0/8 with `attrs()`.
     fn run(clauses: Vec<Clause>) -> Option<PathAttrs> {
         let map = RouteMap::new("m", clauses);
         let mut attrs = attrs();
-        let roas = crate::validation::RoaTable::new(1);
-        let origins = Origins { roas: &roas, own_as: Asn::literal(65000) };
-        let route = Route { prefix: &"10.0.0.0/8".parse().unwrap(), attrs: &attrs, peer: PEER, origins };
+        let prefix = "10.0.0.0/8".parse().unwrap();
+        let route = Route { prefix: &prefix, attrs: &attrs, peer: PEER, source: None, inbound: true, origins: None };
         let changes = map.evaluate(route)?;
-        map.apply(&changes, &mut attrs);
+        map.apply(&changes, &mut attrs, Way::In(PEER));
         Some(attrs)
     }
 
@@ -333,5 +291,56 @@ mod tests {
         assert_eq!(changed.as_path.to_string(), "1 1 1 2 64500");
         assert_eq!((changed.med, changed.local_pref), (Some(0), Some(u32::MAX)));
         assert!(changed.communities.is_empty());
+    }
+
+    #[test]
+    fn later_clauses_see_what_earlier_ones_changed() {
+        let seven = vec![Set::Metric(Adjust::To(7))];
+        let clauses = vec![
+            clause(10, Action::Permit, vec![], seven, OnMatch::Next),
+            clause(20, Action::Permit, vec![Match::Metric(7)], vec![Set::Weight(1)], OnMatch::Stop),
+        ];
+        assert_eq!(run(clauses).unwrap().weight, 1);
+    }
+
+    #[test]
+    fn a_called_map_changes_and_denies() {
+        let weight = |weight| vec![Set::Weight(weight)];
+        let stop = OnMatch::Stop;
+        let called = |action| {
+            let inner = clause(5, Action::Permit, vec![], vec![Set::Metric(Adjust::Add(1))], stop);
+            let deeper = Arc::new(RouteMap::new("deeper", vec![inner]));
+            let first = clause(5, Action::Permit, vec![Match::Metric(1)], weight(1), stop);
+            let second = Clause { call: Some(deeper), ..clause(10, action, vec![Match::Metric(10)], weight(2), stop) };
+            Arc::new(RouteMap::new("called", vec![first, second]))
+        };
+        let calls = |map| {
+            let call = Clause { call: Some(map), ..clause(10, Action::Permit, vec![], vec![], OnMatch::Next) };
+            vec![
+                call,
+                clause(20, Action::Permit, vec![Match::Metric(11)], vec![Set::Prepend(vec![Asn::literal(3)])], stop),
+            ]
+        };
+        let changed = run(calls(called(Action::Permit))).unwrap();
+        assert_eq!((changed.weight, changed.attributes.med), (2, Some(11)), "of both maps that were called");
+        assert_eq!(changed.attributes.as_path.to_string(), "3 64500", "what they changed is seen behind the call");
+        assert_eq!(run(calls(called(Action::Deny))), None);
+        assert_eq!(run(calls(Arc::new(RouteMap::undefined("none")))), None);
+    }
+
+    #[test]
+    fn a_map_called_beyond_measure_denies() {
+        let mut map = RouteMap::new("m", vec![clause(1, Action::Permit, vec![], vec![], OnMatch::Stop)]);
+        let mut denied = Vec::new();
+        for _ in 0..7 {
+            let called = Arc::new(map);
+            let calls = |sequence| Clause {
+                call: Some(called.clone()),
+                ..clause(sequence, Action::Permit, vec![], vec![], OnMatch::Stop)
+            };
+            map = RouteMap::new("m", (0..10).map(calls).collect());
+            denied.push(map.clauses.is_empty());
+        }
+        assert_eq!(denied, [false, false, false, false, false, true, false], "the sixth is over, the seventh calls it");
     }
 }

@@ -4,7 +4,7 @@
 //! can make us remember is bounded by the paths they may announce. What the decision process compares is worked out
 //! once per set and lies beside the number, so that a comparison follows no pointer.
 
-use std::{hash::BuildHasher, num::NonZeroU32, sync::Arc};
+use std::{hash::BuildHasher, net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use bgp_wire::{Attributes, NextHop};
 use foldhash::quality::FixedState;
@@ -26,6 +26,21 @@ pub struct PathAttrs {
     pub scope: u32,
     /// Preference on this router alone; the highest wins before anything else is asked.
     pub weight: u32,
+    /// How the route is installed on this router, as far as policy says.
+    pub install: Install,
+}
+
+/// What policy says of a route that nobody else is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Install {
+    /// `set tag`; 0 is none.
+    pub tag: u32,
+    /// `set distance`: administrative distance.
+    pub distance: Option<u8>,
+    /// `set table`: the kernel table.
+    pub table: Option<u32>,
+    /// `set src`: the source address of our own packets.
+    pub source: Option<IpAddr>,
 }
 
 impl PathAttrs {

@@ -6,7 +6,7 @@ use bgp_wire::{Announcement, AsPath, Attributes, Reach, Role, Update};
 use net_types::{Asn, Family, Prefix};
 
 use super::{
-    Alias, AllowOwnAs, DEFAULT_LOCAL_PREF, FamilyConfig, Path, Rib, RibConfig, RibEvent, Slot,
+    Alias, AllowOwnAs, DEFAULT_LOCAL_PREF, FamilyConfig, Install, LocalSource, Path, Rib, RibConfig, RibEvent, Slot,
     attrs::{AttrId, PathAttrs},
     peer::{MaximumPrefix, Peer, Protection, Retain, Source, Visit},
     state::{CONFIGURED, Shared},
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     PeerId,
     decision::SourceKind,
-    policy::{Changes, Origins, Policy, Route},
+    policy::{Changes, Origins, Policy, Route, Way},
 };
 
 /// Why a path that a peer announced is not used. It stays in the Adj-RIB-In: a change of policy may admit it.
@@ -103,9 +103,12 @@ pub(super) struct Importer {
     policy: Policy,
     peer: IpAddr,
     own_as: Asn,
+    source: Option<LocalSource>,
     admitted: Result<(), Refusal>,
     /// The received attributes with what is configured for all routes of the peer.
     base: AttrId,
+    /// What policy said of the first prefix, where it says the same of every one.
+    verdict: Option<Option<Changes>>,
     /// The changes that were made last and what came of them.
     last: Option<(Changes, AttrId)>,
 }
@@ -139,14 +142,36 @@ impl Importer {
             }
             attrs.intern(new)
         };
-        Self { policy: import.clone(), peer: peer.config.address, own_as: own.asn, admitted, base, last: None }
+        let source = match peer.source {
+            Source::Local(source) => Some(source),
+            Source::Peer(_) => None,
+        };
+        Self {
+            policy: import.clone(),
+            peer: peer.config.address,
+            source,
+            own_as: own.asn,
+            admitted,
+            base,
+            verdict: None,
+            last: None,
+        }
     }
 
     pub(super) fn effective(&mut self, shared: &mut Shared, prefix: &Prefix) -> Result<AttrId, Refusal> {
         self.admitted?;
         let attrs = shared.attrs.attrs(self.base);
-        let origins = Origins { roas: &shared.roas, own_as: self.own_as };
-        let changes = self.policy.evaluate(Route { prefix, attrs, peer: self.peer, origins }).ok_or(Refusal::Policy)?;
+        let origins = Some(Origins { roas: &shared.roas, own_as: self.own_as });
+        let Self { peer, source, .. } = *self;
+        let verdict = match &self.verdict {
+            Some(known) => known.clone(),
+            None => {
+                let verdict = self.policy.evaluate(Route { prefix, attrs, peer, source, inbound: true, origins });
+                self.verdict = (!self.policy.looks_at_prefix()).then(|| verdict.clone());
+                verdict
+            }
+        };
+        let changes = verdict.ok_or(Refusal::Policy)?;
         if changes.is_empty() {
             return Ok(self.base);
         }
@@ -156,7 +181,7 @@ impl Importer {
             return Ok(*id);
         }
         let mut attrs = PathAttrs::clone(attrs);
-        self.policy.apply(&changes, &mut attrs);
+        self.policy.apply(&changes, &mut attrs, Way::In(peer));
         let id = shared.attrs.intern(attrs);
         if let Some((_, old)) = self.last.replace((changes, id)) {
             shared.attrs.release(old);
@@ -207,7 +232,7 @@ impl Rib {
         };
         let learned = now.saturating_duration_since(self.origin).as_secs() as u32;
         let maximum = peer.config.families[*family as usize].maximum_prefix;
-        let attrs = PathAttrs { attributes, next_hop: *next_hop, scope, weight: 0 };
+        let attrs = PathAttrs { attributes, next_hop: *next_hop, scope, weight: 0, install: Install::default() };
         let received = shared.attrs.intern(attrs);
         let mut importer = Importer::new(shared, config, slot, *family, received);
         let table = &mut tables[*family as usize];

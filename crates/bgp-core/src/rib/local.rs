@@ -5,7 +5,7 @@ use std::time::Instant;
 use bgp_wire::{Attributes, NextHop, Origin};
 use net_types::{Family, Prefix};
 
-use super::{Path, PathAttrs, Rib, input::Importer, peer::LocalSource};
+use super::{Install, Path, PathAttrs, Rib, input::Importer, peer::LocalSource};
 use crate::policy::Policy;
 
 /// Weight of our own routes: as with every vendor, they win over what peers say.
@@ -27,6 +27,7 @@ impl Rib {
             next_hop: ourselves(prefix.family()),
             scope: 0,
             weight: OWN_WEIGHT,
+            install: Install::default(),
         };
         let learned = self.learned(now);
         let (slot, family) = (source.slot(), prefix.family());

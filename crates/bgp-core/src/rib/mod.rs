@@ -39,7 +39,7 @@ use std::{
 use hashbrown::HashMap;
 use net_types::{Asn, Family, RouterId};
 
-pub use attrs::{DEFAULT_LOCAL_PREF, PathAttrs};
+pub use attrs::{DEFAULT_LOCAL_PREF, Install, PathAttrs};
 pub use changes::{BestChange, PathRef};
 pub(crate) use id_set::IdSet;
 pub use input::Refusal;

@@ -153,8 +153,9 @@ fn from(peer: PeerId) -> Option<Source> {
 }
 
 fn policy(sets: Vec<Set>) -> Policy {
-    let clause = Clause { sequence: 10, action: Action::Permit, matches: vec![], sets, on_match: OnMatch::Stop };
-    Policy { route_map: Some(Arc::new(RouteMap::new("m", vec![clause]))), prefix_list: None }
+    let clause =
+        Clause { sequence: 10, action: Action::Permit, matches: vec![], sets, call: None, on_match: OnMatch::Stop };
+    Policy::of_map(Some(Arc::new(RouteMap::new("m", vec![clause]))))
 }
 
 #[test]
@@ -671,8 +672,14 @@ mod validation {
 
     /// A route-map that denies what is invalid.
     fn no_invalid() -> Policy {
-        let clause =
-            |sequence, action, matches| Clause { sequence, action, matches, sets: vec![], on_match: OnMatch::Stop };
+        let clause = |sequence, action, matches| Clause {
+            sequence,
+            action,
+            matches,
+            sets: vec![],
+            call: None,
+            on_match: OnMatch::Stop,
+        };
         let clauses = vec![
             clause(10, Action::Deny, vec![Match::Rpki(ValidationState::Invalid)]),
             clause(20, Action::Permit, vec![]),
