@@ -98,11 +98,17 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         | Command::ShowBgp { .. }
         | Command::ShowBgpNeighbors { .. }
         | Command::ShowBgpNeighborRoutes { .. }
+        | Command::ShowBgpAttributes
+        | Command::ShowBgpMemory { .. }
+        | Command::ShowBgpVrfs { .. }
         | Command::ShowRoute { .. }
         | Command::ShowBfdPeers { .. }
         | Command::ShowFailover { .. }
         | Command::ClearBgp { .. }
         | Command::Help
+        | Command::Configure
+        | Command::Write
+        | Command::Pager
         | Command::Exit => Err(Failure::new(Code::BadRequest, format!("{} does not run this command", PROGRAM.0))),
     }
 }

@@ -1,20 +1,26 @@
 //! Statements outside of any section.
 
-use super::{Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, ipsec, route_map, routing, tunnel, wan};
+use super::{Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, route_map, routing, tunnel, wan};
 use crate::{
     grammar::{Args, Complaint},
     model::{Config, LogFormat, LogLevel},
 };
 
 /// In the order of `show running-config`.
-pub(super) const ROWS: &[&[Statement]] =
-    &[GENERAL, wan::BEGIN, ipsec::BEGIN, tunnel::BEGIN, bfd::BEGIN, routing::ROWS, bgp::BEGIN, route_map::BEGIN, LEAVE];
+pub(super) const ROWS: &[&[Statement]] = &[
+    GENERAL,
+    frr::ROWS,
+    wan::BEGIN,
+    ipsec::BEGIN,
+    tunnel::BEGIN,
+    bfd::BEGIN,
+    routing::ROWS,
+    bgp::BEGIN,
+    route_map::BEGIN,
+    LEAVE,
+];
 
 const GENERAL: &[Statement] = &[
-    Statement { syntax: "frr version TEXT", help: "Without effect", action: Action::Ignore },
-    Statement { syntax: "frr defaults traditional", help: "Without effect", action: Action::Ignore },
-    Statement { syntax: "service integrated-vtysh-config", help: "Without effect", action: Action::Ignore },
-    Statement { syntax: "line vty", help: "Without effect", action: Action::Ignore },
     Statement {
         syntax: "hostname NAME",
         help: "Name this router",
