@@ -9,7 +9,10 @@ use bgpd::daemon::{
     supervisor::{Signals, read_config},
 };
 use clap::Parser;
-use config::model::{Config, LogFormat};
+use config::{
+    UnknownLines,
+    model::{Config, LogFormat},
+};
 use telemetry::{Format, Logs};
 
 /// BGP and BFD over IPsec tunnels; programs the kernel's forwarding table.
@@ -28,6 +31,10 @@ struct Arguments {
     /// Only say whether the configuration can be used.
     #[arg(long)]
     check: bool,
+    /// What becomes of lines of the configuration that this version does not have: refuse, or warn and pass over them,
+    /// as FRR does. For files that were written for FRR.
+    #[arg(long, value_name = "refuse|warn", default_value = "refuse", value_parser = unknown_lines)]
+    unknown_lines: UnknownLines,
     /// Write nothing into the kernel; for tests.
     #[arg(long)]
     no_kernel: bool,
@@ -44,18 +51,19 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match read_config(&arguments.config) {
-        Ok(config) => config,
+    let (config, warnings) = match read_config(&arguments.config, arguments.unknown_lines) {
+        Ok(read) => read,
         Err(mistakes) => {
             eprintln!("{mistakes}");
             return ExitCode::FAILURE;
         }
     };
     if arguments.check {
+        warnings.iter().for_each(|line| eprintln!("{line}"));
         println!("{}: the configuration can be used", arguments.config.display());
         return ExitCode::SUCCESS;
     }
-    match run(arguments, config) {
+    match run(arguments, config, &warnings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bgpd: {error:#}");
@@ -64,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
+fn run(arguments: Arguments, config: Config, warnings: &[String]) -> anyhow::Result<()> {
     let configured = config.log.format.map(|format| match format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
@@ -72,10 +80,13 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
     let level = arguments.log_level.as_deref().or(config.log.level.map(|level| level.as_str())).unwrap_or("info");
     let logs = Logs::init("bgpd", level, arguments.log_format.or(configured).unwrap_or_default())?;
     end_on_panic();
+    // Only now is there a log.
+    warnings.iter().for_each(|line| tracing::warn!("{line}"));
     sys::process::raise_open_files().context("cannot raise the limit of open files")?;
     let options = Options {
         config: arguments.config,
         run_dir: arguments.run_dir,
+        unknown_lines: arguments.unknown_lines,
         no_kernel: arguments.no_kernel,
         listen: arguments.listen,
         logs: arguments.log_level.is_none().then_some(logs),
@@ -91,6 +102,14 @@ fn run(arguments: Arguments, config: Config) -> anyhow::Result<()> {
     })?;
     threads.join();
     Ok(())
+}
+
+fn unknown_lines(word: &str) -> Result<UnknownLines, String> {
+    match word {
+        "refuse" => Ok(UnknownLines::Refuse),
+        "warn" => Ok(UnknownLines::Warn),
+        other => Err(format!("\"{other}\" is neither \"refuse\" nor \"warn\"")),
+    }
 }
 
 /// A daemon that has lost one of its threads serves nobody: it ends, the kernel goes on forwarding, and the service

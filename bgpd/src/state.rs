@@ -10,7 +10,10 @@ use std::{
 };
 
 use bgp_core::{PeerId, rib::RibConfig};
-use config::{Config, command::Clear};
+use config::{
+    Config,
+    command::{Clear, Cleared},
+};
 use netwatch::View;
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,10 +49,17 @@ impl Running {
 pub enum Control {
     /// Begin sessions anew.
     Clear {
-        /// Only this neighbor's.
-        neighbor: Option<IpAddr>,
+        /// Whose.
+        whom: Cleared,
         /// How.
         how: Clear,
+        /// To whom to answer.
+        answer: Answer,
+    },
+    /// Put lines into the configuration in force. The answer is what may not be what is meant.
+    Configure {
+        /// The lines.
+        lines: String,
         /// To whom to answer.
         answer: Answer,
     },

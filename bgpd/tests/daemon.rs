@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc::{Client, ClientError, Execute};
+use rpc::{Client, ClientError, Configure, Execute};
 
 /// A daemon in a directory of its own; killed if the test ends before it does.
 struct Daemon {
@@ -85,6 +85,18 @@ impl Daemon {
         })
     }
 
+    fn configure(&self, lines: &str) -> Result<String, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = Client::connect(&self.socket(), "test").await?;
+            Ok(client.call(&Configure { lines: lines.to_owned() }).await?.warnings)
+        })
+    }
+
+    fn summary(&self) -> serde_json::Value {
+        serde_json::from_str(&self.execute("show bgp summary json").unwrap()).unwrap()
+    }
+
     fn signal(&self, name: &str) {
         let killed = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status().unwrap();
         assert!(killed.success());
@@ -157,4 +169,49 @@ fn a_configuration_is_checked_without_starting() {
     assert_eq!(refused.status.code(), Some(1));
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(text.contains("holdfast.conf:1:12"), "{text}");
+}
+
+#[test]
+fn lines_are_put_into_the_running_configuration_whole_or_not_at_all() {
+    let mut daemon = Daemon::start("hostname edge1\n");
+    daemon.wait_for("show running-config");
+    let speaker =
+        "router bgp 65001\nbgp router-id 10.1.0.1\nneighbor 127.0.0.9 remote-as 65002\nneighbor 127.0.0.9 passive\n";
+    daemon.configure(speaker).unwrap();
+    assert_eq!(daemon.summary()["ipv4Unicast"]["peers"]["127.0.0.9"]["remoteAs"], 65002);
+
+    // AS, identifier and default preference change in place.
+    let other = "no router bgp 65001\nrouter bgp 65009\n bgp router-id 10.9.0.1\n bgp default local-preference 7\n \
+                 neighbor 127.0.0.8 remote-as 65002\n neighbor 127.0.0.8 passive\n";
+    daemon.configure(other).unwrap();
+    let summary = daemon.summary();
+    let ours = &summary["ipv4Unicast"];
+    assert_eq!((&ours["as"], &ours["routerId"]), (&65009.into(), &"10.9.0.1".into()));
+    assert_eq!(ours["peers"].as_object().unwrap().keys().collect::<Vec<_>>(), ["127.0.0.8"]);
+    assert_eq!(ours["peers"]["127.0.0.8"]["localAs"], 65009);
+    let table: serde_json::Value = serde_json::from_str(&daemon.execute("show ip bgp json").unwrap()).unwrap();
+    assert_eq!(table["defaultLocPrf"], 7);
+
+    let before = daemon.execute("show running-config").unwrap();
+    match daemon.configure("router bgp 65009\n neighbor 127.0.0.7 remote-as 1\n neighbor 127.0.0.7 tmers 1 3\n") {
+        Err(ClientError::Failed(failure)) => assert!(failure.message.contains("tmers"), "{failure}"),
+        other => panic!("a bad line was taken: {other:?}"),
+    }
+    assert_eq!(daemon.execute("show running-config").unwrap(), before);
+    let warnings = daemon.configure("no ip route 10.0.0.0/8 blackhole\n").unwrap();
+    assert!(warnings.contains("nothing to take back"), "{warnings}");
+}
+
+#[test]
+fn lines_of_frrs_that_are_not_known_are_passed_over_where_told() {
+    let text = "router ospf\n network 10.0.0.0/8 area 0\n!\nrouter bgp 65001\n bgp router-id 10.1.0.1\n neighbor 127.0.0.9 remote-as 65002\n";
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("holdfast.conf"), text).unwrap();
+    assert!(!Daemon::command(&directory).arg("--check").status().unwrap().success());
+    let lenient =
+        Daemon::command(&directory).args(["--check", "--unknown-lines", "warn"]).stderr(Stdio::piped()).output();
+    let lenient = lenient.unwrap();
+    assert!(lenient.status.success());
+    let told = String::from_utf8_lossy(&lenient.stderr).into_owned();
+    assert!(told.contains("holdfast.conf:1:8: warning") && !told.contains(":2:"), "{told}");
 }

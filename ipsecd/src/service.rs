@@ -98,13 +98,18 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         | Command::ShowBgp { .. }
         | Command::ShowBgpNeighbors { .. }
         | Command::ShowBgpNeighborRoutes { .. }
-        | Command::ShowBgpRpki { .. }
-        | Command::ShowRpki { .. }
+        | Command::Watch { .. }
+        | Command::ShowBgpAttributes
+        | Command::ShowBgpMemory { .. }
+        | Command::ShowBgpVrfs { .. }
         | Command::ShowRoute { .. }
         | Command::ShowBfdPeers { .. }
         | Command::ShowFailover { .. }
         | Command::ClearBgp { .. }
         | Command::Help
+        | Command::Configure
+        | Command::Write
+        | Command::Pager
         | Command::Exit => Err(Failure::new(Code::BadRequest, format!("{} does not run this command", PROGRAM.0))),
     }
 }

@@ -15,11 +15,11 @@ use bgp_core::{
 use bgp_wire::{FamilySet, Notification, notification::CeaseCode};
 use config::{Config, model::Neighbor};
 use fib::PathKey;
-use net_types::{Asn, Family, IfName, Prefix};
+use net_types::{Family, IfName, Prefix};
 use netwatch::View;
 use tracing::{info, warn};
 
-use super::{neighbors::Entry, supervisor::Supervisor};
+use super::{neighbors::Entry, start::listen, supervisor::Supervisor};
 use crate::{
     bfd_thread::Wanted,
     local_routes::{self, Originated, Static},
@@ -73,21 +73,22 @@ impl Supervisor {
     /// # Errors
     /// What keeps it from being applied, in which case nothing has changed.
     pub(super) async fn apply(&mut self, config: Arc<Config>) -> Result<String, String> {
-        let before = self.daemon.config();
-        let same = |part: fn(&config::model::Bgp) -> (Asn, Option<std::net::Ipv4Addr>, u32)| {
-            config.bgp.as_ref().map(part) == before.bgp.as_ref().map(part)
-        };
-        let identity = |bgp: &config::model::Bgp| (bgp.asn, bgp.cluster_id, bgp.default_local_preference);
-        let router_id = config.bgp.as_ref().and_then(|bgp| bgp.router_id);
-        if !same(identity) || router_id.is_some_and(|id| id != self.daemon.router_id) {
-            return Err("\"router bgp\", \"bgp router-id\", \"bgp cluster-id\" and \"bgp default local-preference\" \
-                        cannot change while bgpd runs: restart it, the kernel goes on forwarding meanwhile"
-                .into());
+        let identity = self.identity(&config)?;
+        if config.bgp.is_some() && !self.listening {
+            let keys = self.keys_changed.subscribe();
+            listen(self.daemon.options.listen, &self.acceptors, &keys).map_err(|error| format!("{error:#}"))?;
+            self.listening = true;
         }
+        // Sessions whose OPEN said something else come up anew; their tasks see that by themselves.
+        self.speaker.router_id = identity.router_id;
         self.speaker.hostname = config.hostname.as_ref().map(ToString::to_string);
         let policies = Policies::new(&config);
         let (plans, ids) = self.plan(&config, &policies)?;
         self.applied.last_id = ids;
+        if identity != self.rib_config {
+            self.daemon.rib.configure(identity.clone()).await.map_err(|gone| gone.to_string())?;
+            self.rib_config = identity;
+        }
         let summary = self.apply_plans(&config, plans).await.map_err(|gone| gone.to_string())?;
         self.apply_policies(&config, &policies).await.map_err(|gone| gone.to_string())?;
         *self.daemon.running.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
@@ -103,6 +104,19 @@ impl Supervisor {
         }
         self.links_changed().await.map_err(|gone| gone.to_string())?;
         Ok(summary)
+    }
+
+    /// Who this router is. An identifier that was chosen and not configured stays as long as there is a speaker.
+    fn identity(&self, config: &Config) -> Result<RibConfig, String> {
+        let Some(bgp) = &config.bgp else { return Ok(self.rib_config.clone()) };
+        let chosen =
+            (self.daemon.config().bgp.as_ref()).is_some_and(|before| before.router_id.is_none() && self.listening);
+        let router_id = match bgp.router_id {
+            None if chosen => self.speaker.router_id,
+            _ => setup::router_id(bgp, self.watch.view())
+                .ok_or("there is no IPv4 address to take as BGP identifier: configure \"bgp router-id\"")?,
+        };
+        Ok(policy_setup::rib_config(bgp, router_id, self.rib_config.hash_seed))
     }
 
     fn plan(&self, config: &Config, policies: &Policies) -> Result<(Vec<Plan>, u32), String> {

@@ -19,8 +19,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use config::Config;
-use net_types::RouterId;
+use config::{Config, UnknownLines};
 use netwatch::View;
 
 use crate::{bfd_thread::BfdHandle, fib_thread::FibHandle, rib_thread::RibHandle, tunnels::Tunnels};
@@ -33,6 +32,8 @@ pub struct Options {
     pub config: PathBuf,
     /// Where sockets are.
     pub run_dir: PathBuf,
+    /// What becomes of lines of configuration that are not known.
+    pub unknown_lines: UnknownLines,
     /// Nothing is written into the kernel.
     pub no_kernel: bool,
     /// Where to accept connections, in place of port 179 on all addresses.
@@ -58,8 +59,6 @@ pub struct Daemon {
     pub links: Arc<RwLock<View>>,
     /// Tunnels as last told.
     pub tunnels: Arc<Mutex<Tunnels>>,
-    /// Our BGP identifier.
-    pub router_id: RouterId,
     running: Arc<RwLock<Arc<Config>>>,
 }
 

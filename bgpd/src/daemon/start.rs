@@ -11,7 +11,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use bfd::{Cause as BfdCause, State as BfdState};
 use config::{Config, model::Bgp};
 use fib::{
@@ -106,10 +106,9 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     std::fs::create_dir_all(&options.run_dir).with_context(|| options.run_dir.display().to_string())?;
     let watch = Watch::start().await.context("cannot read links and addresses")?;
     let bgp = config.bgp.clone().unwrap_or_else(|| Bgp::new(Asn::literal(65535)));
-    let router_id = match (setup::router_id(&bgp, watch.view()), &config.bgp) {
-        (Some(id), _) => id,
-        (None, Some(_)) => bail!("there is no IPv4 address to take as BGP identifier: configure \"bgp router-id\""),
-        (None, None) => Ipv4Addr::LOCALHOST.try_into()?,
+    let router_id = match setup::router_id(&bgp, watch.view()) {
+        Some(id) => id,
+        None => Ipv4Addr::LOCALHOST.try_into()?, // Until something is configured; applying that asks again.
     };
     let (fib, kernel_monitor, adopted) = open_fib(options.no_kernel)?;
     let open = Arc::new(AtomicBool::new(true));
@@ -144,7 +143,7 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         links: links.clone(),
         runtime: tokio::runtime::Handle::current(),
     };
-    let (keys_changed, keys) = watch::channel(0);
+    let (keys_changed, _) = watch::channel(0);
     let daemon = Daemon {
         options: Arc::new(options),
         rib,
@@ -153,17 +152,12 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         neighbors,
         links,
         tunnels: Arc::new(Mutex::new(Default::default())),
-        router_id,
-        running: Arc::new(RwLock::new(Arc::new(config.clone()))),
+        running: Arc::default(),
     };
     let (state, controls) = State::new(daemon.rib.clone(), daemon.fib.clone(), daemon.bfd.clone());
     let socket = daemon.options.run_dir.join(rpc::BGPD_SOCKET);
     let server = rpc::Server::bind(&socket, service::service(state.clone()), rpc::Limits::default())?;
     tokio::spawn(server.run());
-    let acceptors = Acceptors::default();
-    if config.bgp.is_some() {
-        listen(daemon.options.listen, &acceptors, &keys)?;
-    }
     let preserved = adopted.routes > 0;
     let mut supervisor = Supervisor {
         daemon,
@@ -176,12 +170,13 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         rib_config,
         ipsecd_lost: None,
         metrics: Endpoint::default(),
-        acceptors,
+        acceptors: Acceptors::default(),
         keys_changed,
         host: Arc::new(host),
         follower: None,
         applied: Default::default(),
         speaker: SelfState { router_id, hostname: None, restarting: preserved, forwarding_preserved: preserved },
+        listening: false,
     };
     supervisor.apply(Arc::new(config)).await.map_err(|text| anyhow!(text))?;
     if preserved {
@@ -205,7 +200,11 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
 }
 
 /// Accepts connections for as long as the supervisor lives.
-fn listen(address: Option<SocketAddr>, acceptors: &Acceptors, keys: &watch::Receiver<u64>) -> anyhow::Result<()> {
+pub(super) fn listen(
+    address: Option<SocketAddr>,
+    acceptors: &Acceptors,
+    keys: &watch::Receiver<u64>,
+) -> anyhow::Result<()> {
     let everywhere = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 179)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 179))];
     let addresses = match &address {
         Some(address) => std::slice::from_ref(address),
@@ -269,5 +268,5 @@ fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Sen
 pub fn ready(supervisor: &Supervisor) {
     let neighbors = supervisor.daemon().neighbors.all().len();
     service_manager::ready(&format!("{neighbors} neighbors configured"));
-    info!(neighbors, router_id = %supervisor.daemon().router_id, "bgpd is ready");
+    info!(neighbors, router_id = %supervisor.speaker.router_id, "bgpd is ready");
 }

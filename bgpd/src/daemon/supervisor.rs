@@ -11,7 +11,8 @@ use std::{
 use bgp_core::rib::{NextHopEvent, NextHopKey, Resolved, RibConfig, RibEvent};
 use bgp_wire::{Notification, notification::CeaseCode};
 use config::{
-    command::Clear,
+    Parsed, UnknownLines,
+    command::{Clear, Cleared},
     model::{Config, MaximumPrefixAction},
 };
 use fib::{PathState, Scope};
@@ -53,6 +54,7 @@ pub struct Supervisor {
     pub(super) follower: Option<Follower<WatchTunnels>>,
     pub(super) applied: Applied,
     pub(super) speaker: SelfState,
+    pub(super) listening: bool,
 }
 
 /// The signals that the daemon obeys.
@@ -119,9 +121,12 @@ impl Supervisor {
     /// All mistakes, in which case nothing has changed.
     pub(super) async fn reload(&mut self) -> Result<String, String> {
         service_manager::reloading();
-        let read = read_config(&self.daemon.options.config);
+        let read = read_config(&self.daemon.options.config, self.daemon.options.unknown_lines);
         let result = match read {
-            Ok(config) => self.apply(Arc::new(config)).await,
+            Ok((config, warnings)) => {
+                warnings.iter().for_each(|line| warn!("{line}"));
+                self.apply(Arc::new(config)).await
+            }
             Err(mistakes) => Err(mistakes),
         };
         match &result {
@@ -134,6 +139,24 @@ impl Supervisor {
             Err(_) => service_manager::ready("the new configuration was refused; the old one is in force"),
         }
         result
+    }
+
+    /// Puts lines into the configuration in force and applies the difference. The answer is what may not be what is meant.
+    ///
+    /// # Errors
+    /// All mistakes, in which case nothing has changed.
+    async fn configure(&mut self, lines: &str) -> Result<String, String> {
+        let running = self.daemon.config();
+        let edited = config::edit(&running, lines, self.daemon.options.unknown_lines);
+        let Parsed { config, warnings } = edited.map_err(|refused| refused.render(lines))?;
+        if config != *running {
+            let summary = self.apply(Arc::new(config)).await?;
+            info!(summary, "lines were put into the configuration in force");
+            self.follow_tunnels();
+            self.follow_settings().await;
+        }
+        warnings.lines("configure").for_each(|line| warn!("{line}"));
+        Ok(warnings.to_string())
     }
 
     /// Metrics, RPKI caches and logs are as the configuration says.
@@ -164,8 +187,11 @@ impl Supervisor {
             Control::Reload(answer) => {
                 let _ = answer.send(self.reload().await);
             }
-            Control::Clear { neighbor, how, answer } => {
-                let result = self.clear(neighbor, how).await?;
+            Control::Configure { lines, answer } => {
+                let _ = answer.send(self.configure(&lines).await);
+            }
+            Control::Clear { whom, how, answer } => {
+                let result = self.clear(&whom, how).await?;
                 let _ = answer.send(result);
             }
             Control::Ping(answer) => {
@@ -187,11 +213,27 @@ impl Supervisor {
         });
     }
 
-    async fn clear(&mut self, neighbor: Option<IpAddr>, how: Clear) -> Result<Result<String, String>, Gone> {
+    async fn clear(&mut self, whom: &Cleared, how: Clear) -> Result<Result<String, String>, Gone> {
         let mut chosen = self.daemon.neighbors.all();
-        chosen.retain(|(address, _)| neighbor.is_none_or(|wanted| wanted == *address));
-        if let (Some(address), true) = (neighbor, chosen.is_empty()) {
-            return Ok(Err(format!("{address} is no neighbor; see \"show bgp neighbors\"")));
+        let own = self.rib_config.asn;
+        chosen.retain(|(address, entry)| {
+            let status = entry.handle.status();
+            match whom {
+                Cleared::All => true,
+                Cleared::Neighbor(wanted) => wanted == address,
+                Cleared::As(wanted) => status.remote_as() == Some(*wanted),
+                Cleared::External => status.remote_as() != Some(own),
+                Cleared::Group(_) => false,
+            }
+        });
+        let nobody = match whom {
+            Cleared::Neighbor(address) => Some(format!("{address} is no neighbor")),
+            Cleared::As(asn) => Some(format!("no neighbor is in {asn}")),
+            Cleared::Group(name) => Some(format!("no neighbor is in peer-group {name}")),
+            Cleared::All | Cleared::External => None,
+        };
+        if let (Some(nobody), true) = (nobody, chosen.is_empty()) {
+            return Ok(Err(format!("{nobody}; see \"show bgp neighbors\"")));
         }
         for (address, entry) in &chosen {
             let id = entry.handle.id();
@@ -360,17 +402,17 @@ async fn follow(follower: &mut Option<Follower<WatchTunnels>>) -> rpc::Followed<
     }
 }
 
-/// Reads and parses the file; warnings are logged.
+/// Reads and parses the file; the warnings, a line each, are the caller's to log.
 ///
 /// # Errors
 /// All mistakes, for people.
-pub fn read_config(path: &std::path::Path) -> Result<Config, String> {
+pub fn read_config(path: &std::path::Path, unknown: UnknownLines) -> Result<(Config, Vec<String>), String> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-    match config::parse(&text) {
+    match config::parse_with(&text, unknown) {
         Ok(parsed) => {
-            parsed.warnings.lines(&name).for_each(|line| warn!("{line}"));
-            Ok(parsed.config)
+            let warnings = parsed.warnings.lines(&name).collect();
+            Ok((parsed.config, warnings))
         }
         Err(mistakes) => Err(mistakes.render(&name, &text)),
     }

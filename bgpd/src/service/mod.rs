@@ -1,13 +1,18 @@
 //! The RPC service: a command line comes in, text or JSON goes out by the piece.
 
+mod inventory;
 mod neighbors;
 mod routes;
 mod rpki;
+mod watch;
 
-use std::time::SystemTime;
+use std::{net::IpAddr, time::SystemTime};
 
-use config::{Command, command::Clear};
-use rpc::{Code, Execute, Failure, Service, Sink, Text};
+use config::{
+    Command,
+    command::{Clear, Cleared},
+};
+use rpc::{Code, Configure, Configured, Execute, Failure, Service, Sink, Text};
 
 use crate::{
     show,
@@ -16,9 +21,18 @@ use crate::{
 
 /// What this daemon serves.
 pub fn service(state: State) -> Service {
-    Service::new("bgpd").stream::<Execute, _, _>(move |_, request, sink| {
-        let state = state.clone();
+    let executed = state.clone();
+    let service = Service::new("bgpd").stream::<Execute, _, _>(move |_, request, sink| {
+        let state = executed.clone();
         async move { execute(&state, &request.line, &Output { sink }).await }
+    });
+    let configured = state.clone();
+    service.call::<Configure, _, _>(move |_, request| {
+        let state = configured.clone();
+        async move {
+            let outcome = state.control(|answer| Control::Configure { lines: request.lines, answer }).await;
+            outcome.map(|warnings| Configured { warnings }).map_err(|why| Failure::new(Code::Failed, why))
+        }
     })
 }
 
@@ -51,42 +65,41 @@ fn not_found(what: impl std::fmt::Display) -> Failure {
 async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure> {
     let command = Command::parse(line).map_err(|error| Failure::new(Code::BadRequest, format!("% {error}")))?;
     match command {
-        Command::ShowBgpSummary { family, json } => neighbors::summary(state, family, json, out).await,
+        Command::ShowBgpSummary { family, of, json } => neighbors::summary(state, family, of, json, out).await,
         Command::ShowBgpNeighbors { neighbor, json } => neighbors::detail(state, neighbor, json, out).await,
-        Command::ShowBgp { family, destination: None, json } => routes::table(state, family, json, out).await,
-        Command::ShowBgp { destination: Some(destination), json, .. } => {
-            routes::destination(state, destination, json, out).await
+        Command::ShowBgp { family, destination: None, detail, json, .. } => {
+            routes::table(state, family, detail, json, out).await
         }
-        Command::ShowBgpRpki { family, state: wanted, json } => {
-            routes::by_validation(state, family, rpki::validation(wanted), json, out).await
+        Command::ShowBgp { destination: Some(destination), paths, json, .. } => {
+            routes::destination(state, destination, paths, json, out).await
         }
-        Command::ShowRpki { what, json } => rpki::show(state, what, json, out).await,
+        Command::Watch { what, json } => watch::show(state, what, json, out).await,
+        Command::ShowBgpAttributes => inventory::attributes(state, out).await,
+        Command::ShowBgpMemory { json } => inventory::memory(state, json, out).await,
+        Command::ShowBgpVrfs { json } => inventory::vrfs(state, json, out).await,
         Command::ShowBgpNeighborRoutes { family, neighbor, which, json } => {
             routes::of_neighbor(state, family, neighbor, which, json, out).await
         }
-        Command::ShowRoute { family, destination, json } => routes::kernel(state, family, destination, json, out).await,
-        Command::ShowBfdPeers { json, .. } => {
-            let (peers, now) = (state.bfd.snapshot().await, SystemTime::now());
-            if json {
-                out.json(&show::bfd::json(&peers, now)).await
-            } else {
-                out.text(show::bfd::text(&peers, now)).await
-            }
+        Command::ShowRoute { family, from, destination, json } => {
+            routes::kernel(state, family, from, destination, json, out).await
         }
+        Command::ShowBfdPeers { peer, brief, counters, json } => bfd(state, peer, brief, counters, json, out).await,
         Command::ShowFailover { json } => failover(state, json, out).await,
         Command::ShowRunningConfig => out.text(state.running().config.to_string()).await,
         Command::ShowVersion { json: true } => {
             out.json(&serde_json::json!({ "program": "bgpd", "version": env!("CARGO_PKG_VERSION") })).await
         }
         Command::ShowVersion { json: false } => out.text(format!("bgpd {}\n", env!("CARGO_PKG_VERSION"))).await,
-        Command::ClearBgp { neighbor, how } => clear(state, neighbor, how, out).await,
+        Command::ClearBgp { whom, how } => clear(state, whom, how, out).await,
         Command::Reload => order(state.control(Control::Reload).await, out).await,
         Command::ShowIpsecSa { .. }
         | Command::ShowIpsecTunnel { .. }
         | Command::ShowWan { .. }
         | Command::InitiateTunnel { .. }
         | Command::TerminateTunnel { .. } => Err(Failure::new(Code::BadRequest, "% ask ipsecd, whose command this is")),
-        Command::Help | Command::Exit => Err(Failure::new(Code::BadRequest, "% this is a command of the shell")),
+        Command::Help | Command::Exit | Command::Configure | Command::Write | Command::Pager => {
+            Err(Failure::new(Code::BadRequest, "% this is a command of the shell"))
+        }
     }
 }
 
@@ -111,15 +124,46 @@ async fn failover(state: &State, json: bool, out: &Output) -> Result<(), Failure
     }
 }
 
-async fn clear(state: &State, neighbor: Option<std::net::IpAddr>, how: Clear, out: &Output) -> Result<(), Failure> {
-    if let Some(address) = neighbor
+async fn clear(state: &State, whom: Cleared, how: Clear, out: &Output) -> Result<(), Failure> {
+    if let Cleared::Neighbor(address) = whom
         && !state.running().peers.contains_key(&address)
     {
         return Err(not_found(format!(
             "neighbor {address} is not configured; \"show bgp summary\" lists those that are"
         )));
     }
-    order(state.control(|answer| Control::Clear { neighbor, how, answer }).await, out).await
+    order(state.control(|answer| Control::Clear { whom, how, answer }).await, out).await
+}
+
+async fn bfd(
+    state: &State,
+    only: Option<IpAddr>,
+    brief: bool,
+    counters: bool,
+    json: bool,
+    out: &Output,
+) -> Result<(), Failure> {
+    let (mut peers, now) = (state.bfd.snapshot().await, SystemTime::now());
+    if let Some(only) = only {
+        peers.retain(|session| session.peer == only);
+        if peers.is_empty() {
+            return Err(not_found(format!(
+                "there is no BFD session with {only}; \"show bfd peers\" lists those that are"
+            )));
+        }
+    }
+    match (json, counters, only) {
+        (true, true, _) => out.json(&show::bfd::counters_json(&peers)).await,
+        (true, false, Some(_)) => {
+            let mut list = show::bfd::json(&peers, now);
+            let first = list.as_array_mut().and_then(|list| (!list.is_empty()).then(|| list.remove(0)));
+            out.json(&first.unwrap_or_default()).await
+        }
+        (true, false, None) => out.json(&show::bfd::json(&peers, now)).await,
+        (false, true, _) => out.text(show::bfd::counters_text(&peers)).await,
+        (false, false, _) if brief => out.text(show::bfd::brief(&peers)).await,
+        (false, false, _) => out.text(show::bfd::text(&peers, now)).await,
+    }
 }
 
 async fn order(outcome: Result<String, String>, out: &Output) -> Result<(), Failure> {

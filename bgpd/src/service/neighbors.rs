@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 
 use bgp_core::{PeerId, rib::Source};
+use config::command::SummaryOf;
 use net_types::Family;
 use rpc::Failure;
 
@@ -60,10 +61,21 @@ async fn all(state: &State, running: &Running) -> Result<BTreeMap<IpAddr, view::
     Ok(running.peers.iter().map(neighbor).collect())
 }
 
-pub(super) async fn summary(state: &State, only: Option<Family>, json: bool, out: &Output) -> Result<(), Failure> {
+pub(super) async fn summary(
+    state: &State,
+    only: Option<Family>,
+    of: SummaryOf,
+    json: bool,
+    out: &Output,
+) -> Result<(), Failure> {
     let running = state.running();
     let speaker = speaker(&running)?;
     let neighbors = all(state, &running).await?;
+    let listed = |neighbor: &&view::Neighbor| match of {
+        SummaryOf::All => true,
+        SummaryOf::Established => neighbor.established_at.is_some(),
+        SummaryOf::Failed => neighbor.established_at.is_none(),
+    };
     let counters = state
         .rib
         .query(|rib, _| Family::ALL.map(|family| (rib.prefix_count(family), rib.attribute_count())))
@@ -75,6 +87,11 @@ pub(super) async fn summary(state: &State, only: Option<Family>, json: bool, out
             family,
             table: TableCounters { prefixes: counters[family as usize].0, ..TableCounters::default() },
             neighbors: neighbors.values().filter(|neighbor| neighbor.families.contains_key(&family)).collect(),
+            listed: neighbors
+                .values()
+                .filter(|neighbor| neighbor.families.contains_key(&family))
+                .filter(listed)
+                .collect(),
         })
         .filter(|summary| !summary.neighbors.is_empty() || only.is_some())
         .collect();

@@ -8,7 +8,10 @@ use bgp_core::{
     validation::ValidationState,
 };
 use bgp_wire::PeerKind;
-use config::command::{Destination, NeighborRoutes};
+use config::{
+    command::{Destination, NeighborRoutes, Paths},
+    model::RedistributeSource,
+};
 use fib::Nexthop;
 use net_types::{Family, Prefix, RouterId};
 use rpc::{Failure, Text};
@@ -143,8 +146,17 @@ fn head(speaker: &Speaker, json: bool) -> String {
     if json { table::json_head(speaker, 0) } else { table::head(speaker, 0) }
 }
 
-pub(super) async fn table(state: &State, family: Family, json: bool, out: &Output) -> Result<(), Failure> {
+pub(super) async fn table(
+    state: &State,
+    family: Family,
+    detail: bool,
+    json: bool,
+    out: &Output,
+) -> Result<(), Failure> {
     let walk = state.rib.walk(everything(family)).await.map_err(gone)?;
+    if detail {
+        return in_detail(state, walk, json, out).await;
+    }
     walked(state, walk, json, out, |peers, view, now| Some(peers.route(view, now))).await
 }
 
@@ -183,9 +195,28 @@ async fn walked(
     rows.table_end(json).await
 }
 
+/// Every route as `show bgp PREFIX` has it.
+async fn in_detail(state: &State, mut walk: RouteWalk, json: bool, out: &Output) -> Result<(), Failure> {
+    let running = state.running();
+    let (speaker, peers, now) = (speaker(&running)?, Peers::of(&running), SystemTime::now());
+    let mut rows = Rows::new(out, if json { table::json_head(&speaker, 0) } else { String::new() });
+    while let Some(views) = walk.next().await.map_err(gone)? {
+        for route in views.iter().map(|view| peers.route(view, now)) {
+            let row = if json {
+                route::json_row(&route, rows.routes == 0, &speaker)
+            } else {
+                route::text(&route, now) + "\n"
+            };
+            rows.push(&row, route.paths.len()).await?;
+        }
+    }
+    rows.table_end(json).await
+}
+
 pub(super) async fn destination(
     state: &State,
     destination: Destination,
+    paths: Paths,
     json: bool,
     out: &Output,
 ) -> Result<(), Failure> {
@@ -207,7 +238,11 @@ pub(super) async fn destination(
         .map_err(gone)?;
     match found {
         Some((view, told)) => {
-            let route = Route { advertised_to: told, ..peers.route(&view, now) };
+            let mut route = Route { advertised_to: told, ..peers.route(&view, now) };
+            route.paths.retain(|path| match paths {
+                Paths::All => true,
+                Paths::Best | Paths::Multipath => path.best,
+            });
             if json { out.json(&route::json(&route, &speaker)).await } else { out.text(route::text(&route, now)).await }
         }
         None if json => out.json(&json!({})).await,
@@ -235,6 +270,8 @@ pub(super) async fn of_neighbor(
         let path = view.paths.iter().find(|path| path.source == Source::Peer(peer))?;
         let shown = match which {
             NeighborRoutes::Received => peers.bare(path.source, &path.received, now - path.age),
+            NeighborRoutes::Filtered if path.effective.is_some() => return None,
+            NeighborRoutes::Filtered => peers.bare(path.source, &path.received, now - path.age),
             _ => path.effective.as_ref().map(|_| peers.path(path, now))?,
         };
         Some(Route { prefix: view.prefix, version: 0, paths: vec![shown], advertised_to: Vec::new() })
@@ -291,6 +328,7 @@ async fn ask<T: Send + 'static>(
 pub(super) async fn kernel(
     state: &State,
     family: Family,
+    from: Option<Option<RedistributeSource>>,
     destination: Option<Destination>,
     json: bool,
     out: &Output,
@@ -328,8 +366,9 @@ pub(super) async fn kernel(
             piece.iter().filter_map(|prefix| describe(table, prefix, &names, &own, &connected)).collect::<Vec<_>>()
         })
         .await?;
-        for route in found {
-            let row = if json { kernel::json_row(&route, rows.routes == 0) } else { kernel::row(&route) };
+        let wanted = |route: &&KernelRoute| from.is_none_or(|from| from == route.protocol.source());
+        for route in found.iter().filter(wanted) {
+            let row = if json { kernel::json_row(route, rows.routes == 0) } else { kernel::row(route) };
             rows.push(&row, 1).await?;
         }
     }

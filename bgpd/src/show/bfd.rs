@@ -81,3 +81,53 @@ fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
     ]));
     Value::Object(out)
 }
+
+/// `show bfd peers counters json`
+pub fn counters_json(peers: &[Bfd]) -> Value {
+    let counters = |peer: &Bfd| {
+        let mut out = object([("multihop", false.into()), ("peer", peer.peer.to_string().into())]);
+        if let Some(local) = peer.local {
+            out.insert("local".into(), local.to_string().into());
+        }
+        out.insert("vrf".into(), "default".into());
+        if let Some(interface) = &peer.interface {
+            out.insert("interface".into(), interface.as_str().into());
+        }
+        out.extend(object([
+            ("control-packet-input", peer.packets.0.into()),
+            ("control-packet-output", peer.packets.1.into()),
+            ("echo-packet-input", 0.into()),
+            ("echo-packet-output", 0.into()),
+            ("session-up", peer.changes.0.into()),
+            ("session-down", peer.changes.1.into()),
+            ("zebra-notifications", 0.into()),
+        ]));
+        Value::Object(out)
+    };
+    Value::Array(peers.iter().map(counters).collect())
+}
+
+/// `show bfd peers counters`
+pub fn counters_text(peers: &[Bfd]) -> String {
+    let mut out = String::from("BFD Peers:\n");
+    for peer in peers {
+        let _ = writeln!(out, "\tpeer {} vrf default", peer.peer);
+        let _ = writeln!(out, "\t\tControl packet input: {} packets", peer.packets.0);
+        let _ = writeln!(out, "\t\tControl packet output: {} packets", peer.packets.1);
+        let _ = writeln!(out, "\t\tSession up events: {}", peer.changes.0);
+        let _ = writeln!(out, "\t\tSession down events: {}\n", peer.changes.1);
+    }
+    out
+}
+
+/// `show bfd peers brief`
+pub fn brief(peers: &[Bfd]) -> String {
+    let mut out = format!("Session count: {}\n", peers.len());
+    let _ = writeln!(out, "{:<10} {:<40} {:<40} Status", "SessionId", "LocalAddress", "PeerAddress");
+    for peer in peers {
+        let local = peer.local.map_or_else(|| "*".to_owned(), |local| local.to_string());
+        let _ =
+            writeln!(out, "{:<10} {local:<40} {:<40} {}", peer.local_discriminator, peer.peer.to_string(), peer.status);
+    }
+    out
+}

@@ -115,6 +115,13 @@ pub fn json(route: &Route, speaker: &Speaker) -> Value {
     Value::Object(out)
 }
 
+/// One route of a table in detail, `first` telling whether another stands before it.
+pub fn json_row(route: &Route, first: bool, speaker: &Speaker) -> String {
+    let paths: Vec<Value> = route.paths.iter().map(|path| path_json(path, route.version, speaker)).collect();
+    let comma = if first { "" } else { "," };
+    format!("{comma}\n\"{}\":{}", route.prefix, Value::Array(paths))
+}
+
 fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
     let attributes = &path.attributes;
     let mut out =

@@ -18,6 +18,8 @@ pub struct FamilySummary<'a> {
     pub table: TableCounters,
     /// Neighbors that it is activated for.
     pub neighbors: Vec<&'a Neighbor>,
+    /// Those of them that are to be listed.
+    pub listed: Vec<&'a Neighbor>,
 }
 
 /// As text, family by family.
@@ -40,7 +42,7 @@ pub fn text(speaker: &Speaker, families: &[FamilySummary<'_>], now: SystemTime) 
             "{:<width$} V         AS   MsgRcvd   MsgSent   TblVer  InQ OutQ  Up/Down State/PfxRcd   PfxSnt Desc",
             "Neighbor"
         );
-        for neighbor in &summary.neighbors {
+        for neighbor in &summary.listed {
             let table = neighbor.families.get(&summary.family).copied().unwrap_or_default();
             let (state, sent) = if neighbor.established_at.is_some() {
                 (table.received.to_string(), table.sent.to_string())
@@ -80,7 +82,7 @@ pub fn json(speaker: &Speaker, families: &[FamilySummary<'_>], now: SystemTime) 
 
 fn family_json(speaker: &Speaker, summary: &FamilySummary<'_>, now: SystemTime) -> Value {
     let peers: Map<String, Value> = summary
-        .neighbors
+        .listed
         .iter()
         .map(|neighbor| (neighbor.address.to_string(), peer_json(summary.family, neighbor, now)))
         .collect();
@@ -97,7 +99,7 @@ fn family_json(speaker: &Speaker, summary: &FamilySummary<'_>, now: SystemTime) 
         ("peerCount", count.into()),
         ("peers", peers.into()),
         ("failedPeers", failed.into()),
-        ("displayedPeers", count.into()),
+        ("displayedPeers", summary.listed.len().into()),
         ("totalPeers", count.into()),
         ("dynamicPeers", 0.into()),
         ("bestPath", Value::Object(object([("multiPathRelax", "false".into())]))),

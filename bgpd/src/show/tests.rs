@@ -123,7 +123,8 @@ fn two_paths() -> Route {
 fn the_summary_has_frrs_columns_and_fields() {
     let neighbor = neighbor();
     let table = TableCounters { version: 4, prefixes: 5, paths: 6, memory_octets: 960 };
-    let families = [FamilySummary { family: Family::Ipv4Unicast, table, neighbors: vec![&neighbor] }];
+    let families =
+        [FamilySummary { family: Family::Ipv4Unicast, table, neighbors: vec![&neighbor], listed: vec![&neighbor] }];
     let text = summary::text(&speaker(), &families, now());
     assert!(text.contains("BGP router identifier 10.1.0.1, local AS number 65001 vrf-id 0\n"), "{text}");
     let line = text.lines().find(|line| line.starts_with("169.254.1.2")).unwrap();
@@ -142,8 +143,12 @@ fn the_summary_has_frrs_columns_and_fields() {
 #[test]
 fn a_neighbor_that_is_down_shows_its_state_where_the_count_stands() {
     let neighbor = Neighbor { established_at: None, established_count: 0, state: "Active", ..neighbor() };
-    let families =
-        [FamilySummary { family: Family::Ipv4Unicast, table: TableCounters::default(), neighbors: vec![&neighbor] }];
+    let families = [FamilySummary {
+        family: Family::Ipv4Unicast,
+        table: TableCounters::default(),
+        neighbors: vec![&neighbor],
+        listed: vec![&neighbor],
+    }];
     let text = summary::text(&speaker(), &families, now());
     assert!(text.lines().any(|line| line.contains("never") && line.contains("Active")), "{text}");
     assert_eq!(summary::json(&speaker(), &families, now())["ipv4Unicast"]["failedPeers"], 1);

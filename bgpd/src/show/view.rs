@@ -9,6 +9,7 @@ use std::{
 
 use bgp_core::validation::ValidationState;
 use bgp_wire::{PeerKind, Role, attr::Attributes};
+use config::model::RedistributeSource;
 use net_types::{Asn, Family, IfName, Prefix, RouterId};
 
 /// The speaker itself.
@@ -336,6 +337,18 @@ pub enum RouteProtocol {
         /// The best path is internal.
         internal: bool,
     },
+}
+
+impl RouteProtocol {
+    /// As `redistribute` calls it; `None` for BGP itself.
+    pub fn source(self) -> Option<RedistributeSource> {
+        match self {
+            Self::Kernel => Some(RedistributeSource::Kernel),
+            Self::Connected => Some(RedistributeSource::Connected),
+            Self::Static => Some(RedistributeSource::Static),
+            Self::Bgp { .. } => None,
+        }
+    }
 }
 
 /// What a route does with packets.

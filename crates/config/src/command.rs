@@ -1,12 +1,18 @@
 //! The commands of the shell, by the same machinery: each row has its syntax, its help, who runs it, and what it means.
 
+mod bgp;
+mod watch;
+
 use std::{fmt, net::IpAddr, sync::LazyLock};
 
 use net_types::{Asn, Family, Prefix, TunnelName, WanName};
 
+pub use watch::{RpkiState, RpkiView, Watch};
+
 use crate::{
     diagnostic::nearest,
     grammar::{Args, Choice, Complaint, Mismatch, Spelling, Tree},
+    model::{Name, RedistributeSource},
 };
 
 /// Who runs a command.
@@ -31,6 +37,8 @@ pub enum Command {
     ShowBgpSummary {
         /// Only this one.
         family: Option<Family>,
+        /// Only these.
+        of: SummaryOf,
         /// As JSON.
         json: bool,
     },
@@ -40,22 +48,17 @@ pub enum Command {
         family: Family,
         /// Only this destination.
         destination: Option<Destination>,
+        /// Only these paths of a destination.
+        paths: Paths,
+        /// Every route as `show bgp PREFIX` has it.
+        detail: bool,
         /// As JSON.
         json: bool,
     },
-    /// `show bgp ipv4 unicast rpki valid`: the routes with a path of that state, and those paths only.
-    ShowBgpRpki {
-        /// Of this family.
-        family: Family,
-        /// In this state.
-        state: RpkiState,
-        /// As JSON.
-        json: bool,
-    },
-    /// `show rpki`
-    ShowRpki {
+    /// What is watched and validated.
+    Watch {
         /// What of it.
-        what: RpkiView,
+        what: Watch,
         /// As JSON.
         json: bool,
     },
@@ -77,10 +80,24 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `show bgp attribute-info`
+    ShowBgpAttributes,
+    /// `show bgp memory`
+    ShowBgpMemory {
+        /// As JSON.
+        json: bool,
+    },
+    /// `show bgp vrfs`
+    ShowBgpVrfs {
+        /// As JSON.
+        json: bool,
+    },
     /// `show ip route`, `show ipv6 route`: what is in the kernel by our doing.
     ShowRoute {
         /// Of this family.
         family: Family,
+        /// Only from there; `None` in it is BGP.
+        from: Option<Option<RedistributeSource>>,
         /// Only this destination.
         destination: Option<Destination>,
         /// As JSON.
@@ -88,8 +105,12 @@ pub enum Command {
     },
     /// `show bfd peers`
     ShowBfdPeers {
+        /// Only this one.
+        peer: Option<IpAddr>,
         /// One line each.
         brief: bool,
+        /// Only counters of packets and events.
+        counters: bool,
         /// As JSON.
         json: bool,
     },
@@ -128,8 +149,8 @@ pub enum Command {
     },
     /// `clear bgp`
     ClearBgp {
-        /// Only this one.
-        neighbor: Option<IpAddr>,
+        /// Whose.
+        whom: Cleared,
         /// How.
         how: Clear,
     },
@@ -145,39 +166,16 @@ pub enum Command {
     },
     /// `reload`
     Reload,
+    /// `configure terminal`
+    Configure,
+    /// `write`: the file is the operator's.
+    Write,
+    /// `terminal length`: there is no pager.
+    Pager,
     /// `help`
     Help,
     /// `exit` or `quit`
     Exit,
-}
-
-/// What origin validation says of a route (RFC 6811).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RpkiState {
-    /// `valid`
-    Valid,
-    /// `invalid`
-    Invalid,
-    /// `notfound`
-    NotFound,
-}
-
-/// A part of `show rpki`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RpkiView {
-    /// `cache-connection`
-    Connections,
-    /// `cache-server`
-    Servers,
-    /// `prefix-table`
-    Prefixes,
-    /// `prefix PREFIX [ASN]`
-    Prefix {
-        /// The payloads that cover this, and what they say of it.
-        prefix: Prefix,
-        /// As originated by this AS.
-        asn: Option<Asn>,
-    },
 }
 
 /// A place in a table of routes.
@@ -196,8 +194,49 @@ pub enum NeighborRoutes {
     Accepted,
     /// From it, as received.
     Received,
+    /// From it, and refused by policy.
+    Filtered,
     /// Announced to it.
     Advertised,
+}
+
+/// Which neighbors a summary lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SummaryOf {
+    /// Every one.
+    #[default]
+    All,
+    /// Those whose session is established.
+    Established,
+    /// The others.
+    Failed,
+}
+
+/// Which paths of a destination are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Paths {
+    /// Every one.
+    #[default]
+    All,
+    /// The best.
+    Best,
+    /// Those in use at the same time.
+    Multipath,
+}
+
+/// Whose sessions begin anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cleared {
+    /// Everybody's.
+    All,
+    /// This neighbor's.
+    Neighbor(IpAddr),
+    /// Of the neighbors in this AS.
+    As(Asn),
+    /// Of the neighbors in other ASes.
+    External,
+    /// Of the members of this peer-group.
+    Group(Name),
 }
 
 /// How a session begins anew.
@@ -255,63 +294,16 @@ const fn row(
 }
 
 const ROWS: &[Row] = &[
-    row(Owner::Bgpd, "show bgp summary [json]", "Neighbors, one line each", |args| {
-        Ok(Command::ShowBgpSummary { family: None, json: json(args) })
-    }),
-    row(Owner::Bgpd, "show bgp (ipv4|ipv6) [unicast] summary [json]", "Neighbors, one line each", summary),
-    row(Owner::Bgpd, "show (ip|ipv6) bgp summary [json]", "Neighbors, one line each", summary),
-    row(Owner::Bgpd, "show bgp (ipv4|ipv6) [unicast] [json]", "The table of routes", table),
-    row(Owner::Bgpd, "show (ip|ipv6) bgp [json]", "The table of routes", table),
-    row(Owner::Bgpd, "show bgp ipv4 [unicast] (PREFIX4|IPV4) [json]", "The paths to a destination", table),
-    row(Owner::Bgpd, "show ip bgp (PREFIX4|IPV4) [json]", "The paths to a destination", table),
-    row(Owner::Bgpd, "show bgp ipv6 [unicast] (PREFIX6|IPV6) [json]", "The paths to a destination", table),
-    row(Owner::Bgpd, "show ipv6 bgp (PREFIX6|IPV6) [json]", "The paths to a destination", table),
-    row(Owner::Bgpd, "show bgp (PREFIX4|IPV4|PREFIX6|IPV6) [json]", "The paths to a destination", table),
     row(
         Owner::Bgpd,
-        "show bgp (ipv4|ipv6) [unicast] rpki (valid|invalid|notfound) [json]",
-        "Routes by what origin validation says of them",
-        bgp_rpki,
+        "show (ip|ipv6) route [vrf (all|default)] [bgp|connected|static|kernel] [json]",
+        "Routes programmed into the kernel",
+        route,
     ),
-    row(
-        Owner::Bgpd,
-        "show (ip|ipv6) bgp rpki (valid|invalid|notfound) [json]",
-        "Routes by what origin validation says of them",
-        bgp_rpki,
-    ),
-    row(Owner::Bgpd, "show rpki cache-connection [json]", "Connections to caches", |args| {
-        Ok(Command::ShowRpki { what: RpkiView::Connections, json: json(args) })
-    }),
-    row(Owner::Bgpd, "show rpki cache-server [json]", "Caches that are configured", |args| {
-        Ok(Command::ShowRpki { what: RpkiView::Servers, json: json(args) })
-    }),
-    row(Owner::Bgpd, "show rpki prefix-table [json]", "Validated payloads", |args| {
-        Ok(Command::ShowRpki { what: RpkiView::Prefixes, json: json(args) })
-    }),
-    row(Owner::Bgpd, "show rpki prefix PREFIX [ASN] [json]", "What payloads say of a prefix", |args| {
-        let what = RpkiView::Prefix { prefix: args.get("PREFIX")?, asn: args.opt("ASN")? };
-        Ok(Command::ShowRpki { what, json: json(args) })
-    }),
-    row(Owner::Bgpd, "show bgp [(ipv4|ipv6) [unicast]] neighbors [NEIGHBOR] [json]", "Neighbors in detail", neighbors),
-    row(Owner::Bgpd, "show (ip|ipv6) bgp neighbors [NEIGHBOR] [json]", "Neighbors in detail", neighbors),
-    row(
-        Owner::Bgpd,
-        "show bgp [(ipv4|ipv6) [unicast]] neighbors NEIGHBOR (routes|received-routes|advertised-routes) [json]",
-        "Routes of one neighbor",
-        neighbor_routes,
-    ),
-    row(
-        Owner::Bgpd,
-        "show (ip|ipv6) bgp neighbors NEIGHBOR (routes|received-routes|advertised-routes) [json]",
-        "Routes of one neighbor",
-        neighbor_routes,
-    ),
-    row(Owner::Bgpd, "show (ip|ipv6) route [json]", "Routes programmed into the kernel", route),
-    row(Owner::Bgpd, "show ip route (PREFIX4|IPV4) [json]", "The route to a destination", route),
-    row(Owner::Bgpd, "show ipv6 route (PREFIX6|IPV6) [json]", "The route to a destination", route),
-    row(Owner::Bgpd, "show bfd peers [brief] [json]", "BFD sessions", |args| {
-        Ok(Command::ShowBfdPeers { brief: args.has("brief"), json: json(args) })
-    }),
+    row(Owner::Bgpd, "show ip route [vrf (all|default)] (PREFIX4|IPV4) [json]", "The route to a destination", route),
+    row(Owner::Bgpd, "show ipv6 route [vrf (all|default)] (PREFIX6|IPV6) [json]", "The route to a destination", route),
+    row(Owner::Bgpd, "show bfd [vrf (all|default)] peers [brief|counters] [json]", "BFD sessions", bfd),
+    row(Owner::Bgpd, "show bfd [vrf (all|default)] peer ADDRESS [counters] [json]", "A BFD session", bfd),
     row(Owner::Bgpd, "show failover [json]", "The last faults and how long each step took", |args| {
         Ok(Command::ShowFailover { json: json(args) })
     }),
@@ -328,13 +320,6 @@ const ROWS: &[Row] = &[
     row(Owner::Both, "show version [json]", "Versions of the software", |args| {
         Ok(Command::ShowVersion { json: json(args) })
     }),
-    row(Owner::Bgpd, "clear [ip] bgp (*|NEIGHBOR) [soft [in|out]|in|out]", "Begin sessions anew", clear),
-    row(
-        Owner::Bgpd,
-        "clear bgp (ipv4|ipv6) [unicast] (*|NEIGHBOR) [soft [in|out]|in|out]",
-        "Begin sessions anew",
-        clear,
-    ),
     row(Owner::Ipsecd, "initiate ipsec tunnel TUNNEL", "Negotiate a tunnel", |args| {
         Ok(Command::InitiateTunnel { tunnel: args.get("TUNNEL")? })
     }),
@@ -342,13 +327,27 @@ const ROWS: &[Row] = &[
         Ok(Command::TerminateTunnel { tunnel: args.get("TUNNEL")? })
     }),
     row(Owner::Both, "reload", "Read the configuration file again and apply what changed", |_| Ok(Command::Reload)),
+    row(Owner::Shell, "configure [terminal]", "Change the configuration in force", |_| Ok(Command::Configure)),
+    row(Owner::Shell, "write [memory|file|integrated]", "Nothing: the file is yours to write", |_| Ok(Command::Write)),
+    row(Owner::Shell, "copy running-config startup-config", "Nothing: the file is yours to write", |_| {
+        Ok(Command::Write)
+    }),
+    row(Owner::Either, "write terminal", "The configuration in use", |_| Ok(Command::ShowRunningConfig)),
+    row(Owner::Shell, "terminal length NUMBER:0-512", "Without effect: there is no pager", |_| Ok(Command::Pager)),
     row(Owner::Shell, "help", "How to use this shell", |_| Ok(Command::Help)),
     row(Owner::Shell, "exit", "Leave the shell", |_| Ok(Command::Exit)),
     row(Owner::Shell, "quit", "Leave the shell", |_| Ok(Command::Exit)),
 ];
 
+/// All rows, in parts.
+const PARTS: &[&[Row]] = &[bgp::ROWS, watch::ROWS, ROWS];
+
+fn rows() -> impl Iterator<Item = &'static Row> {
+    PARTS.iter().copied().flatten()
+}
+
 fn tree() -> &'static Tree {
-    static TREE: LazyLock<Tree> = LazyLock::new(|| Tree::new(ROWS.iter().map(|row| (row.syntax, row.help))));
+    static TREE: LazyLock<Tree> = LazyLock::new(|| Tree::new(rows().map(|row| (row.syntax, row.help))));
     &TREE
 }
 
@@ -358,10 +357,6 @@ fn json(args: &Args<'_>) -> bool {
 
 fn family(args: &Args<'_>) -> Family {
     if args.has("ipv6") { Family::Ipv6Unicast } else { Family::Ipv4Unicast }
-}
-
-fn summary(args: &Args<'_>) -> Result<Command, Complaint> {
-    Ok(Command::ShowBgpSummary { family: Some(family(args)), json: json(args) })
 }
 
 fn destination(args: &Args<'_>) -> Result<Option<Destination>, Complaint> {
@@ -389,53 +384,15 @@ impl Destination {
     }
 }
 
-fn table(args: &Args<'_>) -> Result<Command, Complaint> {
-    let destination = destination(args)?;
-    let family = destination.as_ref().map_or_else(|| family(args), Destination::family);
-    Ok(Command::ShowBgp { family, destination, json: json(args) })
-}
-
-fn bgp_rpki(args: &Args<'_>) -> Result<Command, Complaint> {
-    let state = match (args.has("valid"), args.has("invalid")) {
-        (true, _) => RpkiState::Valid,
-        (_, true) => RpkiState::Invalid,
-        _ => RpkiState::NotFound,
-    };
-    Ok(Command::ShowBgpRpki { family: family(args), state, json: json(args) })
-}
-
-fn neighbors(args: &Args<'_>) -> Result<Command, Complaint> {
-    Ok(Command::ShowBgpNeighbors { neighbor: args.opt("NEIGHBOR")?, json: json(args) })
-}
-
-fn neighbor_routes(args: &Args<'_>) -> Result<Command, Complaint> {
-    let which = if args.has("received-routes") {
-        NeighborRoutes::Received
-    } else if args.has("advertised-routes") {
-        NeighborRoutes::Advertised
-    } else {
-        NeighborRoutes::Accepted
-    };
-    Ok(Command::ShowBgpNeighborRoutes {
-        family: family(args),
-        neighbor: args.get("NEIGHBOR")?,
-        which,
-        json: json(args),
-    })
-}
-
 fn route(args: &Args<'_>) -> Result<Command, Complaint> {
-    Ok(Command::ShowRoute { family: family(args), destination: destination(args)?, json: json(args) })
+    let source = RedistributeSource::ALL.into_iter().find(|source| args.has(source.as_str()));
+    let from = source.map(Some).or(args.has("bgp").then_some(None));
+    Ok(Command::ShowRoute { family: family(args), from, destination: destination(args)?, json: json(args) })
 }
 
-fn clear(args: &Args<'_>) -> Result<Command, Complaint> {
-    let how = match (args.has("in"), args.has("out"), args.has("soft")) {
-        (true, ..) => Clear::SoftIn,
-        (_, true, _) => Clear::SoftOut,
-        (_, _, true) => Clear::Soft,
-        _ => Clear::Hard,
-    };
-    Ok(Command::ClearBgp { neighbor: args.opt("NEIGHBOR")?, how })
+fn bfd(args: &Args<'_>) -> Result<Command, Complaint> {
+    let (brief, counters) = (args.has("brief"), args.has("counters"));
+    Ok(Command::ShowBfdPeers { peer: args.opt("ADDRESS")?, brief, counters, json: json(args) })
 }
 
 impl Command {
@@ -463,7 +420,7 @@ impl Command {
             message: complaint.message,
             choices: Vec::new(),
         };
-        let row = ROWS.get(number).ok_or_else(|| complain(Complaint::new("no such command")))?;
+        let row = rows().nth(number).ok_or_else(|| complain(Complaint::new("no such command")))?;
         let command = (row.read)(&args).map_err(complain)?;
         Ok((command, row.owner))
     }
@@ -475,7 +432,7 @@ impl Command {
 
     /// Every command: syntax and help.
     pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
-        ROWS.iter().map(|row| (row.syntax, row.help))
+        rows().map(|row| (row.syntax, row.help))
     }
 }
 
@@ -516,11 +473,11 @@ mod tests {
     fn frr_spellings_and_ours_mean_the_same() {
         let v4 = Some(Family::Ipv4Unicast);
         for (line, command) in [
-            ("show bgp summary", Command::ShowBgpSummary { family: None, json: false }),
-            ("sh bgp sum", Command::ShowBgpSummary { family: None, json: false }),
-            ("sh b s j", Command::ShowBgpSummary { family: None, json: true }),
-            ("show ip bgp summary json", Command::ShowBgpSummary { family: v4, json: true }),
-            ("show bgp ipv4 unicast summary", Command::ShowBgpSummary { family: v4, json: false }),
+            ("show bgp summary", Command::ShowBgpSummary { family: None, of: SummaryOf::All, json: false }),
+            ("sh bgp sum", Command::ShowBgpSummary { family: None, of: SummaryOf::All, json: false }),
+            ("sh b s j", Command::ShowBgpSummary { family: None, of: SummaryOf::All, json: true }),
+            ("show ip bgp summary json", Command::ShowBgpSummary { family: v4, of: SummaryOf::All, json: true }),
+            ("show bgp ipv4 unicast summary", Command::ShowBgpSummary { family: v4, of: SummaryOf::All, json: false }),
             (
                 "show ip bgp neighbors 192.0.2.1 json",
                 Command::ShowBgpNeighbors { neighbor: Some("192.0.2.1".parse().unwrap()), json: true },
@@ -528,11 +485,11 @@ mod tests {
             ("show bgp neighbors", Command::ShowBgpNeighbors { neighbor: None, json: false }),
             ("show failover json", Command::ShowFailover { json: true }),
             ("sh run", Command::ShowRunningConfig),
-            ("sh bfd pe", Command::ShowBfdPeers { brief: false, json: false }),
-            ("clear bgp *", Command::ClearBgp { neighbor: None, how: Clear::Hard }),
+            ("sh bfd pe", Command::ShowBfdPeers { peer: None, brief: false, counters: false, json: false }),
+            ("clear bgp *", Command::ClearBgp { whom: Cleared::All, how: Clear::Hard }),
             (
                 "clear ip bgp 192.0.2.1 soft in",
-                Command::ClearBgp { neighbor: Some("192.0.2.1".parse().unwrap()), how: Clear::SoftIn },
+                Command::ClearBgp { whom: Cleared::Neighbor("192.0.2.1".parse().unwrap()), how: Clear::SoftIn },
             ),
             ("term ips tun hub", Command::TerminateTunnel { tunnel: "hub".parse().unwrap() }),
             ("show ipsec tunnel json", Command::ShowIpsecTunnel { tunnel: None, json: true }),
@@ -545,7 +502,13 @@ mod tests {
     #[test]
     fn a_destination_tells_its_family() {
         let prefix: Prefix = "10.0.0.0/8".parse().unwrap();
-        let table = |family, destination, json| Command::ShowBgp { family, destination, json };
+        let table = |family, destination, json| Command::ShowBgp {
+            family,
+            destination,
+            paths: Paths::All,
+            detail: false,
+            json,
+        };
         let wanted = table(Family::Ipv4Unicast, Some(Destination::Prefix(prefix)), true);
         for line in ["show bgp ipv4 unicast 10.0.0.0/8 json", "show ip bgp 10.0.0.0/8 json", "sh bgp 10.0.0.0/8 j"] {
             assert_eq!(parse(line), wanted, "{line}");

@@ -11,12 +11,16 @@
 
 pub mod command;
 pub mod diagnostic;
+mod edit;
+mod foreign;
 pub mod grammar;
 mod language;
 pub mod model;
 mod parse;
+mod unsay;
 
 pub use command::{Command, CommandError, Owner};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use edit::{Moved, Place, Refused, edit};
 pub use model::Config;
-pub use parse::{MAX_OCTETS, Parsed, parse};
+pub use parse::{MAX_OCTETS, Parsed, UnknownLines, parse, parse_with};

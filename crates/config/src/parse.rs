@@ -10,9 +10,11 @@ use net_types::Family;
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, Severity, nearest},
+    foreign::{Foreign, Verdict},
     grammar::{Args, Choice, Complaint, Kind, Mismatch, Reference, Spelling, Word, split},
     language::{Done, Draft, Leave, Problem, Section},
     model::{Bgp, Config, Name},
+    unsay::{Before, Outcome, Reading, Said, Unsaid},
 };
 
 /// Longest file that is read; a route-map of ten thousand entries has a tenth of that.
@@ -31,26 +33,69 @@ pub struct Parsed {
     pub warnings: Diagnostics,
 }
 
+/// What becomes of a line that this version cannot use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownLines {
+    /// The text is refused.
+    #[default]
+    Refuse,
+    /// It is told among the warnings and passed over, with what stands in the section that it begins.
+    Warn,
+}
+
+/// How a text is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub(crate) unknown: UnknownLines,
+    /// Number of the first line whose words may be abbreviated.
+    pub(crate) abbreviated_from: usize,
+}
+
 /// Reads the text of a file.
 ///
 /// # Errors
 /// Everything that is wrong with it, and with warnings among them, if anything keeps it from being used.
 pub fn parse(source: &str) -> Result<Parsed, Diagnostics> {
-    let mut reader = Reader::default();
+    parse_with(source, UnknownLines::Refuse)
+}
+
+/// Reads the text of a file that may have lines that this version does not know.
+///
+/// # Errors
+/// As [`parse`]; of what is merely unknown, only if `unknown` says so.
+pub fn parse_with(source: &str, unknown: UnknownLines) -> Result<Parsed, Diagnostics> {
+    // FRR reads abbreviations in its files.
+    let abbreviated_from = if unknown == UnknownLines::Warn { 1 } else { usize::MAX };
+    read(source, Manner { unknown, abbreviated_from })
+}
+
+/// Reads `source`, and again as often as a `no` changes what the lines before it mean.
+pub(crate) fn read(source: &str, manner: Manner) -> Result<Parsed, Diagnostics> {
+    let mut unsaid = Unsaid::default();
     if source.len() > MAX_OCTETS {
         let message = format!("the file has {} octets, more than the {MAX_OCTETS} that are read", source.len());
+        let mut reader = Reader::new(source, manner, unsaid);
         reader.report(Line::default(), None, Severity::Error, message, None, None);
         return Err(Diagnostics(reader.reports));
     }
-    let mut start = 0;
-    for (number, text) in source.split_inclusive('\n').enumerate() {
-        let line = Line { number: number + 1, start, text: text.trim_end_matches(['\n', '\r']) };
-        start += text.len();
-        reader.draft.line = line.number;
-        reader.lines.push((line.start, line.text.len()));
-        reader.read(line);
+    loop {
+        let mut reader = Reader::new(source, manner, unsaid);
+        let mut start = 0;
+        for (number, text) in source.split_inclusive('\n').enumerate() {
+            let line = Line { number: number + 1, start, text: text.trim_end_matches(['\n', '\r']) };
+            start += text.len();
+            reader.draft.line = line.number;
+            reader.lines.push((line.start, line.text.len()));
+            reader.read(line);
+            if reader.again == Again::AtOnce {
+                break;
+            }
+        }
+        if reader.again == Again::No {
+            return reader.finish();
+        }
+        unsaid = reader.unsaid;
     }
-    reader.finish(source)
 }
 
 /// One line of the file.
@@ -71,8 +116,22 @@ struct Mention {
     place: (usize, usize),
 }
 
+/// Whether the text is to be read once more, without what has been taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    No,
+    AtTheEnd,
+    AtOnce,
+}
+
 #[derive(Debug)]
-struct Reader {
+struct Reader<'a> {
+    source: &'a str,
+    manner: Manner,
+    unsaid: Unsaid,
+    said: Vec<Said>,
+    foreign: Option<Foreign>,
+    again: Again,
     draft: Draft,
     section: Section,
     /// Whether the lines of the section are indented.
@@ -83,9 +142,15 @@ struct Reader {
     lines: Vec<(usize, usize)>,
 }
 
-impl Default for Reader {
-    fn default() -> Self {
+impl<'a> Reader<'a> {
+    fn new(source: &'a str, manner: Manner, unsaid: Unsaid) -> Self {
         Self {
+            source,
+            manner,
+            unsaid,
+            said: Vec::new(),
+            foreign: None,
+            again: Again::No,
             draft: Draft::default(),
             section: Section::Top,
             indented: false,
@@ -94,14 +159,35 @@ impl Default for Reader {
             lines: Vec::new(),
         }
     }
-}
 
-impl Reader {
     fn read(&mut self, line: Line<'_>) {
+        match self.unsaid.reading(line.number) {
+            Reading::AsWritten => self.read_line(line),
+            Reading::Skip => {}
+            Reading::As(text) => {
+                let indent = line.text.len() - line.text.trim_start().len();
+                let text = format!("{:indent$}{text}", "");
+                self.read_line(Line { text: &text, ..line });
+            }
+        }
+    }
+
+    fn spelling(&self, number: usize) -> Spelling {
+        if number >= self.manner.abbreviated_from { Spelling::Abbreviated } else { Spelling::Full }
+    }
+
+    fn read_line(&mut self, line: Line<'_>) {
         let words = split(line.text);
         let Some(first) = words.first() else { return };
         if first.text.starts_with(['!', '#']) {
             return;
+        }
+        if let Some(foreign) = &mut self.foreign {
+            match foreign.judge(&words) {
+                Verdict::Within => return,
+                Verdict::Ends => return self.foreign = None,
+                Verdict::Beyond => self.foreign = None,
+            }
         }
         if line.text.len() > MAX_LINE || line.text.contains('\0') {
             let message =
@@ -110,17 +196,50 @@ impl Reader {
         }
         let outside = first.start == 0 && self.indented && self.section != Section::Top;
         let mut failures = Vec::new();
+        // As in FRR, whoever loses its AS is gone with all that is said of it, which no row can do.
+        let disowns = matches!(words.as_slice(), [no, neighbor, _, remote_as, ..]
+            if (no.text, neighbor.text, remote_as.text) == ("no", "neighbor", "remote-as"));
+        if disowns && self.take_back(line, &words, outside) {
+            return;
+        }
+        let spelling = self.spelling(line.number);
         for section in self.candidates(outside) {
-            match section.tree().find(line.text, Spelling::Full) {
+            match section.tree().find(line.text, spelling) {
                 Ok((row, args)) => return self.apply(line, first, section, row, &args),
                 Err(mismatch) => failures.push((section, mismatch)),
             }
+        }
+        if first.text == "no" && self.take_back(line, &words, outside) {
+            return;
         }
         // The section that understood most explains best, the innermost of equals.
         let best = failures.into_iter().reduce(|best, next| if next.1.depth() > best.1.depth() { next } else { best });
         if let Some((section, mismatch)) = best {
             self.explain(line, &words, &section, mismatch);
         }
+        if self.manner.unknown == UnknownLines::Warn {
+            self.foreign = Foreign::begun_by(&words);
+        }
+    }
+
+    /// `no` where no row says it. Whether that is what the line means.
+    fn take_back(&mut self, line: Line<'_>, words: &[Word<'_>], outside: bool) -> bool {
+        let Some(tail) = words.get(1).and_then(|word| line.text.get(word.start..)) else { return false };
+        let sections = self.candidates(outside);
+        let spelling = self.spelling(line.number);
+        let (source, lines) = (self.source, &self.lines);
+        let text = |number: usize| line_at(source, lines, number).text.to_owned();
+        let before = Before { said: &self.said, text: &text, unsaid: &mut self.unsaid };
+        match before.take_back(line.number, tail, spelling, &sections) {
+            Outcome::TookBack { speaker: true } => self.again = Again::AtOnce,
+            Outcome::TookBack { speaker: false } => self.again = Again::AtTheEnd,
+            Outcome::Nothing => {
+                let message = "there is nothing to take back".to_owned();
+                self.report(line, None, Severity::Warning, message, None, None);
+            }
+            Outcome::Unknown => return false,
+        }
+        true
     }
 
     /// Sections that a line may belong to, in the order to try them.
@@ -143,6 +262,8 @@ impl Reader {
         match section.apply(row, &mut self.draft, args) {
             Ok(done) => {
                 self.note_mentions(line, &section, args);
+                let enters = if let Done::Enter(section) = &done { Some(section.clone()) } else { None };
+                self.said.push(Said { number: line.number, section: section.clone(), enters });
                 if !implied && section != self.section {
                     self.section = section;
                     self.indented = self.section != Section::Top && first.start > 0;
@@ -161,7 +282,7 @@ impl Reader {
                     }
                 }
             }
-            Err(Complaint { place, message }) => self.error(line, place, message),
+            Err(Complaint { place, message }) => self.report(line, place, self.unusable(), message, None, None),
         }
     }
 
@@ -181,6 +302,7 @@ impl Reader {
     }
 
     fn explain(&mut self, line: Line<'_>, words: &[Word<'_>], section: &Section, mismatch: Mismatch) {
+        let severity = self.unusable();
         match mismatch {
             Mismatch::Unknown { start, end, why, expected, .. } => {
                 let word = line.text.get(start..end).unwrap_or_default();
@@ -194,16 +316,16 @@ impl Reader {
                     _ => format!("\"{shown}\" does not fit here, in {}", section.describe()),
                 };
                 let expected = list(&expected);
-                self.report(line, Some((start, end)), Severity::Error, message, Some(expected), help);
+                self.report(line, Some((start, end)), severity, message, Some(expected), help);
             }
             Mismatch::Incomplete { expected, .. } => {
                 let last = words.last().map_or((0, 0), |word| (word.start, word.end()));
                 let message = "the line ends too early".to_owned();
-                self.report(line, Some(last), Severity::Error, message, Some(list(&expected)), None);
+                self.report(line, Some(last), severity, message, Some(list(&expected)), None);
             }
             Mismatch::Ambiguous { start, end, candidates } => {
                 let message = "this can be read in two ways".to_owned();
-                self.report(line, Some((start, end)), Severity::Error, message, Some(list(&candidates)), None);
+                self.report(line, Some((start, end)), severity, message, Some(list(&candidates)), None);
             }
         }
     }
@@ -237,9 +359,17 @@ impl Reader {
         self.reports.push(Diagnostic { severity, line: line.number, column, span, message, expected, help });
     }
 
-    fn finish(mut self, source: &str) -> Result<Parsed, Diagnostics> {
+    /// How bad it is that a line cannot be used.
+    fn unusable(&self) -> Severity {
+        match self.manner.unknown {
+            UnknownLines::Refuse => Severity::Error,
+            UnknownLines::Warn => Severity::Warning,
+        }
+    }
+
+    fn finish(mut self) -> Result<Parsed, Diagnostics> {
         let draft = std::mem::take(&mut self.draft);
-        let (config, problems) = draft.finish();
+        let (mut config, problems) = draft.finish();
         // What is incomplete is not undefined; that it is incomplete is said once.
         let incomplete = problems.iter().map(|problem| (problem.kind, problem.name.clone()));
         let defined: BTreeSet<(&str, String)> = definitions(&config).chain(incomplete).collect();
@@ -248,32 +378,30 @@ impl Reader {
             // A group that a later line took back took its members along.
             let gone = mention.reference == Reference::PeerGroup && !groups.contains(&mention.name);
             if !gone && !defined.contains(&(kind_of(mention.reference), mention.name.clone())) {
-                self.undefined(source, &mention, &defined);
+                self.undefined(&mention, &defined);
             }
         }
         for Problem { line, kind, name, message } in problems {
-            let line = self.line(source, line);
-            self.error(line, None, format!("{kind} {name}: {message}"));
+            let line = line_at(self.source, &self.lines, line);
+            // A neighbor that is incomplete can be left out; what tunnels say cannot be half meant.
+            let severity = if kind == "neighbor" { self.unusable() } else { Severity::Error };
+            if let (Severity::Warning, Some(bgp)) = (severity, &mut config.bgp) {
+                bgp.neighbors.retain(|key, _| key.to_string() != name);
+            }
+            self.report(line, None, severity, format!("{kind} {name}: {message}"), None, None);
         }
         self.reports.sort_by_key(|report| report.span);
         let diagnostics = Diagnostics(self.reports);
         if diagnostics.has_errors() { Err(diagnostics) } else { Ok(Parsed { config, warnings: diagnostics }) }
     }
 
-    fn line<'a>(&self, source: &'a str, number: usize) -> Line<'a> {
-        let (start, length) = number.checked_sub(1).and_then(|at| self.lines.get(at)).copied().unwrap_or((0, 0));
-        Line { number, start, text: source.get(start..start + length).unwrap_or_default() }
-    }
-
-    fn undefined(&mut self, source: &str, mention: &Mention, defined: &BTreeSet<(&'static str, String)>) {
+    fn undefined(&mut self, mention: &Mention, defined: &BTreeSet<(&'static str, String)>) {
         let Mention { reference, name, line, place } = mention;
         let kind = kind_of(*reference);
         let (severity, consequence) = match reference {
-            Reference::Wan
-            | Reference::Identity
-            | Reference::Proposal
-            | Reference::BfdProfile
-            | Reference::PeerGroup => (Severity::Error, ""),
+            Reference::Wan | Reference::Identity | Reference::Proposal | Reference::PeerGroup => (Severity::Error, ""),
+            Reference::BfdProfile if self.manner.unknown == UnknownLines::Refuse => (Severity::Error, ""),
+            Reference::BfdProfile => (Severity::Warning, "; until it is, the default timing holds"),
             // As FRR does: better no route than one that somebody meant to filter.
             Reference::RouteMap | Reference::PrefixList(_) => {
                 (Severity::Warning, "; until it is, it denies everything")
@@ -286,7 +414,7 @@ impl Reader {
         let near = nearest(name, known.map(|(_, name)| name.as_str()));
         let help = near.map(|near| format!("did you mean \"{near}\"?"));
         let message = format!("{kind} \"{name}\" is not defined{consequence}");
-        let line = self.line(source, *line);
+        let line = line_at(self.source, &self.lines, *line);
         self.report(line, Some(*place), severity, message, None, help);
     }
 }
@@ -294,6 +422,12 @@ impl Reader {
 /// Peer-groups that somebody is a member of.
 fn groups_used(bgp: &Bgp) -> impl Iterator<Item = &Name> {
     bgp.neighbors.values().filter_map(|neighbor| neighbor.peer_group.as_ref()).chain(bgp.listen_ranges.values())
+}
+
+/// The line of that number; `lines` are the starts and lengths of those read so far.
+fn line_at<'a>(source: &'a str, lines: &[(usize, usize)], number: usize) -> Line<'a> {
+    let (start, length) = number.checked_sub(1).and_then(|at| lines.get(at)).copied().unwrap_or((0, 0));
+    Line { number, start, text: source.get(start..start + length).unwrap_or_default() }
 }
 
 /// Everything that can be referred to, as [`kind_of`] and its name.

@@ -7,12 +7,17 @@ use std::fs;
 use bytes::BytesMut;
 use proptest::prelude::*;
 use rpc::{
-    Execute, Text, TunnelEvent, TunnelState, TunnelStatus, WanEvent, WanState, WanStatus, WatchTunnels, WatchWans,
+    Configure, Configured, Execute, Text, TunnelEvent, TunnelState, TunnelStatus, WanEvent, WanState, WanStatus,
+    WatchTunnels, WatchWans,
     envelope::{Body, CallBody, Cancel, End, Envelope, ErrorBody, Hello},
     frame::EnvelopeCodec,
-    wire::{Stream, Wire},
+    wire::{Call, Stream, Wire},
 };
 use tokio_util::codec::{Decoder, Encoder};
+
+fn unary<C: Call>(request: &C) -> Body {
+    Body::Call(CallBody { method: C::METHOD.into(), request: request.to_bytes(), credit: 0 })
+}
 
 fn call<S: Stream>(request: &S) -> Body {
     Body::Call(CallBody { method: S::METHOD.into(), request: request.to_bytes(), credit: 64 })
@@ -55,6 +60,14 @@ fn frames() -> Vec<(&'static str, Envelope)> {
     vec![
         ("hello", Envelope::new(0, Body::Hello(hello))),
         ("call-execute", Envelope::new(1, call(&Execute { line: "show bgp summary json".into() }))),
+        ("call-configure", Envelope::new(4, unary(&Configure { lines: "router bgp 65001\n".into() }))),
+        (
+            "reply-configured",
+            Envelope::new(
+                4,
+                Body::Reply(Configured { warnings: "1:1: warning: there is nothing to take back".into() }.to_bytes()),
+            ),
+        ),
         ("call-watch-tunnels", Envelope::new(2, call(&WatchTunnels))),
         ("call-watch-wans", Envelope::new(3, call(&WatchWans))),
         ("event-text", Envelope::new(1, Body::Event(Text("IPv4 Unicast Summary\n".into()).to_bytes()))),

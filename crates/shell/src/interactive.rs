@@ -10,10 +10,13 @@ use rustyline::{
 };
 use tokio::runtime::Runtime;
 
-use crate::run::{Runner, Status, harmless};
+use crate::{
+    console::Console,
+    run::{Status, harmless},
+};
 
 /// Reads commands until the input ends or the operator leaves.
-pub(crate) fn run(runtime: &Runtime, runner: &Runner, terminal: bool) -> Status {
+pub(crate) fn run(runtime: &Runtime, console: &mut Console, terminal: bool) -> Status {
     let mut editor = match editor() {
         Ok(editor) => editor,
         Err(error) => {
@@ -26,9 +29,9 @@ pub(crate) fn run(runtime: &Runtime, runner: &Runner, terminal: bool) -> Status 
         // There may be none yet.
         let _ = editor.load_history(history);
     }
-    let prompt = if terminal { prompt() } else { String::new() };
     let mut last = Status::Done;
     loop {
+        let prompt = if terminal { prompt(console.place()) } else { String::new() };
         match editor.readline(&prompt) {
             Ok(line) => {
                 let line = line.trim();
@@ -36,14 +39,17 @@ pub(crate) fn run(runtime: &Runtime, runner: &Runner, terminal: bool) -> Status 
                     // Only keeps the line from being recalled.
                     let _ = editor.add_history_entry(line);
                 }
-                match runtime.block_on(run_until_interrupted(runner, line)) {
+                match runtime.block_on(run_until_interrupted(console, line)) {
                     Status::Leave => break,
                     status if !line.is_empty() => last = status,
                     _ => {}
                 }
             }
             Err(ReadlineError::Interrupted) => {}
-            Err(ReadlineError::Eof) => break,
+            Err(ReadlineError::Eof) => {
+                last = last.or(runtime.block_on(console.finish()));
+                break;
+            }
             Err(error) => {
                 eprintln!("holdfast: cannot read: {error}");
                 last = Status::Failed;
@@ -60,9 +66,9 @@ pub(crate) fn run(runtime: &Runtime, runner: &Runner, terminal: bool) -> Status 
 }
 
 /// Ctrl-C ends the command and not the shell.
-async fn run_until_interrupted(runner: &Runner, line: &str) -> Status {
+async fn run_until_interrupted(console: &mut Console, line: &str) -> Status {
     tokio::select! {
-        status = runner.run(line) => status,
+        status = console.line(line) => status,
         _ = tokio::signal::ctrl_c() => {
             eprintln!("\n% interrupted");
             Status::Failed
@@ -83,10 +89,11 @@ fn editor() -> rustyline::Result<Editor<Assistant, FileHistory>> {
     Ok(editor)
 }
 
-fn prompt() -> String {
+fn prompt(place: Option<&str>) -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = harmless(host.trim());
-    if host.is_empty() { "holdfast# ".to_owned() } else { format!("{host}# ") }
+    let host = if host.is_empty() { "holdfast" } else { &host };
+    place.map_or_else(|| format!("{host}# "), |place| format!("{host}({place})# "))
 }
 
 fn history_file() -> Option<PathBuf> {

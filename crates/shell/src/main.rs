@@ -3,6 +3,7 @@
 //! It knows the commands by the grammar that the daemons read them with, and leaves running them to the daemon that a command
 //! belongs to. It holds no state of its own and trusts no output: what a remote could have put into it cannot move the cursor.
 
+mod console;
 mod daemon;
 mod filter;
 mod interactive;
@@ -12,6 +13,7 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
+use console::{Console, Typist};
 use run::{Runner, Status};
 
 /// Shell of bgpd and ipsecd.
@@ -29,6 +31,9 @@ struct Arguments {
     /// Run this command and leave; may be given several times, the first that fails ends it.
     #[arg(short = 'c', long = "command", value_name = "COMMAND")]
     commands: Vec<String>,
+    /// Put the lines of this file into the configuration in force, as after "configure terminal", and leave.
+    #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "commands")]
+    file: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -41,15 +46,34 @@ fn main() -> ExitCode {
         }
     };
     let runner = Runner::new(arguments.run_dir);
-    if arguments.commands.is_empty() {
-        return interactive::run(&runtime, &runner, std::io::stdin().is_terminal()).into();
+    if let Some(file) = &arguments.file {
+        let lines = match std::fs::read_to_string(file) {
+            Ok(lines) => lines,
+            Err(error) => {
+                eprintln!("holdfast: {}: {error}", file.display());
+                return ExitCode::FAILURE;
+            }
+        };
+        let mut console = Console::new(runner, Typist::Script);
+        console.configure();
+        return runtime.block_on(run_all(&mut console, lines.lines())).into();
     }
-    let mut status = Status::Done;
-    for line in &arguments.commands {
-        status = runtime.block_on(runner.run(line));
-        if status != Status::Done {
-            break;
+    let terminal = std::io::stdin().is_terminal();
+    if arguments.commands.is_empty() {
+        let typist = if terminal { Typist::Person } else { Typist::Script };
+        return interactive::run(&runtime, &mut Console::new(runner, typist), terminal).into();
+    }
+    let mut console = Console::new(runner, Typist::Script);
+    runtime.block_on(run_all(&mut console, arguments.commands.iter().map(String::as_str))).into()
+}
+
+/// Runs lines until one fails.
+async fn run_all<'a>(console: &mut Console, lines: impl Iterator<Item = &'a str>) -> Status {
+    for line in lines {
+        match console.line(line).await {
+            Status::Done => {}
+            other => return other,
         }
     }
-    status.into()
+    console.finish().await
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use config::{Command, CommandError, Owner};
-use rpc::{Client, ClientError, Execute};
+use rpc::{Client, ClientError, Configure, Execute};
 use tokio::time::timeout;
 
 use crate::{daemon::Daemon, filter::Pipeline};
@@ -32,16 +32,25 @@ pub(crate) enum Status {
     Deaf,
     /// The operator wants to leave.
     Leave,
+    /// What follows is configuration.
+    Configure,
 }
 
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         match status {
-            Status::Done | Status::Deaf | Status::Leave => Self::SUCCESS,
+            Status::Done | Status::Deaf | Status::Leave | Status::Configure => Self::SUCCESS,
             Status::Failed => Self::from(1),
             Status::Unknown => Self::from(2),
             Status::Unreachable => Self::from(3),
         }
+    }
+}
+
+impl Status {
+    /// This one unless it is of no interest.
+    pub(crate) fn or(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
     }
 }
 
@@ -78,6 +87,12 @@ impl Runner {
         let mut output = Output::new(pipeline);
         let status = match (&meaning, owner) {
             (Command::Exit, _) => return Status::Leave,
+            (Command::Configure, _) => return Status::Configure,
+            (Command::Write, _) => {
+                eprintln!("% {UNWRITTEN}");
+                return Status::Failed;
+            }
+            (Command::Pager, _) => return Status::Done,
             (_, Owner::Shell) => output.write(HELP),
             (Command::ShowVersion { json: true }, _) => self.run_as_one_object(command, &mut output).await,
             (_, Owner::Either) => self.run_on_first(command, &mut output).await,
@@ -86,6 +101,29 @@ impl Runner {
         match output.finish() {
             Status::Done => status,
             deaf => deaf,
+        }
+    }
+
+    /// Puts lines into the configuration that bgpd has in force.
+    pub(crate) async fn configure(&self, lines: String) -> Status {
+        let daemon = Daemon::Bgpd;
+        let call = async {
+            let client = Client::connect(&daemon.socket(&self.run_dir), "holdfast").await?;
+            client.call(&Configure { lines }).await
+        };
+        match timeout(PATIENCE, call).await {
+            Ok(Ok(configured)) => {
+                if !configured.warnings.is_empty() {
+                    eprintln!("{}", harmless(&configured.warnings));
+                }
+                Status::Done
+            }
+            Ok(Err(ClientError::Failed(failure))) => {
+                eprintln!("% the configuration stays as it was\n{}", harmless(&failure.message));
+                Status::Failed
+            }
+            Ok(Err(error)) => self.complain(daemon, &error),
+            Err(_) => self.complain(daemon, &ClientError::Silent(daemon.socket(&self.run_dir))),
         }
     }
 
@@ -251,10 +289,14 @@ pub(crate) fn harmless(text: &str) -> String {
     text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+const UNWRITTEN: &str = "nothing is written: the file is yours, and bgpd only reads it; put the lines of \
+                         \"show running-config\" into it to have them at the next start";
+
 const HELP: &str = "\
 Type \"?\" at any place to see what may stand there, and Tab to complete it.
 Words may be abbreviated as long as one meaning is left: \"sh bgp sum\".
-Behind a command, \"| include PATTERN\", \"| exclude PATTERN\", \"| begin PATTERN\" and
+\"configure terminal\" changes the configuration in force, \"no\" before a line takes it back, \"do\" runs a
+command meanwhile and \"end\" leaves. Behind a command, \"| include PATTERN\", \"| exclude PATTERN\", \"| begin PATTERN\" and
 \"| count\" choose lines of its output. Ctrl-C ends a command, \"exit\" or Ctrl-D the shell.
 ";
 

@@ -15,4 +15,4 @@ pub use leaf::{Kind, Leaf, Reference};
 pub use tree::{Choice, Mismatch, Spelling, Tree};
 pub use words::{Word, split};
 
-pub(crate) use args::{Args, Complaint};
+pub(crate) use args::{Args, By, Complaint};

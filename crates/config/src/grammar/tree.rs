@@ -236,6 +236,19 @@ impl Tree {
         }
     }
 
+    /// The words of `line` in full, if it is the beginning of a line with a meaning.
+    pub(crate) fn words(&self, line: &str, spelling: Spelling) -> Option<Vec<String>> {
+        let walk = self.walk(line, &split(line), spelling).ok()?;
+        let ways = walk.ends.iter().map(|(_, step)| walk.retrace(*step));
+        let (_, matched) = ways.min_by(|a, b| a.0.cmp(&b.0))?;
+        let word = |matched: &Matched<'_>| match matched.by {
+            By::Word(word) => vec![word.to_owned()],
+            // Values that take the line have white space in them.
+            By::Value(_) => matched.word.text.split_ascii_whitespace().map(str::to_owned).collect(),
+        };
+        Some(matched.iter().flat_map(word).collect())
+    }
+
     /// What may stand at the end of `line`: in place of its last word, or after it if white space follows.
     pub fn choices(&self, line: &str, spelling: Spelling) -> Vec<Choice> {
         let mut words = split(line);

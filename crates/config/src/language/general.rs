@@ -1,6 +1,8 @@
 //! Statements outside of any section.
 
-use super::{Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, ipsec, route_map, routing, rpki, tunnel, wan};
+use super::{
+    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, route_map, routing, rpki, tunnel, wan,
+};
 use crate::{
     grammar::{Args, Complaint},
     model::{Config, LogFormat, LogLevel},
@@ -9,6 +11,7 @@ use crate::{
 /// In the order of `show running-config`.
 pub(super) const ROWS: &[&[Statement]] = &[
     GENERAL,
+    frr::ROWS,
     wan::BEGIN,
     ipsec::BEGIN,
     tunnel::BEGIN,
@@ -21,10 +24,6 @@ pub(super) const ROWS: &[&[Statement]] = &[
 ];
 
 const GENERAL: &[Statement] = &[
-    Statement { syntax: "frr version TEXT", help: "Without effect", action: Action::Ignore },
-    Statement { syntax: "frr defaults traditional", help: "Without effect", action: Action::Ignore },
-    Statement { syntax: "service integrated-vtysh-config", help: "Without effect", action: Action::Ignore },
-    Statement { syntax: "line vty", help: "Without effect", action: Action::Ignore },
     Statement {
         syntax: "hostname NAME",
         help: "Name this router",

@@ -8,6 +8,7 @@ mod bfd;
 mod bgp;
 mod draft;
 mod family;
+mod frr;
 mod general;
 mod ipsec;
 mod neighbor;
@@ -22,7 +23,7 @@ mod wan;
 
 use std::{fmt, sync::LazyLock};
 
-use net_types::{Family, Prefix, TunnelName, WanName};
+use net_types::{Family, IfName, Prefix, TunnelName, WanName};
 
 use crate::{
     grammar::{Args, Complaint, Tree},
@@ -96,6 +97,8 @@ pub(crate) enum Section {
     Proposal(Name),
     Identity(Name),
     Tunnel(TunnelName),
+    /// `interface`, of FRR's.
+    Interface(IfName),
     Bfd,
     BfdProfile(Name),
     RouteMap(Name, u16),
@@ -131,6 +134,7 @@ impl Section {
             Self::Proposal(name) => format!("\"ipsec proposal {name}\""),
             Self::Identity(name) => format!("\"ipsec identity {name}\""),
             Self::Tunnel(name) => format!("\"ipsec tunnel {name}\""),
+            Self::Interface(name) => format!("\"interface {name}\""),
             Self::Bfd => "\"bfd\"".to_owned(),
             Self::BfdProfile(name) => format!("\"bfd\", \"profile {name}\""),
             Self::RouteMap(name, sequence) => format!("\"route-map {name}\" {sequence}"),
@@ -146,6 +150,7 @@ impl Section {
         static PROPOSAL: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(ipsec::PROPOSAL_ROWS));
         static IDENTITY: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(ipsec::IDENTITY_ROWS));
         static TUNNEL: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(tunnel::ROWS));
+        static INTERFACE: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(frr::INTERFACE_ROWS));
         static BFD: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bfd::ROWS));
         static BFD_PROFILE: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bfd::PROFILE_ROWS));
         static ROUTE_MAP: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(route_map::ROWS));
@@ -158,6 +163,7 @@ impl Section {
             Self::Proposal(_) => &PROPOSAL,
             Self::Identity(_) => &IDENTITY,
             Self::Tunnel(_) => &TUNNEL,
+            Self::Interface(_) => &INTERFACE,
             Self::Bfd => &BFD,
             Self::BfdProfile(_) => &BFD_PROFILE,
             Self::RouteMap(..) => &ROUTE_MAP,
@@ -308,6 +314,7 @@ mod tests {
             Section::Proposal(name.clone()),
             Section::Identity(name.clone()),
             Section::Tunnel("x".parse().unwrap()),
+            Section::Interface("x".parse().unwrap()),
             Section::Bfd,
             Section::BfdProfile(name.clone()),
             Section::RouteMap(name, 1),

@@ -1,9 +1,11 @@
 //! What can be asked.
 
+mod configure;
 mod execute;
 mod tunnel;
 mod wan;
 
+pub use configure::{Configure, Configured};
 pub use execute::{Execute, Text};
 pub use tunnel::{TunnelEvent, TunnelState, TunnelStatus, WatchTunnels};
 pub use wan::{WanEvent, WanState, WanStatus, WatchWans};

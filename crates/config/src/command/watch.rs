@@ -1,0 +1,79 @@
+//! The commands about watching and validation: what caches, stations, dumps and the log of events say.
+
+use net_types::{Asn, Family, Prefix};
+
+use super::{Command, Owner, Row, family, json, row};
+use crate::grammar::{Args, Complaint};
+
+/// Something to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// `show bgp ipv4 unicast rpki valid`: the routes with a path of that state, and those paths only.
+    Validation(Family, RpkiState),
+    /// `show rpki`
+    Rpki(RpkiView),
+}
+
+/// What origin validation says of a route (RFC 6811).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RpkiState {
+    /// `valid`
+    Valid,
+    /// `invalid`
+    Invalid,
+    /// `notfound`
+    NotFound,
+}
+
+/// A part of `show rpki`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RpkiView {
+    /// `cache-connection`
+    Connections,
+    /// `cache-server`
+    Servers,
+    /// `prefix-table`
+    Prefixes,
+    /// `prefix PREFIX [ASN]`
+    Prefix {
+        /// The payloads that cover this, and what they say of it.
+        prefix: Prefix,
+        /// As originated by this AS.
+        asn: Option<Asn>,
+    },
+}
+
+pub(super) const ROWS: &[Row] = &[
+    row(
+        Owner::Bgpd,
+        "show [ip|ipv6] bgp [(ipv4|ipv6) [unicast]] rpki (valid|invalid|notfound) [json]",
+        "Routes by what origin validation says of them",
+        validation,
+    ),
+    row(Owner::Bgpd, "show rpki cache-connection [json]", "Connections to caches", |args| {
+        show(args, Watch::Rpki(RpkiView::Connections))
+    }),
+    row(Owner::Bgpd, "show rpki cache-server [json]", "Caches that are configured", |args| {
+        show(args, Watch::Rpki(RpkiView::Servers))
+    }),
+    row(Owner::Bgpd, "show rpki prefix-table [json]", "Validated payloads", |args| {
+        show(args, Watch::Rpki(RpkiView::Prefixes))
+    }),
+    row(Owner::Bgpd, "show rpki prefix PREFIX [ASN] [json]", "What payloads say of a prefix", |args| {
+        let view = RpkiView::Prefix { prefix: args.get("PREFIX")?, asn: args.opt("ASN")? };
+        show(args, Watch::Rpki(view))
+    }),
+];
+
+fn show(args: &Args<'_>, what: Watch) -> Result<Command, Complaint> {
+    Ok(Command::Watch { what, json: json(args) })
+}
+
+fn validation(args: &Args<'_>) -> Result<Command, Complaint> {
+    let state = match (args.has("valid"), args.has("invalid")) {
+        (true, _) => RpkiState::Valid,
+        (_, true) => RpkiState::Invalid,
+        _ => RpkiState::NotFound,
+    };
+    show(args, Watch::Validation(family(args), state))
+}
