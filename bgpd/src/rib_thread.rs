@@ -9,6 +9,7 @@
 //! One turn of the loop serves each of them with a bounded piece, so that a job waits for milliseconds at most. The
 //! channels wake the thread themselves: it polls them as an executor would, with a waker that unparks it.
 
+mod encode;
 mod source;
 mod walk;
 mod worker;
@@ -37,8 +38,8 @@ use worker::Worker;
 
 /// Jobs that may wait.
 const JOBS: usize = 256;
-/// Messages of one neighbor that may wait.
-const EVENTS: usize = 256;
+/// Events of one neighbor that may wait, each with up to 64 messages.
+const EVENTS: usize = 8;
 
 /// Where the table's answers go. Called on the table's thread, so nothing here may wait.
 pub trait Outlet: Send + 'static {

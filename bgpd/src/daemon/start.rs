@@ -69,7 +69,7 @@ type AnyFib = Fib<Box<dyn Backend + Send>>;
 /// Opens the forwarding table and takes over what an earlier run left in it.
 fn open_fib(no_kernel: bool) -> anyhow::Result<(AnyFib, Option<Monitor>, Adopted)> {
     if no_kernel {
-        info!("--no-kernel: routes are kept in memory and forward nothing");
+        info!("--no-kernel: routes are learned and announced, and nothing is forwarded");
         return Ok((Fib::new(Box::new(Twin::default())), None, Adopted::default()));
     }
     match disable_nexthop_compat_mode() {
@@ -130,6 +130,9 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     };
     let rib_config = policy_setup::rib_config(&bgp, router_id, rand::rng().random());
     let (rib, rib_thread) = rib_thread::spawn(rib_config.clone(), outlet)?;
+    if options.no_kernel {
+        rib.apply(|rib, _| rib.without_fib()).await?;
+    }
     let table = rib.clone();
     fib.call_when_room(move || table.wake());
     let (bfd, bfd_thread) = bfd_thread::start(bfd_changes(fib.clone(), neighbors.clone()))?;

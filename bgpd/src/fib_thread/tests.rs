@@ -2,8 +2,7 @@
 
 use std::sync::mpsc;
 
-use bgp_core::rib::{PathAttrs, PathRef, Resolved, Source};
-use bgp_wire::NextHop;
+use bgp_core::rib::{PathRef, Resolved, Source};
 use fib::{Nexthop, Twin};
 
 use super::*;
@@ -13,13 +12,6 @@ fn change(prefix: &str, peers: &[u32]) -> BestChange {
         source: Source::Peer(PeerId(*peer)),
         resolved: Resolved { ifindex: *peer, gateway: None, metric: 0 },
         stale: false,
-        attrs: Arc::new(PathAttrs {
-            attributes: bgp_wire::Attributes::default(),
-            next_hop: NextHop::V4([192, 0, 2, 1].into()),
-            scope: 0,
-            weight: 0,
-            install: Default::default(),
-        }),
     };
     BestChange {
         prefix: prefix.parse().unwrap(),

@@ -10,10 +10,10 @@ use std::{
 
 use bgp_core::session::ConnectionId;
 use bgp_wire::{HeaderError, frame_length};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
-use super::{RouteQueue, status::Shared};
+use super::{Chunk, RouteQueue, status::Shared};
 
 /// Octets to read at once.
 const READ: usize = 64 * 1024;
@@ -35,12 +35,12 @@ pub(super) struct Connection {
     stream: TcpStream,
     /// Read and not yet looked at; bounded, since reading stops while there is a whole frame in it.
     input: BytesMut,
-    /// The message that is being written, and how much of it is.
-    current: Option<(Bytes, usize)>,
+    /// What is being written, and how much of it is: a message, or several with routes.
+    current: Option<(Chunk, usize)>,
     /// OPEN, KEEPALIVE, NOTIFICATION, ROUTE-REFRESH: these overtake routes.
     control: VecDeque<Bytes>,
     /// Taken out of the queue of routes.
-    staged: VecDeque<Bytes>,
+    staged: VecDeque<Chunk>,
     /// Where routes come from, while the session on this connection is established.
     routes: Option<RouteQueue>,
     phase: Phase,
@@ -141,7 +141,8 @@ impl Connection {
     /// Messages that wait to be written.
     pub(super) fn backlog(&self) -> usize {
         let queued = self.routes.as_ref().map_or(0, RouteQueue::len);
-        usize::from(self.current.is_some()) + self.control.len() + self.staged.len() + queued
+        let taken = self.current.iter().map(|(chunk, _)| chunk).chain(&self.staged);
+        self.control.len() + taken.map(|chunk| chunk.messages).sum::<usize>() + queued
     }
 
     fn has_output(&self) -> bool {
@@ -184,12 +185,15 @@ impl Connection {
         }
     }
 
-    /// Takes the next whole message out of what was read.
-    pub(super) fn next_frame(&mut self, max: usize) -> Result<Option<Bytes>, HeaderError> {
-        match frame_length(&self.input, max)? {
-            Some(length) if length <= self.input.len() => Ok(Some(self.input.split_to(length).freeze())),
-            _ => Ok(None),
-        }
+    /// The next whole message of what was read; [`passed`](Self::passed) takes it out.
+    pub(super) fn frame(&self, max: usize) -> Result<Option<&[u8]>, HeaderError> {
+        let length = frame_length(&self.input, max)?;
+        Ok(length.and_then(|length| self.input.get(..length)))
+    }
+
+    /// Takes out a message that was looked at.
+    pub(super) fn passed(&mut self, octets: usize) {
+        self.input.advance(octets);
     }
 
     /// Whether a whole message is waiting to be looked at.
@@ -223,8 +227,9 @@ impl Connection {
     }
 
     fn write_once(&self) -> io::Result<usize> {
-        let rest = self.current.as_ref().and_then(|(message, done)| message.get(*done..));
-        let queued = self.control.iter().chain(&self.staged).map(|message| &message[..]);
+        let rest = self.current.as_ref().and_then(|(chunk, done)| chunk.octets.get(*done..));
+        let staged = self.staged.iter().map(|chunk| &chunk.octets[..]);
+        let queued = self.control.iter().map(|message| &message[..]).chain(staged);
         let slices: Vec<IoSlice<'_>> = rest.into_iter().chain(queued).take(SLICES).map(IoSlice::new).collect();
         self.stream.try_write_vectored(&slices)
     }
@@ -234,17 +239,21 @@ impl Connection {
         while octets > 0 {
             let next = match self.current.take() {
                 Some(current) => Some(current),
-                None => self.control.pop_front().or_else(|| self.staged.pop_front()).map(|message| (message, 0)),
+                None => {
+                    let control = self.control.pop_front().map(Chunk::from);
+                    control.or_else(|| self.staged.pop_front()).map(|chunk| (chunk, 0))
+                }
             };
-            let Some((message, done)) = next else { return };
-            let left = message.len() - done;
+            let Some((chunk, done)) = next else { return };
+            let left = chunk.octets.len() - done;
             if octets < left {
-                self.current = Some((message, done + octets));
+                self.current = Some((chunk, done + octets));
                 return;
             }
             octets -= left;
-            if let Some(kind) = message.get(18) {
-                status.sent(*kind);
+            // Several messages in one are UPDATEs.
+            if let Some(kind) = chunk.octets.get(18) {
+                status.sent(*kind, chunk.messages);
             }
         }
     }

@@ -25,8 +25,8 @@ pub enum PeerEvent {
     Routes {
         /// Who.
         peer: PeerId,
-        /// What it says.
-        update: Update,
+        /// What it says, in order.
+        updates: Vec<Update>,
     },
     /// The neighbor wants our routes again, or demarcates its own (RFC 2918, RFC 7313).
     Refresh {

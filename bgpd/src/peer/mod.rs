@@ -25,7 +25,7 @@ mod tests;
 pub use event::{Link, PeerEvent, PeerFault, PeerHost, SessionUp};
 pub use handle::{PeerCommand, PeerHandle, spawn};
 pub use listener::{Acceptors, Listener};
-pub use queue::RouteQueue;
+pub use queue::{Chunk, RouteQueue};
 pub use rules::{alias, role, rules};
 pub use setup::{Ases, SelfState, SetupError, spec};
 pub use spec::{Hops, Password, PeerSpec, Source, Transport};

@@ -11,6 +11,22 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+/// Whole messages, one behind the other. Sessions that get the same share the octets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The messages.
+    pub octets: Bytes,
+    /// How many there are.
+    pub messages: usize,
+}
+
+impl From<Bytes> for Chunk {
+    /// One message.
+    fn from(octets: Bytes) -> Self {
+        Self { octets, messages: 1 }
+    }
+}
+
 /// One session's queue; clones share it.
 #[derive(Clone, Debug)]
 pub struct RouteQueue {
@@ -25,8 +41,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    messages: VecDeque<Bytes>,
+    chunks: VecDeque<Chunk>,
     octets: usize,
+    messages: usize,
     /// The routing table was told that there is no room, and wants to hear when there is.
     refused: bool,
     closed: bool,
@@ -59,19 +76,30 @@ impl RouteQueue {
 
     /// Appends a whole message. After the session has ended it goes nowhere.
     pub fn push(&self, message: Bytes) {
+        self.extend([message.into()]);
+    }
+
+    /// Appends whole messages.
+    pub fn extend(&self, chunks: impl IntoIterator<Item = Chunk>) {
         let mut state = self.state();
         if state.closed {
             return;
         }
-        state.octets += message.len();
-        state.messages.push_back(message);
+        for chunk in chunks {
+            state.octets += chunk.octets.len();
+            state.messages += chunk.messages;
+            state.chunks.push_back(chunk);
+        }
+        let filled = !state.chunks.is_empty();
         drop(state);
-        self.shared.filled.notify_one();
+        if filled {
+            self.shared.filled.notify_one();
+        }
     }
 
     /// Messages that wait.
     pub fn len(&self) -> usize {
-        self.state().messages.len()
+        self.state().messages
     }
 
     /// Whether none waits.
@@ -84,17 +112,18 @@ impl RouteQueue {
         self.shared.filled.notified().await;
     }
 
-    /// Moves up to `octets`, and at least one message if there is one, to `out`. Says whether the routing table is to
+    /// Moves about `octets`, and at least one message if there is one, to `out`. Says whether the routing table is to
     /// hear that there is room again.
-    pub(crate) fn drain(&self, octets: usize, out: &mut VecDeque<Bytes>) -> bool {
+    pub(crate) fn drain(&self, octets: usize, out: &mut VecDeque<Chunk>) -> bool {
         let mut state = self.state();
         let mut taken = 0;
         while taken < octets
-            && let Some(message) = state.messages.pop_front()
+            && let Some(chunk) = state.chunks.pop_front()
         {
-            taken += message.len();
-            state.octets -= message.len();
-            out.push_back(message);
+            taken += chunk.octets.len();
+            state.octets -= chunk.octets.len();
+            state.messages -= chunk.messages;
+            out.push_back(chunk);
         }
         let room_again = state.refused && state.octets < Self::LOW;
         if room_again {

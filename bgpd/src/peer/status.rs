@@ -69,9 +69,9 @@ pub struct ResetInfo {
 struct Counts([AtomicU64; 6]);
 
 impl Counts {
-    fn add(&self, kind: u8) {
+    fn add(&self, kind: u8, count: usize) {
         if let Some(counter) = self.0.get(usize::from(kind)) {
-            counter.fetch_add(1, Relaxed);
+            counter.fetch_add(count as u64, Relaxed);
         }
     }
 
@@ -198,13 +198,13 @@ impl Shared {
         self.slow().last_reset = Some(ResetInfo { at: SystemTime::now(), reason: reason.clone() });
     }
 
-    pub(super) fn sent(&self, kind: u8) {
-        self.sent.add(kind);
+    pub(super) fn sent(&self, kind: u8, count: usize) {
+        self.sent.add(kind, count);
         self.last_write.store(seconds(), Relaxed);
     }
 
     pub(super) fn received(&self, kind: MessageType) {
-        self.received.add(kind as u8);
+        self.received.add(kind as u8, 1);
         self.last_read.store(seconds(), Relaxed);
     }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bgp_core::session::{ConnectionId, Direction, DownReason, Input, Outgoing, Output, Phase, Session, Terms};
-use bgp_wire::{Message, Notification, Parsed, RouteRefresh, Survived, notification::CeaseCode};
+use bgp_wire::{Message, Notification, Parsed, RouteRefresh, Survived, Update, notification::CeaseCode};
 use rand::{SeedableRng, rngs::StdRng};
 use telemetry::LogLimit;
 use tokio::{net::TcpStream, sync::mpsc, time::sleep_until};
@@ -26,8 +26,10 @@ use super::{
     status::Shared,
 };
 
-/// Events for the routing table from which on nothing more is read from the neighbor.
-const PENDING: usize = 128;
+/// Messages for the routing table from which on nothing more is read from the neighbor.
+const PENDING: usize = 256;
+/// Messages in one event: each costs the routing table a look at the channel.
+const BATCH: usize = 64;
 /// Connections at once: one each way, a newcomer, and those that are closing.
 const CONNECTIONS: usize = 8;
 /// Log lines about mistakes that a neighbor may cause.
@@ -58,6 +60,8 @@ pub(super) struct Task<E, H> {
     next_connection: u64,
     dial: Option<Dial>,
     pending: VecDeque<PeerEvent>,
+    /// UPDATEs in `pending`.
+    updates: usize,
     /// The task ends once everything is said.
     leaving: bool,
     mistakes: LogLimit,
@@ -88,6 +92,7 @@ where
             next_connection: 0,
             dial: None,
             pending: VecDeque::new(),
+            updates: 0,
             leaving: false,
             mistakes: LogLimit::new(MISTAKES.0, MISTAKES.1),
             failures: LogLimit::new(MISTAKES.0, MISTAKES.1),
@@ -109,6 +114,7 @@ where
                 Wake::Sink(true) => {}
                 Wake::Sink(false) => {
                     self.pending.clear();
+                    self.updates = 0;
                     self.leave(Notification::cease(CeaseCode::OutOfResources));
                 }
                 Wake::Ready(id, ready) => self.ready(id, ready),
@@ -120,7 +126,34 @@ where
     }
 
     fn may_read(&self) -> bool {
-        self.pending.len() < PENDING
+        self.backlog() < PENDING
+    }
+
+    /// Messages that wait for the routing table.
+    fn backlog(&self) -> usize {
+        self.updates + self.pending.len()
+    }
+
+    /// The next event for the routing table.
+    fn next_event(pending: &mut VecDeque<PeerEvent>, updates: &mut usize) -> Option<PeerEvent> {
+        let event = pending.pop_front()?;
+        if let PeerEvent::Routes { updates: those, .. } = &event {
+            *updates -= those.len();
+        }
+        Some(event)
+    }
+
+    /// UPDATEs go together as far as they wait anyway.
+    fn routes(&mut self, update: Update) {
+        self.updates += 1;
+        match self.pending.back_mut() {
+            Some(PeerEvent::Routes { updates, .. }) if updates.len() < BATCH => updates.push(update),
+            _ => {
+                let mut updates = Vec::with_capacity(BATCH);
+                updates.push(update);
+                self.pending.push_back(PeerEvent::Routes { peer: self.spec.id, updates });
+            }
+        }
     }
 
     /// Whether a whole message that has arrived was not looked at yet.
@@ -142,7 +175,7 @@ where
         while !self.pending.is_empty() {
             match self.events.try_reserve() {
                 Ok(permit) => {
-                    if let Some(event) = self.pending.pop_front() {
+                    if let Some(event) = Self::next_event(&mut self.pending, &mut self.updates) {
                         permit.send(event.into());
                     }
                 }
@@ -156,7 +189,7 @@ where
         if may_read && self.has_unread() {
             return Wake::Sink(true);
         }
-        let Self { connections, commands, dial, events, pending, leaving, .. } = self;
+        let Self { connections, commands, dial, events, pending, updates, leaving, .. } = self;
         let queue = connections.iter().find_map(|connection| connection.routes().cloned());
         tokio::select! {
             biased; // a neighbor that floods us does not starve its own timers
@@ -168,7 +201,7 @@ where
             }) => Wake::Dialed(result),
             permit = events.reserve(), if !pending.is_empty() => match permit {
                 Ok(permit) => {
-                    if let Some(event) = pending.pop_front() {
+                    if let Some(event) = Self::next_event(pending, updates) {
                         permit.send(event.into());
                     }
                     Wake::Sink(true)
@@ -198,7 +231,7 @@ where
         let now = Instant::now();
         self.connections.retain_mut(|connection| !connection.is_done(now));
         let outgoing = self.connections.iter().map(Connection::backlog).sum();
-        self.status.queued(self.pending.len(), outgoing);
+        self.status.queued(self.backlog(), outgoing);
     }
 
     fn expire(&mut self) {
@@ -330,14 +363,18 @@ where
     }
 
     fn read_frames_of(&mut self, id: ConnectionId, most: usize) {
-        while self.pending.len() < most {
+        while self.backlog() < most {
             let negotiated = self.session.negotiated(id);
             let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
             if !connection.is_open() {
                 return;
             }
-            let parsed = match connection.next_frame(negotiated.max_message_octets()) {
-                Ok(Some(frame)) => Message::parse(&frame, &negotiated),
+            let parsed = match connection.frame(negotiated.max_message_octets()) {
+                Ok(Some(frame)) => {
+                    let (octets, parsed) = (frame.len(), Message::parse(frame, &negotiated));
+                    connection.passed(octets);
+                    parsed
+                }
                 Ok(None) => return,
                 Err(error) => Err(error.into()),
             };
@@ -409,7 +446,7 @@ where
             Output::Send(id, message) => self.send(id, &message),
             Output::HangUp(id) => self.hang_up(id),
             Output::Up(id, terms) => self.up(id, *terms),
-            Output::Routes(update) => self.pending.push_back(PeerEvent::Routes { peer, update }),
+            Output::Routes(update) => self.routes(update),
             Output::Refresh(refresh) => self.pending.push_back(PeerEvent::Refresh { peer, refresh }),
             Output::Down(reason, retain) => {
                 let at = Instant::now();

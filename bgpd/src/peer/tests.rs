@@ -160,8 +160,9 @@ async fn routes_and_parting_words_cross() {
     let mut learned = Vec::new();
     while learned.len() < 1000 {
         match b.event().await {
-            PeerEvent::Routes { update, .. } => {
-                learned.extend(update.reach.unwrap().announced.into_iter().flat_map(|group| group.prefixes));
+            PeerEvent::Routes { updates, .. } => {
+                let announced = updates.into_iter().flat_map(|update| update.reach.unwrap().announced);
+                learned.extend(announced.flat_map(|group| group.prefixes));
             }
             other => panic!("{other:?}"),
         }
@@ -169,8 +170,8 @@ async fn routes_and_parting_words_cross() {
     assert!(learned.into_iter().eq(prefixes(1000)));
     let withdrawals = Withdrawals::new(Family::Ipv4Unicast, prefixes(1000), &up_a.terms.negotiated);
     withdrawals.for_each(|message| up_a.queue.push(message));
-    let PeerEvent::Routes { update, .. } = b.event().await else { panic!() };
-    assert!(!update.withdrawn.is_empty());
+    let PeerEvent::Routes { updates, .. } = b.event().await else { panic!() };
+    assert!(!updates[0].withdrawn.is_empty());
 
     let text = ShutdownCommunication::new("fibre work until 04:00");
     a.handle.send(PeerCommand::Stop(Notification::shutdown(CeaseCode::AdministrativeShutdown, Some(&text))));

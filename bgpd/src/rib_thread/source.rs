@@ -7,15 +7,16 @@ use std::{
 
 use bgp_core::{
     PeerId,
-    adj_out::OutBatch,
+    adj_out::Room,
     rib::{Departure, PeerUp, Rib},
     session::Retain,
 };
-use bgp_wire::{Announcements, FamilySet, Negotiated, RefreshKind, Withdrawals, emit_end_of_rib};
+use bgp_wire::{FamilySet, Negotiated, RefreshKind};
 use net_types::Family;
 use tokio::sync::mpsc;
 
-use crate::peer::{PeerEvent, RouteQueue, SessionUp};
+use super::encode;
+use crate::peer::{Chunk, PeerEvent, RouteQueue, SessionUp};
 
 pub(super) struct Source {
     pub(super) peer: PeerId,
@@ -27,6 +28,8 @@ pub(super) struct Source {
 struct Session {
     negotiated: Negotiated,
     queue: RouteQueue,
+    /// Since when it has had no room.
+    full_since: Option<Instant>,
     /// Families that the neighbor is still sending for the first time.
     unfinished: FamilySet,
     /// It promised to mark the end of them.
@@ -35,13 +38,16 @@ struct Session {
     finished_at: Instant,
 }
 
+/// How long others wait for a neighbor that takes no more messages; then they go on without it.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// How long a neighbor that marks no end has to be quiet to count as finished.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// What came of taking an event.
 pub(super) enum Taken {
     Something,
-    EndOfRib(Family),
+    EndOfRib(FamilySet),
     Nothing,
 }
 
@@ -62,10 +68,13 @@ impl Source {
         };
         match event {
             PeerEvent::Up(up) => self.start(rib, now, *up),
-            PeerEvent::Routes { update, .. } => {
-                let end_of_rib = update.end_of_rib;
-                rib.update(now, self.peer, update);
-                return self.heard(now, end_of_rib);
+            PeerEvent::Routes { updates, .. } => {
+                let mut ends = FamilySet::EMPTY;
+                for update in updates {
+                    update.end_of_rib.into_iter().for_each(|family| ends.insert(family));
+                    rib.update(now, self.peer, update);
+                }
+                return self.heard(now, ends);
             }
             PeerEvent::Refresh { refresh, .. } => {
                 // The marks of a demarcated refresh (RFC 7313) say nothing that the table has to act on: routes that
@@ -93,8 +102,7 @@ impl Source {
             PeerUp {
                 router_id: terms.peer_open.router_id,
                 remote_as: terms.peer_open.asn,
-                families: terms.negotiated.families,
-                over_ipv6: terms.negotiated.over_ipv6,
+                negotiated: terms.negotiated,
                 preserved: restart.map_or(FamilySet::EMPTY, |restart| restart.preserved),
                 sends_end_of_rib: restart.is_some(),
                 stale_limit: self.stale_limit,
@@ -105,22 +113,25 @@ impl Source {
         );
         let (negotiated, promised) = (terms.negotiated, terms.restart.is_some());
         let finished_at = now + if promised { self.stale_limit } else { QUIET };
-        self.session = Some(Session { negotiated, queue, unfinished: negotiated.families, promised, finished_at });
+        self.session = Some(Session {
+            negotiated,
+            queue,
+            full_since: None,
+            unfinished: negotiated.families,
+            promised,
+            finished_at,
+        });
     }
 
     /// Notes that routes came, or the mark of their end.
-    fn heard(&mut self, now: Instant, end_of_rib: Option<Family>) -> Taken {
+    fn heard(&mut self, now: Instant, ends: FamilySet) -> Taken {
         let Some(session) = &mut self.session else { return Taken::Something };
         if !session.promised {
             session.finished_at = now + QUIET;
         }
-        match end_of_rib.filter(|family| session.unfinished.contains(*family)) {
-            Some(family) => {
-                session.unfinished.remove(family);
-                Taken::EndOfRib(family)
-            }
-            None => Taken::Something,
-        }
+        let ended = ends.intersection(session.unfinished);
+        ended.iter().for_each(|family| session.unfinished.remove(family));
+        if ended.is_empty() { Taken::Something } else { Taken::EndOfRib(ended) }
     }
 
     /// When [`finished`](Self::finished) has something to say, unless more comes.
@@ -146,14 +157,39 @@ impl Source {
         ended
     }
 
-    /// Hands over up to `budget` routes if there is room. Whether there was anything to hand over.
-    pub(super) fn feed(&self, rib: &mut Rib, budget: usize) -> bool {
-        let Some(Session { negotiated, queue, .. }) = &self.session else { return false };
-        if !rib.owes(self.peer) || !queue.has_room() {
+    /// Whether the session takes more messages. After a no, the session's task says when it does again.
+    pub(super) fn room(&mut self, now: Instant) -> Room {
+        let Some(session) = &mut self.session else { return Room::Full };
+        if session.queue.has_room() {
+            session.full_since = None;
+            return Room::Ready;
+        }
+        let since = *session.full_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < PATIENCE { Room::Full } else { Room::Stuck }
+    }
+
+    /// How messages for the session are written.
+    pub(super) fn negotiated(&self) -> Option<&Negotiated> {
+        self.session.as_ref().map(|session| &session.negotiated)
+    }
+
+    /// Hands messages to the session.
+    pub(super) fn send(&self, chunks: impl IntoIterator<Item = Chunk>) {
+        if let Some(session) = &self.session {
+            session.queue.extend(chunks);
+        }
+    }
+
+    /// Hands over up to `budget` routes that the neighbor lacks because it did not keep pace, if there is room now.
+    /// Whether there was anything to hand over.
+    pub(super) fn catch_up(&mut self, rib: &mut Rib, now: Instant, budget: usize) -> bool {
+        if !rib.is_behind(self.peer) || self.room(now) != Room::Ready {
             return false;
         }
-        let Some(batch) = rib.poll_out(self.peer, budget) else { return false };
-        encode(self.peer, batch, negotiated, queue);
+        let Some(batch) = rib.poll_behind(self.peer, budget) else { return false };
+        if let Some(negotiated) = self.negotiated() {
+            self.send(encode::batch(self.peer, batch, negotiated));
+        }
         true
     }
 }
@@ -162,26 +198,6 @@ fn departure(now: Instant, retain: Option<Retain>) -> Departure {
     match retain {
         Some(Retain { families, restart_time }) => Departure::Stale { until: now + restart_time, families },
         None => Departure::Withdraw,
-    }
-}
-
-/// Writes a batch as messages. Routes that the session cannot carry are withdrawn instead (RFC 4271 §9.2).
-fn encode(peer: PeerId, batch: OutBatch, negotiated: &Negotiated, queue: &RouteQueue) {
-    let OutBatch { family, mut withdrawn, announced, end_of_rib } = batch;
-    for group in announced {
-        let (attributes, next_hop) = (&group.attrs.attributes, group.attrs.next_hop);
-        match Announcements::new(attributes, family, next_hop, group.prefixes.iter().copied(), negotiated) {
-            Ok(messages) => messages.for_each(|message| queue.push(message)),
-            Err(error) => {
-                // A remote can cause this at will, hence not louder.
-                tracing::debug!(%peer, count = group.prefixes.len(), %error, "routes not announced");
-                withdrawn.extend(group.prefixes);
-            }
-        }
-    }
-    Withdrawals::new(family, withdrawn, negotiated).for_each(|message| queue.push(message));
-    if end_of_rib {
-        queue.push(emit_end_of_rib(family));
     }
 }
 
@@ -197,7 +213,7 @@ mod tests {
         let negotiated = Negotiated::base(bgp_wire::PeerKind::External);
         let finished_at = now + if promised { source.stale_limit } else { QUIET };
         let (queue, unfinished) = (RouteQueue::new(), negotiated.families);
-        source.session = Some(Session { negotiated, queue, unfinished, promised, finished_at });
+        source.session = Some(Session { negotiated, queue, full_since: None, unfinished, promised, finished_at });
         source
     }
 
@@ -205,10 +221,10 @@ mod tests {
     fn a_neighbor_that_promised_a_mark_is_finished_when_it_comes_and_only_once() {
         let now = Instant::now();
         let mut source = source(true, now);
-        assert!(matches!(source.heard(now, None), Taken::Something));
+        assert!(matches!(source.heard(now, FamilySet::EMPTY), Taken::Something));
         assert!(source.finished(now + QUIET * 2).is_empty());
-        assert!(matches!(source.heard(now, Some(V4)), Taken::EndOfRib(V4)));
-        assert!(matches!(source.heard(now, Some(V4)), Taken::Something));
+        assert!(matches!(source.heard(now, V4.into()), Taken::EndOfRib(ends) if ends == V4.into()));
+        assert!(matches!(source.heard(now, V4.into()), Taken::Something));
         assert_eq!(source.deadline(), None);
         assert!(source.finished(now + source.stale_limit).is_empty());
     }
@@ -218,7 +234,7 @@ mod tests {
         let now = Instant::now();
         let mut source = source(false, now);
         let later = now + QUIET / 2;
-        source.heard(later, None);
+        source.heard(later, FamilySet::EMPTY);
         assert!(source.finished(now + QUIET).is_empty(), "it was not quiet");
         assert_eq!(source.deadline(), Some(later + QUIET));
         assert!(source.finished(later + QUIET).contains(V4));

@@ -224,7 +224,7 @@ impl Neighbor {
     }
 
     async fn routes(&self, update: Update) {
-        self.send(PeerEvent::Routes { peer: self.id, update }).await;
+        self.send(PeerEvent::Routes { peer: self.id, updates: vec![update] }).await;
     }
 
     async fn announce(&self, hops: u32, prefixes: &[&str]) {
@@ -260,7 +260,15 @@ impl Neighbor {
             }
             assert!(Instant::now() < deadline, "the table owes {id} something and does not send it");
         }
-        messages.iter().flat_map(|message| self.read(message)).collect()
+        let mut heard = Vec::new();
+        for chunk in messages {
+            let mut rest = &chunk.octets[..];
+            while let Some(length) = bgp_wire::frame_length(rest, self.negotiated.max_message_octets()).unwrap() {
+                heard.extend(self.read(&rest[..length]));
+                rest = &rest[length..];
+            }
+        }
+        heard
     }
 
     fn read(&self, message: &[u8]) -> Vec<String> {

@@ -9,12 +9,14 @@ use std::{
 
 use bgp_core::{
     PeerId,
+    adj_out::{GroupId, Polled, Room},
     rib::{Departure, PeerConfig, Rib},
 };
+use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
 use super::{
-    Job, Outlet, Unpark,
+    Job, Outlet, Unpark, encode,
     source::{Source, Taken},
 };
 use crate::peer::PeerEvent;
@@ -43,6 +45,9 @@ pub(super) struct Worker {
     /// With which source the next slice of events, and of messages, begins.
     next_in: usize,
     next_out: usize,
+    next_group: usize,
+    /// Where each neighbor is in `sources`.
+    places: HashMap<PeerId, usize, foldhash::fast::RandomState>,
 }
 
 /// What one turn came to.
@@ -58,7 +63,16 @@ struct Turn {
 
 impl Worker {
     pub(super) fn new(rib: Rib, jobs: mpsc::Receiver<Job>, outlet: Box<dyn Outlet>) -> Self {
-        Self { rib, jobs, outlet, sources: Vec::new(), next_in: 0, next_out: 0 }
+        Self {
+            rib,
+            jobs,
+            outlet,
+            sources: Vec::new(),
+            next_in: 0,
+            next_out: 0,
+            next_group: 0,
+            places: HashMap::default(),
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -156,7 +170,7 @@ impl Worker {
             for _ in 0..EVENTS {
                 match source.take(&mut self.rib, now, context) {
                     Taken::Something => {}
-                    Taken::EndOfRib(family) => self.outlet.end_of_rib(source.peer, family),
+                    Taken::EndOfRib(ends) => ends.iter().for_each(|family| self.outlet.end_of_rib(source.peer, family)),
                     Taken::Nothing => break,
                 }
                 turn.busy = true;
@@ -172,19 +186,52 @@ impl Worker {
         }
     }
 
-    /// Messages for each neighbor that has room, in turn.
+    /// Messages for each group of neighbors that has room, in turn, and for those that did not keep pace.
     fn feed_sessions(&mut self, turn: &mut Turn) {
         let now = Instant::now();
-        let count = self.sources.len();
-        for at in (0..count).map(|offset| (self.next_out + offset) % count) {
-            if self.sources[at].feed(&mut self.rib, ANNOUNCED) {
+        let groups = self.rib.groups();
+        let first = self.next_group;
+        for at in (0..groups.len()).map(|offset| (first + offset) % groups.len()) {
+            if self.feed_group(groups[at], now, turn) && now.elapsed() > SLICE {
+                self.next_group = at + 1;
+                break;
+            }
+        }
+        let (start, first, count) = (Instant::now(), self.next_out, self.sources.len());
+        for at in (0..count).map(|offset| (first + offset) % count) {
+            if self.sources[at].catch_up(&mut self.rib, now, ANNOUNCED) {
                 turn.busy = true;
-                if now.elapsed() > SLICE {
+                if start.elapsed() > SLICE {
                     self.next_out = at + 1;
                     return;
                 }
             }
         }
+    }
+
+    /// A piece for one group; whether there was any.
+    fn feed_group(&mut self, group: GroupId, now: Instant, turn: &mut Turn) -> bool {
+        let Self { rib, sources, places, .. } = self;
+        let room = |peer: PeerId| match places.get(&peer) {
+            Some(place) => sources[*place].room(now),
+            None => Room::Stuck,
+        };
+        let batch = match rib.poll_group(group, ANNOUNCED, room) {
+            Polled::Nothing => return false,
+            Polled::Blocked => {
+                turn.blocked = true;
+                return false;
+            }
+            Polled::Batch(batch) => batch,
+        };
+        turn.busy = true;
+        let members: Vec<&Source> =
+            batch.members.iter().filter_map(|peer| places.get(peer)).map(|place| &sources[*place]).collect();
+        // Members of a group agree on how messages are written.
+        let Some(negotiated) = members.first().and_then(|member| member.negotiated()).copied() else { return true };
+        let parts = encode::Parts::new(batch, &negotiated);
+        members.iter().for_each(|member| member.send(parts.of(member.peer)));
+        true
     }
 
     pub(super) fn add_peer(
@@ -195,6 +242,7 @@ impl Worker {
         events: mpsc::Receiver<PeerEvent>,
     ) {
         self.remove_source(peer);
+        self.places.insert(peer, self.sources.len());
         self.sources.push(Source::new(peer, stale_limit, events));
         self.configure_peer(peer, config, stale_limit);
     }
@@ -217,6 +265,7 @@ impl Worker {
         let before = self.sources.len();
         self.sources.retain(|source| source.peer != peer);
         if self.sources.len() < before {
+            self.places = self.sources.iter().enumerate().map(|(place, source)| (source.peer, place)).collect();
             self.rib.peer_down(Instant::now(), peer, Departure::Withdraw);
         }
     }

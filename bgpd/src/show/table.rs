@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use bgp_core::validation::ValidationState;
 use net_types::Family;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     afi, object, rpki,
@@ -93,10 +93,20 @@ pub fn json_head(speaker: &Speaker, version: u64) -> String {
 }
 
 /// One route in JSON, `first` telling whether another stands before it.
+///
+/// Written straight into text: a table has millions of paths, and nothing in them needs escaping.
 pub fn json_row(route: &Route, first: bool, speaker: &Speaker) -> String {
-    let paths: Vec<Value> = route.paths.iter().map(|path| path_json(route, path, speaker)).collect();
+    let mut out = String::with_capacity(400 * route.paths.len());
     let comma = if first { "" } else { "," };
-    format!("{comma}\n\"{}\":{}", route.prefix, Value::Array(paths))
+    let _ = write!(out, "{comma}\n\"{}\":[", route.prefix);
+    for (index, path) in route.paths.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        path_json(route, path, speaker, &mut out);
+    }
+    out.push(']');
+    out
 }
 
 /// What stands after the last route in JSON.
@@ -104,43 +114,55 @@ pub fn json_foot(routes: usize, paths: usize) -> String {
     format!("}},\"totalRoutes\":{routes},\"totalPaths\":{paths}}}\n")
 }
 
-/// Whether the table of `family` has next hops of this address family in JSON; a path of our own has the unspecified one.
-fn path_json(route: &Route, path: &Path, speaker: &Speaker) -> Value {
-    let mut out = Map::new();
+fn path_json(route: &Route, path: &Path, speaker: &Speaker, out: &mut String) {
+    out.push('{');
     let flags = [("valid", path.valid), ("bestpath", path.best), ("backup", path.alternate), ("stale", path.stale)];
-    out.extend(flags.into_iter().filter(|(_, set)| *set).map(|(key, _)| (key.to_owned(), Value::Bool(true))));
+    for (key, _) in flags.into_iter().filter(|(_, set)| *set) {
+        let _ = write!(out, "\"{key}\":true,");
+    }
     if let Some(validation) = path.validation {
-        out.insert("rpkiValidationState".into(), rpki::spelling(validation).into());
+        let _ = write!(out, "\"rpkiValidationState\":\"{}\",", rpki::spelling(validation));
     }
     if let Some(reason) = path.reason {
-        out.insert("selectionReason".into(), reason.into());
+        let _ = write!(out, "\"selectionReason\":{},", Value::from(reason));
     }
-    let internal = matches!(path.source, PathSource::Internal { .. });
-    let peer = match path.source {
-        PathSource::Local => "(unspec)".to_owned(),
-        PathSource::External { peer, .. } | PathSource::Internal { peer, .. } => peer.to_string(),
-    };
-    out.extend(object([
-        ("pathFrom", if internal { "internal" } else { "external" }.into()),
-        ("prefix", route.prefix.address().to_string().into()),
-        ("prefixLen", route.prefix.bits().into()),
-        ("network", route.prefix.to_string().into()),
-        ("version", route.version.into()),
-    ]));
+    let from = if matches!(path.source, PathSource::Internal { .. }) { "internal" } else { "external" };
+    let (address, bits) = (route.prefix.address(), route.prefix.bits());
+    let _ = write!(
+        out,
+        "\"pathFrom\":\"{from}\",\"prefix\":\"{address}\",\"prefixLen\":{bits},\"network\":\"{}\",\"version\":{},",
+        route.prefix, route.version
+    );
     if let Some(metric) = metric(path) {
-        out.insert("metric".into(), metric.into());
+        let _ = write!(out, "\"metric\":{metric},");
     }
     if let Some(preference) = path.attributes.local_pref {
-        out.insert("locPrf".into(), preference.into());
+        let _ = write!(out, "\"locPrf\":{preference},");
     }
-    out.extend(object([
-        ("weight", path.weight.into()),
-        ("peerId", peer.into()),
-        ("path", path.attributes.as_path.to_string().into()),
-        ("origin", path.attributes.origin.to_string().into()),
-        ("nexthops", next_hops_json(path, speaker).into()),
-    ]));
-    Value::Object(out)
+    let _ = write!(out, "\"weight\":{},\"peerId\":\"", path.weight);
+    let _ = match path.source {
+        PathSource::Local => out.write_str("(unspec)"),
+        PathSource::External { peer, .. } | PathSource::Internal { peer, .. } => write!(out, "{peer}"),
+    };
+    let (as_path, origin) = (&path.attributes.as_path, &path.attributes.origin);
+    let _ = write!(out, "\",\"path\":\"{as_path}\",\"origin\":\"{origin}\",\"nexthops\":[");
+    if path.source == PathSource::Local {
+        // A path of our own bears the host's name, which is whatever somebody chose.
+        let hops: Vec<String> = next_hops_json(path, speaker).iter().map(Value::to_string).collect();
+        out.push_str(&hops.join(","));
+    } else {
+        let hop = |out: &mut String, address: IpAddr, scope: &str, used: bool| {
+            let used = if used { ",\"used\":true" } else { "" };
+            let _ = write!(out, "{{\"ip\":\"{address}\",\"afi\":\"{}\"{scope}{used}}}", afi(address));
+        };
+        let scope = if path.next_hop.is_ipv6() { ",\"scope\":\"global\"" } else { "" };
+        hop(out, path.next_hop, scope, path.link_local.is_none());
+        if let Some(link_local) = path.link_local {
+            out.push(',');
+            hop(out, link_local, ",\"scope\":\"link-local\"", true);
+        }
+    }
+    out.push_str("]}");
 }
 
 /// The next hops of a path, global first; with both kinds the link-local one is used.

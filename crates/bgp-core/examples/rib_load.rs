@@ -14,7 +14,7 @@ use bgp_core::{
     PeerId,
     rib::{Departure, LocalAddresses, PeerConfig, PeerUp, Resolved, Rib, RibConfig},
 };
-use bgp_wire::{Announcement, AsPath, Attributes, Community, FamilySet, PeerKind, Reach, Update};
+use bgp_wire::{Announcement, AsPath, Attributes, Community, FamilySet, Negotiated, PeerKind, Reach, Update};
 use net_types::{Asn, Family, Prefix, RouterId};
 
 const RECEIVER: PeerId = PeerId(9);
@@ -113,8 +113,7 @@ fn start(rib: &mut Rib, now: Instant, peer: PeerId) {
     let up = PeerUp {
         router_id: RouterId::try_from(Ipv4Addr::new(10, 9, 9, octet)).expect("not zero"),
         remote_as: Asn::literal(64500),
-        families: FamilySet::from(Family::Ipv4Unicast),
-        over_ipv6: FamilySet::EMPTY,
+        negotiated: Negotiated::base(PeerKind::External),
         preserved: FamilySet::EMPTY,
         sends_end_of_rib: true,
         stale_limit: Duration::from_secs(360),

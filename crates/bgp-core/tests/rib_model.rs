@@ -18,7 +18,7 @@ use bgp_core::{
         RibConfig, Source,
     },
 };
-use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, PeerKind, Reach, Update};
+use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, Negotiated, PeerKind, Reach, Update};
 use net_types::{Asn, Family, Prefix, RouterId};
 use proptest::prelude::*;
 
@@ -206,8 +206,7 @@ fn up(peer: usize, preserved: bool) -> PeerUp {
     PeerUp {
         router_id: RouterId::try_from(peer as u32 + 1).unwrap(),
         remote_as: Asn::literal(64500),
-        families: FamilySet::from(V4),
-        over_ipv6: FamilySet::EMPTY,
+        negotiated: Negotiated::base(PeerKind::External),
         preserved: if preserved { FamilySet::from(V4) } else { FamilySet::EMPTY },
         sends_end_of_rib: true,
         stale_limit: Duration::from_secs(3600),

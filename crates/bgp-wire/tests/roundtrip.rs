@@ -117,6 +117,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
+    fn packed_attributes_are_what_they_were(attributes in any_attributes(), local_pref in option::of(any::<u32>())) {
+        let attributes = Attributes { local_pref, ..attributes };
+        let mut packed = Vec::new();
+        attributes.pack(&mut packed);
+        prop_assert_eq!(Attributes::unpack(&packed), attributes);
+    }
+
+    #[test]
+    fn octets_that_are_no_packed_attributes_give_some(packed in vec(any::<u8>(), 0..200)) {
+        let mut again = Vec::new();
+        Attributes::unpack(&packed).pack(&mut again);
+    }
+
+    #[test]
     fn announcements_read_back(
         attributes in any_attributes(),
         (family, prefixes) in any_family().prop_flat_map(|family| (Just(family), vec(any_prefix(family), 1..1500))),

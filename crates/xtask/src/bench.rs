@@ -1,7 +1,11 @@
 //! `cargo xtask bench`: the figures of the README, as lines of JSON.
 
+mod bgp_table;
+
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use integration::bgp_load::Kind;
+use integration::edge::Binaries;
 use integration::two_isp::{Fault, Outcome, TwoIsp};
 use integration::{Lab, packages};
 use serde::Serialize;
@@ -14,9 +18,12 @@ pub(crate) struct Options {
     /// The measurement
     #[arg(value_enum)]
     name: Name,
-    /// How many prefixes: one run for each
-    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
+    /// How many prefixes: one run for each [default: 1000,100000,1000000; bgp-table: 1000000]
+    #[arg(long, value_delimiter = ',')]
     routes: Vec<usize>,
+    /// Only these speakers: holdfast, bird, frr
+    #[arg(long, value_delimiter = ',', default_values_t = Kind::ALL.map(Measured))]
+    subject: Vec<Measured>,
     /// How often each fault strikes
     #[arg(long, default_value_t = 10)]
     trials: usize,
@@ -32,6 +39,26 @@ pub(crate) struct Options {
 enum Name {
     /// From a fault to traffic on the other path
     Failover,
+    /// One neighbor sends a table, another receives it; beside BIRD and FRR
+    BgpTable,
+}
+
+/// A speaker as the command line spells it.
+#[derive(Clone, Copy)]
+struct Measured(Kind);
+
+impl std::fmt::Display for Measured {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.0.name())
+    }
+}
+
+impl std::str::FromStr for Measured {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Kind::ALL.into_iter().find(|kind| kind.name() == text);
+        found.map(Self).ok_or_else(|| format!("\"{text}\" is none of holdfast, bird, frr"))
+    }
 }
 
 /// A fault as the command line spells it.
@@ -70,9 +97,27 @@ struct Line {
 
 /// Runs the measurement; `false` when a trial did not hold.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let Name::Failover = options.name;
     let binaries = build::daemons()?;
     packages::ensure(&packages::BASE)?;
+    match options.name {
+        Name::Failover => failover(options, &binaries),
+        Name::BgpTable => bgp_table::run(options, &binaries),
+    }
+}
+
+impl Options {
+    /// How many prefixes, or else so many.
+    fn routes_or(&self, default: &[usize]) -> Vec<usize> {
+        if self.routes.is_empty() { default.to_vec() } else { self.routes.clone() }
+    }
+
+    /// Who is measured.
+    fn subjects(&self) -> impl Iterator<Item = Kind> {
+        self.subject.iter().map(|Measured(kind)| *kind)
+    }
+}
+
+fn failover(options: &Options, binaries: &Binaries) -> Result<bool> {
     root::ensure()?;
     if !options.json {
         println!(
@@ -81,9 +126,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         );
     }
     let mut held = true;
-    for routes in &options.routes {
+    for routes in &options.routes_or(&[1_000, 100_000, 1_000_000]) {
         let lab = Lab::new("bench")?;
-        let mut scenario = TwoIsp::build(&lab, &binaries)?;
+        let mut scenario = TwoIsp::build(&lab, binaries)?;
         scenario.start()?;
         scenario.feed(*routes)?;
         scenario.wait_converged()?;

@@ -47,6 +47,11 @@ impl Frr {
         Ok(frr)
     }
 
+    /// One of its daemons, if it was started.
+    pub fn daemon(&self, name: &str) -> Option<&Process> {
+        self.daemons.iter().find(|process| process.name().ends_with(&format!("frr-{name}")))
+    }
+
     /// Runs commands in FRR's shell, one a line; the configuration mode lasts from line to line.
     pub fn vtysh(&self, commands: &str) -> Result<String> {
         let mut argv = vec!["vtysh", "--vty_socket", &self.run_dir];

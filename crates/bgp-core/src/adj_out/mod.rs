@@ -3,17 +3,20 @@
 //! Nothing that was sent is kept but one bit a prefix and peer: what a route looks like towards a peer follows from
 //! its best path and the export policy, so it is worked out when the peer has room for it, once for all prefixes that
 //! share attributes. [`Terms`] is all of a peer that the outcome depends on; peers with equal terms get equal
-//! messages, which is what an update group is.
+//! messages, which is what an [update group](group) is.
 
 mod as_path;
+mod group;
 mod poll;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgp_wire::{Community, ExtCommunity, NextHop, Role};
 use net_types::{Family, Prefix};
 
-pub use poll::{OutBatch, OutGroup};
+pub use group::GroupId;
+pub(crate) use group::{Behind, Group, Left, Member};
+pub use poll::{Audience, GroupBatch, OutBatch, OutGroup, Polled, Room};
 
 use crate::{
     decision::SourceKind,
@@ -108,11 +111,21 @@ impl Terms {
             unchanged: rules.unchanged,
             withheld: rules.withheld,
             role: peer.config.role,
-            over_ipv6: up.over_ipv6.contains(family),
+            over_ipv6: up.negotiated.over_ipv6.contains(family),
             loop_check,
             shared_subnets: up.shared_subnets.clone(),
             policy: config.export.clone(),
         }
+    }
+
+    /// As far as several peers can have them: with the address of nobody, unless policy asks for it.
+    pub(crate) fn shared(self) -> Self {
+        let nobody = match self.address {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let address = if self.policy.concerns_peer() { self.address } else { nobody };
+        Self { address, ..self }
     }
 
     /// A route as export policy sees it, unless it may not be told to this peer at all.
@@ -176,6 +189,11 @@ impl Terms {
             (true, true) => self.reflection.between_clients,
             _ => true,
         }
+    }
+
+    /// Whether what policy says depends on origin validation.
+    pub(crate) fn uses_validation(&self) -> bool {
+        self.policy.uses_validation()
     }
 
     /// What policy says of the outline for `prefix`: the changes to make, if the route may go out.

@@ -1,15 +1,20 @@
-//! The next piece of what a peer is owed.
+//! The next piece of what a group of peers is owed, or of what one that is behind it lacks.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use net_types::{Family, Prefix};
+use smallvec::SmallVec;
 
-use super::{Teller, Terms};
+use super::{Behind, Group, GroupId, Teller, Terms};
 use crate::{
     PeerId,
     policy::Changes,
-    rib::{Path, PathAttrs, Rib, Slot, attrs::AttrId, state::Shared},
+    rib::{
+        Path, PathAttrs, Rib, RibConfig, Slot, Source,
+        attrs::AttrId,
+        state::{FamilyTable, Shared},
+    },
 };
 
 /// Prefixes that share everything but themselves.
@@ -34,82 +39,211 @@ pub struct OutBatch {
     pub end_of_rib: bool,
 }
 
+/// Whom of a group a part of a batch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Audience {
+    /// Everybody but these: who announced it, and who is the next hop.
+    Except([Option<PeerId>; 2]),
+    /// This one alone.
+    Only(PeerId),
+}
+
+impl Audience {
+    /// Whether it is for `peer`.
+    pub fn includes(&self, peer: PeerId) -> bool {
+        match self {
+            Self::Except(others) => !others.contains(&Some(peer)),
+            Self::Only(one) => *one == peer,
+        }
+    }
+}
+
+/// A piece of what a group of peers is owed. Made once; each member takes the parts that are for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupBatch {
+    /// All of it belongs to this family.
+    pub family: Family,
+    /// Who is to get it. Members that have fallen behind are not among them.
+    pub members: Vec<PeerId>,
+    /// Reachable through us. A prefix occurs once for each member.
+    pub announced: Vec<(Audience, OutGroup)>,
+    /// No longer reachable through us.
+    pub withdrawn: Vec<(Audience, Vec<Prefix>)>,
+    /// To whom End-of-RIB goes after that (RFC 4724 §2).
+    pub end_of_rib: Vec<PeerId>,
+}
+
+impl GroupBatch {
+    /// What `peer` gets; nothing if it is none of the members.
+    pub fn of(&self, peer: PeerId) -> OutBatch {
+        let concerned = |audience: &Audience| self.members.contains(&peer) && audience.includes(peer);
+        let withdrawn = self.withdrawn.iter().filter(|(audience, _)| concerned(audience));
+        let announced = self.announced.iter().filter(|(audience, _)| concerned(audience));
+        OutBatch {
+            family: self.family,
+            withdrawn: withdrawn.flat_map(|(_, prefixes)| prefixes.iter().copied()).collect(),
+            announced: announced.map(|(_, group)| group.clone()).collect(),
+            end_of_rib: self.end_of_rib.contains(&peer),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.announced.is_empty() && self.withdrawn.is_empty() && self.end_of_rib.is_empty()
+    }
+}
+
+/// Whether a member takes more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It does.
+    Ready,
+    /// Not now; the group waits for it.
+    Full,
+    /// Not for so long that others are not to wait for it.
+    Stuck,
+}
+
+/// What came of asking a group for more.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Polled {
+    /// Every member that is not behind is up to date.
+    Nothing,
+    /// There is more, and a member to wait for.
+    Blocked,
+    /// More; it may concern nobody.
+    Batch(GroupBatch),
+}
+
+/// Entries that wait for their group cost a member that is behind this part of one that it can be told.
+const SKIPS: usize = 16;
+
 /// What was worked out for earlier prefixes of the same batch.
 #[derive(Default)]
 struct Memo {
-    outlines: HashMap<(AttrId, Teller), Option<PathAttrs>, foldhash::fast::FixedState>,
-    /// By path and what policy changes: the group in the batch.
-    groups: HashMap<(AttrId, Teller, Changes), usize, foldhash::fast::FixedState>,
+    /// Whom they are for decides which terms were asked.
+    outlines: HashMap<(AttrId, Teller, Audience), Option<PathAttrs>, foldhash::fast::FixedState>,
+    /// By path, audience and what policy changes: the place in the batch.
+    groups: HashMap<Key, usize, foldhash::fast::FixedState>,
     /// The most recent of `groups`: neighbors in the table mostly arrived together.
-    last: Option<((AttrId, Teller, Changes), usize)>,
+    last: Option<(Key, usize)>,
+    /// The last attributes asked about, and the member that they name as next hop.
+    through: Option<(AttrId, Option<Slot>)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    attrs: AttrId,
+    from: Teller,
+    audience: Audience,
+    changes: Changes,
+}
+
+/// What is made for one batch.
+struct Making {
+    memo: Memo,
+    announced: Vec<(Audience, OutGroup)>,
+    withdrawn: SmallVec<[(Audience, Vec<Prefix>); 2]>,
 }
 
 impl Rib {
-    /// The next piece of what `peer` is owed, after a look at up to `budget` prefixes of one family. `None` when it is
-    /// up to date; a piece may be empty when none of those looked at concerns the peer.
+    /// Every group of peers that are owed the same messages.
+    pub fn groups(&self) -> Vec<GroupId> {
+        let of = |family: Family| {
+            let groups = self.shared.groups[family as usize].iter().enumerate();
+            groups.filter(|(_, group)| group.is_some()).map(move |(index, _)| GroupId { family, index })
+        };
+        Family::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// The next piece of what a group is owed, after a look at up to `budget` prefixes. `room` says of each member
+    /// whether it takes more; what is handed over counts as sent to all members named in it.
+    pub fn poll_group(&mut self, id: GroupId, budget: usize, room: impl FnMut(PeerId) -> Room) -> Polled {
+        self.poll_members(id, budget, false, room)
+    }
+
+    /// `without`: goes on without those that are stuck even if nobody is ready.
+    fn poll_members(
+        &mut self,
+        id: GroupId,
+        budget: usize,
+        without: bool,
+        mut room: impl FnMut(PeerId) -> Room,
+    ) -> Polled {
+        if self.is_deferring() {
+            return Polled::Nothing;
+        }
+        let Self { shared, tables, config, .. } = self;
+        let Some(mut group) = shared.groups[id.family as usize].get_mut(id.index).and_then(Option::take) else {
+            return Polled::Nothing;
+        };
+        let polled =
+            poll(config, shared, &mut tables[id.family as usize], (&mut group, id.index), budget, without, &mut room);
+        shared.groups[id.family as usize][id.index] = Some(group);
+        polled
+    }
+
+    /// The next piece of what `peer` lacks because it is behind its group, after a look at up to `budget` prefixes.
+    /// `None` when it is not, or has to wait for its group.
+    pub fn poll_behind(&mut self, peer: PeerId, budget: usize) -> Option<OutBatch> {
+        let slot = self.slot(peer)?;
+        Family::ALL.into_iter().find_map(|family| self.catch_up(slot, family, budget))
+    }
+
+    /// The next piece of what `peer` is owed, after a look at up to `budget` prefixes of one family, whatever becomes
+    /// of the other members of its groups. `None` when it is up to date; a piece may be empty when none of those
+    /// looked at concerns the peer.
     ///
     /// What is handed over counts as sent. Pull only when there is room for it: until then, changes collapse.
     pub fn poll_out(&mut self, peer: PeerId, budget: usize) -> Option<OutBatch> {
-        if self.is_deferring() {
-            return None;
-        }
         let slot = self.slot(peer)?;
-        Family::ALL.into_iter().find_map(|family| self.poll_family(slot, family, budget))
+        for family in Family::ALL {
+            if let Some(batch) = self.catch_up(slot, family, budget) {
+                return Some(batch);
+            }
+            let Some(member) = &self.shared.peer(slot).families[family as usize].member else { continue };
+            let group = GroupId { family, index: member.group };
+            let room = |other| if other == peer { Room::Ready } else { Room::Stuck };
+            match self.poll_members(group, budget, true, room) {
+                Polled::Batch(batch) => return Some(batch.of(peer)),
+                Polled::Nothing | Polled::Blocked => {}
+            }
+        }
+        None
     }
 
-    /// Whether [`poll_out`](Self::poll_out) has anything for `peer`.
+    /// Whether anything is to be handed over to `peer`.
     pub fn owes(&self, peer: PeerId) -> bool {
-        let owed = |slot| {
-            let families = &self.shared.peer(slot).families;
-            families.iter().any(|state| state.active && (!state.out.dirty.is_empty() || state.out.owes_end_of_rib))
+        let owed = |slot: Slot| {
+            Family::ALL.into_iter().any(|family| {
+                let Some(member) = &self.shared.peer(slot).families[family as usize].member else { return false };
+                let group = self.shared.groups[family as usize][member.group].as_ref();
+                member.end_of_rib_in > 0 || group.is_some_and(|group| member.to_send(group) > 0)
+            })
         };
         !self.is_deferring() && self.slot(peer).is_some_and(owed)
     }
 
-    fn poll_family(&mut self, slot: Slot, family: Family, budget: usize) -> Option<OutBatch> {
-        let Self { shared, tables, config, .. } = self;
-        let peer = shared.peer(slot);
-        let terms = Terms::of(config, peer, peer.up.as_ref()?, family);
-        if !peer.families[family as usize].active {
+    /// Whether `peer` lacks something that its group has been told.
+    pub fn is_behind(&self, peer: PeerId) -> bool {
+        let behind = |slot: Slot| {
+            let mut members = self.shared.peer(slot).families.iter().filter_map(|state| state.member.as_ref());
+            members.any(|member| member.behind.is_some())
+        };
+        self.slot(peer).is_some_and(behind)
+    }
+
+    fn catch_up(&mut self, slot: Slot, family: Family, budget: usize) -> Option<OutBatch> {
+        if self.is_deferring() {
             return None;
         }
-        let table = &mut tables[family as usize];
-        let mut batch = OutBatch { family, withdrawn: Vec::new(), announced: Vec::new(), end_of_rib: false };
-        let mut memo = Memo::default();
-        for _ in 0..budget {
-            let out = &mut shared.peer_mut(slot).families[family as usize].out;
-            let Some(id) = out.dirty.next_from(out.cursor) else {
-                // The end of a pass: whatever there was when the session came up has been handed over.
-                out.cursor = 0;
-                batch.end_of_rib = std::mem::take(&mut out.owes_end_of_rib);
-                if batch.end_of_rib || out.dirty.is_empty() {
-                    break;
-                }
-                continue;
-            };
-            out.cursor = id + 1;
-            out.dirty.remove(id);
-            let prefix = table.table.prefix(id);
-            let entry = &mut table.table.entries[id as usize];
-            let best = entry.best().filter(|path| path.source != slot).copied();
-            let group = best.and_then(|path| memo.group(shared, &terms, &prefix, &path, &mut batch));
-            let advertised = &mut shared.peer_mut(slot).families[family as usize].out.advertised;
-            match group {
-                Some(group) => {
-                    batch.announced[group].prefixes.push(prefix);
-                    entry.sent += u16::from(advertised.insert(id));
-                }
-                None if advertised.remove(id) => {
-                    batch.withdrawn.push(prefix);
-                    entry.sent -= 1;
-                    table.reap(id);
-                }
-                None => {}
-            }
+        let Self { shared, tables, config, .. } = self;
+        let state = &mut shared.peer_mut(slot).families[family as usize];
+        let mut behind = state.member.as_mut()?.behind.take()?;
+        let batch = catch_up(config, shared, &mut tables[family as usize], slot, &mut behind, budget);
+        if let Some(member) = &mut shared.peer_mut(slot).families[family as usize].member {
+            member.behind = (!behind.entries.is_empty()).then_some(behind);
         }
-        let something = !batch.withdrawn.is_empty() || !batch.announced.is_empty() || batch.end_of_rib;
-        let more = !shared.peer(slot).families[family as usize].out.dirty.is_empty();
-        (something || more).then_some(batch)
+        batch
     }
 
     /// What `peer` was sent for `prefix`, if anything. While a change is on its way to it, the new state.
@@ -119,44 +253,285 @@ impl Rib {
         let known = self.shared.peer(slot);
         let table = &self.tables[family as usize].table;
         let id = table.find(prefix)?;
-        if !known.families[family as usize].out.advertised.contains(id) {
+        let member = known.families[family as usize].member.as_ref()?;
+        let group = self.shared.groups[family as usize][member.group].as_ref()?;
+        if !member.has(group, slot, id) {
             return None;
         }
         let path = table.entries[id as usize].best().filter(|path| path.source != slot)?;
         let terms = Terms::of(self.config(), known, known.up.as_ref()?, family);
         let from = Teller::of(self.shared.peer(path.source), family);
-        let outline = terms.outline(from, self.shared.attrs.attrs(path.effective?))?;
+        let outline = terms.outline(from, &self.shared.attrs.attrs(path.effective?))?;
         let changes = terms.permits(prefix, &outline, &self.shared.roas)?;
         Some(terms.finish(from.kind, &outline, &changes))
     }
 }
 
-impl Memo {
-    /// The group of `batch` that `path` belongs to for `prefix`, unless it may not go out.
-    fn group(
+fn poll(
+    own: &RibConfig,
+    shared: &mut Shared,
+    table: &mut FamilyTable,
+    (group, index): (&mut Group, usize),
+    budget: usize,
+    without: bool,
+    room: &mut dyn FnMut(PeerId) -> Room,
+) -> Polled {
+    let family = table.family;
+    let (mut ready, mut behind, mut owed): (Vec<(Slot, PeerId)>, Vec<Slot>, bool) = (Vec::new(), Vec::new(), false);
+    for slot in &group.members {
+        let peer = shared.peer_mut(*slot);
+        let Source::Peer(id) = peer.source else { continue };
+        let Some(member) = &mut peer.families[family as usize].member else { continue };
+        if member.behind.is_some() {
+            behind.push(*slot);
+            continue;
+        }
+        owed |= member.end_of_rib_in > 0;
+        ready.push((*slot, id));
+    }
+    if group.dirty.is_empty() && !owed {
+        return Polled::Nothing;
+    }
+    // Asked only now: who asks may wish to be told when there is room.
+    let rooms: SmallVec<[Room; 8]> = ready.iter().map(|(_, id)| room(*id)).collect();
+    // Somebody is worth waiting for; or there is nobody to go on for, and those that are stuck may as well be waited for.
+    let nobody = !ready.is_empty() && !without && !rooms.contains(&Room::Ready);
+    if rooms.contains(&Room::Full) || nobody {
+        return Polled::Blocked;
+    }
+    let mut rooms = rooms.into_iter();
+    ready.retain(|(slot, _)| {
+        let keeps_pace = rooms.next() == Some(Room::Ready);
+        if !keeps_pace && let Some(member) = &mut shared.peer_mut(*slot).families[family as usize].member {
+            member.behind = Some(Box::default());
+            behind.push(*slot);
+        }
+        keeps_pace
+    });
+    let mut making = Making::new();
+    let (mut end_of_rib, mut looked) = (Vec::new(), false);
+    for _ in 0..budget {
+        let Some(id) = group.dirty.next_from(group.cursor) else {
+            // The end of a pass: whatever there was when it began has been handed over.
+            group.cursor = 0;
+            pass_ended(shared, group, family, &mut end_of_rib);
+            if !end_of_rib.is_empty() || group.dirty.is_empty() {
+                break;
+            }
+            continue;
+        };
+        group.cursor = id + 1;
+        group.dirty.remove(id);
+        looked = true;
+        look(own, shared, table, (group, index), id, &behind, &mut making);
+    }
+    if group.dirty.is_empty() && group.cursor > 0 {
+        group.cursor = 0;
+        pass_ended(shared, group, family, &mut end_of_rib);
+    }
+    let Making { announced, withdrawn, .. } = making;
+    let members = ready.into_iter().map(|(_, id)| id).collect();
+    let batch = GroupBatch { family, members, announced, withdrawn: withdrawn.into_vec(), end_of_rib };
+    // Whoever is behind may have waited for a look that came to nothing.
+    if batch.is_empty() && !looked { Polled::Nothing } else { Polled::Batch(batch) }
+}
+
+/// Members for whom the pass was the last that End-of-RIB had to wait for.
+fn pass_ended(shared: &mut Shared, group: &Group, family: Family, end_of_rib: &mut Vec<PeerId>) {
+    let last = group.dirty.is_empty();
+    for slot in &group.members {
+        let peer = shared.peer_mut(*slot);
+        let (Source::Peer(id), Some(member)) = (peer.source, &mut peer.families[family as usize].member) else {
+            continue;
+        };
+        match (member.end_of_rib_in, &member.behind) {
+            (0, _) => {}
+            (1, Some(_)) => {} // it has to catch up first
+            (passes, None) if passes == 1 || last => {
+                member.end_of_rib_in = 0;
+                end_of_rib.push(id);
+            }
+            (_, _) => member.end_of_rib_in -= 1,
+        }
+    }
+}
+
+/// Who `slot` is, if it is a member that is not behind.
+fn keeping_pace(shared: &Shared, family: Family, group: usize, slot: Slot) -> Option<PeerId> {
+    let peer = shared.peers.get(usize::from(slot.0))?.as_ref()?;
+    let member = peer.families[family as usize].member.as_ref()?;
+    match peer.source {
+        Source::Peer(id) if member.group == group && member.behind.is_none() => Some(id),
+        _ => None,
+    }
+}
+
+/// What the group is to be told of an entry.
+fn look(
+    own: &RibConfig,
+    shared: &mut Shared,
+    table: &mut FamilyTable,
+    (group, index): (&mut Group, usize),
+    id: u32,
+    behind: &[Slot],
+    making: &mut Making,
+) {
+    let prefix = table.table.prefix(id);
+    let best = table.table.entries[id as usize].best().copied();
+    let told = best.filter(|path| making.announce(own, shared, (group, index), &prefix, path));
+    let (after, entry) = (told.map(|path| path.source), &mut table.table.entries[id as usize]);
+    let before = group.tell(id, after);
+    let member = |slot: Slot| keeping_pace(shared, table.family, index, slot);
+    match (before, after) {
+        (None, None) => return,
+        (None, Some(_)) => entry.sent += 1,
+        (Some(before), None) => {
+            entry.sent -= 1;
+            // Whose path it was never had it from us.
+            making.withdraw(Audience::Except([member(before), None]), prefix);
+        }
+        // Who had the old path and announced the new one does not get that.
+        (Some(before), Some(after)) if before != after => {
+            if let Some(only) = member(after) {
+                making.withdraw(Audience::Only(only), prefix);
+            }
+        }
+        (Some(_), Some(_)) => {}
+    }
+    for slot in behind {
+        let Some(member) = &mut shared.peer_mut(*slot).families[table.family as usize].member else { continue };
+        if let Some(state) = &mut member.behind
+            && state.miss(id, *slot, before, after)
+        {
+            table.table.entries[id as usize].sent += 1;
+        }
+    }
+    if after.is_none() {
+        table.reap(id);
+    }
+}
+
+fn catch_up(
+    own: &RibConfig,
+    shared: &mut Shared,
+    table: &mut FamilyTable,
+    slot: Slot,
+    behind: &mut Behind,
+    budget: usize,
+) -> Option<OutBatch> {
+    let family = table.family;
+    let peer = shared.peer(slot);
+    let (terms, index) =
+        (Terms::of(own, peer, peer.up.as_ref()?, family), peer.families[family as usize].member.as_ref()?.group);
+    let group = shared.groups[family as usize][index].take()?;
+    let mut batch = OutBatch { family, withdrawn: Vec::new(), announced: Vec::new(), end_of_rib: false };
+    let mut making = Making::new();
+    let everybody = Audience::Except([None; 2]);
+    let (mut done, mut skipped) = (0, 0);
+    let mut wrapped = behind.cursor == 0;
+    while done < budget && skipped < budget * SKIPS {
+        let Some(id) = behind.entries.next_from(behind.cursor) else {
+            behind.cursor = 0;
+            if std::mem::replace(&mut wrapped, true) {
+                break;
+            }
+            continue;
+        };
+        behind.cursor = id + 1;
+        if group.dirty.contains(id) {
+            skipped += 1; // the group has to look at it first
+            continue;
+        }
+        done += 1;
+        let visible = group.is_visible(id, slot);
+        let had = behind.caught_up(id, visible);
+        let prefix = table.table.prefix(id);
+        let entry = &table.table.entries[id as usize];
+        let path = entry.best().copied().filter(|path| visible && path.source != slot);
+        let told = path.is_some_and(|path| making.place(shared, &terms, &prefix, &path, everybody).is_some());
+        if had {
+            table.unsent(id);
+            if !told {
+                batch.withdrawn.push(prefix);
+            }
+        }
+    }
+    shared.groups[family as usize][index] = Some(group);
+    batch.announced = making.announced.into_iter().map(|(_, group)| group).collect();
+    (done > 0).then_some(batch)
+}
+
+impl Making {
+    fn new() -> Self {
+        Self { memo: Memo::default(), announced: Vec::new(), withdrawn: SmallVec::new() }
+    }
+
+    fn withdraw(&mut self, audience: Audience, prefix: Prefix) {
+        match self.withdrawn.iter_mut().find(|(other, _)| *other == audience) {
+            Some((_, prefixes)) => prefixes.push(prefix),
+            None => self.withdrawn.push((audience, vec![prefix])),
+        }
+    }
+
+    /// Announces `path` to the members of a group that are `ready`. Whether it may go out at all.
+    fn announce(
+        &mut self,
+        own: &RibConfig,
+        shared: &Shared,
+        (group, index): (&Group, usize),
+        prefix: &Prefix,
+        path: &Path,
+    ) -> bool {
+        let Some(attrs) = path.effective else { return false };
+        let member = |slot: Slot| keeping_pace(shared, prefix.family(), index, slot);
+        let source = member(path.source);
+        // Nobody is told to use himself as next hop: that member gets ours (RFC 4271 §5.1.3).
+        let through = match self.memo.through {
+            Some((asked, through)) if asked == attrs => through,
+            _ => group.by_address.get(&shared.attrs.next_hop(attrs)).copied(),
+        };
+        self.memo.through = Some((attrs, through));
+        if let Some(slot) = through.filter(|slot| *slot != path.source)
+            && let Some(id) = member(slot)
+        {
+            let peer = shared.peer(slot);
+            let Some(up) = &peer.up else { return false };
+            let terms = Terms::of(own, peer, up, prefix.family());
+            self.place(shared, &terms, prefix, path, Audience::Only(id));
+            return self.place(shared, &group.terms, prefix, path, Audience::Except([source, Some(id)])).is_some();
+        }
+        self.place(shared, &group.terms, prefix, path, Audience::Except([source, None])).is_some()
+    }
+
+    /// Puts `prefix` where it belongs for `path`, unless it may not go out.
+    fn place(
         &mut self,
         shared: &Shared,
         terms: &Terms,
         prefix: &Prefix,
         path: &Path,
-        batch: &mut OutBatch,
-    ) -> Option<usize> {
-        let (id, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
-        let outline = self.outlines.entry((id, from));
-        let outline = outline.or_insert_with(|| terms.outline(from, shared.attrs.attrs(id))).as_ref()?;
-        let changes = terms.permits(prefix, outline, &shared.roas)?;
-        let key = (id, from, changes);
-        if let Some((last, group)) = &self.last
-            && *last == key
+        audience: Audience,
+    ) -> Option<()> {
+        let Self { memo, announced, .. } = self;
+        let (attrs, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
+        if let Some((last, place)) = &memo.last
+            && (last.attrs, last.from, last.audience) == (attrs, from, audience)
+            && terms.policy.is_open()
         {
-            return Some(*group);
+            announced[*place].1.prefixes.push(*prefix);
+            return Some(());
         }
-        let group = *self.groups.entry(key.clone()).or_insert_with(|| {
-            let attrs = Arc::new(terms.finish(from.kind, outline, &key.2));
-            batch.announced.push(OutGroup { attrs, prefixes: Vec::new() });
-            batch.announced.len() - 1
+        let outline = memo.outlines.entry((attrs, from, audience));
+        let outline = outline.or_insert_with(|| terms.outline(from, &shared.attrs.attrs(attrs))).as_ref()?;
+        let changes = terms.permits(prefix, outline, &shared.roas)?;
+        let key = Key { attrs, from, audience, changes };
+        let place = *memo.groups.entry(key.clone()).or_insert_with(|| {
+            let attrs = Arc::new(terms.finish(from.kind, outline, &key.changes));
+            announced.push((audience, OutGroup { attrs, prefixes: Vec::new() }));
+            announced.len() - 1
         });
-        self.last = Some((key, group));
-        Some(group)
+        announced[place].1.prefixes.push(*prefix);
+        memo.last = Some((key, place));
+        Some(())
     }
 }

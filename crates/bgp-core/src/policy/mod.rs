@@ -98,6 +98,18 @@ impl Policy {
         self.route_map.as_ref().is_some_and(|map| map.uses_validation())
     }
 
+    /// Whether the outcome depends on which peer a route comes from or goes to (`match peer`), so that peers with the
+    /// same policy may get different routes.
+    pub(crate) fn concerns_peer(&self) -> bool {
+        self.route_map.as_ref().is_some_and(|map| map.concerns_peer())
+    }
+
+    /// Whether everything passes as it is.
+    pub(crate) fn is_open(&self) -> bool {
+        let Self { access_list, prefix_list, as_path_list, route_map } = self;
+        access_list.is_none() && prefix_list.is_none() && as_path_list.is_none() && route_map.is_none()
+    }
+
     /// The changes to make to `route`, which may be none at all; `None` if it may not pass.
     pub(crate) fn evaluate(&self, route: Route<'_>) -> Option<Changes> {
         let Self { access_list, prefix_list, as_path_list, route_map } = self;

@@ -144,6 +144,14 @@ impl RouteMap {
         self.looks_at_prefix
     }
 
+    /// Whether a condition or a change is about the peer.
+    pub(crate) fn concerns_peer(&self) -> bool {
+        self.clauses.iter().any(|clause| {
+            let called = clause.call.as_ref().is_some_and(|map| map.concerns_peer());
+            called || clause.matches.iter().any(|condition| matches!(condition, Match::Peer(_)))
+        })
+    }
+
     /// What becomes of `route`: which changes, if it is permitted.
     pub(crate) fn evaluate(&self, route: Route<'_>) -> Option<Changes> {
         let attrs = Cow::Borrowed(route.attrs);

@@ -3,8 +3,15 @@
 //! A path names its set by a number of four octets; the set is freed when the last path lets go of it, so what peers
 //! can make us remember is bounded by the paths they may announce. What the decision process compares is worked out
 //! once per set and lies beside the number, so that a comparison follows no pointer.
+//!
+//! A set is kept as octets ([`Attributes::pack`]), a fifth of what the value with its lists takes: a full table has
+//! hundreds of thousands. Whoever wants the value unpacks it, which happens once for all prefixes of a set.
 
-use std::{hash::BuildHasher, net::IpAddr, num::NonZeroU32, sync::Arc};
+use std::{
+    hash::BuildHasher,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU32,
+};
 
 use bgp_wire::{Attributes, NextHop};
 use foldhash::quality::FixedState;
@@ -50,6 +57,123 @@ impl PathAttrs {
     }
 }
 
+/// What stands before the attributes of a packed set: which of the rest is there.
+mod head {
+    pub(super) const V6: u8 = 1;
+    pub(super) const LINK_LOCAL: u8 = 2;
+    pub(super) const SCOPE: u8 = 4;
+    pub(super) const WEIGHT: u8 = 8;
+    pub(super) const INSTALL: u8 = 16;
+}
+
+impl PathAttrs {
+    /// Appends everything as octets; equal values give equal octets.
+    fn pack(&self, out: &mut Vec<u8>) {
+        let Self { attributes, next_hop, scope, weight, install } = self;
+        let (kind, link_local) = match next_hop {
+            NextHop::V4(_) => (0, None),
+            NextHop::V6 { link_local, .. } => (head::V6, *link_local),
+        };
+        let mark = |there: bool, bit: u8| if there { bit } else { 0 };
+        let installed = *install != Install::default();
+        out.push(
+            kind | mark(link_local.is_some(), head::LINK_LOCAL)
+                | mark(*scope != 0, head::SCOPE)
+                | mark(*weight != 0, head::WEIGHT)
+                | mark(installed, head::INSTALL),
+        );
+        match next_hop {
+            NextHop::V4(address) => out.extend_from_slice(&address.octets()),
+            NextHop::V6 { global, .. } => out.extend_from_slice(&global.octets()),
+        }
+        if let Some(link_local) = link_local {
+            out.extend_from_slice(&link_local.octets());
+        }
+        for number in [scope, weight].into_iter().filter(|number| **number != 0) {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        if installed {
+            install.pack(out);
+        }
+        attributes.pack(out);
+    }
+
+    /// What [`pack`](Self::pack) wrote.
+    fn unpack(packed: &[u8]) -> Self {
+        let (next_hop, scope, weight, mut rest) = unpack_head(packed);
+        let install = match packed.first().is_some_and(|head| head & head::INSTALL != 0) {
+            true => Install::unpack(&mut rest),
+            false => Install::default(),
+        };
+        Self { attributes: Attributes::unpack(rest), next_hop, scope, weight, install }
+    }
+}
+
+impl Install {
+    fn pack(&self, out: &mut Vec<u8>) {
+        let Self { tag, distance, table, source } = self;
+        out.extend_from_slice(&tag.to_be_bytes());
+        out.extend_from_slice(&[u8::from(distance.is_some()), distance.unwrap_or(0), u8::from(table.is_some())]);
+        out.extend_from_slice(&table.unwrap_or(0).to_be_bytes());
+        match source {
+            None => out.push(0),
+            Some(IpAddr::V4(address)) => {
+                out.push(4);
+                out.extend_from_slice(&address.octets());
+            }
+            Some(IpAddr::V6(address)) => {
+                out.push(6);
+                out.extend_from_slice(&address.octets());
+            }
+        }
+    }
+
+    fn unpack(rest: &mut &[u8]) -> Self {
+        let tag = u32::from_be_bytes(take(rest));
+        let [has_distance, distance, has_table] = take(rest);
+        let table = u32::from_be_bytes(take(rest));
+        let source = match take(rest) {
+            [4] => Some(take::<4>(rest).into()),
+            [6] => Some(take::<16>(rest).into()),
+            _ => None,
+        };
+        Self {
+            tag,
+            distance: (has_distance != 0).then_some(distance),
+            table: (has_table != 0).then_some(table),
+            source,
+        }
+    }
+}
+
+/// Next hop, scope and weight of a packed set, and the rest, still packed.
+fn unpack_head(packed: &[u8]) -> (NextHop, u32, u32, &[u8]) {
+    let mut rest = packed;
+    let [head] = take::<1>(&mut rest);
+    let next_hop = match head & head::V6 {
+        0 => NextHop::V4(Ipv4Addr::from(take::<4>(&mut rest))),
+        _ => {
+            let global = Ipv6Addr::from(take::<16>(&mut rest));
+            let link_local = (head & head::LINK_LOCAL != 0).then(|| Ipv6Addr::from(take::<16>(&mut rest)));
+            NextHop::V6 { global, link_local }
+        }
+    };
+    let mut number = |bit: u8| if head & bit == 0 { 0 } else { u32::from_be_bytes(take::<4>(&mut rest)) };
+    let (scope, weight) = (number(head::SCOPE), number(head::WEIGHT));
+    (next_hop, scope, weight, rest)
+}
+
+fn next_hop_key(packed: &[u8]) -> NextHopKey {
+    let (next_hop, scope, ..) = unpack_head(packed);
+    NextHopKey { address: next_hop.address(), scope }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let (taken, later) = rest.split_first_chunk::<N>().expect("a set is unpacked as it was packed");
+    *rest = later;
+    *taken
+}
+
 /// Names an attribute set in the [`Interner`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AttrId(NonZeroU32);
@@ -86,7 +210,7 @@ impl Merit {
 }
 
 struct Held {
-    attrs: Arc<PathAttrs>,
+    packed: Box<[u8]>,
     merit: Merit,
     uses: u32,
     /// Uses as effective attributes; while there is one, the next hop is tracked.
@@ -100,6 +224,8 @@ pub(crate) struct Interner {
     index: HashTable<AttrId>,
     free: Vec<AttrId>,
     hasher: FixedState,
+    /// Where sets are packed before it is known whether they are new.
+    scratch: Vec<u8>,
 }
 
 impl AttrId {
@@ -112,20 +238,28 @@ const LIVE: &str = "a path names only sets that it holds";
 
 impl Interner {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { held: Vec::new(), index: HashTable::new(), free: Vec::new(), hasher: FixedState::with_seed(seed) }
+        Self {
+            held: Vec::new(),
+            index: HashTable::new(),
+            free: Vec::new(),
+            hasher: FixedState::with_seed(seed),
+            scratch: Vec::new(),
+        }
     }
 
     /// The number of `attrs`, held once more.
-    pub(crate) fn intern(&mut self, attrs: PathAttrs) -> AttrId {
-        let Self { held, index, free, hasher } = self;
-        let hash = hasher.hash_one(&attrs);
-        let same = |id: &AttrId| held[id.at()].as_ref().is_some_and(|h| *h.attrs == attrs);
+    pub(crate) fn intern(&mut self, attrs: &PathAttrs) -> AttrId {
+        let Self { held, index, free, hasher, scratch } = self;
+        scratch.clear();
+        attrs.pack(scratch);
+        let hash = hasher.hash_one(&scratch[..]);
+        let same = |id: &AttrId| held[id.at()].as_ref().is_some_and(|h| *h.packed == scratch[..]);
         if let Some(id) = index.find(hash, same).copied() {
             self.hold(id);
             return id;
         }
-        let merit = Merit::of(&attrs);
-        let new = Some(Held { attrs: Arc::new(attrs), merit, uses: 1, active: 0, next_hop: None });
+        let packed = scratch.as_slice().into();
+        let new = Some(Held { packed, merit: Merit::of(attrs), uses: 1, active: 0, next_hop: None });
         let id = match free.pop() {
             Some(id) => {
                 held[id.at()] = new;
@@ -136,7 +270,8 @@ impl Interner {
                 AttrId(NonZeroU32::MIN.saturating_add(held.len() as u32 - 1))
             }
         };
-        index.insert_unique(hash, id, |id| hasher.hash_one(held[id.at()].as_ref().map(|h| &*h.attrs).expect(LIVE)));
+        let rehash = |id: &AttrId| hasher.hash_one(held[id.at()].as_ref().map(|h| &h.packed[..]).expect(LIVE));
+        index.insert_unique(hash, id, rehash);
         id
     }
 
@@ -158,7 +293,7 @@ impl Interner {
         let held = self.get_mut(id);
         held.uses += 1;
         held.active += 1;
-        *held.next_hop.get_or_insert_with(|| next_hops.acquire(held.attrs.next_hop_key()))
+        *held.next_hop.get_or_insert_with(|| next_hops.acquire(next_hop_key(&held.packed)))
     }
 
     /// The reverse of [`activate`](Self::activate).
@@ -180,7 +315,7 @@ impl Interner {
         if held.uses > 0 {
             return;
         }
-        let hash = self.hasher.hash_one(&*self.get(id).attrs);
+        let hash = self.hasher.hash_one(&self.get(id).packed[..]);
         if let Ok(slot) = self.index.find_entry(hash, |other| *other == id) {
             slot.remove();
         }
@@ -188,9 +323,14 @@ impl Interner {
         self.free.push(id);
     }
 
-    /// The set itself.
-    pub(crate) fn attrs(&self, id: AttrId) -> &Arc<PathAttrs> {
-        &self.get(id).attrs
+    /// The set itself, made anew.
+    pub(crate) fn attrs(&self, id: AttrId) -> PathAttrs {
+        PathAttrs::unpack(&self.get(id).packed)
+    }
+
+    /// The next hop that it names.
+    pub(crate) fn next_hop(&self, id: AttrId) -> IpAddr {
+        next_hop_key(&self.get(id).packed).address
     }
 
     /// What the decision process asks of it, and its next hop if it is tracked.
@@ -202,5 +342,53 @@ impl Interner {
     /// Sets in use.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bgp_wire::Community;
+
+    use super::*;
+
+    fn sets() -> Vec<PathAttrs> {
+        let v4 = NextHop::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let [global, link_local]: [Ipv6Addr; 2] = ["2001:db8::1", "fe80::1"].map(|text| text.parse().unwrap());
+        let v6 = |link_local| NextHop::V6 { global, link_local };
+        let attributes = Attributes { communities: vec![Community(7)], ..Attributes::default() };
+        let set = |next_hop, scope, weight| PathAttrs {
+            attributes: attributes.clone(),
+            next_hop,
+            scope,
+            weight,
+            install: Install::default(),
+        };
+        let install = Install { tag: 7, distance: Some(0), table: Some(100), source: Some(global.into()) };
+        let tagged = Install { tag: 1, ..Install::default() };
+        let mut sets = vec![
+            set(v4, 0, 0),
+            set(v4, 0, 9),
+            set(v6(None), 0, 0),
+            set(v6(Some(link_local)), 3, 0),
+            set(v6(None), 3, 9),
+        ];
+        sets.extend([install, tagged].map(|install| PathAttrs { install, ..set(v4, 0, 9) }));
+        sets
+    }
+
+    #[test]
+    fn sets_come_back_as_they_were_and_equal_ones_have_one_number() {
+        let mut interner = Interner::new(5);
+        let ids: Vec<_> = sets().iter().map(|set| interner.intern(set)).collect();
+        for (id, set) in ids.iter().zip(sets()) {
+            assert_eq!(interner.attrs(*id), set);
+            assert_eq!(interner.intern(&set), *id);
+        }
+        assert_eq!(interner.len(), sets().len());
+        for id in ids {
+            interner.release(id);
+            interner.release(id);
+        }
+        assert_eq!(interner.len(), 0);
     }
 }

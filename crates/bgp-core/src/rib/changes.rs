@@ -1,13 +1,11 @@
 //! What the FIB is told.
 
-use std::sync::Arc;
-
 use net_types::{Family, Prefix};
 
-use super::{Path, PathAttrs, Rib, Source, next_hops::Resolved, peer::Standing, state::Shared};
+use super::{Path, Rib, Source, next_hops::Resolved, peer::Standing, state::Shared};
 
 /// A path as the FIB needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathRef {
     /// Who announced it. Paths of our own are in the kernel already, from where they came.
     pub source: Source,
@@ -15,8 +13,6 @@ pub struct PathRef {
     pub resolved: Resolved,
     /// Kept from a session that ended; a last resort.
     pub stale: bool,
-    /// Its attributes after import policy, and its next hop.
-    pub attrs: Arc<PathAttrs>,
 }
 
 /// The present state of a prefix, after it changed. Earlier states that nobody asked for are skipped.
@@ -55,11 +51,17 @@ impl Rib {
         self.deferral.is_none() && self.tables.iter().any(|table| !table.fib_dirty.is_empty())
     }
 
+    /// There is no FIB: nothing is kept for it from now on. For a speaker that forwards nothing.
+    pub fn without_fib(&mut self) {
+        self.shared.fib = false;
+        self.tables.iter_mut().for_each(|table| table.fib_dirty = Default::default());
+    }
+
     /// Hands every prefix over again, for a FIB that lost its state.
     pub fn replay_changes(&mut self) {
         for table in &mut self.tables {
             for (id, entry) in table.table.entries.iter().enumerate() {
-                if entry.live {
+                if entry.live && self.shared.fib {
                     table.fib_dirty.insert(id as u32);
                 }
             }
@@ -94,6 +96,5 @@ fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {
         source: shared.peer(path.source).source,
         resolved: *shared.next_hops.resolved(next_hop?)?,
         stale: shared.standing(family, path) != Standing::Fresh,
-        attrs: shared.attrs.attrs(effective).clone(),
     })
 }

@@ -107,6 +107,7 @@ pub(super) struct Importer {
     admitted: Result<(), Refusal>,
     /// The received attributes with what is configured for all routes of the peer.
     base: AttrId,
+    attrs: PathAttrs,
     /// What policy said of the first prefix, where it says the same of every one.
     verdict: Option<Option<Changes>>,
     /// The changes that were made last and what came of them.
@@ -114,59 +115,58 @@ pub(super) struct Importer {
 }
 
 impl Importer {
-    pub(super) fn new(shared: &mut Shared, own: &RibConfig, slot: Slot, family: Family, received: AttrId) -> Self {
+    /// `old` is what `received` names.
+    pub(super) fn new(
+        shared: &mut Shared,
+        own: &RibConfig,
+        slot: Slot,
+        family: Family,
+        received: AttrId,
+        old: PathAttrs,
+    ) -> Self {
         let Shared { peers, attrs, .. } = shared;
         let peer = peers[usize::from(slot.0)].as_ref().expect(CONFIGURED);
         let FamilyConfig { import, weight, .. } = &peer.config.families[family as usize];
-        let old = attrs.attrs(received);
-        let admitted = admit(peer, own, family, old);
+        let admitted = admit(peer, own, family, &old);
         let alias = peer.config.alias.filter(|alias| alias.prepend_received);
         let (weight, local_pref) = (weight.unwrap_or(old.weight), old.attributes.local_pref);
         let preference = local_pref.unwrap_or(own.default_local_pref);
         let mark = peer.config.role.filter(|role| marks(*role)).and(peer.remote_as);
         let mark = mark.filter(|_| old.attributes.only_to_customer.is_none());
-        let base = if alias.is_none()
+        let (base, attrs) = if alias.is_none()
             && mark.is_none()
             && weight == old.weight
             && preference == local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
         {
             attrs.hold(received);
-            received
+            (received, old)
         } else {
-            let mut new = PathAttrs::clone(old);
+            let mut new = old;
             new.weight = weight;
             new.attributes.local_pref = Some(preference);
             new.attributes.only_to_customer = mark.or(new.attributes.only_to_customer);
             if let Some(Alias { asn, .. }) = alias {
                 new.attributes.as_path.prepend(asn, 1);
             }
-            attrs.intern(new)
+            (attrs.intern(&new), new)
         };
         let source = match peer.source {
             Source::Local(source) => Some(source),
             Source::Peer(_) => None,
         };
-        Self {
-            policy: import.clone(),
-            peer: peer.config.address,
-            source,
-            own_as: own.asn,
-            admitted,
-            base,
-            verdict: None,
-            last: None,
-        }
+        let (policy, peer, own_as) = (import.clone(), peer.config.address, own.asn);
+        Self { policy, peer, source, own_as, admitted, base, attrs, verdict: None, last: None }
     }
 
     pub(super) fn effective(&mut self, shared: &mut Shared, prefix: &Prefix) -> Result<AttrId, Refusal> {
         self.admitted?;
-        let attrs = shared.attrs.attrs(self.base);
         let origins = Some(Origins { roas: &shared.roas, own_as: self.own_as });
         let Self { peer, source, .. } = *self;
         let verdict = match &self.verdict {
             Some(known) => known.clone(),
             None => {
-                let verdict = self.policy.evaluate(Route { prefix, attrs, peer, source, inbound: true, origins });
+                let verdict =
+                    self.policy.evaluate(Route { prefix, attrs: &self.attrs, peer, source, inbound: true, origins });
                 self.verdict = (!self.policy.looks_at_prefix()).then(|| verdict.clone());
                 verdict
             }
@@ -180,9 +180,9 @@ impl Importer {
         {
             return Ok(*id);
         }
-        let mut attrs = PathAttrs::clone(attrs);
+        let mut attrs = self.attrs.clone();
         self.policy.apply(&changes, &mut attrs, Way::In(peer));
-        let id = shared.attrs.intern(attrs);
+        let id = shared.attrs.intern(&attrs);
         if let Some((_, old)) = self.last.replace((changes, id)) {
             shared.attrs.release(old);
         }
@@ -233,8 +233,8 @@ impl Rib {
         let learned = now.saturating_duration_since(self.origin).as_secs() as u32;
         let maximum = peer.config.families[*family as usize].maximum_prefix;
         let attrs = PathAttrs { attributes, next_hop: *next_hop, scope, weight: 0, install: Install::default() };
-        let received = shared.attrs.intern(attrs);
-        let mut importer = Importer::new(shared, config, slot, *family, received);
+        let received = shared.attrs.intern(&attrs);
+        let mut importer = Importer::new(shared, config, slot, *family, received, attrs);
         let table = &mut tables[*family as usize];
         for prefix in prefixes {
             let effective = importer.effective(shared, prefix).ok();

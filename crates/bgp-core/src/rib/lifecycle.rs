@@ -6,11 +6,12 @@ use bgp_wire::FamilySet;
 use net_types::Family;
 
 use super::{
-    Deferral, Rib, RibConfig, RibEvent, Slot,
+    Deferral, IdSet, Rib, RibConfig, RibEvent, Slot,
     peer::{Departure, GHOST_EPOCH, Peer, PeerConfig, PeerUp, Retain, Source, Visit},
 };
 use crate::{
     PeerId,
+    adj_out::Left,
     decision::{DecisionOptions, SourceKind},
 };
 
@@ -31,15 +32,13 @@ impl Rib {
         for family in Family::ALL {
             let (before, after) = (&old.families[family as usize], &config_now.families[family as usize]);
             let known = self.shared.peer_mut(slot);
-            let resend =
-                terms_changed || (&before.export, before.next_hop_self) != (&after.export, after.next_hop_self);
-            let resend = resend || before.rules != after.rules;
             let own_as = before.rules.allow_own_as != after.rules.allow_own_as;
             if terms_changed || own_as || (&before.import, before.weight) != (&after.import, after.weight) {
                 known.visit(family, Visit { reimport: true, ..Visit::default() });
             }
-            if resend {
-                self.resend(slot, family);
+            let Self { shared, tables, retired, config: own, .. } = self;
+            if let Some(left) = shared.regroup(own, &mut tables[family as usize], slot) {
+                retire(retired, family, left);
             }
             if before.rules.reflector_client != after.rules.reflector_client {
                 self.resend_to_all(family); // its routes go to other internal peers now, or no longer
@@ -58,7 +57,8 @@ impl Rib {
     fn add_peer(&mut self, peer: PeerId, config: PeerConfig) -> bool {
         let peers = &mut self.shared.peers;
         let at = peers.iter().position(Option::is_none).unwrap_or(peers.len());
-        let Ok(slot) = u16::try_from(at) else { return false };
+        // The greatest number names nobody.
+        let Some(slot) = u16::try_from(at).ok().filter(|slot| *slot < u16::MAX) else { return false };
         let new = Some(Peer::new(Source::Peer(peer), config));
         if at == peers.len() {
             peers.push(new)
@@ -94,7 +94,7 @@ impl Rib {
         let remains = known.remains();
         for family in Family::ALL {
             let state = &mut known.families[family as usize];
-            state.active = up.families.contains(family);
+            state.active = up.negotiated.families.contains(family);
             // RFC 4724 §4.2: without the F bit, or without the family, the forwarding state there is gone.
             let lost = !up.preserved.contains(family) || !state.active;
             if state.retain == Retain::Stale && lost {
@@ -105,15 +105,13 @@ impl Rib {
             let leftovers = state.retain != Retain::Nothing;
             state.retain_until = leftovers.then(|| (now + up.stale_limit, Retain::Nothing));
         }
-        let families = up.families;
+        let families = up.negotiated.families;
         if !up.sends_end_of_rib {
             self.no_longer_awaited(peer, None);
         }
         self.shared.peer_mut(slot).up = Some(up);
         for family in families.iter() {
-            self.shared.listeners[family as usize].push(slot);
-            self.shared.peer_mut(slot).families[family as usize].out.owes_end_of_rib = true;
-            self.resend(slot, family);
+            self.shared.join(&self.config, &mut self.tables[family as usize], slot, IdSet::default(), true);
         }
     }
 
@@ -125,15 +123,19 @@ impl Rib {
         }
         self.next_epoch(slot);
         let Self { shared, retired, .. } = self;
+        for family in Family::ALL {
+            if let Some(left) = shared.leave(family, slot) {
+                retire(retired, family, left);
+            }
+        }
         let known = shared.peer_mut(slot);
         let remains = known.remains();
         for family in Family::ALL {
             let state = &mut known.families[family as usize];
             (state.active, state.received, state.accepted) = (false, 0, 0);
             (state.warned, state.exceeded) = (false, false);
-            let (out, empty) = (std::mem::take(&mut state.out), state.adj_in.is_empty());
             match departure {
-                _ if empty => known.retain(family, Retain::Nothing),
+                _ if state.adj_in.is_empty() => known.retain(family, Retain::Nothing),
                 Departure::Stale { until, families } if families.contains(family) && until > now => {
                     known.retain(family, Retain::Stale);
                     known.families[family as usize].retain_until = Some((until, remains));
@@ -141,10 +143,6 @@ impl Rib {
                 _ => known.retain(family, remains),
             }
             known.visit(family, Visit { departed: true, ..Visit::default() });
-            retired.push((family, out.advertised));
-        }
-        for listeners in &mut shared.listeners {
-            listeners.retain(|other| *other != slot);
         }
     }
 
@@ -174,7 +172,7 @@ impl Rib {
     /// ROUTE-REFRESH (RFC 2918): everything of `family` is sent to `peer` again.
     pub fn route_refresh(&mut self, peer: PeerId, family: Family) {
         if let Some(slot) = self.slot(peer) {
-            self.resend(slot, family);
+            self.shared.resend(&mut self.tables[family as usize], slot);
         }
     }
 
@@ -246,26 +244,22 @@ impl Rib {
         }
     }
 
+    /// Everything is looked at again for everybody, on the terms of now.
     fn resend_to_all(&mut self, family: Family) {
-        for slot in self.shared.listeners[family as usize].clone() {
-            self.resend(slot, family);
-        }
-    }
-
-    /// Marks everything to be looked at again for `slot`: a bit an entry, so no work worth splitting.
-    fn resend(&mut self, slot: Slot, family: Family) {
-        let entries = &self.tables[family as usize].table.entries;
-        let peer = self.shared.peer_mut(slot);
-        let state = &mut peer.families[family as usize];
-        if !state.active {
-            return;
-        }
-        for (id, entry) in entries.iter().enumerate() {
-            if entry.live {
-                state.out.dirty.insert(id as u32);
+        let Self { shared, tables, retired, config, .. } = self;
+        let table = &mut tables[family as usize];
+        for slot in (0..shared.peers.len() as u16).map(Slot) {
+            if shared.peers[usize::from(slot.0)].is_some()
+                && let Some(left) = shared.regroup(config, table, slot)
+            {
+                retire(retired, family, left);
             }
         }
-        state.out.cursor = 0;
+        for group in shared.groups[family as usize].iter_mut().flatten() {
+            table.live().for_each(|id| {
+                group.dirty.insert(id);
+            });
+        }
     }
 
     /// Starts a new epoch. When the numbers run out, paths of old ones are renamed to the two lowest, once in 65,535
@@ -289,4 +283,9 @@ impl Rib {
             state.retain_from = 1;
         }
     }
+}
+
+/// What was sent to a peer is taken back in the entries by the piece.
+fn retire(retired: &mut Vec<(Family, IdSet)>, family: Family, left: Left) {
+    retired.extend(left.counted.into_iter().filter(|set| !set.is_empty()).map(|set| (family, set)));
 }

@@ -32,10 +32,10 @@ impl Rib {
         let learned = self.learned(now);
         let (slot, family) = (source.slot(), prefix.family());
         let Self { shared, tables, config, .. } = self;
-        let received = shared.attrs.intern(attrs);
+        let received = shared.attrs.intern(&attrs);
         let epoch = shared.peer(slot).epoch;
         let table = &mut tables[family as usize];
-        let mut importer = Importer::new(shared, config, slot, family, received);
+        let mut importer = Importer::new(shared, config, slot, family, received, attrs);
         let effective = importer.effective(shared, &prefix).ok();
         if let Some(id) = table.table.find_or_insert(&prefix) {
             table.put(shared, id, Path { source: slot, epoch, received, effective, learned });

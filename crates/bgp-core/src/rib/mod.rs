@@ -1,7 +1,7 @@
 //! The routing table: what every peer said, what policy made of it, which paths are best, and who is to be told.
 //!
 //! One value, [`Rib`], owned by one thread. Everything that comes in is applied at once to the entries it names; what
-//! goes out is *pulled*: [`Rib::poll_changes`] for the FIB, [`Rib::poll_out`] for each peer, both by the piece. Between
+//! goes out is *pulled*: [`Rib::poll_changes`] for the FIB, [`Rib::poll_group`] for peers, both by the piece. Between
 //! two pulls changes of one prefix collapse into one, so a slow consumer costs a bit a prefix and nobody else's time.
 //! What touches a whole Adj-RIB-In (a session that ended, a new policy, a next hop that moved) is done in
 //! [`Rib::work`], again by the piece, so that other inputs come between.
@@ -157,7 +157,8 @@ impl Rib {
                 peers: locals.into_iter().collect(),
                 attrs: Interner::new(seed ^ 1),
                 next_hops: NextHops::new(seed ^ 2),
-                listeners: Default::default(),
+                groups: Default::default(),
+                fib: true,
                 roas: RoaTable::new(seed ^ 3),
             },
             tables: Family::ALL.map(|family| FamilyTable::new(family, seed)),

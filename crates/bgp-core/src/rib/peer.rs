@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bgp_wire::{FamilySet, NextHop, PeerKind, Role};
+use bgp_wire::{FamilySet, Negotiated, NextHop, PeerKind, Role};
 use net_types::{Asn, Family, Prefix, RouterId};
 
 use super::{Alias, Rules, id_set::IdSet};
-use crate::{PeerId, decision::SourceKind, policy::Policy};
+use crate::{PeerId, adj_out::Member, decision::SourceKind, policy::Policy};
 
 /// Why this router originates a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,10 +180,8 @@ pub struct PeerUp {
     pub router_id: RouterId,
     /// The peer's AS.
     pub remote_as: Asn,
-    /// Families that both sides carry.
-    pub families: FamilySet,
-    /// Families of these whose routes may have IPv6 next hops although they are not IPv6 (RFC 8950).
-    pub over_ipv6: FamilySet,
+    /// How messages to it are written, and which families both sides carry.
+    pub negotiated: Negotiated,
     /// Families whose forwarding state the peer kept over its restart (RFC 4724 §3, F bit).
     pub preserved: FamilySet,
     /// The peer marks the end of its initial routes (it negotiated graceful restart).
@@ -249,17 +247,6 @@ pub(crate) struct Visit {
     pub(crate) departed: bool,
 }
 
-/// Adj-RIB-Out of one family: which entries were sent, and which to look at again.
-#[derive(Debug, Default)]
-pub(crate) struct AdjOut {
-    pub(crate) advertised: IdSet,
-    pub(crate) dirty: IdSet,
-    /// Where the pass over `dirty` stands; it goes round, so that no prefix waits for ever behind a flapping one.
-    pub(crate) cursor: u32,
-    /// End-of-RIB is owed after this pass (RFC 4724 §2).
-    pub(crate) owes_end_of_rib: bool,
-}
-
 /// One family of a source.
 #[derive(Debug, Default)]
 pub(crate) struct FamilyState {
@@ -279,7 +266,8 @@ pub(crate) struct FamilyState {
     /// When `retain` changes by itself, and to what.
     pub(crate) retain_until: Option<(Instant, Retain)>,
     pub(crate) visit: Option<Visit>,
-    pub(crate) out: AdjOut,
+    /// Its Adj-RIB-Out: the group that it is told with, while a session carries the family.
+    pub(crate) member: Option<Member>,
 }
 
 /// A source of paths.

@@ -202,8 +202,12 @@ impl Rib {
     /// Walks every prefix that `peer` was sent; [`advertised`](Self::advertised) says how.
     pub fn walk_advertised(&self, peer: PeerId, family: Family) -> Walk {
         let table = &self.tables[family as usize].table;
-        let ids = self.slot(peer).map(|slot| &self.shared.peer(slot).families[family as usize].out.advertised);
-        Walk::new(family, ids.into_iter().flat_map(|ids| ids.iter()).map(|id| table.prefix(id)))
+        let held = |slot| {
+            let member = self.shared.peer(slot).families[family as usize].member.as_ref()?;
+            Some(member.held(self.shared.groups[family as usize][member.group].as_ref()?, slot))
+        };
+        let ids = self.slot(peer).and_then(held).unwrap_or_default();
+        Walk::new(family, ids.iter().map(|id| table.prefix(id)))
     }
 
     /// Counters of a source, if it is configured.
@@ -213,13 +217,18 @@ impl Rib {
             Source::Peer(peer) => self.slot(peer)?,
         };
         let state = &self.shared.peer(slot).families[family as usize];
+        let told = state.member.as_ref().and_then(|member| {
+            let group = self.shared.groups[family as usize][member.group].as_ref()?;
+            Some((member.sent(group, slot), member.to_send(group)))
+        });
+        let (sent, to_send) = told.unwrap_or_default();
         Some(FamilyCounters {
             active: state.active,
             received: state.received,
             accepted: state.accepted,
             leftover: state.adj_in.len() - state.received,
-            sent: state.out.advertised.len(),
-            to_send: state.out.dirty.len(),
+            sent,
+            to_send,
         })
     }
 
@@ -264,7 +273,7 @@ impl Rib {
 
     fn path_view(&self, now: Instant, prefix: &Prefix, entry: &Entry, at: usize, path: &Path) -> PathView {
         let family = prefix.family();
-        let attrs = |id| self.shared.attrs.attrs(id).clone();
+        let attrs = |id| Arc::new(self.shared.attrs.attrs(id));
         let next_hop = path.effective.and_then(|id| self.shared.attrs.merit(id).1);
         let resolved = next_hop.and_then(|id| self.shared.next_hops.resolved(id)).copied();
         let standing = self.shared.standing(family, path);
@@ -277,21 +286,26 @@ impl Rib {
             _ if at == 1 && entry.has_alternate => PathState::Alternate,
             _ => PathState::Valid,
         };
+        let received = attrs(path.received);
+        let validation = self.validation(prefix, &received);
         PathView {
             source: self.shared.peer(path.source).source,
             state,
             stale: standing == Standing::Stale,
-            received: attrs(path.received),
-            effective: path.effective.map(attrs),
+            effective: match path.effective {
+                Some(same) if same == path.received => Some(received.clone()),
+                other => other.map(attrs),
+            },
+            received,
             resolved,
-            validation: self.validation(prefix, self.shared.attrs.attrs(path.received)),
+            validation,
             age: self.age(now, path.learned),
         }
     }
 
     fn refusal(&self, family: Family, path: &Path) -> Refusal {
         let attrs = self.shared.attrs.attrs(path.received);
-        let admitted = admit(self.shared.peer(path.source), &self.config, family, attrs);
+        let admitted = admit(self.shared.peer(path.source), &self.config, family, &attrs);
         admitted.err().unwrap_or(Refusal::Policy)
     }
 }

@@ -92,12 +92,9 @@ impl Rib {
                 self.reevaluate(family, id, path);
             }
         }
-        let super::state::Shared { peers, listeners, .. } = &mut self.shared;
-        for slot in &listeners[family as usize] {
-            if let Some(peer) = &mut peers[usize::from(slot.0)]
-                && peer.config.families[family as usize].export.uses_validation()
-            {
-                peer.families[family as usize].out.dirty.insert(id);
+        for group in self.shared.groups[family as usize].iter_mut().flatten() {
+            if group.terms.uses_validation() {
+                group.dirty.insert(id);
             }
         }
         true

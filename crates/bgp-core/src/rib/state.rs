@@ -12,6 +12,7 @@ use super::{
     table::{Entry, Path, Table},
 };
 use crate::{
+    adj_out::Group,
     decision::{self, Candidate, DecisionOptions},
     validation::RoaTable,
 };
@@ -22,8 +23,10 @@ pub(crate) struct Shared {
     pub(crate) peers: Vec<Option<Peer>>,
     pub(crate) attrs: Interner,
     pub(crate) next_hops: NextHops,
-    /// Peers to tell of changes, per family.
-    pub(crate) listeners: [Vec<Slot>; 2],
+    /// Peers to tell of changes, by what they are told; per family.
+    pub(crate) groups: [Vec<Option<Group>>; 2],
+    /// There is a FIB to be told.
+    pub(crate) fib: bool,
     /// What origins are validated by.
     pub(crate) roas: RoaTable,
 }
@@ -230,17 +233,27 @@ impl FamilyTable {
         if after == before {
             return;
         }
-        self.fib_dirty.insert(id);
+        if shared.fib {
+            self.fib_dirty.insert(id);
+        }
         self.reachable += u32::from(after.best.is_some());
         self.reachable -= u32::from(before.best.is_some());
         if after.best != before.best {
-            let Shared { peers, listeners, .. } = shared;
-            for slot in &listeners[family as usize] {
-                if let Some(peer) = &mut peers[usize::from(slot.0)] {
-                    peer.families[family as usize].out.dirty.insert(id);
-                }
+            for group in shared.groups[family as usize].iter_mut().flatten() {
+                group.dirty.insert(id);
             }
         }
+    }
+
+    /// Every entry in use.
+    pub(crate) fn live(&self) -> impl Iterator<Item = u32> {
+        self.table.entries.iter().enumerate().filter(|(_, entry)| entry.live).map(|(id, _)| id as u32)
+    }
+
+    /// Somebody who was told of an entry is not any more.
+    pub(crate) fn unsent(&mut self, id: u32) {
+        self.table.entries[id as usize].sent -= 1;
+        self.reap(id);
     }
 
     /// Forgets an entry that has no path left and that everybody has been told about.

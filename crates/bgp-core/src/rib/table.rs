@@ -37,8 +37,9 @@ pub(crate) struct Path {
 pub(crate) struct Entry {
     /// The best path first if `has_best`, the alternate second if `has_alternate`, the others in no order.
     pub(crate) paths: SmallVec<[Path; 2]>,
-    /// In how many peers' advertised sets this entry is; it may not be forgotten before all were told.
-    pub(crate) sent: u16,
+    /// How many groups were told of it, and how many members behind their group have something of it; it may not be
+    /// forgotten before all were told.
+    pub(crate) sent: u32,
     pub(crate) has_best: bool,
     pub(crate) has_alternate: bool,
     /// Some path came over a protected peer: with nothing usable left, drop rather than leak.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, PeerKind, Reach, Role, Update};
+use bgp_wire::{Announcement, AsPath, Attributes, FamilySet, Negotiated, PeerKind, Reach, Role, Update};
 use net_types::{Asn, Family, Prefix, RouterId};
 
 use super::*;
@@ -40,8 +40,7 @@ fn up(peer: PeerId) -> PeerUp {
     PeerUp {
         router_id: RouterId::try_from(peer.0).unwrap(),
         remote_as: Asn::try_from(65100 + peer.0).unwrap(),
-        families: FamilySet::from(V4),
-        over_ipv6: FamilySet::EMPTY,
+        negotiated: Negotiated::base(PeerKind::External),
         preserved: FamilySet::from(V4),
         sends_end_of_rib: true,
         stale_limit: Duration::from_secs(360),
@@ -425,7 +424,16 @@ fn a_link_local_next_hop_is_resolved_on_the_link_that_it_was_learned_on() {
     let v6 = Family::Ipv6Unicast;
     for (peer, scope) in [(A, 7), (B, 8)] {
         let local = LocalAddresses { v6: Some("2001:db8::100".parse().unwrap()), ..Default::default() };
-        bench.rib.peer_up(bench.now, peer, PeerUp { families: FamilySet::from(v6), scope, local, ..up(peer) });
+        bench.rib.peer_up(
+            bench.now,
+            peer,
+            PeerUp {
+                negotiated: Negotiated { families: FamilySet::from(v6), ..Negotiated::base(PeerKind::External) },
+                scope,
+                local,
+                ..up(peer)
+            },
+        );
         let mut update = announce(peer, 1, &["fd00::/16"]);
         let announcement = &mut update.reach.as_mut().unwrap().announced[0];
         announcement.family = v6;

@@ -84,7 +84,7 @@ impl Rib {
         }
         // The FIB has to hear of another interface or gateway even if the choice stays.
         let named = entry.best().is_some_and(uses) || entry.alternate().is_some_and(uses);
-        if named {
+        if named && shared.fib {
             table.fib_dirty.insert(id);
         }
         table.settle(shared, id);
@@ -133,7 +133,8 @@ impl Rib {
     fn evaluate(&mut self, family: Family, id: u32, path: &Path) -> Option<AttrId> {
         let Self { shared, tables, config, .. } = self;
         let prefix = tables[family as usize].table.prefix(id);
-        let mut importer = Importer::new(shared, config, path.source, family, path.received);
+        let received = shared.attrs.attrs(path.received);
+        let mut importer = Importer::new(shared, config, path.source, family, path.received, received);
         let effective = importer.effective(shared, &prefix).ok();
         if let Some(effective) = effective {
             shared.attrs.hold(effective);
@@ -180,8 +181,7 @@ impl Rib {
         };
         ids.remove(id);
         let table = &mut self.tables[*family as usize];
-        table.table.entries[id as usize].sent -= 1;
-        table.reap(id);
+        table.unsent(id);
         true
     }
 }

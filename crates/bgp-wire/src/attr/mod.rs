@@ -17,6 +17,7 @@ pub(crate) mod next_hop;
 pub(crate) mod only_to_customer;
 mod origin;
 pub(crate) mod originator_id;
+mod packed;
 mod set;
 
 pub use aggregator::{Aggregator, AggregatorError};

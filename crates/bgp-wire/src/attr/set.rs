@@ -83,9 +83,21 @@ impl Attributes {
     /// What may not leave the AS is left out towards external peers: LOCAL_PREF (RFC 4271 §5.1.5), ORIGINATOR_ID and
     /// CLUSTER_LIST (RFC 4456 §8). Internal peers and those in our confederation (RFC 5065 §5.2) always get a LOCAL_PREF.
     pub(crate) fn emit(&self, next_hop: Option<Ipv4Addr>, negotiated: &Negotiated, out: &mut Vec<u8>) {
-        let four = negotiated.four_octet_as;
         let internal = negotiated.peer_kind == PeerKind::Internal;
+        let within = negotiated.peer_kind != PeerKind::External;
+        let preference = within.then(|| self.local_pref.unwrap_or(DEFAULT_LOCAL_PREF));
+        self.write(next_hop, negotiated.four_octet_as, internal, preference, out);
+    }
 
+    /// Writes them with AS numbers of `four` octets or two, with what stays within the AS or without.
+    pub(super) fn write(
+        &self,
+        next_hop: Option<Ipv4Addr>,
+        four: bool,
+        internal: bool,
+        local_pref: Option<u32>,
+        out: &mut Vec<u8>,
+    ) {
         emit_header(WellKnown.flags(), AttrCode::Origin.code(), 1, out);
         self.origin.emit(out);
         emit_header(WellKnown.flags(), AttrCode::AsPath.code(), self.as_path.octets(four), out);
@@ -96,8 +108,7 @@ impl Attributes {
         if let Some(med) = self.med {
             self.put(AttrCode::Med, &med.to_be_bytes(), out);
         }
-        if negotiated.peer_kind != PeerKind::External {
-            let preference = self.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
+        if let Some(preference) = local_pref {
             self.put(AttrCode::LocalPref, &preference.to_be_bytes(), out);
         }
         if self.atomic_aggregate {

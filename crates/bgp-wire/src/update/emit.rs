@@ -87,37 +87,53 @@ impl<I: Iterator<Item = Prefix>> Announcements<I> {
     }
 }
 
+impl<I: Iterator<Item = Prefix>> Announcements<I> {
+    /// Appends the next message to `out`; `false` when there is none left.
+    pub fn write_next(&mut self, out: &mut BytesMut) -> bool {
+        if self.prefixes.peek().is_none() {
+            return false;
+        }
+        let start = out.len();
+        let fixed = self.fixed_octets();
+        out.reserve(fixed);
+        header::begin(out, MessageType::Update);
+        out.put_u16(0);
+        let lengths = out.len();
+        // The lengths of what holds the prefixes are known when those are written.
+        out.put_u16(self.attributes.len() as u16); // below `max`, which has 16 bits
+        let list = match self.multiprotocol {
+            None => {
+                out.put_slice(&self.attributes);
+                fill(&mut self.prefixes, self.family, self.max - fixed, out)
+            }
+            Some(next_hop) => {
+                // RFC 7606 §5.1: first, so that the routes are found whatever else is wrong.
+                long_attr_header(AttrCode::MpReach, 0, out);
+                let value = out.len();
+                mp_reach::emit_fixed(self.family, &next_hop, out);
+                let list = fill(&mut self.prefixes, self.family, self.max - fixed, out);
+                let octets = out.len() - value;
+                put_u16_at(out, value - 2, octets);
+                put_u16_at(out, lengths, LONG_ATTR_HEADER + octets + self.attributes.len());
+                out.put_slice(&self.attributes);
+                list
+            }
+        };
+        if list == 0 {
+            out.truncate(start); // only prefixes of other families were left
+            return false;
+        }
+        header::finish(out, start);
+        true
+    }
+}
+
 impl<I: Iterator<Item = Prefix>> Iterator for Announcements<I> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let mut list = Vec::new();
-        let room = self.max - self.fixed_octets();
-        fill(&mut self.prefixes, self.family, room, &mut list);
-        if list.is_empty() {
-            return None;
-        }
-        let mut out = BytesMut::with_capacity(self.fixed_octets() + list.len());
-        header::begin(&mut out, MessageType::Update);
-        out.put_u16(0);
-        match self.multiprotocol {
-            None => {
-                out.put_u16(self.attributes.len() as u16); // below `max`, which has 16 bits
-                out.put_slice(&self.attributes);
-                out.put_slice(&list);
-            }
-            Some(next_hop) => {
-                let value = mp_reach::fixed_octets(&next_hop) + list.len();
-                out.put_u16((LONG_ATTR_HEADER + value + self.attributes.len()) as u16);
-                // RFC 7606 §5.1: first, so that the routes are found whatever else is wrong.
-                long_attr_header(AttrCode::MpReach, value, &mut out);
-                mp_reach::emit_fixed(self.family, &next_hop, &mut out);
-                out.put_slice(&list);
-                out.put_slice(&self.attributes);
-            }
-        }
-        header::finish(&mut out, 0);
-        Some(out.freeze())
+        let mut out = BytesMut::new();
+        self.write_next(&mut out).then(|| out.freeze())
     }
 }
 
@@ -140,45 +156,74 @@ impl<I: Iterator<Item = Prefix>> Withdrawals<I> {
     }
 }
 
+impl<I: Iterator<Item = Prefix>> Withdrawals<I> {
+    /// Appends the next message to `out`; `false` when there is none left.
+    pub fn write_next(&mut self, out: &mut BytesMut) -> bool {
+        let start = out.len();
+        if self.prefixes.peek().is_none() {
+            return false;
+        }
+        let list = withdrawal(self.family, out, |room, out| {
+            fill(&mut self.prefixes, self.family, self.max - HEADER_OCTETS - LENGTHS - room, out)
+        });
+        if list == 0 {
+            out.truncate(start); // only prefixes of other families were left
+        }
+        list > 0
+    }
+}
+
 impl<I: Iterator<Item = Prefix>> Iterator for Withdrawals<I> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let unreach = match self.family {
-            Family::Ipv4Unicast => 0,
-            Family::Ipv6Unicast => LONG_ATTR_HEADER + mp_unreach::FIXED_OCTETS,
-        };
-        let mut list = Vec::new();
-        fill(&mut self.prefixes, self.family, self.max - HEADER_OCTETS - LENGTHS - unreach, &mut list);
-        if list.is_empty() { None } else { Some(withdrawal(self.family, &list)) }
+        let mut out = BytesMut::new();
+        self.write_next(&mut out).then(|| out.freeze())
     }
 }
 
 /// The End-of-RIB marker of `family`, a whole message (RFC 4724 §2).
 pub fn emit_end_of_rib(family: Family) -> Bytes {
-    withdrawal(family, &[])
+    let mut out = BytesMut::with_capacity(HEADER_OCTETS + LENGTHS + LONG_ATTR_HEADER + mp_unreach::FIXED_OCTETS);
+    withdrawal(family, &mut out, |_, _| 0);
+    out.freeze()
 }
 
-fn withdrawal(family: Family, list: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEADER_OCTETS + LENGTHS + LONG_ATTR_HEADER + 3 + list.len());
-    header::begin(&mut out, MessageType::Update);
-    match family {
+/// A message whose prefixes `list` writes, which is told how many octets of the message MP_UNREACH_NLRI takes.
+fn withdrawal(family: Family, out: &mut BytesMut, list: impl FnOnce(usize, &mut BytesMut) -> usize) -> usize {
+    let start = out.len();
+    header::begin(out, MessageType::Update);
+    out.put_u16(0);
+    let octets = match family {
         Family::Ipv4Unicast => {
-            out.put_u16(list.len() as u16); // below the message's length, which has 16 bits
-            out.put_slice(list);
+            let lengths = out.len() - 2;
+            let octets = list(0, out);
+            put_u16_at(out, lengths, octets);
             out.put_u16(0);
+            octets
         }
         Family::Ipv6Unicast => {
-            let value = mp_unreach::FIXED_OCTETS + list.len();
+            let lengths = out.len();
             out.put_u16(0);
-            out.put_u16((LONG_ATTR_HEADER + value) as u16);
-            long_attr_header(AttrCode::MpUnreach, value, &mut out);
-            mp_unreach::emit_fixed(family, &mut out);
-            out.put_slice(list);
+            long_attr_header(AttrCode::MpUnreach, 0, out);
+            let value = out.len();
+            mp_unreach::emit_fixed(family, out);
+            let octets = list(LONG_ATTR_HEADER + mp_unreach::FIXED_OCTETS, out);
+            let whole = out.len() - value;
+            put_u16_at(out, value - 2, whole);
+            put_u16_at(out, lengths, LONG_ATTR_HEADER + whole);
+            octets
         }
+    };
+    header::finish(out, start);
+    octets
+}
+
+/// Puts a length where room was left for it; all of them are below the message's, which has 16 bits.
+fn put_u16_at(out: &mut BytesMut, at: usize, octets: usize) {
+    if let Some(field) = out.get_mut(at..at + 2) {
+        field.copy_from_slice(&(octets as u16).to_be_bytes());
     }
-    header::finish(&mut out, 0);
-    out.freeze()
 }
 
 fn long_attr_header(code: AttrCode, octets: usize, out: &mut BytesMut) {
@@ -187,11 +232,18 @@ fn long_attr_header(code: AttrCode, octets: usize, out: &mut BytesMut) {
     out.put_u16(octets as u16); // below the message's length, which has 16 bits
 }
 
-/// Appends prefixes while they fit into `room` octets.
-fn fill<I: Iterator<Item = Prefix>>(prefixes: &mut Peekable<I>, family: Family, room: usize, list: &mut Vec<u8>) {
-    while let Some(prefix) = prefixes.next_if(|p| p.family() != family || list.len() + nlri::octets(p) <= room) {
+/// Appends prefixes while they fit into `room` octets; how many octets they take.
+fn fill<I: Iterator<Item = Prefix>>(
+    prefixes: &mut Peekable<I>,
+    family: Family,
+    room: usize,
+    out: &mut BytesMut,
+) -> usize {
+    let start = out.len();
+    while let Some(prefix) = prefixes.next_if(|p| p.family() != family || out.len() - start + nlri::octets(p) <= room) {
         if prefix.family() == family {
-            nlri::emit(&prefix, list);
+            nlri::emit(&prefix, out);
         }
     }
+    out.len() - start
 }

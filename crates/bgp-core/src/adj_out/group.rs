@@ -1,0 +1,325 @@
+//! Update groups: peers that are owed the same messages, which are made once.
+//!
+//! Peers with equal [`Terms`] whose sessions write alike form a group. The group notes for every entry whose path its
+//! members were *told*: one source a prefix, whatever the number of members. A member has what was told unless the path
+//! came from itself, since nobody is told what he said.
+//!
+//! A member that cannot keep pace, or has just come, is *behind*: for some entries it still has what it *had* when the
+//! group went on. It catches up by itself, entry by entry, from what the group has been told since; an entry that the
+//! group has still to look at waits for that. So what a member has is always known exactly, and nothing is withdrawn
+//! that was never announced.
+
+use std::net::IpAddr;
+
+use bgp_wire::Negotiated;
+use hashbrown::HashMap;
+use net_types::Family;
+
+use super::Terms;
+use crate::rib::{
+    IdSet, RibConfig, Slot,
+    state::{FamilyTable, Shared},
+};
+
+/// Names a group of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId {
+    /// Whose prefixes.
+    pub family: Family,
+    pub(crate) index: usize,
+}
+
+/// Nobody, in place of a source.
+const NOBODY: Slot = Slot(u16::MAX);
+
+/// Peers that are owed the same messages.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// With the address of nobody, unless policy asks for it.
+    pub(crate) terms: Terms,
+    /// How their messages are written.
+    pub(crate) negotiated: Negotiated,
+    /// In the order in which they came.
+    pub(crate) members: Vec<Slot>,
+    /// Which member has an address: a path through it is told to that one in another way.
+    pub(crate) by_address: HashMap<IpAddr, Slot, foldhash::quality::RandomState>,
+    /// By entry: the source of the path that was told.
+    told: Vec<Slot>,
+    told_count: u32,
+    /// By source: how many entries that were told are its own.
+    own: Vec<u32>,
+    /// Entries to look at.
+    pub(crate) dirty: IdSet,
+    /// Where the pass over `dirty` stands; it goes round, so that no prefix waits for ever behind a flapping one.
+    pub(crate) cursor: u32,
+}
+
+/// A peer's place in its group.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) group: usize,
+    pub(crate) behind: Option<Box<Behind>>,
+    /// Ends of passes after which End-of-RIB is owed (RFC 4724 §2); 0 when it is not.
+    pub(crate) end_of_rib_in: u8,
+}
+
+/// What a member lacks.
+#[derive(Debug, Default)]
+pub(crate) struct Behind {
+    /// Entries for which it may have something else than the group was told.
+    pub(crate) entries: IdSet,
+    /// Those of them for which it has anything.
+    pub(crate) had: IdSet,
+    /// Those of `entries` for which it should have something, by what the group was told.
+    visible: u32,
+    pub(crate) cursor: u32,
+}
+
+impl Group {
+    fn new(terms: Terms, negotiated: Negotiated, table: &FamilyTable) -> Self {
+        let mut dirty = IdSet::default();
+        table.live().for_each(|id| {
+            dirty.insert(id);
+        });
+        Self {
+            terms,
+            negotiated,
+            members: Vec::new(),
+            by_address: HashMap::default(),
+            told: Vec::new(),
+            told_count: 0,
+            own: Vec::new(),
+            dirty,
+            cursor: 0,
+        }
+    }
+
+    /// Whose path was told.
+    pub(crate) fn told(&self, id: u32) -> Option<Slot> {
+        self.told.get(id as usize).copied().filter(|source| *source != NOBODY)
+    }
+
+    /// Whether `member` was told of it, if it kept pace.
+    pub(crate) fn is_visible(&self, id: u32, member: Slot) -> bool {
+        self.told(id).is_some_and(|source| source != member)
+    }
+
+    /// Notes whose path is told from now on; says whose was before.
+    pub(crate) fn tell(&mut self, id: u32, source: Option<Slot>) -> Option<Slot> {
+        let before = self.told(id);
+        if before == source {
+            return before;
+        }
+        if self.told.len() <= id as usize {
+            self.told.resize(id as usize + 1, NOBODY);
+        }
+        self.told[id as usize] = source.unwrap_or(NOBODY);
+        if let Some(before) = before {
+            self.own[usize::from(before.0)] -= 1;
+            self.told_count -= 1;
+        }
+        if let Some(source) = source {
+            let at = usize::from(source.0);
+            if self.own.len() <= at {
+                self.own.resize(at + 1, 0);
+            }
+            self.own[at] += 1;
+            self.told_count += 1;
+        }
+        before
+    }
+
+    /// Everything that was told to anybody.
+    fn everything_told(&self) -> impl Iterator<Item = u32> {
+        self.told.iter().enumerate().filter(|(_, source)| **source != NOBODY).map(|(id, _)| id as u32)
+    }
+
+    /// What `member` was told, if it kept pace.
+    fn visible(&self, member: Slot) -> impl Iterator<Item = u32> {
+        self.everything_told().filter(move |id| self.is_visible(*id, member))
+    }
+
+    fn visible_count(&self, member: Slot) -> u32 {
+        self.told_count - self.own.get(usize::from(member.0)).copied().unwrap_or(0)
+    }
+}
+
+impl Behind {
+    /// Notes that the group goes on with an entry whose told source was `before` and is `after`.
+    pub(crate) fn miss(&mut self, id: u32, member: Slot, before: Option<Slot>, after: Option<Slot>) -> bool {
+        let sees = |source: Option<Slot>| source.is_some_and(|source| source != member);
+        let mut had = false;
+        if self.entries.insert(id) {
+            had = sees(before);
+            if had {
+                self.had.insert(id);
+            }
+        } else {
+            self.visible -= u32::from(sees(before));
+        }
+        self.visible += u32::from(sees(after));
+        had
+    }
+
+    /// The member has caught up with an entry; whether it had something before.
+    pub(crate) fn caught_up(&mut self, id: u32, visible: bool) -> bool {
+        if self.entries.remove(id) {
+            self.visible -= u32::from(visible);
+        }
+        self.had.remove(id)
+    }
+}
+
+impl Member {
+    /// How many prefixes the peer has.
+    pub(crate) fn sent(&self, group: &Group, slot: Slot) -> u32 {
+        let all = group.visible_count(slot);
+        self.behind.as_ref().map_or(all, |behind| all - behind.visible + behind.had.len())
+    }
+
+    /// How many are to be looked at before it is up to date.
+    pub(crate) fn to_send(&self, group: &Group) -> u32 {
+        group.dirty.len() + self.behind.as_ref().map_or(0, |behind| behind.entries.len())
+    }
+
+    /// Whether the peer has something of an entry.
+    pub(crate) fn has(&self, group: &Group, slot: Slot, id: u32) -> bool {
+        match &self.behind {
+            Some(behind) if behind.entries.contains(id) => behind.had.contains(id),
+            _ => group.is_visible(id, slot),
+        }
+    }
+
+    /// Every entry of which the peer has something.
+    pub(crate) fn held(&self, group: &Group, slot: Slot) -> IdSet {
+        let mut held = IdSet::default();
+        for id in group.visible(slot).filter(|id| self.has(group, slot, *id)) {
+            held.insert(id);
+        }
+        if let Some(behind) = &self.behind {
+            behind.had.iter().for_each(|id| {
+                held.insert(id);
+            });
+        }
+        held
+    }
+}
+
+impl Shared {
+    fn key(&self, own: &RibConfig, slot: Slot, family: Family) -> Option<(Terms, Negotiated)> {
+        let peer = self.peer(slot);
+        let up = peer.up.as_ref()?;
+        // Whose AS their paths are to start with is of no concern to what they are sent.
+        let negotiated = Negotiated { enforce_first_as: None, ..up.negotiated };
+        Some((Terms::of(own, peer, up, family).shared(), negotiated))
+    }
+
+    /// Puts a peer whose session is up into the group that it belongs to. It has `had` already.
+    pub(crate) fn join(&mut self, own: &RibConfig, table: &mut FamilyTable, slot: Slot, had: IdSet, end_of_rib: bool) {
+        let family = table.family;
+        let Some((terms, negotiated)) = self.key(own, slot, family) else { return };
+        let address = self.peer(slot).config.address;
+        let groups = &mut self.groups[family as usize];
+        let fits = |group: &Option<Group>| {
+            group.as_ref().is_some_and(|group| group.negotiated == negotiated && group.terms == terms)
+        };
+        let index = groups.iter().position(fits).unwrap_or_else(|| {
+            let group = Some(Group::new(terms, negotiated, table));
+            match groups.iter().position(Option::is_none) {
+                Some(free) => {
+                    groups[free] = group;
+                    free
+                }
+                None => {
+                    groups.push(group);
+                    groups.len() - 1
+                }
+            }
+        });
+        let Some(group) = &mut groups[index] else { return };
+        group.members.push(slot);
+        group.by_address.insert(address, slot);
+        let mut behind = Behind::default();
+        for id in group.visible(slot) {
+            behind.entries.insert(id);
+            behind.visible += 1;
+        }
+        for id in had.iter() {
+            behind.entries.insert(id);
+            table.table.entries[id as usize].sent += 1;
+        }
+        behind.had = had;
+        // A pass that has begun has to come round once more before it has seen everything.
+        let passes = if group.cursor > 0 && !group.dirty.is_empty() { 2 } else { 1 };
+        let member = Member {
+            group: index,
+            behind: (!behind.entries.is_empty()).then(|| Box::new(behind)),
+            end_of_rib_in: if end_of_rib { passes } else { 0 },
+        };
+        self.peer_mut(slot).families[family as usize].member = Some(member);
+    }
+
+    /// Takes a peer out of its group. Says what it has, and what nobody has any more who is left; both still count as
+    /// sent in their entries.
+    pub(crate) fn leave(&mut self, family: Family, slot: Slot) -> Option<Left> {
+        let member = self.peer_mut(slot).families[family as usize].member.take()?;
+        let groups = &mut self.groups[family as usize];
+        let group = groups[member.group].as_mut()?;
+        let held = member.held(group, slot);
+        group.members.retain(|other| *other != slot);
+        group.by_address.retain(|_, other| *other != slot);
+        let mut orphaned = IdSet::default();
+        if group.members.is_empty() {
+            group.everything_told().for_each(|id| {
+                orphaned.insert(id);
+            });
+            groups[member.group] = None;
+        }
+        let behind = member.behind.map(|behind| behind.had).unwrap_or_default();
+        Some(Left { held, counted: [behind, orphaned] })
+    }
+
+    /// The peer wants everything again (RFC 2918), or has to be told in another way.
+    pub(crate) fn resend(&mut self, table: &mut FamilyTable, slot: Slot) {
+        let family = table.family;
+        let Shared { peers, groups, .. } = self;
+        let Some(peer) = &mut peers[usize::from(slot.0)] else { return };
+        let Some(member) = &mut peer.families[family as usize].member else { return };
+        let Some(group) = &groups[family as usize][member.group] else { return };
+        let behind = member.behind.get_or_insert_default();
+        behind.cursor = 0;
+        for id in group.visible(slot) {
+            // What it has is what the group was told, so nothing is seen otherwise than before.
+            let told = group.told(id);
+            if !behind.entries.contains(id) && behind.miss(id, slot, told, told) {
+                table.table.entries[id as usize].sent += 1;
+            }
+        }
+        if behind.entries.is_empty() {
+            member.behind = None;
+        }
+    }
+
+    /// The peer's terms may have changed: if so it goes to another group, where everything is decided anew.
+    pub(crate) fn regroup(&mut self, own: &RibConfig, table: &mut FamilyTable, slot: Slot) -> Option<Left> {
+        let family = table.family;
+        let (terms, negotiated) = self.key(own, slot, family)?;
+        let member = self.peer(slot).families[family as usize].member.as_ref()?;
+        let group = self.groups[family as usize][member.group].as_ref()?;
+        if group.terms == terms && group.negotiated == negotiated {
+            return None;
+        }
+        let end_of_rib = member.end_of_rib_in > 0;
+        let left = self.leave(family, slot)?;
+        self.join(own, table, slot, left.held.clone(), end_of_rib);
+        Some(left)
+    }
+}
+
+/// What remains of a member that left its group.
+pub(crate) struct Left {
+    /// What the peer has.
+    pub(crate) held: IdSet,
+    /// What is counted as sent in entries and is not any more.
+    pub(crate) counted: [IdSet; 2],
+}
