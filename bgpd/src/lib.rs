@@ -3,6 +3,7 @@
 //! `main.rs` reads the command line; everything else is here, where tests reach it.
 
 pub mod bfd_thread;
+pub mod bmp;
 pub mod daemon;
 pub mod failover;
 pub mod fib_thread;

@@ -24,11 +24,14 @@ use std::{
 
 use bgp_core::{
     PeerId,
-    rib::{BestChange, Departure, NextHopEvent, NextHopKey, PeerConfig, Resolved, Rib, RibConfig, RibEvent},
+    rib::{
+        BestChange, Departure, MonitorConfig, MonitorId, MonitorPiece, NextHopEvent, NextHopKey, PeerConfig, Resolved,
+        Rib, RibConfig, RibEvent,
+    },
 };
 use bgp_wire::FamilySet;
 use net_types::{Family, Prefix};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::peer::PeerEvent;
 
@@ -224,6 +227,45 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn next_hop_resolved(&self, key: NextHopKey, resolved: Option<Resolved>) -> Result<(), Gone> {
         self.apply(move |rib, _| rib.next_hop_resolved(key, resolved)).await
+    }
+
+    /// Watches the table; `news` is notified whenever there is something to [poll](Self::poll_monitor) for. `None` when
+    /// too many watch already.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub async fn add_monitor(&self, config: MonitorConfig, news: Arc<Notify>) -> Result<Option<MonitorId>, Gone> {
+        let (answer, answered) = oneshot::channel();
+        self.job(move |worker| {
+            // The asker may have gone away meanwhile; then nothing watches.
+            if let Some(id) = answer.send(worker.add_monitor(config, news)).err().flatten() {
+                worker.remove_monitor(id);
+            }
+        })
+        .await?;
+        answered.await.map_err(|_| Gone)
+    }
+
+    /// Watches no longer.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub async fn remove_monitor(&self, id: MonitorId) -> Result<(), Gone> {
+        self.job(move |worker| worker.remove_monitor(id)).await
+    }
+
+    /// The next piece for a monitor, after a look at up to `budget` entries; `None` when it knows everything.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub async fn poll_monitor(&self, id: MonitorId, budget: usize) -> Result<Option<MonitorPiece>, Gone> {
+        let (answer, answered) = oneshot::channel();
+        self.job(move |worker| {
+            // Whoever goes away takes the monitor along, so nothing is missed.
+            let _ = answer.send(worker.rib.poll_monitor(id, budget));
+        })
+        .await?;
+        answered.await.map_err(|_| Gone)
     }
 
     /// After our own restart: nothing is announced or put into the FIB until these peers have spoken, or for `limit`.

@@ -17,7 +17,9 @@ use config::{
 use netwatch::View;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{bfd_thread::BfdHandle, fib_thread::FibHandle, peer::PeerHandle, rib_thread::RibHandle, rpki::Rpki};
+use crate::{
+    bfd_thread::BfdHandle, bmp::Bmp, fib_thread::FibHandle, peer::PeerHandle, rib_thread::RibHandle, rpki::Rpki,
+};
 
 /// Orders of operators that may wait; who finds the queue full waits.
 const CONTROLS: usize = 64;
@@ -85,6 +87,8 @@ pub struct State {
     pub bfd: BfdHandle,
     /// Origin validation.
     pub rpki: Rpki,
+    /// BMP stations.
+    pub bmp: Bmp,
 }
 
 impl State {
@@ -92,7 +96,8 @@ impl State {
     pub fn new(rib: RibHandle, fib: FibHandle, bfd: BfdHandle) -> (Self, mpsc::Receiver<Control>) {
         let (controls, incoming) = mpsc::channel(CONTROLS);
         let rpki = Rpki::new(rib.clone());
-        (Self { running: Arc::default(), controls, rib, fib, bfd, rpki }, incoming)
+        let bmp = Bmp::default();
+        (Self { running: Arc::default(), controls, rib, fib, bfd, rpki, bmp }, incoming)
     }
 
     /// What runs now.

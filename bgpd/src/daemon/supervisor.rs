@@ -159,11 +159,12 @@ impl Supervisor {
         Ok(warnings.to_string())
     }
 
-    /// Metrics, RPKI caches and logs are as the configuration says.
+    /// Metrics, RPKI caches, BMP stations and logs are as the configuration says.
     pub(super) async fn follow_settings(&mut self) {
         let config = self.daemon.config();
         self.metrics.follow(config.metrics.bgpd, &self.state).await;
         self.state.rpki.configure(&config.rpki).await;
+        self.state.bmp.configure(&config, &self.state);
         if let Some(logs) = &self.daemon.options.logs
             && let Err(error) = logs.set_level(config.log.level.map_or("info", |level| level.as_str()))
         {

@@ -10,10 +10,10 @@ use std::{
 use bgp_core::{
     PeerId,
     adj_out::{GroupId, Polled, Room},
-    rib::{Departure, PeerConfig, Rib},
+    rib::{Departure, MonitorConfig, MonitorId, PeerConfig, Rib},
 };
 use hashbrown::HashMap;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     Job, Outlet, Unpark, encode,
@@ -46,6 +46,8 @@ pub(super) struct Worker {
     next_in: usize,
     next_out: usize,
     next_group: usize,
+    /// Who watches, and how to call them.
+    monitors: Vec<(MonitorId, Arc<Notify>)>,
     /// Where each neighbor is in `sources`.
     places: HashMap<PeerId, usize, foldhash::fast::RandomState>,
 }
@@ -71,6 +73,7 @@ impl Worker {
             next_in: 0,
             next_out: 0,
             next_group: 0,
+            monitors: Vec::new(),
             places: HashMap::default(),
         }
     }
@@ -113,7 +116,23 @@ impl Worker {
         self.feed_fib(&mut turn);
         self.feed_sessions(&mut turn);
         self.report(&mut turn);
+        for (id, news) in &self.monitors {
+            if self.rib.owes_monitor(*id) {
+                news.notify_one();
+            }
+        }
         turn
+    }
+
+    pub(super) fn add_monitor(&mut self, config: MonitorConfig, news: Arc<Notify>) -> Option<MonitorId> {
+        let id = self.rib.add_monitor(config)?;
+        self.monitors.push((id, news));
+        Some(id)
+    }
+
+    pub(super) fn remove_monitor(&mut self, id: MonitorId) {
+        self.monitors.retain(|(other, _)| *other != id);
+        self.rib.remove_monitor(id);
     }
 
     fn serve_jobs(&mut self, context: &mut Context<'_>, turn: &mut Turn) {

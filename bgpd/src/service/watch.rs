@@ -1,10 +1,12 @@
 //! What is watched and validated, for those who ask.
 
+use std::time::SystemTime;
+
 use config::command::Watch;
 use rpc::Failure;
 
 use super::{Output, routes, rpki};
-use crate::state::State;
+use crate::{show, state::State};
 
 pub(super) async fn show(state: &State, what: Watch, json: bool, out: &Output) -> Result<(), Failure> {
     match what {
@@ -12,5 +14,7 @@ pub(super) async fn show(state: &State, what: Watch, json: bool, out: &Output) -
             routes::by_validation(state, family, rpki::validation(wanted), json, out).await
         }
         Watch::Rpki(view) => rpki::show(state, view, json, out).await,
+        Watch::Bmp if json => out.json(&show::bmp::json(&state.bmp.status())).await,
+        Watch::Bmp => out.text(show::bmp::text(&state.bmp.status(), SystemTime::now())).await,
     }
 }

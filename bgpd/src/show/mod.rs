@@ -4,6 +4,7 @@
 //! a million routes is streamed and never held.
 
 pub mod bfd;
+pub mod bmp;
 pub mod kernel;
 pub mod neighbors;
 pub mod route;

@@ -9,14 +9,14 @@ use std::{
 use config::{
     Command, Config,
     model::{
-        Action, Aead, AllowOwnAs, AttributeUnchanged, BestPath, BfdProfile, BfdUse, Bgp, ChildLifetime, Community,
-        CommunityChange, Confederation, Credential, Dpd, Esn, EspSuite, FailClosed, FamilyConfig, GracefulRestart,
-        Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity, LocalAs, LocalRole, Log, LogFormat, LogLevel,
-        Match, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry, NeighborFamily, NeighborId,
-        NeighborRestart, NeighborSettings, OnMatch, Origin, Password, PrefixList, PrefixListEntry, Prf, Proposal,
-        Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteMap,
-        RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, SessionSettings, Set, Shutdown, StaticRoute,
-        StaticTarget, Timers, Tunnel, UpdateSource, Wan,
+        Action, Aead, AllowOwnAs, AttributeUnchanged, BestPath, BfdProfile, BfdUse, Bgp, BmpMonitor, BmpRetry,
+        BmpTargets, ChildLifetime, Community, CommunityChange, Confederation, Credential, Dpd, Dump, Dumps, Esn,
+        EspSuite, FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate,
+        LargeCommunity, LocalAs, LocalRole, Log, LogFormat, LogLevel, Match, MaximumPrefix, MaximumPrefixAction,
+        Metrics, Name, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin,
+        Password, PrefixList, PrefixListEntry, Prf, Proposal, Redistribute, RedistributeSource, Remote, RemoteAddress,
+        RemoteAs, RemovePrivateAs, Role, RouteMap, RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport,
+        SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Wan,
     },
     parse,
 };
@@ -486,7 +486,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     (
         (confederation, of(seconds(1, 65_535)), any::<[bool; 2]>()),
         (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
-        (graceful_restart, fail_closed, timers(), peers(), 1u16.., families),
+        (graceful_restart, fail_closed, timers(), peers(), 1u16.., families, btree_map(name(), bmp_targets(), 0..2)),
     )
         .prop_map(|((mut confederation, minimum_hold_time, more), first, second)| {
             let (asn, router_id, cluster_id, flags, default_local_preference, best_path) = first;
@@ -497,6 +497,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 (peer_groups, neighbors, listen_ranges),
                 listen_limit,
                 families,
+                bmp,
             ) = second;
             confederation.members.remove(&asn);
             Bgp {
@@ -520,8 +521,25 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 listen_ranges,
                 listen_limit,
                 families,
+                bmp,
             }
         })
+}
+
+fn bmp_targets() -> impl Strategy<Value = BmpTargets> {
+    let milliseconds = || (100u64..=86_400_000).prop_map(Duration::from_millis);
+    let host = unicast().prop_map(|address| address.to_string().parse().unwrap());
+    let retry = (milliseconds(), milliseconds()).prop_map(|(a, b)| BmpRetry { min: a.min(b), max: a.max(b) });
+    let monitor = any::<[bool; 4]>().prop_filter("says something", |views| views.contains(&true)).prop_map(
+        |[pre_policy, post_policy, loc_rib, adj_rib_out]| BmpMonitor { pre_policy, post_policy, loc_rib, adj_rib_out },
+    );
+    (btree_map((host, 1u16..), retry, 0..3), btree_map(family(), monitor, 0..3), of(milliseconds()))
+        .prop_map(|(stations, monitor, stats_interval)| BmpTargets { stations, monitor, stats_interval })
+}
+
+fn dumps() -> impl Strategy<Value = Dumps> {
+    let dump = || (path(), of(seconds(1, 604_800))).prop_map(|(file, interval)| Dump { file, interval });
+    (of(dump()), of(dump()), of(dump())).prop_map(|(all, updates, routes)| Dumps { all, updates, routes })
 }
 
 fn rpki() -> impl Strategy<Value = Rpki> {
@@ -573,7 +591,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 btree_map(1u16.., route_map_entry(), 1..3).prop_map(|entries| RouteMap { entries }),
                 0..3,
             ),
-            rpki(),
+            (rpki(), dumps()),
             of(bgp()),
         ),
     )
@@ -581,7 +599,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             let (hostname, log, metrics, wans) = first;
             let (proposals, identities, mut tunnels) = second;
             let (bfd_profiles, mut static_routes, lists) = third;
-            let (route_maps, rpki, mut bgp) = fourth;
+            let (route_maps, (rpki, dumps), mut bgp) = fourth;
             static_routes.sort();
             static_routes.dedup();
             // What is named must exist, and two tunnels do not share an address.
@@ -615,6 +633,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 prefix_lists: lists.into_iter().collect(),
                 route_maps,
                 rpki,
+                dumps,
                 bgp,
             }
         })

@@ -324,6 +324,11 @@ fn poll(
         group.dirty.remove(id);
         looked = true;
         look(own, shared, table, (group, index), id, &behind, &mut making);
+        if shared.monitors.watch_adj_out(family) {
+            for (slot, _) in &ready {
+                shared.monitors.told(*slot, family, id);
+            }
+        }
     }
     if group.dirty.is_empty() && group.cursor > 0 {
         group.cursor = 0;
@@ -445,6 +450,7 @@ fn catch_up(
         done += 1;
         let visible = group.is_visible(id, slot);
         let had = behind.caught_up(id, visible);
+        shared.monitors.told(slot, family, id);
         let prefix = table.table.prefix(id);
         let entry = &table.table.entries[id as usize];
         let path = entry.best().copied().filter(|path| visible && path.source != slot);

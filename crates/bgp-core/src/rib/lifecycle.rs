@@ -110,6 +110,7 @@ impl Rib {
             self.no_longer_awaited(peer, None);
         }
         self.shared.peer_mut(slot).up = Some(up);
+        self.shared.monitors.sessions_changed();
         for family in families.iter() {
             self.shared.join(&self.config, &mut self.tables[family as usize], slot, IdSet::default(), true);
         }
@@ -122,6 +123,7 @@ impl Rib {
             return self.give_up_on(slot, departure);
         }
         self.next_epoch(slot);
+        self.shared.monitors.sessions_changed();
         let Self { shared, retired, .. } = self;
         for family in Family::ALL {
             if let Some(left) = shared.leave(family, slot) {

@@ -19,6 +19,7 @@ mod id_set;
 mod input;
 mod lifecycle;
 mod local;
+mod monitor;
 mod next_hops;
 pub(crate) mod peer;
 mod query;
@@ -44,6 +45,7 @@ pub use changes::{BestChange, PathRef};
 pub(crate) use id_set::IdSet;
 pub use input::Refusal;
 pub use local::LocalRoute;
+pub use monitor::{MonitorConfig, MonitorId, MonitorPiece, Watched};
 pub use next_hops::{NextHopEvent, NextHopKey, Resolved};
 pub(crate) use peer::Slot;
 pub use peer::{
@@ -160,6 +162,7 @@ impl Rib {
                 groups: Default::default(),
                 fib: true,
                 roas: RoaTable::new(seed ^ 3),
+                monitors: Default::default(),
             },
             tables: Family::ALL.map(|family| FamilyTable::new(family, seed)),
             by_id: HashMap::default(),

@@ -7,6 +7,7 @@ use super::{
     Slot,
     attrs::{AttrId, Interner},
     id_set::IdSet,
+    monitor::Monitors,
     next_hops::NextHops,
     peer::{GHOST_EPOCH, Peer, Protection, Standing},
     table::{Entry, Path, Table},
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) fib: bool,
     /// What origins are validated by.
     pub(crate) roas: RoaTable,
+    /// Who watches everything.
+    pub(crate) monitors: Monitors,
 }
 
 pub(super) const CONFIGURED: &str = "a slot is freed only after the paths that name it";
@@ -153,6 +156,7 @@ impl FamilyTable {
             state.received -= 1;
             state.accepted -= u32::from(old.effective.is_some());
         }
+        shared.monitors.heard(path.source, self.family, id);
         self.decide(shared, id, before);
         if let Some(old) = old {
             shared.let_go(&old); // only now: a number that is free might have come back as the new one's
@@ -176,6 +180,7 @@ impl FamilyTable {
             state.received -= 1;
             state.accepted -= u32::from(old.effective.is_some());
         }
+        shared.monitors.heard(source, self.family, id);
         self.decide(shared, id, before);
         shared.let_go(&old);
         self.reap(id);
@@ -195,6 +200,7 @@ impl FamilyTable {
             state.accepted -= u32::from(path.effective.is_some());
         }
         path.epoch = GHOST_EPOCH;
+        shared.monitors.heard(source, self.family, id);
         self.decide(shared, id, before);
     }
 
@@ -239,6 +245,7 @@ impl FamilyTable {
         self.reachable += u32::from(after.best.is_some());
         self.reachable -= u32::from(before.best.is_some());
         if after.best != before.best {
+            shared.monitors.decided(family, id);
             for group in shared.groups[family as usize].iter_mut().flatten() {
                 group.dirty.insert(id);
             }

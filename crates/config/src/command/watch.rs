@@ -12,6 +12,8 @@ pub enum Watch {
     Validation(Family, RpkiState),
     /// `show rpki`
     Rpki(RpkiView),
+    /// `show bmp`
+    Bmp,
 }
 
 /// What origin validation says of a route (RFC 6811).
@@ -50,6 +52,7 @@ pub(super) const ROWS: &[Row] = &[
         "Routes by what origin validation says of them",
         validation,
     ),
+    row(Owner::Bgpd, "show [bgp] bmp [json]", "BMP stations", |args| show(args, Watch::Bmp)),
     row(Owner::Bgpd, "show rpki cache-connection [json]", "Connections to caches", |args| {
         show(args, Watch::Rpki(RpkiView::Connections))
     }),

@@ -138,6 +138,7 @@ impl Leaf {
             "ESP-SUITE" => Kind::EspSuite,
             "IKE-ID" => Kind::IkeId,
             "PASSWORD" => Kind::Secret,
+            "INTERVAL-TEXT" => Kind::Name,
             "TEXT" => Kind::Line,
             _ => return None,
         };

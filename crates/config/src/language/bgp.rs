@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use net_types::{Asn, Family};
 
-use super::{Action, LEAVE, Lines, Section, Statement, Verb, family, neighbor, neighbor_session, speaker};
+use super::{Action, LEAVE, Lines, Section, Statement, Verb, family, monitoring, neighbor, neighbor_session, speaker};
 use crate::{
     grammar::{Args, Complaint},
     model::{Bgp, FailClosed, GracefulRestart, Timers},
@@ -40,10 +40,19 @@ fn write(bgp: &Bgp, lines: &mut Lines) {
     for family in Family::ALL {
         family::write(bgp, family, lines);
     }
+    monitoring::write_bmp(bgp, lines);
 }
 
-pub(super) const ROWS: &[&[Statement]] =
-    &[BGP, speaker::ROWS, neighbor::DECLARATIONS, neighbor::ROWS, neighbor_session::ROWS, FAMILIES, LEAVE];
+pub(super) const ROWS: &[&[Statement]] = &[
+    BGP,
+    speaker::ROWS,
+    neighbor::DECLARATIONS,
+    neighbor::ROWS,
+    neighbor_session::ROWS,
+    FAMILIES,
+    monitoring::BEGIN_BMP,
+    LEAVE,
+];
 
 const FAMILIES: &[Statement] = &[
     Statement {

@@ -1,7 +1,8 @@
 //! Statements outside of any section.
 
 use super::{
-    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, route_map, routing, rpki, tunnel, wan,
+    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, monitoring, route_map, routing, rpki, tunnel,
+    wan,
 };
 use crate::{
     grammar::{Args, Complaint},
@@ -18,6 +19,7 @@ pub(super) const ROWS: &[&[Statement]] = &[
     bfd::BEGIN,
     routing::ROWS,
     rpki::BEGIN,
+    monitoring::DUMP_ROWS,
     bgp::BEGIN,
     route_map::BEGIN,
     LEAVE,

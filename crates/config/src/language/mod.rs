@@ -11,6 +11,7 @@ mod family;
 mod frr;
 mod general;
 mod ipsec;
+mod monitoring;
 mod neighbor;
 mod neighbor_routes;
 mod neighbor_session;
@@ -28,7 +29,7 @@ use net_types::{Family, IfName, Prefix, TunnelName, WanName};
 use crate::{
     grammar::{Args, Complaint, Tree},
     model::{
-        BfdProfile, Bgp, Config, FamilyConfig, Identity, Name, NeighborFamily, NeighborSettings, Proposal,
+        BfdProfile, Bgp, BmpTargets, Config, FamilyConfig, Identity, Name, NeighborFamily, NeighborSettings, Proposal,
         RouteMapEntry, Rpki, Tunnel, Wan,
     },
 };
@@ -70,6 +71,7 @@ enum Action {
     BfdProfile(Verb<BfdProfile>),
     RouteMap(Verb<RouteMapEntry>),
     Rpki(Verb<Draft, Rpki>),
+    Bmp(Verb<BmpTargets>),
     Bgp(Verb<Bgp>),
     /// Begins with `neighbor PEER`, which is a neighbor or a peer-group.
     Neighbor(Verb<NeighborSettings, Said<NeighborSettings>>),
@@ -103,6 +105,7 @@ pub(crate) enum Section {
     BfdProfile(Name),
     RouteMap(Name, u16),
     Rpki,
+    Bmp(Name),
     Bgp,
     Family(Family),
 }
@@ -121,7 +124,7 @@ impl Section {
         match self {
             Self::Top => None,
             Self::BfdProfile(_) => Some(Self::Bfd),
-            Self::Family(_) => Some(Self::Bgp),
+            Self::Family(_) | Self::Bmp(_) => Some(Self::Bgp),
             _ => Some(Self::Top),
         }
     }
@@ -139,6 +142,7 @@ impl Section {
             Self::BfdProfile(name) => format!("\"bfd\", \"profile {name}\""),
             Self::RouteMap(name, sequence) => format!("\"route-map {name}\" {sequence}"),
             Self::Rpki => "\"rpki\"".to_owned(),
+            Self::Bmp(name) => format!("\"bmp targets {name}\""),
             Self::Bgp => "\"router bgp\"".to_owned(),
             Self::Family(family) => format!("\"address-family {}\"", family::spelling(*family)),
         }
@@ -155,6 +159,7 @@ impl Section {
         static BFD_PROFILE: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bfd::PROFILE_ROWS));
         static ROUTE_MAP: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(route_map::ROWS));
         static RPKI: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(rpki::ROWS));
+        static BMP: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(monitoring::BMP_ROWS));
         static BGP: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bgp::ROWS));
         static FAMILY: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(family::ROWS));
         match self {
@@ -168,6 +173,7 @@ impl Section {
             Self::BfdProfile(_) => &BFD_PROFILE,
             Self::RouteMap(..) => &ROUTE_MAP,
             Self::Rpki => &RPKI,
+            Self::Bmp(_) => &BMP,
             Self::Bgp => &BGP,
             Self::Family(_) => &FAMILY,
         }
@@ -199,6 +205,9 @@ impl Section {
                 None => return Err(Complaint::new(format!("route-map {name} {sequence} does not exist"))),
             },
             (Action::Rpki(verb), _) => (verb.read)(draft, args)?,
+            (Action::Bmp(verb), Self::Bmp(name)) => {
+                (verb.read)(draft.bgp()?.bmp.entry(name.clone()).or_default(), args)?;
+            }
             (Action::Bgp(verb), _) => (verb.read)(draft.bgp()?, args)?,
             (Action::Neighbor(verb), _) => (verb.read)(draft.settings(args)?, args)?,
             (Action::Family(verb), Self::Family(family)) => {
@@ -319,6 +328,7 @@ mod tests {
             Section::BfdProfile(name.clone()),
             Section::RouteMap(name, 1),
             Section::Rpki,
+            Section::Bmp("x".parse().unwrap()),
             Section::Bgp,
             Section::Family(Family::Ipv4Unicast),
         ]

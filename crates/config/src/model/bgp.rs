@@ -8,7 +8,7 @@ use std::{
 
 use net_types::{Asn, Family, Prefix, RouterId};
 
-use super::{Name, Neighbor, NeighborEntry, NeighborId, NeighborSettings, RemoteAs};
+use super::{BmpTargets, Name, Neighbor, NeighborEntry, NeighborId, NeighborSettings, RemoteAs};
 
 /// `router bgp ASN`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Bgp {
     pub listen_limit: u16,
     /// `address-family …`
     pub families: BTreeMap<Family, FamilyConfig>,
+    /// `bmp targets NAME`
+    pub bmp: BTreeMap<Name, BmpTargets>,
 }
 
 impl Bgp {
@@ -79,6 +81,7 @@ impl Bgp {
             listen_ranges: BTreeMap::new(),
             listen_limit: Self::LISTEN_LIMIT,
             families: BTreeMap::new(),
+            bmp: BTreeMap::new(),
         }
     }
 

@@ -8,6 +8,7 @@ mod bgp;
 mod host;
 mod ipsec;
 mod log;
+mod monitoring;
 mod neighbor;
 mod route_map;
 mod routing;
@@ -28,6 +29,7 @@ pub use bgp::{
 pub use host::Host;
 pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Proposal, Remote, RemoteAddress, Tunnel};
 pub use log::{Log, LogFormat, LogLevel, Metrics};
+pub use monitoring::{BmpMonitor, BmpRetry, BmpTargets, Dump, Dumps};
 pub use neighbor::{
     BfdUse, MaximumPrefix, MaximumPrefixAction, Neighbor, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart,
     NeighborSettings, Password, RemoteAs, Shutdown, UpdateSource,
@@ -70,6 +72,8 @@ pub struct Config {
     pub route_maps: BTreeMap<Name, RouteMap>,
     /// `rpki`.
     pub rpki: Rpki,
+    /// `dump bgp`.
+    pub dumps: Dumps,
     /// `router bgp`.
     pub bgp: Option<Bgp>,
 }
