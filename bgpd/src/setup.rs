@@ -7,13 +7,14 @@ use config::model::{self, BfdProfile, Bgp, Config, Neighbor, NeighborId};
 use net_types::{IfName, Prefix, RouterId};
 use netwatch::View;
 
-/// Our BGP identifier: the configured one, or the highest IPv4 address of this machine.
+/// Our BGP identifier: the configured one, or the highest IPv4 address of the loopback interface, or of the machine.
 pub fn router_id(bgp: &Bgp, view: &View) -> Option<RouterId> {
+    let loopback = view.link_named("lo").map(|link| link.ifindex);
     let own = view.addresses().filter_map(|address| match address.local {
-        IpAddr::V4(v4) if !v4.is_loopback() => Some(v4),
+        IpAddr::V4(v4) if !v4.is_loopback() => Some((Some(address.ifindex) == loopback, v4)),
         _ => None,
     });
-    bgp.router_id.or_else(|| own.max().and_then(|address| RouterId::try_from(address).ok()))
+    bgp.router_id.or_else(|| own.max().and_then(|(_, address)| RouterId::try_from(address).ok()))
 }
 
 /// The link that a neighbor is on, where the configuration names it.
@@ -22,6 +23,13 @@ pub fn interface_of(neighbor: &Neighbor) -> Option<&IfName> {
         NeighborId::Interface(interface) => Some(interface),
         NeighborId::Address(_) => neighbor.settings.interface.as_ref(),
     }
+}
+
+/// The system's name, which a router without `hostname` goes by, as in FRR.
+pub fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim().split('.').next().unwrap_or_default().to_owned();
+    (!name.is_empty() && name != "(none)").then_some(name)
 }
 
 /// The tunnel that a neighbor is reached through, if there is one: that of its `interface`, or the one whose subnet it

@@ -81,7 +81,7 @@ impl Supervisor {
         }
         // Sessions whose OPEN said something else come up anew; their tasks see that by themselves.
         self.speaker.router_id = identity.router_id;
-        self.speaker.hostname = config.hostname.as_ref().map(ToString::to_string);
+        self.speaker.hostname = config.hostname.as_ref().map(ToString::to_string).or_else(setup::host_name);
         let policies = Policies::new(&config);
         let (plans, ids) = self.plan(&config, &policies)?;
         self.applied.last_id = ids;

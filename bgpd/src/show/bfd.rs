@@ -67,6 +67,7 @@ fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
         ("remote-diagnostic", peer.remote_diagnostic.as_str().into()),
         ("receive-interval", millis(peer.receive_interval).into()),
         ("transmit-interval", millis(peer.transmit_interval).into()),
+        // FRR shows what it would be able to receive; echo does not exist here.
         ("echo-receive-interval", 0.into()),
         ("echo-transmit-interval", 0.into()),
         ("detect-multiplier", peer.detect_multiplier.into()),
@@ -78,6 +79,9 @@ fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
         ("control-packet-output", peer.packets.1.into()),
         ("session-up", peer.changes.0.into()),
         ("session-down", peer.changes.1.into()),
+        ("rtt-min", 0.into()),
+        ("rtt-avg", 0.into()),
+        ("rtt-max", 0.into()),
     ]));
     Value::Object(out)
 }
