@@ -95,13 +95,6 @@ impl Supervisor {
         for (range, group) in config.bgp.iter().flat_map(|bgp| &bgp.listen_ranges) {
             warn!(%range, %group, "nobody is taken from a listen range yet");
         }
-        for (family, section) in config.bgp.iter().flat_map(|bgp| &bgp.families) {
-            for (prefix, route_map) in &section.networks {
-                if let Some(name) = route_map {
-                    warn!(%family, %prefix, route_map = %name, "the route-map of a network statement is not applied");
-                }
-            }
-        }
         self.links_changed().await.map_err(|gone| gone.to_string())?;
         Ok(summary)
     }
@@ -225,11 +218,10 @@ impl Supervisor {
         let decision = policy_setup::decision(bgp);
         let (between_clients, confederation) = (bgp.client_to_client_reflection, bgp.confederation.identifier);
         let mut local = Vec::new();
-        for (family, section) in &bgp.families {
-            for (source, redistribute) in &section.redistribute {
-                let policy = policy_setup::redistribute_policy(policies, *family, redistribute);
-                local.push((policy_setup::local_source(*source), *family, policy));
-            }
+        for family in Family::ALL {
+            let section = bgp.families.get(&family).cloned().unwrap_or_default();
+            let of_family = policy_setup::local_policies(policies, family, &section);
+            local.extend(of_family.into_iter().map(|(source, policy)| (source, family, policy)));
         }
         self.daemon
             .rib

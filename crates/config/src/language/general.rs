@@ -1,7 +1,7 @@
 //! Statements outside of any section.
 
 use super::{
-    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, route_map, routing, rpki, tunnel, wan,
+    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, lists, route_map, routing, rpki, tunnel, wan,
 };
 use crate::{
     grammar::{Args, Complaint},
@@ -18,6 +18,10 @@ pub(super) const ROWS: &[&[Statement]] = &[
     bfd::BEGIN,
     routing::ROWS,
     rpki::BEGIN,
+    lists::ROWS,
+    lists::COMMUNITY,
+    lists::LARGE_COMMUNITY,
+    lists::EXT_COMMUNITY,
     bgp::BEGIN,
     route_map::BEGIN,
     LEAVE,
