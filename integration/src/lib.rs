@@ -24,6 +24,7 @@ pub mod prefixes;
 pub mod probe;
 pub mod process;
 pub mod report;
+pub mod topotests;
 pub mod two_isp;
 
 pub use lab::Lab;
