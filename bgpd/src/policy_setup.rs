@@ -61,6 +61,7 @@ pub fn peer_config(
         },
         families: Family::ALL.map(|family| family_config(bgp, neighbor, policies, kind, family)),
         alias: session.local_as.map(peer::alias),
+        advertisement_interval: session.advertisement_interval.unwrap_or_default(),
         loop_check: session.sender_loop_detection == Some(true),
         role: session.role.map(|local| peer::role(local.role)).filter(|_| kind == PeerKind::External),
         ..PeerConfig::new(address, kind, own)

@@ -10,6 +10,7 @@
 //! channels wake the thread themselves: it polls them as an executor would, with a waker that unparks it.
 
 mod encode;
+mod pauses;
 mod source;
 mod walk;
 mod worker;

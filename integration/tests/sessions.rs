@@ -266,3 +266,50 @@ fn roles_keep_routes_from_leaking() {
         })
     });
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn bfd_goes_over_several_hops_and_by_peer_lines() {
+    let config = "bfd\n peer 10.0.9.9 multihop local-address 10.0.1.1\n  transmit-interval 50\n  receive-interval 50\n \
+                  peer 10.0.2.2\n  detect-multiplier 5\n  receive-interval 60\nrouter bgp 65001\n bgp router-id 10.0.0.1\n \
+                  neighbor 10.0.9.9 remote-as 65010\n neighbor 10.0.9.9 ebgp-multihop 3\n neighbor 10.0.9.9 bfd\n \
+                  neighbor 10.0.9.9 update-source 10.0.1.1\n neighbor 10.0.9.9 timers connect 1\n";
+    Lab::test("multihop", |lab| {
+        // One FRR is behind a router of its own; the other has a session without BGP.
+        let (mut ours, nodes) = star(lab, config, &["router", "frr"])?;
+        let far = lab.node("far")?;
+        lab.join((&nodes[0], "eth1"), (&far, "eth0"))?;
+        nodes[0].address("eth1", "10.0.9.1/24")?;
+        nodes[0].forward()?;
+        far.address("eth0", "10.0.9.9/24")?;
+        far.route("10.0.0.0/16 via 10.0.9.1")?;
+        ours.node.route("10.0.9.0/24 via 10.0.1.2")?;
+        let distant = Frr::start(
+            &far,
+            &["bgpd", "bfdd"],
+            "bfd\n peer 10.0.1.1 multihop local-address 10.0.9.9\n  transmit-interval 50\n  receive-interval 50\n  \
+             minimum-ttl 250\n !\n!\nrouter bgp 65010\n bgp router-id 10.0.9.9\n no bgp ebgp-requires-policy\n \
+             neighbor 10.0.1.1 remote-as 65001\n neighbor 10.0.1.1 ebgp-multihop 3\n neighbor 10.0.1.1 bfd\n \
+             neighbor 10.0.1.1 update-source 10.0.9.9\n",
+        )?;
+        let near = Frr::start(&nodes[1], &["bfdd"], "bfd\n peer 10.0.2.1\n  transmit-interval 100\n !\n!\n")?;
+        let status = |ours: &Edge, peer: &str| -> Result<serde_json::Value> {
+            let peers = ours.json("show bfd peers json")?;
+            let found = peers.as_array().into_iter().flatten().find(|entry| entry["peer"] == peer).cloned();
+            found.with_context(|| format!("no BFD peer {peer} in {peers}"))
+        };
+        established(lab, &mut ours, &["10.0.9.9"])?;
+        lab.wait_for("both BFD sessions", SECONDS(30), || {
+            let (distant_one, near_one) = (status(&ours, "10.0.9.9")?, status(&ours, "10.0.2.2")?);
+            ensure!(distant_one["multihop"] == true && near_one["multihop"] == false, "{distant_one} {near_one}");
+            Ok(distant_one["status"] == "up" && near_one["status"] == "up" && near.bfd_is_up("10.0.2.1")?)
+        })?;
+        let near_one = status(&ours, "10.0.2.2")?;
+        ensure!(near_one["detect-multiplier"] == 5 && near_one["receive-interval"] == 60, "{near_one}");
+        ensure!(near_one["remote-transmit-interval"] == 100, "{near_one}");
+        // The router drops everything: BFD ends the session long before the hold time of three minutes.
+        nodes[0].ip("rule add pref 0 blackhole")?;
+        lab.wait_for("our session is down", SECONDS(20), || Ok(!ours.is_established("10.0.9.9")?))?;
+        lab.wait_for("FRR's session is down", SECONDS(20), || Ok(!distant.is_established("10.0.1.1")?))
+    });
+}

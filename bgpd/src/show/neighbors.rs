@@ -167,10 +167,15 @@ fn bfd_text(bfd: &Bfd, now: SystemTime, out: &mut String) {
     let since = uptime(now.duration_since(bfd.since).unwrap_or_default());
     let _ = writeln!(
         out,
-        "\n  BFD: Type: single hop\n  Detect Multiplier: {}, Min Rx interval: {receive}, Min Tx interval: {transmit}\n  Status: {}, Last update: {since}",
+        "\n  BFD: Type: {}\n  Detect Multiplier: {}, Min Rx interval: {receive}, Min Tx interval: {transmit}\n  Status: {}, Last update: {since}",
+        hops(bfd),
         bfd.detect_multiplier,
         capitalised(bfd.status),
     );
+}
+
+fn hops(bfd: &Bfd) -> &'static str {
+    if bfd.multihop { "multi hop" } else { "single hop" }
 }
 
 fn capitalised(word: &str) -> String {
@@ -431,7 +436,7 @@ fn settings_json(settings: &NeighborFamily) -> Map<String, Value> {
 fn bfd_json(bfd: &Bfd, now: SystemTime) -> Value {
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Value::Object(object([
-        ("type", "single hop".into()),
+        ("type", hops(bfd).into()),
         ("detectMultiplier", bfd.detect_multiplier.into()),
         ("rxMinInterval", millis(bfd.receive_interval).into()),
         ("txMinInterval", millis(bfd.transmit_interval).into()),

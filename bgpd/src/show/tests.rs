@@ -251,6 +251,8 @@ fn kernel_routes_show_their_backup() {
 #[test]
 fn bfd_peers_have_frrs_fields() {
     let peer = Bfd {
+        multihop: false,
+        passive: false,
         peer: "169.254.1.2".parse().unwrap(),
         local: Some("169.254.1.1".parse().unwrap()),
         interface: Some("tun1".parse().unwrap()),

@@ -301,6 +301,10 @@ pub struct Route {
 /// A BFD session.
 #[derive(Clone, Debug)]
 pub struct Bfd {
+    /// The peer is several hops away.
+    pub multihop: bool,
+    /// It does not send before the peer has.
+    pub passive: bool,
     /// The peer.
     pub peer: IpAddr,
     /// Our address.

@@ -9,16 +9,16 @@ use std::{
 use config::{
     Command, Config,
     model::{
-        AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AllowOwnAs, AttributeUnchanged, BestPath,
-        BfdProfile, BfdUse, Bgp, ChildLifetime, Community, CommunityChange, CommunityList, Confederation, Credential,
-        DefaultOriginate, Dpd, Esn, EspSuite, Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm,
-        FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity, LocalAs,
-        LocalRole, Log, LogFormat, LogLevel, Match, MatchPeer, MaximumPrefix, MaximumPrefixAction, Metrics, Name,
-        NeighborEntry, NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password,
-        Pattern, PolicySettings, PrefixList, PrefixListEntry, Prf, Proposal, Protocol, Redistribute,
-        RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteMap, RouteMapEntry,
-        RouteSettings, Rpki, RpkiCache, RpkiTransport, Rules, SessionSettings, Set, Shutdown, StaticRoute,
-        StaticTarget, Timers, Tunnel, UpdateSource, Validation, Wan,
+        AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AllowOwnAs, AttributeUnchanged, BestPath, BfdPeer,
+        BfdPeerId, BfdProfile, BfdUse, Bgp, ChildLifetime, Community, CommunityChange, CommunityList, Confederation,
+        Credential, DefaultOriginate, Dpd, Esn, EspSuite, Existence, ExtCommunity, ExtCommunityChange,
+        ExtCommunityTerm, FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate,
+        LargeCommunity, LocalAs, LocalRole, Log, LogFormat, LogLevel, Match, MatchPeer, MaximumPrefix,
+        MaximumPrefixAction, Metrics, Name, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart,
+        NeighborSettings, OnMatch, Origin, Password, Pattern, PolicySettings, PrefixList, PrefixListEntry, Prf,
+        Proposal, Protocol, Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role,
+        RouteMap, RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, Rules, SessionSettings, Set, Shutdown,
+        StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Validation, Wan,
     },
     parse,
 };
@@ -169,6 +169,31 @@ fn bfd_profile() -> impl Strategy<Value = BfdProfile> {
             detect_multiplier,
             passive,
             shutdown,
+        },
+    )
+}
+
+fn bfd_peer() -> impl Strategy<Value = (BfdPeerId, BfdPeer)> {
+    let interval = || of((10u64..=60_000).prop_map(Duration::from_millis));
+    let id = (unicast(), any::<bool>(), unicast(), any::<bool>(), of(interface())).prop_map(
+        |(address, multihop, local, has_local, interface)| {
+            let local = Some(local).filter(|local| has_local && local.is_ipv4() == address.is_ipv4());
+            BfdPeerId { address, multihop, local, interface }
+        },
+    );
+    let flag = || of(any::<bool>());
+    (id, interval(), interval(), of(2u8..=255), flag(), flag(), of(1u8..=254)).prop_map(
+        |(id, transmit_interval, receive_interval, detect_multiplier, passive, shutdown, minimum_ttl)| {
+            let peer = BfdPeer {
+                profile: None,
+                transmit_interval,
+                receive_interval,
+                detect_multiplier,
+                passive,
+                shutdown,
+                minimum_ttl,
+            };
+            (id, peer)
         },
     )
 }
@@ -747,7 +772,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             btree_map("[a-z]{1,8}".prop_map(|text| text.parse::<WanName>().unwrap()), wan(), 1..3),
         ),
         (btree_map(name(), proposal(), 0..3), btree_map(name(), identity(), 1..3), tunnels),
-        (btree_map(name(), bfd_profile(), 0..3), vec(static_route(), 0..4), vec(lists, 0..3)),
+        (btree_map(name(), bfd_profile(), 0..3), vec(bfd_peer(), 0..3), vec(static_route(), 0..4), vec(lists, 0..3)),
         (
             vec(access_lists, 0..3),
             btree_map(name(), rules(pattern()), 0..3),
@@ -770,7 +795,11 @@ fn any_config() -> impl Strategy<Value = Config> {
                 lists_of_policy;
             let (hostname, log, metrics, wans) = first;
             let (proposals, identities, mut tunnels) = second;
-            let (bfd_profiles, mut static_routes, lists) = third;
+            let (bfd_profiles, bfd_peers, mut static_routes, lists) = third;
+            let mut bfd_peers: BTreeMap<BfdPeerId, BfdPeer> = bfd_peers.into_iter().collect();
+            for peer in bfd_peers.values_mut() {
+                peer.profile = bfd_profiles.keys().next().cloned();
+            }
             let (route_maps, rpki, mut bgp) = fourth;
             static_routes.sort();
             static_routes.dedup();
@@ -801,6 +830,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 identities,
                 tunnels,
                 bfd_profiles,
+                bfd_peers,
                 static_routes,
                 prefix_lists: lists.into_iter().collect(),
                 access_lists: access_lists.into_iter().collect(),

@@ -130,7 +130,7 @@ impl Leaf {
             "ROUTER-ID" => Kind::RouterId,
             "IPV4" | "WILDCARD" => Kind::Ipv4,
             "IPV6" => Kind::Ipv6,
-            "ADDRESS" | "GATEWAY" | "NEIGHBOR" => Kind::Address,
+            "ADDRESS" | "LOCAL" | "GATEWAY" | "NEIGHBOR" => Kind::Address,
             "PEER" => Kind::Peer,
             "PEER-GROUP" => Kind::Reference(Reference::PeerGroup),
             "PREFIX4" => Kind::Prefix4,

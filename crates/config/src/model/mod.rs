@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use net_types::{Family, TunnelName, WanName};
 
-pub use bfd::BfdProfile;
+pub use bfd::{BfdPeer, BfdPeerId, BfdProfile};
 pub use bgp::{
     Aggregate, BestPath, Bgp, Confederation, FailClosed, FamilyConfig, GracefulRestart, Redistribute,
     RedistributeSource, Timers,
@@ -75,6 +75,8 @@ pub struct Config {
     pub tunnels: BTreeMap<TunnelName, Tunnel>,
     /// `profile NAME` sections within `bfd`.
     pub bfd_profiles: BTreeMap<Name, BfdProfile>,
+    /// `peer …` sections within `bfd`.
+    pub bfd_peers: BTreeMap<BfdPeerId, BfdPeer>,
     /// `ip route` and `ipv6 route`, sorted, without duplicates.
     pub static_routes: Vec<StaticRoute>,
     /// `ip prefix-list` and `ipv6 prefix-list`; the families have separate names, as in FRR.
