@@ -149,8 +149,7 @@ impl RibHandle {
     /// # Errors
     /// When the thread is gone.
     pub async fn walk(&self, within: Prefix) -> Result<RouteWalk, Gone> {
-        let walk = self.query(move |rib, _| rib.walk(&within)).await?;
-        RouteWalk::new(self.clone(), walk).await
+        RouteWalk::over(self.clone(), within).await
     }
 
     /// Walks the routes that `peer` announced.
