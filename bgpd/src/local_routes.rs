@@ -152,6 +152,7 @@ mod tests {
                         ),
                     ]
                     .into(),
+                    ..Default::default()
                 };
                 let mut bgp = config::model::Bgp::new(net_types::Asn::literal(65001));
                 bgp.families.insert(net_types::Family::Ipv4Unicast, family);

@@ -10,6 +10,7 @@
 //! channels wake the thread themselves: it polls them as an executor would, with a waker that unparks it.
 
 mod encode;
+mod pauses;
 mod source;
 mod walk;
 mod worker;
@@ -151,8 +152,7 @@ impl RibHandle {
     /// # Errors
     /// When the thread is gone.
     pub async fn walk(&self, within: Prefix) -> Result<RouteWalk, Gone> {
-        let walk = self.query(move |rib, _| rib.walk(&within)).await?;
-        RouteWalk::new(self.clone(), walk).await
+        RouteWalk::over(self.clone(), within).await
     }
 
     /// Walks the routes that `peer` announced.

@@ -3,17 +3,21 @@
 
 use std::net::IpAddr;
 
+use bgp_wire::PeerKind;
 use config::model::{self, BfdProfile, Bgp, Config, Neighbor, NeighborId};
 use net_types::{IfName, Prefix, RouterId};
 use netwatch::View;
 
-/// Our BGP identifier: the configured one, or the highest IPv4 address of this machine.
+use crate::peer::Ases;
+
+/// Our BGP identifier: the configured one, or the highest IPv4 address of the loopback interface, or of the machine.
 pub fn router_id(bgp: &Bgp, view: &View) -> Option<RouterId> {
+    let loopback = view.link_named("lo").map(|link| link.ifindex);
     let own = view.addresses().filter_map(|address| match address.local {
-        IpAddr::V4(v4) if !v4.is_loopback() => Some(v4),
+        IpAddr::V4(v4) if !v4.is_loopback() => Some((Some(address.ifindex) == loopback, v4)),
         _ => None,
     });
-    bgp.router_id.or_else(|| own.max().and_then(|address| RouterId::try_from(address).ok()))
+    bgp.router_id.or_else(|| own.max().and_then(|(_, address)| RouterId::try_from(address).ok()))
 }
 
 /// The link that a neighbor is on, where the configuration names it.
@@ -22,6 +26,13 @@ pub fn interface_of(neighbor: &Neighbor) -> Option<&IfName> {
         NeighborId::Interface(interface) => Some(interface),
         NeighborId::Address(_) => neighbor.settings.interface.as_ref(),
     }
+}
+
+/// The system's name, which a router without `hostname` goes by, as in FRR.
+pub fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim().split('.').next().unwrap_or_default().to_owned();
+    (!name.is_empty() && name != "(none)").then_some(name)
 }
 
 /// The tunnel that a neighbor is reached through, if there is one: that of its `interface`, or the one whose subnet it
@@ -40,19 +51,52 @@ pub fn tunnel_of(config: &Config, neighbor: &Neighbor) -> Option<IfName> {
     interface_of(neighbor).and_then(by_name).or_else(on_subnet).cloned().map(IfName::from)
 }
 
-/// Timing of a neighbor's BFD session and whether it is held down; `None` where it has none.
-pub fn bfd(config: &Config, neighbor: &Neighbor) -> Option<(bfd::Config, bool)> {
+/// How far away a neighbor's BFD looks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BfdReach {
+    /// On its link (RFC 5881).
+    Link,
+    /// Several hops away; packets with a lower TTL came from further (RFC 5883).
+    Multihop {
+        /// Least TTL.
+        minimum_ttl: u8,
+    },
+}
+
+/// How far away BFD looks for a neighbor: where nothing connects us with it, or it is said to be several hops away, beyond
+/// the link. `connected` says whether it is on a link of ours.
+pub fn bfd_reach(bgp: &Bgp, neighbor: &Neighbor, connected: bool) -> BfdReach {
+    let hops = match (neighbor.settings.ebgp_multihop, Ases::of(bgp, neighbor).kind) {
+        (_, PeerKind::Internal) if !connected => Some(u8::MAX),
+        (Some(hops), PeerKind::External | PeerKind::Confederation) if hops > 1 => Some(hops),
+        _ => None,
+    };
+    hops.map_or(BfdReach::Link, |hops| BfdReach::Multihop { minimum_ttl: u8::MAX - hops })
+}
+
+/// Timing of a neighbor's BFD session and whether it is held down; `None` where it has none. What `bfd` / `peer` says of the
+/// neighbor's address goes before the neighbor's profile.
+pub fn bfd(config: &Config, neighbor: &Neighbor, reach: BfdReach) -> Option<(bfd::Config, bool)> {
     let used = neighbor.settings.bfd.as_ref()?;
-    let profile = used.profile.as_ref().and_then(|name| config.bfd_profiles.get(name)).copied();
-    let BfdProfile { transmit_interval, receive_interval, detect_multiplier, passive, shutdown } =
-        profile.unwrap_or_default();
+    let said = neighbor.id.address().and_then(|address| {
+        let multihop = reach != BfdReach::Link;
+        config.bfd_peers.iter().find(|(id, _)| (id.address, id.multihop) == (address, multihop))
+    });
+    let said = said.map(|(_, peer)| peer.clone()).unwrap_or_default();
+    let (timing, shutdown) = timing(said.timing(&config.bfd_profiles, used.profile.as_ref()));
+    Some((timing, shutdown || neighbor.settings.shutdown.as_ref().is_some_and(model::Shutdown::is_down)))
+}
+
+/// As a session takes it, and whether it is held down.
+pub fn timing(profile: BfdProfile) -> (bfd::Config, bool) {
+    let BfdProfile { transmit_interval, receive_interval, detect_multiplier, passive, shutdown } = profile;
     let timing = bfd::Config {
         desired_min_tx: transmit_interval,
         required_min_rx: receive_interval,
         detect_multiplier,
         passive,
     };
-    Some((timing, shutdown || neighbor.settings.shutdown.as_ref().is_some_and(model::Shutdown::is_down)))
+    (timing, shutdown)
 }
 
 #[cfg(test)]
@@ -95,8 +139,8 @@ router bgp 65001
         let neighbor = |address: &str| bgp.resolve(&address.parse::<IpAddr>().unwrap().into()).unwrap();
         assert_eq!(tunnel_of(&config, &neighbor("169.254.1.1")).unwrap().as_str(), "tun1");
         assert_eq!(tunnel_of(&config, &neighbor("192.0.2.9")), None);
-        let (timing, held) = bfd(&config, &neighbor("169.254.1.1")).unwrap();
+        let (timing, held) = bfd(&config, &neighbor("169.254.1.1"), BfdReach::Link).unwrap();
         assert_eq!((timing.desired_min_tx.as_millis(), timing.detect_multiplier, held), (10, 3, false));
-        assert_eq!(bfd(&config, &neighbor("192.0.2.9")), None);
+        assert_eq!(bfd(&config, &neighbor("192.0.2.9"), BfdReach::Link), None);
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Tests use it as a library, `cargo xtask demo` and `cargo xtask bench` show and measure the same scenarios.
 
+pub mod bare_routes;
 pub mod bgp_load;
 pub mod capture;
 pub mod clock;
@@ -25,6 +26,7 @@ pub mod probe;
 pub mod process;
 pub mod report;
 pub mod station;
+pub mod topotests;
 pub mod two_isp;
 
 pub use lab::Lab;

@@ -1,11 +1,12 @@
-//! The sockets of BFD: one for each interface and family to hear by, one for each session to speak by.
+//! The sockets of BFD: one for each interface and family to hear by, one for each family to hear peers by that are several
+//! hops away, one for each session to speak by.
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
 };
 
-use bfd::{PORT, Peer};
+use bfd::{MULTIHOP_PORT, PORT, Peer};
 use net_types::IfName;
 use rand::Rng;
 use rustix::{
@@ -65,29 +66,33 @@ fn unspecified(family: IpFamily) -> IpAddr {
 }
 
 impl Ear {
-    pub(super) fn open(interface: &IfName, ifindex: u32, family: IpFamily) -> io::Result<Self> {
+    /// Hears what comes in by `interface`, or from peers several hops away.
+    pub(super) fn open(interface: Option<&IfName>, ifindex: u32, family: IpFamily) -> io::Result<Self> {
         let socket = udp(family)?;
-        // Each interface has a socket of its own on the same port.
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        bind_to_device(&socket, interface)?;
+        if let Some(interface) = interface {
+            // Each interface has a socket of its own on the same port.
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            bind_to_device(&socket, interface)?;
+        }
         set_receive_ttl(&socket, family)?;
-        bind(&socket, &SocketAddr::new(unspecified(family), PORT))?;
+        let port = if interface.is_some() { PORT } else { MULTIHOP_PORT };
+        bind(&socket, &SocketAddr::new(unspecified(family), port))?;
         Ok(Self { socket, ifindex, batch: RecvBatch::new(32, PACKET) })
     }
 
-    /// Hands over each packet that came from a neighbor on the link; the others are counted.
-    pub(super) fn hear(&mut self, mut heard: impl FnMut(Peer, &[u8])) -> usize {
+    /// Hands over each packet that came from a neighbor on the link, or from further away where that is expected, with its
+    /// TTL; the others are counted.
+    pub(super) fn hear(&mut self, mut heard: impl FnMut(Peer, u8, &[u8])) -> usize {
         let mut strangers = 0;
         while let Ok(count) = self.batch.receive(&self.socket) {
             if count == 0 {
                 break;
             }
             for (meta, octets) in self.batch.iter_mut() {
-                if meta.ttl == Some(TTL) && !meta.truncated {
-                    let address = meta.from.ip().to_canonical();
-                    heard(Peer { ifindex: self.ifindex, address }, octets);
-                } else {
-                    strangers += 1;
+                let peer = Peer { ifindex: self.ifindex, address: meta.from.ip().to_canonical() };
+                match meta.ttl {
+                    Some(ttl) if !meta.truncated && (ttl == TTL || peer.is_multihop()) => heard(peer, ttl, octets),
+                    _ => strangers += 1,
                 }
             }
         }
@@ -108,7 +113,9 @@ impl Mouth {
     pub(super) fn open(wanted: &Wanted, random: &mut impl Rng) -> io::Result<Self> {
         let family = IpFamily::of(wanted.peer.address);
         let socket = udp(family)?;
-        bind_to_device(&socket, &wanted.interface)?;
+        if let Some(interface) = &wanted.interface {
+            bind_to_device(&socket, interface)?;
+        }
         let local = wanted.local.unwrap_or(unspecified(family));
         let scoped = |address: IpAddr, port| match address {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => {
@@ -125,7 +132,8 @@ impl Mouth {
                 Err(error) => return Err(error.into()),
             }
         }
-        connect(&socket, &scoped(wanted.peer.address, PORT))?;
+        let port = if wanted.peer.is_multihop() { MULTIHOP_PORT } else { PORT };
+        connect(&socket, &scoped(wanted.peer.address, port))?;
         Ok(Self(socket))
     }
 

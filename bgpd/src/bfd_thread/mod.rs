@@ -31,12 +31,14 @@ use crate::show::view;
 /// A session that is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// The neighbor that it is for.
-    pub neighbor: PeerId,
+    /// The neighbor that it is for, unless it stands alone (`bfd` / `peer …`).
+    pub neighbor: Option<PeerId>,
     /// Whom it is with.
     pub peer: Peer,
-    /// The interface's name.
-    pub interface: IfName,
+    /// The interface's name; none where the peer is several hops away.
+    pub interface: Option<IfName>,
+    /// Packets with a lower TTL are dropped, in a session over several hops (RFC 5883 §5).
+    pub minimum_ttl: u8,
     /// Our own address; the kernel's choice without.
     pub local: Option<IpAddr>,
     /// Its timers.
@@ -49,7 +51,7 @@ pub struct Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The neighbor that it is for.
-    pub neighbor: PeerId,
+    pub neighbor: Option<PeerId>,
     /// Whom it is with.
     pub peer: Peer,
     /// Before.

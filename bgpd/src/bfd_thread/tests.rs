@@ -30,9 +30,10 @@ fn site(namespace: &NetNs, far: &str) -> Site {
         let (tell, changes) = mpsc::channel();
         let (bfd, thread) = start(move |change| tell.send(change).unwrap()).unwrap();
         bfd.sessions(vec![Wanted {
-            neighbor: PeerId(1),
+            neighbor: Some(PeerId(1)),
             peer: Peer { ifindex, address: far.parse().unwrap() },
-            interface: "v0".parse().unwrap(),
+            interface: Some("v0".parse().unwrap()),
+            minimum_ttl: 255,
             local: None,
             config: config(),
             admin_down: false,

@@ -106,7 +106,7 @@ impl Worker {
     fn hear(&mut self) {
         let Self { ears, sessions, demux, random, changed, agenda, .. } = self;
         for ear in ears.values_mut() {
-            let strangers = ear.hear(|from, octets| {
+            let strangers = ear.hear(|from, ttl, octets| {
                 let packet = match Packet::parse(octets) {
                     Ok(packet) => packet,
                     Err(error) => {
@@ -119,6 +119,9 @@ impl Worker {
                 let Some(running) = demux.find(&from, &packet).and_then(|peer| sessions.get_mut(&peer)) else {
                     return;
                 };
+                if ttl < running.wanted.minimum_ttl {
+                    return; // RFC 5883 §5: from further away than the peer can be
+                }
                 running.input(Input::Received(&packet), random, changed);
                 running.reschedule(agenda);
             });
@@ -218,7 +221,7 @@ impl Worker {
 
     fn open_sockets(&mut self) {
         self.reopen_at = None;
-        let needed: BTreeMap<(u32, bool), IfName> =
+        let needed: BTreeMap<(u32, bool), Option<IfName>> =
             self.sessions.iter().map(|(peer, running)| (ear_of(peer), running.wanted.interface.clone())).collect();
         self.ears.retain(|ear, _| needed.contains_key(ear));
         let mut failed = None;
@@ -227,7 +230,7 @@ impl Worker {
                 continue;
             }
             let family = if v4 { IpFamily::V4 } else { IpFamily::V6 };
-            match Ear::open(&interface, ifindex, family) {
+            match Ear::open(interface.as_ref(), ifindex, family) {
                 Ok(ear) => {
                     self.ears.insert(key, ear);
                 }
@@ -243,7 +246,8 @@ impl Worker {
         if let Some((interface, error)) = failed {
             self.reopen_at = Some(Instant::now() + REOPEN);
             if let Some(left_out) = STRANGE.admit(Instant::now()) {
-                warn!(%interface, %error, left_out, "BFD cannot use the interface; trying again");
+                let interface = interface.as_ref().map(tracing::field::display);
+                warn!(interface, %error, left_out, "BFD cannot use the interface; trying again");
             }
         }
     }
@@ -262,7 +266,8 @@ impl Running {
                     self.changed_at = SystemTime::now();
                     let Wanted { neighbor, peer, .. } = self.wanted;
                     changed(Change { neighbor, peer, from, to, cause, at });
-                    info!(peer = %peer.address, interface = %self.wanted.interface, %from, %to, %cause, "BFD session changed state");
+                    let interface = self.wanted.interface.as_ref().map(tracing::field::display);
+                    info!(peer = %peer.address, interface, %from, %to, %cause, "BFD session changed state");
                 }
                 Output::Send(octets) => {
                     if self.mouth.is_none() {
@@ -309,7 +314,9 @@ impl Running {
         view::Bfd {
             peer: self.wanted.peer.address,
             local: self.wanted.local,
-            interface: Some(self.wanted.interface.clone()),
+            multihop: self.wanted.peer.is_multihop(),
+            passive: config.passive,
+            interface: self.wanted.interface.clone(),
             local_discriminator: local.get(),
             remote_discriminator: remote.map_or(0, std::num::NonZeroU32::get),
             status: status(self.session.state()),

@@ -13,7 +13,10 @@ use bgp_core::{
     rib::{PeerConfig, RibConfig},
 };
 use bgp_wire::{FamilySet, Notification, notification::CeaseCode};
-use config::{Config, model::Neighbor};
+use config::{
+    Config,
+    model::{BfdPeer, BfdPeerId, Neighbor, UpdateSource},
+};
 use fib::PathKey;
 use net_types::{Family, IfName, Prefix};
 use netwatch::View;
@@ -27,6 +30,7 @@ use crate::{
     policy_setup::{self, Policies},
     rib_thread::Gone,
     setup,
+    setup::BfdReach,
 };
 
 /// Static routes, as a source of paths, next to the neighbors that are numbered from 1.
@@ -54,6 +58,7 @@ struct Plan {
     neighbor: Neighbor,
     new: AppliedPeer,
     through_tunnel: bool,
+    rides_out_link_loss: bool,
 }
 
 /// Where a neighbor is reached: by its `interface`, on a connected subnet, or through the tunnel that its address
@@ -65,6 +70,27 @@ pub(super) fn locate(config: &Config, neighbor: &Neighbor, view: &View) -> Optio
         None => view.on_link(neighbor.id.address()?),
     }?;
     Some((link.ifindex, link.name.parse().ok()?))
+}
+
+/// A session that no neighbor asks for: `bfd` / `peer …`.
+fn bfd_alone(config: &Config, id: &BfdPeerId, peer: &BfdPeer, view: &View) -> Option<Wanted> {
+    let (timing, admin_down) = setup::timing(peer.timing(&config.bfd_profiles, None));
+    let link = match &id.interface {
+        _ if id.multihop => None,
+        Some(interface) => Some(view.link_named(interface.as_str())?),
+        None => Some(view.on_link(id.address)?),
+    };
+    let interface = link.map(|link| link.name.parse::<IfName>()).transpose().ok()?;
+    let local = || link.and_then(|link| view.source_toward(link.ifindex, id.address));
+    Some(Wanted {
+        neighbor: None,
+        peer: Peer { ifindex: link.map_or(0, |link| link.ifindex), address: id.address },
+        interface,
+        minimum_ttl: if id.multihop { peer.minimum_ttl.unwrap_or(BfdPeer::MINIMUM_TTL) } else { u8::MAX },
+        local: id.local.or_else(local),
+        config: timing,
+        admin_down,
+    })
 }
 
 impl Supervisor {
@@ -81,7 +107,7 @@ impl Supervisor {
         }
         // Sessions whose OPEN said something else come up anew; their tasks see that by themselves.
         self.speaker.router_id = identity.router_id;
-        self.speaker.hostname = config.hostname.as_ref().map(ToString::to_string);
+        self.speaker.hostname = config.hostname.as_ref().map(ToString::to_string).or_else(setup::host_name);
         let policies = Policies::new(&config);
         let (plans, ids) = self.plan(&config, &policies)?;
         self.applied.last_id = ids;
@@ -94,13 +120,6 @@ impl Supervisor {
         *self.daemon.running.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
         for (range, group) in config.bgp.iter().flat_map(|bgp| &bgp.listen_ranges) {
             warn!(%range, %group, "nobody is taken from a listen range yet");
-        }
-        for (family, section) in config.bgp.iter().flat_map(|bgp| &bgp.families) {
-            for (prefix, route_map) in &section.networks {
-                if let Some(name) = route_map {
-                    warn!(%family, %prefix, route_map = %name, "the route-map of a network statement is not applied");
-                }
-            }
         }
         self.links_changed().await.map_err(|gone| gone.to_string())?;
         Ok(summary)
@@ -142,6 +161,7 @@ impl Supervisor {
                         neighbor,
                         new: AppliedPeer { spec, config, stale_limit },
                         through_tunnel,
+                        rides_out_link_loss: !bgp.fast_external_failover,
                     });
                 }
                 Err(error) => errors.push(error.to_string()),
@@ -169,6 +189,7 @@ impl Supervisor {
             if let Some(mut entry) = self.daemon.neighbors.get(&address) {
                 entry.description = plan.neighbor.settings.description.clone();
                 entry.through_tunnel = plan.through_tunnel;
+                entry.rides_out_link_loss = plan.rides_out_link_loss;
                 self.daemon.neighbors.insert(address, entry);
             }
             self.applied.peers.insert(address, plan.new);
@@ -179,7 +200,7 @@ impl Supervisor {
     }
 
     async fn add_neighbor(&self, config: &Config, plan: &Plan) -> Result<(), Gone> {
-        let Plan { address, neighbor, new, through_tunnel } = plan;
+        let Plan { address, neighbor, new, through_tunnel, rides_out_link_loss } = plan;
         let spec = &new.spec;
         let events = self.daemon.rib.add_peer(spec.id, new.config.clone(), new.stale_limit).await?;
         let handle = Arc::new(peer::spawn(spec.clone(), self.host.clone(), events));
@@ -187,6 +208,7 @@ impl Supervisor {
             handle: handle.clone(),
             interface: locate(config, neighbor, self.watch.view()),
             through_tunnel: *through_tunnel,
+            rides_out_link_loss: *rides_out_link_loss,
             description: neighbor.settings.description.clone(),
         };
         self.daemon.neighbors.insert(*address, entry);
@@ -225,11 +247,10 @@ impl Supervisor {
         let decision = policy_setup::decision(bgp);
         let (between_clients, confederation) = (bgp.client_to_client_reflection, bgp.confederation.identifier);
         let mut local = Vec::new();
-        for (family, section) in &bgp.families {
-            for (source, redistribute) in &section.redistribute {
-                let policy = policy_setup::redistribute_policy(policies, *family, redistribute);
-                local.push((policy_setup::local_source(*source), *family, policy));
-            }
+        for family in Family::ALL {
+            let section = bgp.families.get(&family).cloned().unwrap_or_default();
+            let of_family = policy_setup::local_policies(policies, family, &section);
+            local.extend(of_family.into_iter().map(|(source, policy)| (source, family, policy)));
         }
         self.daemon
             .rib
@@ -271,27 +292,67 @@ impl Supervisor {
     }
 
     fn bfd_sessions(&mut self, config: &Config, view: &View) {
-        let mut wanted = Vec::new();
-        for neighbor in config.bgp.iter().flat_map(|bgp| bgp.resolved()) {
-            let Some((timing, admin_down)) = setup::bfd(config, &neighbor) else { continue };
-            let Some(address) = neighbor.id.address() else { continue };
-            let Some(entry) = self.daemon.neighbors.get(&address) else { continue };
-            let Some((ifindex, interface)) = entry.interface else { continue };
-            // An address that went with its link is expected back.
-            let before = self.applied.bfd.iter().find(|before| before.peer.address == address);
-            let local = view.source_toward(ifindex, address).or(before.and_then(|before| before.local));
-            wanted.push(Wanted {
-                neighbor: entry.handle.id(),
-                peer: Peer { ifindex, address },
-                interface,
-                local,
-                config: timing,
-                admin_down,
-            });
+        let mut wanted: Vec<Wanted> = Vec::new();
+        if let Some(bgp) = &config.bgp {
+            wanted.extend(bgp.resolved().filter_map(|neighbor| self.bfd_of_neighbor(config, bgp, &neighbor, view)));
+        }
+        for (id, peer) in &config.bfd_peers {
+            let taken = |alone: &Wanted| {
+                let same = |a: &Peer, b: &Peer| (a.address, a.is_multihop()) == (b.address, b.is_multihop());
+                wanted.iter().any(|wanted| same(&wanted.peer, &alone.peer))
+            };
+            // A neighbor's session has its lines already.
+            let alone = bfd_alone(config, id, peer, view).filter(|alone| !taken(alone));
+            wanted.extend(alone);
         }
         if wanted != self.applied.bfd {
             self.daemon.bfd.sessions(wanted.clone());
             self.applied.bfd = wanted;
+        }
+    }
+
+    fn bfd_of_neighbor(
+        &self,
+        config: &Config,
+        bgp: &config::model::Bgp,
+        neighbor: &Neighbor,
+        view: &View,
+    ) -> Option<Wanted> {
+        let address = neighbor.id.address()?;
+        let entry = self.daemon.neighbors.get(&address)?;
+        let reach = setup::bfd_reach(bgp, neighbor, entry.interface.is_some());
+        let (timing, admin_down) = setup::bfd(config, neighbor, reach)?;
+        let neighbor_id = Some(entry.handle.id());
+        match reach {
+            BfdReach::Link => {
+                let (ifindex, interface) = entry.interface?;
+                // An address that went with its link is expected back.
+                let before = self.applied.bfd.iter().find(|before| before.peer.address == address);
+                Some(Wanted {
+                    neighbor: neighbor_id,
+                    peer: Peer { ifindex, address },
+                    interface: Some(interface),
+                    minimum_ttl: u8::MAX,
+                    local: view.source_toward(ifindex, address).or(before.and_then(|before| before.local)),
+                    config: timing,
+                    admin_down,
+                })
+            }
+            BfdReach::Multihop { minimum_ttl } => Some(Wanted {
+                neighbor: neighbor_id,
+                peer: Peer::multihop(address),
+                interface: None,
+                minimum_ttl,
+                local: match &neighbor.settings.update_source {
+                    Some(UpdateSource::Address(local)) => Some(*local),
+                    Some(UpdateSource::Interface(interface)) => {
+                        view.link_named(interface.as_str()).and_then(|link| view.source_toward(link.ifindex, address))
+                    }
+                    None => None,
+                },
+                config: timing,
+                admin_down,
+            }),
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Entry {
     pub interface: Option<(u32, IfName)>,
     /// That interface is a tunnel of ipsecd's.
     pub through_tunnel: bool,
+    /// Its session outlives the loss of its link (`no bgp fast-external-failover`).
+    pub rides_out_link_loss: bool,
     /// `description`
     pub description: Option<String>,
 }
@@ -122,7 +124,9 @@ impl Neighbors {
         fault.tunnel = entry.interface.clone().map(|(_, name)| name);
         (fault.at, fault.at_wall) = at;
         let ends = word.1 == PathState::Dead;
-        let handles: Vec<_> = behind.into_iter().map(|(_, entry)| entry.handle).collect();
+        let ridden_out = |entry: &Entry| cause == Cause::LinkDown && entry.rides_out_link_loss;
+        let ending = behind.into_iter().filter(|(_, entry)| !ridden_out(entry));
+        let handles: Vec<_> = ending.map(|(_, entry)| entry.handle).collect();
         fib.fault(fault.then(move || {
             if ends {
                 handles.iter().for_each(|handle| handle.send(PeerCommand::BfdDown));

@@ -233,7 +233,8 @@ pub(super) fn listen(
 /// What happens when a BFD session changes: called on its thread.
 fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Send {
     move |change: Change| {
-        let scope = Scope::Monitored(change.neighbor.0);
+        let Some(neighbor) = change.neighbor else { return }; // it stands alone: shown, and nothing depends on it
+        let scope = Scope::Monitored(neighbor.0);
         let lost = matches!(change.cause, BfdCause::DetectionTimeExpired | BfdCause::NeighborDown);
         match (change.from, change.to) {
             (_, BfdState::Up) => {

@@ -1,6 +1,7 @@
 //! What `show bgp neighbors` and the metrics can see of a session without asking its task.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use bgp_core::session::{DownReason, Phase, Terms};
-use bgp_wire::{Capability, MessageType, PeerKind, Role};
+use bgp_wire::{Capability, MessageType, Notification, PeerKind, Role};
 use net_types::{Asn, Family, RouterId};
 
 use super::PeerSpec;
@@ -245,6 +246,11 @@ impl PeerStatus {
         self.terms.as_ref().map(|terms| terms.peer_open.router_id)
     }
 
+    /// The host name that the neighbor told, while it is established.
+    pub fn hostname(&self) -> Option<String> {
+        self.terms.as_ref().and_then(peer_hostname)
+    }
+
     /// Internal or external, while it is established.
     pub fn kind(&self) -> Option<PeerKind> {
         self.terms.as_ref().map(Terms::peer_kind)
@@ -281,6 +287,14 @@ impl PeerStatus {
             connect_retry: session.connect_retry,
             capabilities: self.terms.as_ref().map(capabilities).unwrap_or_default(),
             families: session.families.iter().map(|family| (family, view::NeighborTable::default())).collect(),
+            configured: BTreeMap::new(),
+            own_hostname: session.name.as_ref().map(|name| name.host.clone()),
+            restart_times: (Duration::from_secs(120), Duration::from_secs(360)),
+            restart_mode: match &session.graceful_restart {
+                None => "Disable",
+                Some(restart) if restart.families.is_empty() => "Helper",
+                Some(_) => "Restart",
+            },
             last_reset: self.last_reset.as_ref().map(ResetInfo::view),
             local,
             remote,
@@ -294,14 +308,27 @@ impl PeerStatus {
 
 impl ResetInfo {
     fn view(&self) -> view::LastReset {
+        // A hard reset has the reason proper inside (RFC 8538 §3).
+        let name = |notification: &Notification| {
+            notification.hard_reset_reason().as_ref().unwrap_or(notification).code().to_string()
+        };
         let notification = match &self.reason {
-            DownReason::Received(notification) => Some((notification.code().codes(), false)),
-            reason => reason.notification().map(|notification| (notification.code().codes(), true)),
+            DownReason::Received(notification) => Some((name(notification), notification.code().codes(), false)),
+            reason => reason.notification().map(|sent| (name(&sent), sent.code().codes(), true)),
+        };
+        let due_to = match (&self.reason, &notification) {
+            (DownReason::BfdDown, _) => "BFD down received",
+            (DownReason::TransportLost | DownReason::Reconnected, _) => "Peer closed the session",
+            (_, Some((_, _, true))) => "BGP Notification send",
+            (_, Some((_, _, false))) => "BGP Notification received",
+            (_, None) => "Waiting for peer OPEN",
         };
         view::LastReset {
             at: self.at,
             reason: self.reason.to_string(),
-            notification: notification.map(|((code, subcode), ours)| (code, subcode, ours)),
+            due_to,
+            notification_name: notification.as_ref().map(|(name, ..)| name.clone()),
+            notification: notification.map(|(_, (code, subcode), ours)| (code, subcode, ours)),
         }
     }
 }
@@ -332,9 +359,13 @@ fn capabilities(terms: &Terms) -> view::Capabilities {
             Capability::SoftwareVersion(text) => Some(text.clone()),
             _ => None,
         }),
-        peer_hostname: theirs.capabilities.iter().find_map(|capability| match capability {
-            Capability::Fqdn(name) => Some(name.host.clone()),
-            _ => None,
-        }),
+        peer_hostname: peer_hostname(terms),
     }
+}
+
+fn peer_hostname(terms: &Terms) -> Option<String> {
+    terms.peer_open.capabilities.iter().find_map(|capability| match capability {
+        Capability::Fqdn(name) => Some(name.host.clone()),
+        _ => None,
+    })
 }

@@ -147,10 +147,14 @@ where
     fn routes(&mut self, update: Update) {
         self.updates += 1;
         match self.pending.back_mut() {
-            Some(PeerEvent::Routes { updates, .. }) if updates.len() < BATCH => updates.push(update),
-            _ => {
-                let mut updates = Vec::with_capacity(BATCH);
+            // One that withdraws hundreds of prefixes is work enough by itself.
+            Some(PeerEvent::Routes { updates, .. })
+                if updates.len() < BATCH && updates.last().is_none_or(|last| last.withdrawn.len() < BATCH) =>
+            {
                 updates.push(update);
+            }
+            _ => {
+                let updates = vec![update];
                 self.pending.push_back(PeerEvent::Routes { peer: self.spec.id, updates });
             }
         }

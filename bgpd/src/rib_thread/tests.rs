@@ -438,7 +438,6 @@ async fn questions_are_answered_and_tables_walked_by_the_piece_while_routes_pour
     assert_eq!(walked[..1000], texts);
     assert_eq!(walked[1000], "192.168.0.0/16");
     let mut received = lab.rib.walk_received(a.id, V4).await.unwrap();
-    assert_eq!(received.remaining(), 1000);
     assert_eq!(received.next().await.unwrap().unwrap().len(), 256);
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     Job, Outlet, Unpark, encode,
+    pauses::Pauses,
     source::{Source, Taken},
 };
 use crate::peer::PeerEvent;
@@ -48,6 +49,7 @@ pub(super) struct Worker {
     next_group: usize,
     /// Who watches, and how to call them.
     monitors: Vec<(MonitorId, Arc<Notify>)>,
+    pauses: Pauses,
     /// Where each neighbor is in `sources`.
     places: HashMap<PeerId, usize, foldhash::fast::RandomState>,
 }
@@ -74,6 +76,7 @@ impl Worker {
             next_out: 0,
             next_group: 0,
             monitors: Vec::new(),
+            pauses: Pauses::default(),
             places: HashMap::default(),
         }
     }
@@ -96,6 +99,7 @@ impl Worker {
             }
             let nap = if turn.blocked { SHORT_NAP } else { NAP };
             let deadlines = self.sources.iter().filter_map(Source::deadline).chain(self.rib.poll_timeout());
+            let deadlines = deadlines.chain(self.pauses.deadline());
             let due = deadlines.min().map_or(nap, |at| at.saturating_duration_since(Instant::now()));
             // Woken since the turn began, it returns at once: the token is kept.
             thread::park_timeout(due.min(nap));
@@ -230,19 +234,27 @@ impl Worker {
 
     /// A piece for one group; whether there was any.
     fn feed_group(&mut self, group: GroupId, now: Instant, turn: &mut Turn) -> bool {
-        let Self { rib, sources, places, .. } = self;
+        let Self { rib, sources, places, pauses, .. } = self;
+        if pauses.holds(group, now) {
+            return false;
+        }
+        let interval = rib.advertisement_interval(group);
         let room = |peer: PeerId| match places.get(&peer) {
             Some(place) => sources[*place].room(now),
             None => Room::Stuck,
         };
         let batch = match rib.poll_group(group, ANNOUNCED, room) {
-            Polled::Nothing => return false,
+            Polled::Nothing => {
+                pauses.done(group, interval, now);
+                return false;
+            }
             Polled::Blocked => {
                 turn.blocked = true;
                 return false;
             }
             Polled::Batch(batch) => batch,
         };
+        pauses.sent(group, interval);
         turn.busy = true;
         let members: Vec<&Source> =
             batch.members.iter().filter_map(|peer| places.get(peer)).map(|place| &sources[*place]).collect();

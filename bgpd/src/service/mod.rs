@@ -65,7 +65,9 @@ fn not_found(what: impl std::fmt::Display) -> Failure {
 async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure> {
     let command = Command::parse(line).map_err(|error| Failure::new(Code::BadRequest, format!("% {error}")))?;
     match command {
-        Command::ShowBgpSummary { family, of, json } => neighbors::summary(state, family, of, json, out).await,
+        Command::ShowBgpSummary { family, of, nesting, json } => {
+            neighbors::summary(state, family, of, nesting, json, out).await
+        }
         Command::ShowBgpNeighbors { neighbor, json } => neighbors::detail(state, neighbor, json, out).await,
         Command::ShowBgp { family, destination: None, detail, json, .. } => {
             routes::table(state, family, detail, json, out).await

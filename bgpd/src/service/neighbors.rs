@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 
 use bgp_core::{PeerId, rib::Source};
-use config::command::SummaryOf;
+use config::command::{Nesting, SummaryOf};
 use net_types::Family;
 use rpc::Failure;
 
@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn speaker(running: &Running) -> Result<Speaker, Failure> {
     let rib = running.rib.as_ref().ok_or_else(|| not_found("BGP is not configured (no \"router bgp\")"))?;
     Ok(Speaker {
-        hostname: running.config.hostname.as_ref().map(ToString::to_string),
+        hostname: running.config.hostname.as_ref().map(ToString::to_string).or_else(crate::setup::host_name),
         router_id: rib.router_id,
         asn: rib.asn,
         default_local_preference: rib.default_local_pref,
@@ -43,7 +43,11 @@ async fn all(state: &State, running: &Running) -> Result<BTreeMap<IpAddr, view::
     let neighbor = |(address, peer): (&IpAddr, &std::sync::Arc<crate::peer::PeerHandle>)| {
         let mut neighbor = peer.status().view();
         let configured = running.config.bgp.as_ref().and_then(|bgp| bgp.resolve(&(*address).into()));
-        neighbor.description = configured.and_then(|configured| configured.settings.description);
+        if let (Some(configured), Some(bgp)) = (configured, &running.config.bgp) {
+            neighbor.description = configured.settings.description;
+            neighbor.configured = configured.settings.families;
+            neighbor.restart_times = (bgp.graceful_restart.restart_time, bgp.graceful_restart.stalepath_time);
+        }
         neighbor.bfd = sessions.iter().find(|session| session.peer == *address).cloned();
         if let Some(counters) = counters.get(&peer.id()) {
             for (family, table) in &mut neighbor.families {
@@ -65,6 +69,7 @@ pub(super) async fn summary(
     state: &State,
     only: Option<Family>,
     of: SummaryOf,
+    nesting: Nesting,
     json: bool,
     out: &Output,
 ) -> Result<(), Failure> {
@@ -97,7 +102,19 @@ pub(super) async fn summary(
         .collect();
     let now = SystemTime::now();
     if json {
-        out.json(&summary::json(&speaker, &summaries, now)).await
+        let failed = of == SummaryOf::Failed;
+        let families = summary::json(&speaker, &summaries, failed, now);
+        let value = match (nesting, families) {
+            (Nesting::Families, families) => families,
+            (Nesting::Instances, families) => serde_json::json!({ "default": families }),
+            (Nesting::Bare, serde_json::Value::Object(families)) => families
+                .into_values()
+                .next()
+                .filter(|_| summaries.iter().any(|summary| !summary.neighbors.is_empty()))
+                .unwrap_or_else(|| serde_json::json!({})),
+            (Nesting::Bare, other) => other,
+        };
+        out.json(&value).await
     } else {
         out.text(summary::text(&speaker, &summaries, now)).await
     }
@@ -109,6 +126,9 @@ pub(super) async fn detail(state: &State, only: Option<IpAddr>, json: bool, out:
     let mut neighbors = all(state, &running).await?;
     if let Some(only) = only {
         neighbors.retain(|address, _| *address == only);
+        if neighbors.is_empty() && json {
+            return out.json(&serde_json::json!({ "bgpNoSuchNeighbor": true })).await;
+        }
         if neighbors.is_empty() {
             return Err(not_found(format!("neighbor {only} is not configured")));
         }

@@ -33,13 +33,22 @@ use crate::{
 const PIECE: usize = 256;
 
 /// Who the numbers in the table are.
-struct Peers(BTreeMap<PeerId, (IpAddr, Option<RouterId>, Option<PeerKind>)>);
+struct Peers(BTreeMap<PeerId, Known>);
+
+/// What is known of one of them.
+struct Known {
+    address: IpAddr,
+    router_id: Option<RouterId>,
+    kind: Option<PeerKind>,
+    hostname: Option<String>,
+}
 
 impl Peers {
     fn of(running: &Running) -> Self {
         let entry = |(address, peer): (&IpAddr, &Arc<crate::peer::PeerHandle>)| {
             let status = peer.status();
-            (peer.id(), (*address, status.router_id(), status.kind()))
+            let (router_id, kind, hostname) = (status.router_id(), status.kind(), status.hostname());
+            (peer.id(), Known { address: *address, router_id, kind, hostname })
         };
         Self(running.peers.iter().map(entry).collect())
     }
@@ -47,12 +56,18 @@ impl Peers {
     fn source(&self, source: Source) -> PathSource {
         let Source::Peer(id) = source else { return PathSource::Local };
         // A neighbor that was taken out a moment ago is known to nobody any more.
-        let unknown = (IpAddr::from([0, 0, 0, 0]), None, None);
-        let (peer, router_id, kind) = self.0.get(&id).copied().unwrap_or(unknown);
-        match kind {
+        let known = self.0.get(&id);
+        let peer = known.map_or(IpAddr::from([0, 0, 0, 0]), |known| known.address);
+        let router_id = known.and_then(|known| known.router_id);
+        match known.and_then(|known| known.kind) {
             Some(PeerKind::Internal) => PathSource::Internal { peer, router_id },
             _ => PathSource::External { peer, router_id },
         }
+    }
+
+    fn hostname(&self, source: Source) -> Option<String> {
+        let Source::Peer(id) = source else { return None };
+        self.0.get(&id)?.hostname.clone()
     }
 
     fn route(&self, view: &RouteView, now: SystemTime) -> Route {
@@ -90,6 +105,7 @@ impl Peers {
             stale: false,
             validation: None,
             reason: None,
+            hostname: self.hostname(source),
             updated: now,
         }
     }
@@ -231,13 +247,15 @@ pub(super) async fn destination(
                 Destination::Address(address) => rib.longest_match(now, address),
             }?;
             let told = ids.iter().filter(|(id, _)| rib.advertised(*id, &view.prefix).is_some());
-            let told: Vec<IpAddr> = told.map(|(_, address)| *address).collect();
+            let told: Vec<(PeerId, IpAddr)> = told.copied().collect();
             Some((view, told))
         })
         .await
         .map_err(gone)?;
     match found {
         Some((view, told)) => {
+            let named = |(id, address): (PeerId, IpAddr)| (address, peers.hostname(Source::Peer(id)));
+            let told = told.into_iter().map(named).collect();
             let mut route = Route { advertised_to: told, ..peers.route(&view, now) };
             route.paths.retain(|path| match paths {
                 Paths::All => true,
@@ -266,6 +284,9 @@ pub(super) async fn of_neighbor(
         return advertised(state, &running, family, peer, json, out).await;
     }
     let walk = state.rib.walk_received(peer, family).await.map_err(gone)?;
+    if json && which != NeighborRoutes::Accepted {
+        return received_json(&running, walk, peer, which, out).await;
+    }
     walked(state, walk, json, out, |peers, view, now| {
         let path = view.paths.iter().find(|path| path.source == Source::Peer(peer))?;
         let shown = match which {
@@ -279,6 +300,38 @@ pub(super) async fn of_neighbor(
     .await
 }
 
+/// What a neighbor sent, or what of it was refused, as FRR lays it out.
+async fn received_json(
+    running: &Running,
+    mut walk: RouteWalk,
+    peer: PeerId,
+    which: NeighborRoutes,
+    out: &Output,
+) -> Result<(), Failure> {
+    let (speaker, peers, now) = (speaker(running)?, Peers::of(running), SystemTime::now());
+    let established = running.peer(peer).is_some_and(|(_, peer)| peer.status().established_at.is_some());
+    let head = if established { table::adjacent::json_head(&speaker, "receivedRoutes") } else { NO_SESSION.into() };
+    let (mut rows, mut filtered) = (Rows::new(out, head), 0);
+    while let Some(views) = walk.next().await.map_err(gone)? {
+        for view in views {
+            let Some(path) = view.paths.iter().find(|path| path.source == Source::Peer(peer)) else { continue };
+            filtered += usize::from(path.effective.is_none());
+            if which == NeighborRoutes::Filtered && path.effective.is_some() {
+                continue;
+            }
+            let paths = vec![peers.bare(path.source, &path.received, now - path.age)];
+            let route = Route { prefix: view.prefix, version: 0, paths, advertised_to: Vec::new() };
+            rows.push(&table::adjacent::json_row(&route, rows.routes == 0), 1).await?;
+        }
+    }
+    let routes = rows.routes;
+    let filtered = if which == NeighborRoutes::Filtered { 0 } else { filtered };
+    rows.end(&table::adjacent::json_foot(routes, filtered)).await
+}
+
+/// How the routes of a neighbor begin that has no session.
+const NO_SESSION: &str = "{\"receivedRoutes\":{";
+
 async fn advertised(
     state: &State,
     running: &Running,
@@ -289,7 +342,8 @@ async fn advertised(
 ) -> Result<(), Failure> {
     let (speaker, peers, now) = (speaker(running)?, Peers::of(running), SystemTime::now());
     let mut walk = state.rib.walk_advertised(peer, family).await.map_err(gone)?;
-    let mut rows = Rows::new(out, head(&speaker, json));
+    let head = if json { table::adjacent::json_head(&speaker, "advertisedRoutes") } else { head(&speaker, false) };
+    let mut rows = Rows::new(out, head);
     while let Some(views) = walk.next().await.map_err(gone)? {
         let sent = state
             .rib
@@ -305,10 +359,15 @@ async fn advertised(
         for (prefix, source, attrs) in sent {
             let path = Path { best: true, ..peers.bare(source, &attrs, now) };
             let route = Route { prefix, version: 0, paths: vec![path], advertised_to: Vec::new() };
-            rows.route(&route, json, &speaker).await?;
+            if json {
+                rows.push(&table::adjacent::json_row(&route, rows.routes == 0), 1).await?;
+            } else {
+                rows.route(&route, false, &speaker).await?;
+            }
         }
     }
-    rows.table_end(json).await
+    let routes = rows.routes;
+    if json { rows.end(&table::adjacent::json_foot(routes, 0)).await } else { rows.table_end(false).await }
 }
 
 /// A question to the FIB thread.
@@ -366,6 +425,7 @@ pub(super) async fn kernel(
             piece.iter().filter_map(|prefix| describe(table, prefix, &names, &own, &connected)).collect::<Vec<_>>()
         })
         .await?;
+        let found = with_bgp(state, found).await?;
         let wanted = |route: &&KernelRoute| from.is_none_or(|from| from == route.protocol.source());
         for route in found.iter().filter(wanted) {
             let row = if json { kernel::json_row(route, rows.routes == 0) } else { kernel::row(route) };
@@ -373,6 +433,40 @@ pub(super) async fn kernel(
         }
     }
     rows.end(if json { "\n}\n" } else { "" }).await
+}
+
+/// What BGP adds to its routes in the kernel: the MED, which FRR shows as their metric, and the next hop where the way to
+/// it leads by another router.
+async fn with_bgp(state: &State, mut routes: Vec<KernelRoute>) -> Result<Vec<KernelRoute>, Failure> {
+    let learned = routes.iter().filter(|route| matches!(route.protocol, RouteProtocol::Bgp { .. }));
+    let prefixes: Vec<Prefix> = learned.map(|route| route.prefix).collect();
+    if prefixes.is_empty() {
+        return Ok(routes);
+    }
+    let best = state
+        .rib
+        .query(move |rib, now| {
+            let best = |prefix: &Prefix| {
+                let view = rib.route(now, prefix)?;
+                let path = view.paths.into_iter().find(|path| path.state == PathState::Best)?;
+                let attrs = path.effective.unwrap_or(path.received);
+                Some((*prefix, (attrs.next_hop.address(), attrs.attributes.med)))
+            };
+            prefixes.iter().filter_map(best).collect::<BTreeMap<_, _>>()
+        })
+        .await
+        .map_err(gone)?;
+    for route in &mut routes {
+        let Some((next_hop, med)) = best.get(&route.prefix) else { continue };
+        route.metric = med.unwrap_or(0);
+        if let Forwarding::Via { gateway: Some(gateway), .. } = &route.forwarding
+            && gateway != next_hop
+            && gateway.is_ipv4() == next_hop.is_ipv4()
+        {
+            route.recursive = Some(*next_hop);
+        }
+    }
+    Ok(routes)
 }
 
 /// Every prefix that the FIB has a route for.
@@ -409,6 +503,7 @@ fn describe(
         protocol,
         distance,
         metric: 0,
+        recursive: None,
         forwarding,
         backup: None,
         nexthop_id: None,

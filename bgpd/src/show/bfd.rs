@@ -10,7 +10,7 @@ use super::{object, view::Bfd};
 pub fn text(peers: &[Bfd], now: SystemTime) -> String {
     let mut out = String::from("BFD Peers:\n");
     for peer in peers {
-        let _ = write!(out, "\tpeer {}", peer.peer);
+        let _ = write!(out, "\tpeer {}{}", peer.peer, if peer.multihop { " multihop" } else { "" });
         if let Some(local) = peer.local {
             let _ = write!(out, " local-address {local}");
         }
@@ -20,7 +20,8 @@ pub fn text(peers: &[Bfd], now: SystemTime) -> String {
         }
         let _ = writeln!(out, "\n\t\tID: {}", peer.local_discriminator);
         let _ = writeln!(out, "\t\tRemote ID: {}", peer.remote_discriminator);
-        let _ = writeln!(out, "\t\tActive mode\n\t\tStatus: {}", peer.status);
+        let _ =
+            writeln!(out, "\t\t{} mode\n\t\tStatus: {}", if peer.passive { "Passive" } else { "Active" }, peer.status);
         let seconds = now.duration_since(peer.since).unwrap_or_default().as_secs();
         let _ = writeln!(out, "\t\t{}: {seconds} second(s)", if peer.status == "up" { "Uptime" } else { "Downtime" });
         let _ = writeln!(out, "\t\tDiagnostics: {}", peer.diagnostic);
@@ -47,7 +48,8 @@ pub fn json(peers: &[Bfd], now: SystemTime) -> Value {
 }
 
 fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
-    let mut out: Map<String, Value> = object([("multihop", false.into()), ("peer", peer.peer.to_string().into())]);
+    let mut out: Map<String, Value> =
+        object([("multihop", peer.multihop.into()), ("peer", peer.peer.to_string().into())]);
     if let Some(local) = peer.local {
         out.insert("local".into(), local.to_string().into());
     }
@@ -60,13 +62,14 @@ fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
     out.extend(object([
         ("id", peer.local_discriminator.into()),
         ("remote-id", peer.remote_discriminator.into()),
-        ("passive-mode", false.into()),
+        ("passive-mode", peer.passive.into()),
         ("status", peer.status.into()),
         (since, now.duration_since(peer.since).unwrap_or_default().as_secs().into()),
         ("diagnostic", peer.diagnostic.as_str().into()),
         ("remote-diagnostic", peer.remote_diagnostic.as_str().into()),
         ("receive-interval", millis(peer.receive_interval).into()),
         ("transmit-interval", millis(peer.transmit_interval).into()),
+        // FRR shows what it would be able to receive; echo does not exist here.
         ("echo-receive-interval", 0.into()),
         ("echo-transmit-interval", 0.into()),
         ("detect-multiplier", peer.detect_multiplier.into()),
@@ -78,6 +81,9 @@ fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
         ("control-packet-output", peer.packets.1.into()),
         ("session-up", peer.changes.0.into()),
         ("session-down", peer.changes.1.into()),
+        ("rtt-min", 0.into()),
+        ("rtt-avg", 0.into()),
+        ("rtt-max", 0.into()),
     ]));
     Value::Object(out)
 }

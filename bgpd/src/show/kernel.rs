@@ -68,6 +68,8 @@ pub fn json_row(route: &KernelRoute, first: bool) -> String {
         ("metric", route.metric.into()),
         ("installed", route.installed.into()),
         ("table", 254.into()),
+        ("internalStatus", (if route.installed { 16 } else { 0 }).into()),
+        ("internalFlags", internal_flags(route).into()),
     ]);
     if route.protected {
         out.insert("failsClosed".into(), true.into());
@@ -76,7 +78,22 @@ pub fn json_row(route: &KernelRoute, first: bool) -> String {
         out.insert("nexthopGroupId".into(), id.into());
         out.insert("installedNexthopGroupId".into(), id.into());
     }
-    out.insert("nexthops".into(), vec![hop_json(&route.forwarding, route.installed)].into());
+    let mut hops = Vec::new();
+    if let Some(next_hop) = route.recursive {
+        let hop = object([
+            ("flags", 5.into()),
+            ("ip", next_hop.to_string().into()),
+            ("afi", afi(next_hop).into()),
+            ("active", true.into()),
+            ("recursive", true.into()),
+            ("weight", 1.into()),
+        ]);
+        hops.push(Value::Object(hop));
+    }
+    hops.push(hop_json(&route.forwarding, route.installed));
+    out.insert("internalNextHopNum".into(), hops.len().into());
+    out.insert("internalNextHopActiveNum".into(), hops.len().into());
+    out.insert("nexthops".into(), hops.into());
     if let Some(backup) = &route.backup {
         out.insert("backupNexthops".into(), vec![hop_json(backup, false)].into());
     }
@@ -84,8 +101,18 @@ pub fn json_row(route: &KernelRoute, first: bool) -> String {
     format!("{comma}\n\"{}\":[{}]", route.prefix, Value::Object(out))
 }
 
+/// The flags that FRR's zebra keeps of a route: selected (8), of iBGP (4), may be recursive (1), distance counts (64).
+fn internal_flags(route: &KernelRoute) -> u32 {
+    match route.protocol {
+        RouteProtocol::Static => 73,
+        RouteProtocol::Bgp { internal: true } => 13,
+        RouteProtocol::Bgp { internal: false } if route.recursive.is_some() => 9,
+        _ => 8,
+    }
+}
+
 fn hop_json(forwarding: &Forwarding, fib: bool) -> Value {
-    let mut out = object([]);
+    let mut out = object([("flags", (if fib { 3 } else { 1 }).into())]);
     if fib {
         out.insert("fib".into(), true.into());
     }
@@ -107,6 +134,7 @@ fn hop_json(forwarding: &Forwarding, fib: bool) -> Value {
         }
         Forwarding::Blackhole => {
             out.extend(object([("unreachable", true.into()), ("blackhole", true.into()), ("active", true.into())]));
+            out.insert("weight".into(), 1.into());
         }
         Forwarding::Unreachable => {
             out.extend(object([("unreachable", true.into()), ("reject", true.into()), ("active", true.into())]));

@@ -3,6 +3,8 @@
 use std::{fmt::Write as _, time::SystemTime};
 
 use bgp_wire::{PeerKind, Role};
+use config::model::{MaximumPrefixAction, NeighborFamily};
+use net_types::Family;
 use serde_json::{Map, Value};
 
 use super::{
@@ -165,10 +167,15 @@ fn bfd_text(bfd: &Bfd, now: SystemTime, out: &mut String) {
     let since = uptime(now.duration_since(bfd.since).unwrap_or_default());
     let _ = writeln!(
         out,
-        "\n  BFD: Type: single hop\n  Detect Multiplier: {}, Min Rx interval: {receive}, Min Tx interval: {transmit}\n  Status: {}, Last update: {since}",
+        "\n  BFD: Type: {}\n  Detect Multiplier: {}, Min Rx interval: {receive}, Min Tx interval: {transmit}\n  Status: {}, Last update: {since}",
+        hops(bfd),
         bfd.detect_multiplier,
         capitalised(bfd.status),
     );
+}
+
+fn hops(bfd: &Bfd) -> &'static str {
+    if bfd.multihop { "multi hop" } else { "single hop" }
 }
 
 fn capitalised(word: &str) -> String {
@@ -231,26 +238,27 @@ fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Val
     }
     out.insert("bgpTimerConfiguredHoldTimeMsecs".into(), msec(neighbor.configured_hold));
     out.insert("bgpTimerConfiguredKeepAliveIntervalMsecs".into(), msec(neighbor.configured_keepalive));
-    let agreed = [("bgpTimerHoldTimeMsecs", neighbor.hold), ("bgpTimerKeepAliveIntervalMsecs", neighbor.keepalive)];
-    for (key, time) in agreed {
-        if let Some(time) = time {
-            out.insert(key.into(), msec(time));
-        }
-    }
+    // Until something is agreed FRR shows what is configured.
+    out.insert("bgpTimerHoldTimeMsecs".into(), msec(neighbor.hold.unwrap_or(neighbor.configured_hold)));
+    let keepalive = neighbor.keepalive.unwrap_or(neighbor.configured_keepalive);
+    out.insert("bgpTimerKeepAliveIntervalMsecs".into(), msec(keepalive));
     if neighbor.established_at.is_some() {
-        out.insert("neighborCapabilities".into(), capabilities_json(&neighbor.capabilities));
-        out.insert("gracefulRestartInfo".into(), restart_json(neighbor));
+        out.insert("neighborCapabilities".into(), capabilities_json(neighbor));
     }
+    out.insert("gracefulRestartInfo".into(), restart_json(neighbor));
     out.insert("messageStats".into(), counts_json(neighbor));
-    let families = neighbor.families.iter().map(|(family, table)| (family_key(*family).to_owned(), table_json(table)));
+    let families =
+        neighbor.families.keys().map(|family| (family_key(*family).to_owned(), family_json(neighbor, *family)));
     out.insert("addressFamilyInfo".into(), Value::Object(families.collect()));
     out.insert("connectionsEstablished".into(), neighbor.established_count.into());
     out.insert("connectionsDropped".into(), neighbor.dropped_count.into());
     if let Some(reset) = &neighbor.last_reset {
         out.insert("lastResetTimerMsecs".into(), since(reset.at));
-        out.insert("lastResetDueTo".into(), reset.reason.as_str().into());
-        if let Some((code, subcode, _)) = reset.notification {
-            out.insert("lastNotificationReason".into(), reset.reason.as_str().into());
+        out.insert("lastResetDueTo".into(), reset.due_to.into());
+        out.insert("lastResetReason".into(), reset.reason.as_str().into());
+        if let (Some((code, subcode, _)), Some(name)) = (reset.notification, &reset.notification_name) {
+            out.insert("lastNotificationReason".into(), name.as_str().into());
+            out.insert("lastNotificationHardReset".into(), ((code, subcode) == (6, 9)).into());
             out.insert("lastErrorCodeSubcode".into(), format!("{code:02X}{subcode:02X}").into());
         }
     }
@@ -264,19 +272,23 @@ fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Val
     for (host, port, address) in
         [("hostLocal", "portLocal", neighbor.local), ("hostForeign", "portForeign", neighbor.remote)]
     {
-        if let Some(address) = address {
-            out.insert(host.into(), address.ip().to_string().into());
-            out.insert(port.into(), address.port().into());
-        }
+        out.insert(host.into(), address.map_or_else(|| "Unknown".to_owned(), |end| end.ip().to_string()).into());
+        out.insert(port.into(), address.map_or(-1, |end| i32::from(end.port())).into());
+    }
+    if let Some(local) = neighbor.local {
+        out.insert("nexthop".into(), local.ip().to_string().into());
     }
     out.insert("connectRetryTimer".into(), neighbor.connect_retry.as_secs().into());
+    let threads = if neighbor.established_at.is_some() { "on" } else { "off" };
+    out.extend(object([("readThread", threads.into()), ("writeThread", threads.into())]));
     if let Some(bfd) = &neighbor.bfd {
         out.insert("peerBfdInfo".into(), bfd_json(bfd, now));
     }
     Value::Object(out)
 }
 
-fn capabilities_json(capabilities: &Capabilities) -> Value {
+fn capabilities_json(neighbor: &Neighbor) -> Value {
+    let capabilities = &neighbor.capabilities;
     let mut out = Map::new();
     let mut put = |key: &str, value: Option<&str>| {
         if let Some(value) = value {
@@ -285,7 +297,10 @@ fn capabilities_json(capabilities: &Capabilities) -> Value {
     };
     put("4byteAs", capabilities.four_octet_as.key());
     put("extendedMessage", capabilities.extended_message.key());
-    put("routeRefresh", capabilities.route_refresh.key());
+    // FRR tells the capability's number before RFC 2918 from the one since; only the latter exists here.
+    let refresh = capabilities.route_refresh;
+    let refresh = if refresh.advertised && refresh.received { Some("advertisedAndReceivedNew") } else { refresh.key() };
+    put("routeRefresh", refresh);
     put("enhancedRouteRefresh", capabilities.enhanced_route_refresh.key());
     put("extendedNexthop", capabilities.extended_next_hop.key());
     put("role", capabilities.role.key());
@@ -296,8 +311,14 @@ fn capabilities_json(capabilities: &Capabilities) -> Value {
     });
     let families = Value::Object(families.collect());
     out.insert("multiprotocolExtensions".into(), families);
-    if let Some(hostname) = &capabilities.peer_hostname {
-        out.insert("hostName".into(), Value::Object(object([("rcvHostName", hostname.as_str().into())])));
+    let mut names = Map::new();
+    let told = [("adv", &neighbor.own_hostname), ("rcv", &capabilities.peer_hostname)];
+    for (whose, name) in told.into_iter().filter_map(|(whose, name)| Some((whose, name.as_ref()?))) {
+        names.insert(format!("{whose}HostName"), name.as_str().into());
+        names.insert(format!("{whose}DomainName"), "n/a".into());
+    }
+    if !names.is_empty() {
+        out.insert("hostName".into(), names.into());
     }
     if let Some(software) = &capabilities.peer_software {
         let received = Value::Object(object([("receivedSoftwareVersion", software.as_str().into())]));
@@ -308,7 +329,9 @@ fn capabilities_json(capabilities: &Capabilities) -> Value {
         let kept = capabilities.peer_preserved.iter().map(|family| {
             (family_key(*family).to_owned(), Value::Object(object([("preservedAfterRestart", true.into())])))
         });
-        out.insert("addressFamiliesByPeer".into(), Value::Object(kept.collect()));
+        let kept: Map<String, Value> = kept.collect();
+        let kept = if kept.is_empty() { Value::from("none") } else { Value::Object(kept) };
+        out.insert("addressFamiliesByPeer".into(), kept);
     }
     Value::Object(out)
 }
@@ -318,10 +341,41 @@ fn restart_json(neighbor: &Neighbor) -> Value {
         let families = neighbor.families.iter().filter(|(_, table)| said(table));
         Value::Object(families.map(|(family, _)| (family_key(*family).to_owned(), Value::Bool(true))).collect())
     };
-    Value::Object(object([
+    let capabilities = &neighbor.capabilities;
+    let remote = match (neighbor.established_at, capabilities.peer_restart_time) {
+        (None, _) => "NotApplicable",
+        (_, None) => "Disable",
+        (_, Some(_)) if capabilities.peer_preserved.is_empty() => "Helper",
+        (_, Some(_)) => "Restart",
+    };
+    let received = capabilities.peer_restart_time.unwrap_or_default();
+    let (configured, stale) = neighbor.restart_times;
+    let mut out = object([
         ("endOfRibSend", by(|table| table.end_of_rib_sent)),
         ("endOfRibRecv", by(|table| table.end_of_rib_received)),
-    ]))
+        ("localGrMode", neighbor.restart_mode.into()),
+        ("remoteGrMode", remote.into()),
+        (
+            "timers",
+            Value::Object(object([
+                ("configuredRestartTimer", configured.as_secs().into()),
+                ("receivedRestartTimer", received.as_secs().into()),
+            ])),
+        ),
+    ]);
+    for (family, table) in neighbor.families.iter().filter(|_| capabilities.peer_restart_time.is_some()) {
+        let said = object([
+            ("endOfRibSend", table.end_of_rib_sent.into()),
+            ("endOfRibRecv", table.end_of_rib_received.into()),
+        ]);
+        let of_family = object([
+            ("fBit", capabilities.peer_preserved.contains(family).into()),
+            ("endOfRibStatus", Value::Object(said)),
+            ("timers", Value::Object(object([("stalePathTimer", stale.as_secs().into())]))),
+        ]);
+        out.insert(family_key(*family).to_owned(), Value::Object(of_family));
+    }
+    Value::Object(out)
 }
 
 fn counts_json(neighbor: &Neighbor) -> Value {
@@ -331,21 +385,58 @@ fn counts_json(neighbor: &Neighbor) -> Value {
         out.insert(format!("{key}Sent"), count(&neighbor.sent).into());
         out.insert(format!("{key}Recv"), count(&neighbor.received).into());
     }
+    out.extend(object([("capabilitySent", 0.into()), ("capabilityRecv", 0.into())]));
     Value::Object(out)
 }
 
-fn table_json(table: &NeighborTable) -> Value {
-    Value::Object(object([
-        ("acceptedPrefixCounter", table.received.into()),
-        ("sentPrefixCounter", table.sent.into()),
-        ("stalePrefixCounter", table.stale.into()),
-    ]))
+/// What is configured of a family, and its counters.
+fn family_json(neighbor: &Neighbor, family: Family) -> Value {
+    let table = neighbor.families.get(&family).copied().unwrap_or_default();
+    let mut out = neighbor.configured.get(&family).map(settings_json).unwrap_or_default();
+    out.insert("acceptedPrefixCounter".into(), table.received.into());
+    if neighbor.established_at.is_some() {
+        out.insert("sentPrefixCounter".into(), table.sent.into());
+    }
+    out.insert("stalePrefixCounter".into(), table.stale.into());
+    Value::Object(out)
+}
+
+fn settings_json(settings: &NeighborFamily) -> Map<String, Value> {
+    let mut out = Map::new();
+    let filters = [
+        ("incomingUpdatePrefixFilterList", &settings.prefix_list_in),
+        ("outgoingUpdatePrefixFilterList", &settings.prefix_list_out),
+        ("routeMapForIncomingAdvertisements", &settings.route_map_in),
+        ("routeMapForOutgoingAdvertisements", &settings.route_map_out),
+    ];
+    for (key, name) in filters.into_iter().filter_map(|(key, name)| Some((key, name.as_ref()?))) {
+        out.insert(key.to_owned(), name.as_str().into());
+    }
+    let policies = [
+        ("inboundPathPolicyConfig", [&settings.prefix_list_in, &settings.route_map_in]),
+        ("outboundPathPolicyConfig", [&settings.prefix_list_out, &settings.route_map_out]),
+    ];
+    for (key, _) in policies.into_iter().filter(|(_, names)| names.iter().any(|name| name.is_some())) {
+        out.insert(key.to_owned(), true.into());
+    }
+    if let Some(maximum) = &settings.maximum_prefix {
+        out.insert("prefixAllowedMax".into(), maximum.limit.into());
+        out.insert("prefixAllowedWarningThresh".into(), maximum.threshold_percent.into());
+        match maximum.action {
+            MaximumPrefixAction::Close => {}
+            MaximumPrefixAction::Warn => drop(out.insert("prefixAllowedMaxWarning".into(), true.into())),
+            MaximumPrefixAction::Restart(pause) => {
+                out.insert("prefixAllowedRestartIntervalMsecs".into(), msec(pause));
+            }
+        }
+    }
+    out
 }
 
 fn bfd_json(bfd: &Bfd, now: SystemTime) -> Value {
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Value::Object(object([
-        ("type", "single hop".into()),
+        ("type", hops(bfd).into()),
         ("detectMultiplier", bfd.detect_multiplier.into()),
         ("rxMinInterval", millis(bfd.receive_interval).into()),
         ("txMinInterval", millis(bfd.transmit_interval).into()),

@@ -1,6 +1,6 @@
 //! `show bgp ipv4|ipv6 unicast PREFIX`: one route in full.
 
-use std::{fmt::Write as _, net::IpAddr, time::SystemTime};
+use std::{fmt::Write as _, time::SystemTime};
 
 use bgp_wire::{AsPath, SegmentKind};
 use serde_json::{Map, Value};
@@ -21,7 +21,7 @@ pub fn text(route: &Route, now: SystemTime) -> String {
     if route.advertised_to.is_empty() {
         out.push_str("  Not advertised to any peer\n");
     } else {
-        let peers: Vec<String> = route.advertised_to.iter().map(IpAddr::to_string).collect();
+        let peers: Vec<String> = route.advertised_to.iter().map(|(peer, _)| peer.to_string()).collect();
         let _ = writeln!(out, "  Advertised to non peer-group peers:\n  {}", peers.join(" "));
     }
     for path in &route.paths {
@@ -105,11 +105,7 @@ fn path_text(path: &Path, now: SystemTime, out: &mut String) {
 
 /// As JSON.
 pub fn json(route: &Route, speaker: &Speaker) -> Value {
-    let mut out = object([("prefix", route.prefix.to_string().into()), ("version", route.version.into())]);
-    if !route.advertised_to.is_empty() {
-        let peers = route.advertised_to.iter().map(|peer| (peer.to_string(), Value::Object(Map::new())));
-        out.insert("advertisedTo".into(), Value::Object(peers.collect()));
-    }
+    let mut out = head_json(route);
     let paths: Vec<Value> = route.paths.iter().map(|path| path_json(path, route.version, speaker)).collect();
     out.insert("paths".into(), paths.into());
     Value::Object(out)
@@ -117,9 +113,24 @@ pub fn json(route: &Route, speaker: &Speaker) -> Value {
 
 /// One route of a table in detail, `first` telling whether another stands before it.
 pub fn json_row(route: &Route, first: bool, speaker: &Speaker) -> String {
-    let paths: Vec<Value> = route.paths.iter().map(|path| path_json(path, route.version, speaker)).collect();
+    // FRR puts the prefix as one more element before the paths.
+    let mut paths = vec![Value::Object(head_json(route))];
+    paths.extend(route.paths.iter().map(|path| path_json(path, route.version, speaker)));
     let comma = if first { "" } else { "," };
     format!("{comma}\n\"{}\":{}", route.prefix, Value::Array(paths))
+}
+
+/// What stands before the paths.
+fn head_json(route: &Route) -> Map<String, Value> {
+    let mut out = object([("prefix", route.prefix.to_string().into()), ("version", route.version.into())]);
+    if !route.advertised_to.is_empty() {
+        let peers = route.advertised_to.iter().map(|(peer, hostname)| {
+            let name = hostname.iter().map(|name| ("hostname".to_owned(), name.as_str().into()));
+            (peer.to_string(), Value::Object(name.collect()))
+        });
+        out.insert("advertisedTo".into(), Value::Object(peers.collect()));
+    }
+    out
 }
 
 fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
@@ -201,6 +212,10 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
             ("type", "internal".into()),
         ]),
     };
+    let mut peer = peer;
+    if let Some(hostname) = &path.hostname {
+        peer.insert("hostname".into(), hostname.as_str().into());
+    }
     out.insert("peer".into(), Value::Object(peer));
     Value::Object(out)
 }

@@ -74,19 +74,25 @@ pub fn text(speaker: &Speaker, families: &[FamilySummary<'_>], now: SystemTime) 
 }
 
 /// As JSON: an object by family.
-pub fn json(speaker: &Speaker, families: &[FamilySummary<'_>], now: SystemTime) -> Value {
-    let by_family =
-        families.iter().map(|summary| (family_key(summary.family).to_owned(), family_json(speaker, summary, now)));
+///
+/// `failed`: of each neighbor only why it failed, as FRR does.
+pub fn json(speaker: &Speaker, families: &[FamilySummary<'_>], failed: bool, now: SystemTime) -> Value {
+    let by_family = families
+        .iter()
+        .map(|summary| (family_key(summary.family).to_owned(), family_json(speaker, summary, failed, now)));
     Value::Object(by_family.collect())
 }
 
-fn family_json(speaker: &Speaker, summary: &FamilySummary<'_>, now: SystemTime) -> Value {
+fn family_json(speaker: &Speaker, summary: &FamilySummary<'_>, failed: bool, now: SystemTime) -> Value {
     let peers: Map<String, Value> = summary
         .listed
         .iter()
-        .map(|neighbor| (neighbor.address.to_string(), peer_json(summary.family, neighbor, now)))
+        .map(|neighbor| {
+            let peer = if failed { failed_json(neighbor, now) } else { peer_json(summary.family, neighbor, now) };
+            (neighbor.address.to_string(), peer)
+        })
         .collect();
-    let failed = summary.neighbors.iter().filter(|neighbor| neighbor.established_at.is_none()).count();
+    let failures = summary.neighbors.iter().filter(|neighbor| neighbor.established_at.is_none()).count();
     let count = summary.neighbors.len();
     Value::Object(object([
         ("routerId", speaker.router_id.to_string().into()),
@@ -98,7 +104,7 @@ fn family_json(speaker: &Speaker, summary: &FamilySummary<'_>, now: SystemTime) 
         ("ribMemory", summary.table.memory_octets.into()),
         ("peerCount", count.into()),
         ("peers", peers.into()),
-        ("failedPeers", failed.into()),
+        ("failedPeers", failures.into()),
         ("displayedPeers", summary.listed.len().into()),
         ("totalPeers", count.into()),
         ("dynamicPeers", 0.into()),
@@ -140,6 +146,20 @@ fn peer_json(family: Family, neighbor: &Neighbor, now: SystemTime) -> Value {
         ("connectionsDropped", neighbor.dropped_count.into()),
         ("idType", super::afi(neighbor.address).into()),
     ]));
+    Value::Object(peer)
+}
+
+fn failed_json(neighbor: &Neighbor, now: SystemTime) -> Value {
+    let mut peer = object([
+        ("connectionsEstablished", neighbor.established_count.into()),
+        ("connectionsDropped", neighbor.dropped_count.into()),
+        ("peerUptime", up_down(neighbor, now).into()),
+        ("peerUptimeMsec", msec(now.duration_since(neighbor.since).unwrap_or_default())),
+    ]);
+    if let Some(reset) = &neighbor.last_reset {
+        peer.insert("lastResetDueTo".into(), reset.due_to.into());
+    }
+    peer.insert("idType".into(), super::afi(neighbor.address).into());
     Value::Object(peer)
 }
 

@@ -169,7 +169,8 @@ fn path_json(route: &Route, path: &Path, speaker: &Speaker, out: &mut String) {
 pub(super) fn next_hops_json(path: &Path, speaker: &Speaker) -> Vec<Value> {
     let hop = |address: IpAddr, scope: Option<&str>, used: bool| {
         let mut hop = object([("ip", address.to_string().into())]);
-        if let (PathSource::Local, Some(hostname)) = (path.source, &speaker.hostname) {
+        let hostname = if path.source == PathSource::Local { &speaker.hostname } else { &path.hostname };
+        if let Some(hostname) = hostname {
             hop.insert("hostname".into(), hostname.as_str().into());
         }
         hop.insert("afi".into(), afi(address).into());
@@ -199,4 +200,72 @@ pub fn json_nothing(family: Family) -> String {
         "{}\n",
         Value::Object(object([("warning", format!("No BGP {name} table: the family is not active").into())]))
     )
+}
+
+/// The routes that passed between a neighbor and us, in the layout that FRR has for them.
+pub mod adjacent {
+    use super::*;
+
+    /// What stands before the first route; `key` is `receivedRoutes` or `advertisedRoutes`.
+    pub fn json_head(speaker: &Speaker, key: &str) -> String {
+        let codes = |codes: &[(&str, &str)]| {
+            Value::Object(codes.iter().map(|(name, code)| ((*name).to_owned(), (*code).into())).collect())
+        };
+        let status = [
+            ("suppressed", "s"),
+            ("damped", "d"),
+            ("history", "h"),
+            ("valid", "*"),
+            ("best", ">"),
+            ("multipath", "="),
+            ("internal", "i"),
+            ("ribFailure", "r"),
+            ("stale", "S"),
+            ("removed", "R"),
+        ];
+        let mut head = serde_json::to_string(&Value::Object(object([
+            ("bgpTableVersion", 0.into()),
+            ("bgpLocalRouterId", speaker.router_id.to_string().into()),
+            ("defaultLocPrf", speaker.default_local_preference.into()),
+            ("localAS", speaker.asn.get().into()),
+            ("bgpStatusCodes", codes(&status)),
+            ("bgpOriginCodes", codes(&[("igp", "i"), ("egp", "e"), ("incomplete", "?")])),
+        ])))
+        .unwrap_or_default();
+        head.pop(); // the brace: the routes go inside
+        head.push_str(&format!(",\"{key}\":{{"));
+        head
+    }
+
+    /// One route, `first` telling whether another stands before it.
+    pub fn json_row(route: &Route, first: bool) -> String {
+        let Some(path) = route.paths.first() else { return String::new() };
+        let attributes = &path.attributes;
+        let mut out = object([
+            ("addrPrefix", route.prefix.address().to_string().into()),
+            ("prefixLen", route.prefix.bits().into()),
+            ("network", route.prefix.to_string().into()),
+        ]);
+        let key = if path.next_hop.is_ipv6() { "nextHopGlobal" } else { "nextHop" };
+        out.insert(key.into(), path.next_hop.to_string().into());
+        if let Some(metric) = attributes.med {
+            out.insert("metric".into(), metric.into());
+        }
+        if let Some(preference) = attributes.local_pref {
+            out.insert("locPrf".into(), preference.into());
+        }
+        out.extend(object([
+            ("weight", path.weight.into()),
+            ("path", attributes.as_path.to_string().into()),
+            ("bgpOriginCode", attributes.origin.letter().to_string().into()),
+            ("appliedStatusSymbols", Value::Object(object([("*", true.into()), (">", true.into())]))),
+        ]));
+        let comma = if first { "" } else { "," };
+        format!("{comma}\n\"{}\":{}", route.prefix, Value::Object(out))
+    }
+
+    /// What stands after the last route.
+    pub fn json_foot(routes: usize, filtered: usize) -> String {
+        format!("}},\"totalPrefixCounter\":{routes},\"filteredPrefixCounter\":{filtered}}}\n")
+    }
 }

@@ -76,7 +76,13 @@ fn neighbor() -> Neighbor {
             Family::Ipv4Unicast,
             NeighborTable { received: 2, sent: 2, ..NeighborTable::default() },
         )]),
+        configured: BTreeMap::new(),
+        own_hostname: Some("edgea".into()),
+        restart_times: (Duration::from_secs(120), Duration::from_secs(360)),
+        restart_mode: "Restart",
         last_reset: Some(LastReset {
+            due_to: "BGP Notification received",
+            notification_name: Some("Cease/Administrative Reset".into()),
             at: now() - Duration::from_secs(12),
             reason: "Cease/Administrative Reset".into(),
             notification: Some((6, 4, false)),
@@ -90,6 +96,7 @@ fn neighbor() -> Neighbor {
 
 fn path(peer: &str, best: bool) -> Path {
     Path {
+        hostname: None,
         source: PathSource::External { peer: peer.parse().unwrap(), router_id: "10.2.0.1".parse().ok() },
         attributes: Arc::new(Attributes {
             as_path: AsPath::sequence([Asn::literal(65002)]),
@@ -115,7 +122,7 @@ fn two_paths() -> Route {
         prefix: "10.2.0.0/16".parse().unwrap(),
         version: 3,
         paths: vec![path("169.254.1.2", true), path("169.254.2.2", false)],
-        advertised_to: vec!["169.254.2.2".parse().unwrap()],
+        advertised_to: vec![("169.254.2.2".parse().unwrap(), Some("edgeb".into()))],
     }
 }
 
@@ -131,7 +138,7 @@ fn the_summary_has_frrs_columns_and_fields() {
     let columns: Vec<&str> = line.split_whitespace().collect();
     assert_eq!(columns, ["169.254.1.2", "4", "65002", "8", "8", "0", "0", "0", "00:00:11", "2", "2", "N/A"]);
 
-    let json = summary::json(&speaker(), &families, now());
+    let json = summary::json(&speaker(), &families, false, now());
     let peer = &json["ipv4Unicast"]["peers"]["169.254.1.2"];
     assert_eq!(
         (&peer["state"], &peer["pfxRcd"], &peer["peerUptimeMsec"]),
@@ -151,7 +158,7 @@ fn a_neighbor_that_is_down_shows_its_state_where_the_count_stands() {
     }];
     let text = summary::text(&speaker(), &families, now());
     assert!(text.lines().any(|line| line.contains("never") && line.contains("Active")), "{text}");
-    assert_eq!(summary::json(&speaker(), &families, now())["ipv4Unicast"]["failedPeers"], 1);
+    assert_eq!(summary::json(&speaker(), &families, false, now())["ipv4Unicast"]["failedPeers"], 1);
 }
 
 #[test]
@@ -220,6 +227,7 @@ fn kernel_routes_show_their_backup() {
         interface: interface.into(),
     };
     let route = KernelRoute {
+        recursive: None,
         prefix: "10.2.0.0/16".parse().unwrap(),
         protocol: RouteProtocol::Bgp { internal: false },
         distance: 20,
@@ -243,6 +251,8 @@ fn kernel_routes_show_their_backup() {
 #[test]
 fn bfd_peers_have_frrs_fields() {
     let peer = Bfd {
+        multihop: false,
+        passive: false,
         peer: "169.254.1.2".parse().unwrap(),
         local: Some("169.254.1.1".parse().unwrap()),
         interface: Some("tun1".parse().unwrap()),

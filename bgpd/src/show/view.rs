@@ -9,7 +9,7 @@ use std::{
 
 use bgp_core::validation::ValidationState;
 use bgp_wire::{PeerKind, Role, attr::Attributes};
-use config::model::RedistributeSource;
+use config::model::{NeighborFamily, RedistributeSource};
 use net_types::{Asn, Family, IfName, Prefix, RouterId};
 
 /// The speaker itself.
@@ -144,6 +144,10 @@ pub struct LastReset {
     pub at: SystemTime,
     /// In words.
     pub reason: String,
+    /// As FRR's JSON spells the kind of reason.
+    pub due_to: &'static str,
+    /// The NOTIFICATION's code and subcode by name.
+    pub notification_name: Option<String>,
     /// The NOTIFICATION's code and subcode, and whether we sent it.
     pub notification: Option<(u8, u8, bool)>,
 }
@@ -203,6 +207,14 @@ pub struct Neighbor {
     pub capabilities: Capabilities,
     /// By family that is configured.
     pub families: BTreeMap<Family, NeighborTable>,
+    /// What is configured of it within those.
+    pub configured: BTreeMap<Family, NeighborFamily>,
+    /// Host name that we announce.
+    pub own_hostname: Option<String>,
+    /// Graceful restart as configured: restart time, and time that stale paths are kept.
+    pub restart_times: (Duration, Duration),
+    /// Graceful restart as configured: `Restart`, `Helper` or `Disable`.
+    pub restart_mode: &'static str,
     /// Why the last session ended.
     pub last_reset: Option<LastReset>,
     /// Our end of the TCP connection.
@@ -267,6 +279,8 @@ pub struct Path {
     pub validation: Option<ValidationState>,
     /// Which step of the decision made it the best.
     pub reason: Option<&'static str>,
+    /// Host name of the neighbor that it came from.
+    pub hostname: Option<String>,
     /// When it came.
     pub updated: SystemTime,
 }
@@ -280,13 +294,17 @@ pub struct Route {
     pub version: u64,
     /// Its paths.
     pub paths: Vec<Path>,
-    /// Neighbors that it is announced to.
-    pub advertised_to: Vec<IpAddr>,
+    /// Neighbors that it is announced to, with the host names that they told.
+    pub advertised_to: Vec<(IpAddr, Option<String>)>,
 }
 
 /// A BFD session.
 #[derive(Clone, Debug)]
 pub struct Bfd {
+    /// The peer is several hops away.
+    pub multihop: bool,
+    /// It does not send before the peer has.
+    pub passive: bool,
     /// The peer.
     pub peer: IpAddr,
     /// Our address.
@@ -380,6 +398,8 @@ pub struct KernelRoute {
     pub distance: u8,
     /// Metric.
     pub metric: u32,
+    /// BGP's next hop, where it is reached by way of another.
+    pub recursive: Option<IpAddr>,
     /// What it does.
     pub forwarding: Forwarding,
     /// What it would do next, where an alternate is ready.

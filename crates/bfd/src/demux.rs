@@ -1,4 +1,4 @@
-//! Which session a packet is for (RFC 5880 §6.8.6, RFC 5881 §3).
+//! Which session a packet is for (RFC 5880 §6.8.6, RFC 5881 §3, RFC 5883 §4).
 
 use std::{collections::HashMap, net::IpAddr, num::NonZeroU32};
 
@@ -6,13 +6,25 @@ use rand::RngCore;
 
 use crate::Packet;
 
-/// Whom a single-hop session is with. There is one session for each (RFC 5881 §3).
+/// Whom a session is with. There is one session for each (RFC 5881 §3); over several hops, one for each address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Peer {
-    /// The interface that the packets come in by and leave by.
+    /// The interface that the packets come in by and leave by; 0 where the peer is several hops away (RFC 5883).
     pub ifindex: u32,
     /// The far end's address on it.
     pub address: IpAddr,
+}
+
+impl Peer {
+    /// A peer that is several hops away.
+    pub fn multihop(address: IpAddr) -> Self {
+        Self { ifindex: 0, address }
+    }
+
+    /// Whether the session goes over several hops.
+    pub fn is_multihop(&self) -> bool {
+        self.ifindex == 0
+    }
 }
 
 /// The sessions by both of their names. `K` is whatever the owner knows a session by.

@@ -39,6 +39,8 @@ pub enum Command {
         family: Option<Family>,
         /// Only these.
         of: SummaryOf,
+        /// What its JSON is an object of.
+        nesting: Nesting,
         /// As JSON.
         json: bool,
     },
@@ -210,6 +212,18 @@ pub enum SummaryOf {
     Established,
     /// The others.
     Failed,
+}
+
+/// What the outermost object of a summary's JSON holds, which in FRR depends on the words of the command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nesting {
+    /// Families by name.
+    #[default]
+    Families,
+    /// The one family that was named in full, `ipv4 unicast`.
+    Bare,
+    /// Routing instances by name, for `vrf all`.
+    Instances,
 }
 
 /// Which paths of a destination are shown.
@@ -473,11 +487,26 @@ mod tests {
     fn frr_spellings_and_ours_mean_the_same() {
         let v4 = Some(Family::Ipv4Unicast);
         for (line, command) in [
-            ("show bgp summary", Command::ShowBgpSummary { family: None, of: SummaryOf::All, json: false }),
-            ("sh bgp sum", Command::ShowBgpSummary { family: None, of: SummaryOf::All, json: false }),
-            ("sh b s j", Command::ShowBgpSummary { family: None, of: SummaryOf::All, json: true }),
-            ("show ip bgp summary json", Command::ShowBgpSummary { family: v4, of: SummaryOf::All, json: true }),
-            ("show bgp ipv4 unicast summary", Command::ShowBgpSummary { family: v4, of: SummaryOf::All, json: false }),
+            (
+                "show bgp summary",
+                Command::ShowBgpSummary { family: None, of: SummaryOf::All, nesting: Nesting::Families, json: false },
+            ),
+            (
+                "sh bgp sum",
+                Command::ShowBgpSummary { family: None, of: SummaryOf::All, nesting: Nesting::Families, json: false },
+            ),
+            (
+                "sh b s j",
+                Command::ShowBgpSummary { family: None, of: SummaryOf::All, nesting: Nesting::Families, json: true },
+            ),
+            (
+                "show ip bgp summary json",
+                Command::ShowBgpSummary { family: v4, of: SummaryOf::All, nesting: Nesting::Families, json: true },
+            ),
+            (
+                "show bgp ipv4 unicast summary",
+                Command::ShowBgpSummary { family: v4, of: SummaryOf::All, nesting: Nesting::Bare, json: false },
+            ),
             (
                 "show ip bgp neighbors 192.0.2.1 json",
                 Command::ShowBgpNeighbors { neighbor: Some("192.0.2.1".parse().unwrap()), json: true },

@@ -294,6 +294,7 @@ impl<'a> Reader<'a> {
             let Some(Kind::Reference(reference)) = matched.kind() else { continue };
             let reference = match (reference, section) {
                 (Reference::PrefixList(None), Section::Family(family)) => Reference::PrefixList(Some(*family)),
+                (Reference::AccessList(None), Section::Family(family)) => Reference::AccessList(Some(*family)),
                 _ => reference,
             };
             let place = (matched.word.start, matched.word.end());
@@ -403,9 +404,7 @@ impl<'a> Reader<'a> {
             Reference::BfdProfile if self.manner.unknown == UnknownLines::Refuse => (Severity::Error, ""),
             Reference::BfdProfile => (Severity::Warning, "; until it is, the default timing holds"),
             // As FRR does: better no route than one that somebody meant to filter.
-            Reference::RouteMap | Reference::PrefixList(_) => {
-                (Severity::Warning, "; until it is, it denies everything")
-            }
+            _ => (Severity::Warning, "; until it is, it denies everything"),
         };
         if self.is_full(severity) {
             return; // A near name is not worth looking for.
@@ -438,6 +437,16 @@ fn definitions(config: &Config) -> impl Iterator<Item = (&'static str, String)> 
         .chain(named(Reference::Proposal, texts(config.proposals.keys())))
         .chain(named(Reference::BfdProfile, texts(config.bfd_profiles.keys())))
         .chain(named(Reference::RouteMap, texts(config.route_maps.keys())))
+        .chain(named(Reference::AsPathList, texts(config.as_path_lists.keys())))
+        .chain(named(Reference::CommunityList, texts(config.community_lists.keys())))
+        .chain(named(Reference::LargeCommunityList, texts(config.large_community_lists.keys())))
+        .chain(named(Reference::ExtCommunityList, texts(config.ext_community_lists.keys())))
+        .chain(
+            config
+                .access_lists
+                .keys()
+                .map(|(family, name)| (kind_of(Reference::AccessList(Some(*family))), name.to_string())),
+        )
         .chain(named(Reference::PeerGroup, texts(config.bgp.iter().flat_map(|bgp| bgp.peer_groups.keys()))))
         .chain(
             config
@@ -456,6 +465,12 @@ fn kind_of(reference: Reference) -> &'static str {
         Reference::BfdProfile => "bfd profile",
         Reference::RouteMap => "route-map",
         Reference::PeerGroup => "peer-group",
+        Reference::AccessList(Some(Family::Ipv6Unicast)) => "ipv6 access-list",
+        Reference::AccessList(_) => "access-list",
+        Reference::AsPathList => "as-path access-list",
+        Reference::CommunityList => "community-list",
+        Reference::LargeCommunityList => "large-community-list",
+        Reference::ExtCommunityList => "extcommunity-list",
         Reference::PrefixList(Some(Family::Ipv6Unicast)) => "ipv6 prefix-list",
         Reference::PrefixList(_) => "ip prefix-list",
     }

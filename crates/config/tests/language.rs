@@ -5,8 +5,8 @@ use std::{net::IpAddr, time::Duration};
 use config::{
     Config, Diagnostics, Severity,
     model::{
-        Action, Credential, FailClosed, IkeId, Initiate, Match, MaximumPrefixAction, Password, RedistributeSource,
-        RemoteAddress, RemoteAs, Set, StaticTarget,
+        Action, Adjust, Credential, FailClosed, IkeId, Initiate, Match, MaximumPrefixAction, Password,
+        RedistributeSource, RemoteAddress, RemoteAs, Set, StaticTarget,
     },
     parse,
 };
@@ -128,8 +128,8 @@ fn a_whole_file_means_what_it_says() {
     assert_eq!(list.entries.keys().copied().collect::<Vec<_>>(), [5, 10], "the second entry is numbered by itself");
     assert_eq!(list.decide(&"10.1.0.0/16".parse().unwrap()), Action::Permit);
     let entry = &config.route_maps[&"OUT".parse().unwrap()].entries[&10];
-    assert_eq!(entry.matches, [Match::PrefixListV4("SITES".parse().unwrap())]);
-    assert!(entry.sets.contains(&Set::LocalPreference(200)));
+    assert_eq!(entry.matches, [Match::AddressPrefixList(Family::Ipv4Unicast, "SITES".parse().unwrap())]);
+    assert!(entry.sets.contains(&Set::LocalPreference(Adjust::To(200))));
     let bgp = config.bgp.as_ref().unwrap();
     let neighbor = bgp.resolve(&"169.254.1.1".parse::<IpAddr>().unwrap().into()).unwrap();
     assert_eq!(neighbor.remote_as, RemoteAs::Asn("65000".parse().unwrap()));
@@ -348,6 +348,161 @@ router bgp 65001
     let left: Vec<String> = bgp.neighbors.keys().map(ToString::to_string).collect();
     assert_eq!(left, ["192.0.2.2"], "a member with an AS of its own stands alone");
     assert!(bgp.peer_groups.is_empty() && bgp.listen_ranges.is_empty());
+}
+
+/// Every kind of policy line, as `show running-config` prints it.
+const POLICY: &str = "\
+ip prefix-list P4 seq 5 permit 10.0.0.0/8 ge 16 le 24
+ipv6 prefix-list P6 seq 5 deny any
+access-list A4 seq 5 permit 10.0.0.0/8
+access-list A4 seq 10 deny 10.0.0.0 0.255.255.254
+access-list A4 seq 15 permit host 192.0.2.1
+ipv6 access-list A6 seq 5 permit 2001:db8::/32 exact-match
+bgp as-path access-list PATHS seq 5 deny ^65001_.*_65002$
+bgp as-path access-list PATHS seq 10 permit .*
+bgp community-list 7 seq 5 permit 65000:1 no-export
+bgp community-list expanded C2 seq 5 deny 65000:[0-9]+
+bgp large-community-list standard L seq 5 permit 1:2:3
+bgp extcommunity-list standard E seq 5 permit rt 65000:1 soo 192.0.2.1:7
+router bgp 65001
+ bgp graceful-shutdown
+ neighbor 192.0.2.1 remote-as 65002
+ !
+ address-family ipv4 unicast
+  aggregate-address 10.0.0.0/8 as-set summary-only route-map R origin igp matching-MED-only
+  aggregate-address 11.0.0.0/8 suppress-map R
+  table-map R
+  neighbor 192.0.2.1 distribute-list A4 in
+  neighbor 192.0.2.1 filter-list PATHS out
+  neighbor 192.0.2.1 unsuppress-map R
+  neighbor 192.0.2.1 default-originate route-map R
+  neighbor 192.0.2.1 advertise-map R non-exist-map S
+  neighbor 192.0.2.1 maximum-prefix-out 100
+ exit-address-family
+!
+route-map R permit 10
+ description first
+ match ip address prefix-list P4
+ match ip next-hop address 192.0.2.9
+ match as-path PATHS
+ match community 7 exact-match
+ match extcommunity E
+ match origin igp
+ match peer local
+ match source-protocol static
+ match rpki valid
+ set as-path exclude 65009
+ set comm-list C2 delete
+ set community 65000:9 additive
+ set extcommunity rt 65000:1 65000:2
+ set extcommunity bandwidth 100 non-transitive
+ set ip next-hop peer-address
+ set metric +5
+ set local-preference -10
+ set as-path prepend last-as 2
+ set aggregator as 65001 192.0.2.1
+ set src 192.0.2.7
+ call S
+ on-match goto 30
+!
+route-map S deny 5
+!
+";
+
+#[test]
+fn every_policy_line_is_printed_as_it_was_written() {
+    let parsed = parse(POLICY).unwrap_or_else(|wrong| panic!("{}", wrong.render("test.conf", POLICY)));
+    assert_eq!(parsed.warnings.0, [], "everything that is named is defined");
+    assert_eq!(parsed.config.to_string(), POLICY);
+}
+
+#[test]
+fn a_later_line_takes_an_earlier_one_back() {
+    let take_back = "\
+no ip prefix-list P4 seq 5
+no ipv6 prefix-list P6
+no access-list A4 seq 10
+no access-list A4 permit host 192.0.2.1
+no ipv6 access-list A6
+no bgp as-path access-list PATHS deny ^65001_.*_65002$
+no bgp community-list 7
+no bgp community-list expanded C2 seq 5
+no bgp large-community-list standard L seq 5 permit 1:2:3
+no bgp extcommunity-list standard E
+no route-map S
+route-map R permit 10
+ no match ip address prefix-list P4
+ no match ip next-hop address 192.0.2.9
+ no match community
+ no match extcommunity
+ no match rpki valid
+ no set comm-list
+ no set extcommunity bandwidth
+ no set ip next-hop
+ no set metric
+ no set as-path exclude
+ no set src
+ no call
+ no on-match goto
+router bgp 65001
+ no bgp graceful-shutdown
+ address-family ipv4 unicast
+  no aggregate-address 10.0.0.0/8
+  no table-map
+  no neighbor 192.0.2.1 distribute-list A4 in
+  no neighbor 192.0.2.1 filter-list PATHS out
+  no neighbor 192.0.2.1 unsuppress-map R
+  no neighbor 192.0.2.1 default-originate
+  no neighbor 192.0.2.1 advertise-map
+  no neighbor 192.0.2.1 maximum-prefix-out
+";
+    let left = "\
+access-list A4 seq 5 permit 10.0.0.0/8
+bgp as-path access-list PATHS seq 10 permit .*
+router bgp 65001
+ neighbor 192.0.2.1 remote-as 65002
+ !
+ address-family ipv4 unicast
+  aggregate-address 11.0.0.0/8 suppress-map R
+  no neighbor 192.0.2.1 default-originate
+ exit-address-family
+!
+route-map R permit 10
+ description first
+ match as-path PATHS
+ match origin igp
+ match peer local
+ match source-protocol static
+ set community 65000:9 additive
+ set extcommunity rt 65000:1 65000:2
+ set local-preference -10
+ set as-path prepend last-as 2
+ set aggregator as 65001 192.0.2.1
+!
+";
+    assert_eq!(read(&format!("{POLICY}{take_back}")).to_string(), left);
+}
+
+#[test]
+fn lists_that_contradict_themselves_are_refused() {
+    for (source, expected) in [
+        ("bgp as-path access-list X permit (1\n", "is not a regular expression"),
+        (
+            "bgp community-list standard X permit 1:1\nbgp community-list expanded X permit 1\n",
+            "list X is a standard one above",
+        ),
+        ("bgp community-list 100 permit (\n", "is not a regular expression"),
+        ("bgp extcommunity-list standard X permit rt\n", "expected \"rt VALUE\""),
+        ("route-map R permit 1\n set metric +-5\n", "which + or - may precede"),
+        ("router bgp 1\n address-family ipv4\n  aggregate-address ::/0\n", "does not belong"),
+        (
+            "router bgp 1\n address-family ipv4\n  aggregate-address 10.0.0.0/8 summary-only suppress-map X\n",
+            "leave it out",
+        ),
+    ] {
+        let text = refused(source).to_string();
+        assert!(text.contains(expected), "{expected:?} is not in {text:?} of\n{source}");
+    }
 }
 
 #[test]

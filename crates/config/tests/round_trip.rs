@@ -9,14 +9,16 @@ use std::{
 use config::{
     Command, Config,
     model::{
-        Action, Aead, AllowOwnAs, AttributeUnchanged, BestPath, BfdProfile, BfdUse, Bgp, BmpMonitor, BmpRetry,
-        BmpTargets, ChildLifetime, Community, CommunityChange, Confederation, Credential, Dpd, Dump, Dumps, Esn,
-        EspSuite, FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate,
-        LargeCommunity, LocalAs, LocalRole, Log, LogFormat, LogLevel, Match, MaximumPrefix, MaximumPrefixAction,
-        Metrics, Name, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin,
-        Password, PrefixList, PrefixListEntry, Prf, Proposal, Redistribute, RedistributeSource, Remote, RemoteAddress,
-        RemoteAs, RemovePrivateAs, Role, RouteMap, RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport,
-        SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Wan,
+        AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AllowOwnAs, AttributeUnchanged, BestPath, BfdPeer,
+        BfdPeerId, BfdProfile, BfdUse, Bgp, BmpMonitor, BmpRetry, BmpTargets, ChildLifetime, Community,
+        CommunityChange, CommunityList, Confederation, Credential, DefaultOriginate, Dpd, Dump, Dumps, Esn, EspSuite,
+        Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm, FailClosed, FamilyConfig, GracefulRestart,
+        Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity, LocalAs, LocalRole, Log, LogFormat, LogLevel,
+        Match, MatchPeer, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry, NeighborFamily, NeighborId,
+        NeighborRestart, NeighborSettings, OnMatch, Origin, Password, Pattern, PolicySettings, PrefixList,
+        PrefixListEntry, Prf, Proposal, Protocol, Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs,
+        RemovePrivateAs, Role, RouteMap, RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, Rules,
+        SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Validation, Wan,
     },
     parse,
 };
@@ -171,6 +173,31 @@ fn bfd_profile() -> impl Strategy<Value = BfdProfile> {
     )
 }
 
+fn bfd_peer() -> impl Strategy<Value = (BfdPeerId, BfdPeer)> {
+    let interval = || of((10u64..=60_000).prop_map(Duration::from_millis));
+    let id = (unicast(), any::<bool>(), unicast(), any::<bool>(), of(interface())).prop_map(
+        |(address, multihop, local, has_local, interface)| {
+            let local = Some(local).filter(|local| has_local && local.is_ipv4() == address.is_ipv4());
+            BfdPeerId { address, multihop, local, interface }
+        },
+    );
+    let flag = || of(any::<bool>());
+    (id, interval(), interval(), of(2u8..=255), flag(), flag(), of(1u8..=254)).prop_map(
+        |(id, transmit_interval, receive_interval, detect_multiplier, passive, shutdown, minimum_ttl)| {
+            let peer = BfdPeer {
+                profile: None,
+                transmit_interval,
+                receive_interval,
+                detect_multiplier,
+                passive,
+                shutdown,
+                minimum_ttl,
+            };
+            (id, peer)
+        },
+    )
+}
+
 fn static_route() -> impl Strategy<Value = StaticRoute> {
     let target = |v4: bool| {
         let gateway = unicast().prop_filter("family", move |address| address.is_ipv4() == v4);
@@ -211,44 +238,183 @@ fn asn() -> impl Strategy<Value = Asn> {
     (1u32..).prop_map(|number| number.try_into().unwrap())
 }
 
-fn route_map_entry() -> impl Strategy<Value = RouteMapEntry> {
-    let condition = prop_oneof![
-        name().prop_map(Match::PrefixListV4),
-        name().prop_map(Match::PrefixListV6),
-        any::<u32>().prop_map(Match::Metric),
-        any::<u32>().prop_map(Match::LocalPreference),
-        unicast().prop_map(Match::Peer),
+fn rules<R: std::fmt::Debug + Clone>(rule: impl Strategy<Value = R>) -> impl Strategy<Value = Rules<R>> {
+    btree_map(1u32.., (action(), rule), 1..4).prop_map(Rules)
+}
+
+fn pattern() -> impl Strategy<Value = Pattern> {
+    "[_^]?[0-9]{1,5}(_| |\\.\\*|\\(1\\|2\\)|\\[0-9_\\])[0-9]{1,3}[_$]?".prop_map(|text| text.parse().unwrap())
+}
+
+fn access_list(family: Family) -> impl Strategy<Value = Rules<AccessTarget>> {
+    let wildcard = any::<(u32, u32)>().prop_map(|(address, wildcard)| AccessTarget::Wildcard {
+        address: (address & !wildcard).into(),
+        wildcard: wildcard.into(),
+    });
+    let plain = || {
+        prop_oneof![
+            Just(AccessTarget::Any),
+            prefix_of(family).prop_map(AccessTarget::Within),
+            prefix_of(family).prop_map(AccessTarget::Exactly),
+        ]
+    };
+    let target = match family {
+        Family::Ipv4Unicast => prop_oneof![3 => plain(), 1 => wildcard].boxed(),
+        Family::Ipv6Unicast => plain().boxed(),
+    };
+    rules(target)
+}
+
+fn community_list<C: Ord + Clone + std::fmt::Debug>(
+    community: impl Strategy<Value = C>,
+) -> impl Strategy<Value = CommunityList<C>> {
+    let standard = proptest::collection::btree_set(community, 1..4).prop_map(|set| set.into_iter().collect());
+    prop_oneof![rules(standard).prop_map(CommunityList::Standard), rules(pattern()).prop_map(CommunityList::Expanded)]
+}
+
+fn community_lists<C: Ord + Clone + std::fmt::Debug>(
+    community: impl Strategy<Value = C>,
+) -> impl Strategy<Value = BTreeMap<Name, CommunityList<C>>> {
+    btree_map(name(), community_list(community), 0..3)
+}
+
+fn large_community() -> impl Strategy<Value = LargeCommunity> + Clone {
+    any::<(u32, u32, u32)>().prop_map(|(a, b, c)| LargeCommunity(a, b, c))
+}
+
+fn ext_community() -> impl Strategy<Value = ExtCommunity> + Clone {
+    prop_oneof![
+        any::<(u16, u32)>().prop_map(|(asn, number)| ExtCommunity::TwoOctetAs(asn, number)),
+        any::<(Ipv4Addr, u16)>().prop_map(|(address, number)| ExtCommunity::Ipv4(address, number)),
+        (65_536u32.., any::<u16>()).prop_map(|(asn, number)| ExtCommunity::FourOctetAs(asn, number)),
+    ]
+}
+
+fn ext_community_term() -> impl Strategy<Value = ExtCommunityTerm> {
+    prop_oneof![
+        ext_community().prop_map(ExtCommunityTerm::RouteTarget),
+        ext_community().prop_map(ExtCommunityTerm::SiteOfOrigin)
+    ]
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    select(&[Origin::Igp, Origin::Egp, Origin::Incomplete][..])
+}
+
+fn condition() -> impl Strategy<Value = Match> {
+    let address = prop_oneof![
+        (family(), name()).prop_map(|(family, name)| Match::Address(family, name)),
+        (family(), name()).prop_map(|(family, name)| Match::AddressPrefixList(family, name)),
+        (family(), 0u8..=32).prop_map(|(family, bits)| Match::AddressLength(family, bits)),
+        (family(), name()).prop_map(|(family, name)| Match::NextHop(family, name)),
+        unicast().prop_map(Match::NextHopAddress),
+        (family(), name()).prop_map(|(family, name)| Match::NextHopPrefixList(family, name)),
     ];
-    let large = any::<(u32, u32, u32)>().prop_map(|(a, b, c)| LargeCommunity(a, b, c));
-    let set = prop_oneof![
-        vec(asn(), 1..4).prop_map(Set::AsPathPrepend),
-        change(any::<u32>().prop_map(Community)).prop_map(Set::Community),
-        change(large).prop_map(Set::LargeCommunity),
+    let sources = select(&RedistributeSource::ALL[..]).prop_map(Protocol::Redistributed);
+    prop_oneof![
+        4 => address,
+        1 => name().prop_map(Match::AsPath),
+        1 => (name(), any::<bool>()).prop_map(|(list, exact)| Match::Community { list, exact }),
+        1 => (name(), any::<bool>()).prop_map(|(list, exact)| Match::LargeCommunity { list, exact }),
+        1 => name().prop_map(Match::ExtCommunity),
+        1 => any::<u32>().prop_map(Match::Metric),
+        1 => any::<u32>().prop_map(Match::LocalPreference),
+        1 => origin().prop_map(Match::Origin),
+        1 => unicast().prop_map(|address| Match::Peer(MatchPeer::Address(address))),
+        1 => Just(Match::Peer(MatchPeer::Local)),
+        1 => prop_oneof![Just(Protocol::Bgp), sources].prop_map(Match::SourceProtocol),
+        1 => (1u32..).prop_map(Match::Tag),
+        1 => select(&Validation::ALL[..]).prop_map(Match::Rpki),
+    ]
+}
+
+fn adjust() -> impl Strategy<Value = Adjust> {
+    let number = any::<u32>();
+    prop_oneof![number.prop_map(Adjust::To), number.prop_map(Adjust::Add), number.prop_map(Adjust::Subtract)]
+}
+
+fn change_of_route() -> impl Strategy<Value = Set> {
+    let values =
+        || proptest::collection::btree_set(ext_community(), 1..4).prop_map(|set| set.into_iter().collect::<Vec<_>>());
+    let extended = prop_oneof![
+        Just(ExtCommunityChange::Clear),
+        values().prop_map(ExtCommunityChange::RouteTarget),
+        values().prop_map(ExtCommunityChange::SiteOfOrigin),
+        (1u16..=25_600, any::<bool>())
+            .prop_map(|(megabits, non_transitive)| ExtCommunityChange::Bandwidth { megabits, non_transitive }),
+    ];
+    let next_hop = prop_oneof![
         unicast().prop_map(Set::NextHop),
-        any::<u32>().prop_map(Set::LocalPreference),
-        any::<u32>().prop_map(Set::Metric),
-        select(&[Origin::Igp, Origin::Egp, Origin::Incomplete][..]).prop_map(Set::Origin),
+        any::<Ipv6Addr>().prop_map(Set::NextHopLocal),
+        family().prop_map(Set::NextHopPeerAddress),
+        Just(Set::NextHopUnchanged),
+        Just(Set::NextHopPreferGlobal),
+    ];
+    let here = prop_oneof![
+        (1u32..).prop_map(Set::Tag),
+        (1u8..).prop_map(Set::Distance),
+        (1u32..).prop_map(Set::Table),
+        unicast().prop_map(Set::Source),
         any::<u16>().prop_map(Set::Weight),
     ];
-    let last = (1u8..=10).prop_map(Set::AsPathPrependLast);
+    let path = prop_oneof![
+        vec(asn(), 1..4).prop_map(Set::AsPathPrepend),
+        (1u8..=10).prop_map(Set::AsPathPrependLast),
+        vec(asn(), 1..4).prop_map(Set::AsPathExclude),
+    ];
+    prop_oneof![
+        3 => path,
+        1 => change(any::<u32>().prop_map(Community)).prop_map(Set::Community),
+        1 => name().prop_map(Set::CommunityDelete),
+        1 => change(large_community()).prop_map(Set::LargeCommunity),
+        1 => name().prop_map(Set::LargeCommunityDelete),
+        2 => extended.prop_map(Set::ExtCommunity),
+        4 => next_hop,
+        1 => adjust().prop_map(Set::LocalPreference),
+        1 => adjust().prop_map(Set::Metric),
+        1 => origin().prop_map(Set::Origin),
+        1 => (asn(), any::<Ipv4Addr>()).prop_map(|(asn, address)| Set::Aggregator(asn, address)),
+        1 => Just(Set::AtomicAggregate),
+        1 => any::<Ipv4Addr>().prop_map(Set::OriginatorId),
+        3 => here,
+    ]
+}
+
+/// What a kind is known by: two of one kind cannot be in an entry.
+fn kind_of_match(condition: &Match) -> (std::mem::Discriminant<Match>, bool) {
+    let v6 = match condition {
+        Match::Address(family, _)
+        | Match::AddressPrefixList(family, _)
+        | Match::AddressLength(family, _)
+        | Match::NextHop(family, _)
+        | Match::NextHopPrefixList(family, _) => *family == Family::Ipv6Unicast,
+        Match::NextHopAddress(address) => address.is_ipv6(),
+        _ => false,
+    };
+    (std::mem::discriminant(condition), v6)
+}
+
+fn kind_of_set(set: &Set) -> String {
+    match set {
+        Set::AsPathPrepend(_) | Set::AsPathPrependLast(_) => "prepend".to_owned(),
+        Set::NextHop(IpAddr::V4(_)) | Set::NextHopPeerAddress(Family::Ipv4Unicast) | Set::NextHopUnchanged => {
+            "ip next-hop".to_owned()
+        }
+        Set::ExtCommunity(change) => format!("{:?}", std::mem::discriminant(change)),
+        other => format!("{:?}", std::mem::discriminant(other)),
+    }
+}
+
+fn route_map_entry() -> impl Strategy<Value = RouteMapEntry> {
     let on_match = prop_oneof![Just(OnMatch::Stop), Just(OnMatch::Next), (1u16..).prop_map(OnMatch::Goto)];
-    (action(), of(text()), vec(condition, 0..4), vec(prop_oneof![9 => set, 1 => last], 0..5), on_match).prop_map(
-        |(action, description, mut matches, mut sets, on_match)| {
+    (action(), of(text()), vec(condition(), 0..4), vec(change_of_route(), 0..6), of(name()), on_match).prop_map(
+        |(action, description, mut matches, mut sets, call, on_match)| {
+            let mut kinds = std::collections::HashSet::new();
+            matches.retain(|condition| kinds.insert(kind_of_match(condition)));
             matches.sort();
-            matches.dedup_by_key(|one| std::mem::discriminant(one));
-            sets.sort();
-            let kind = |set: &Set| match set {
-                Set::AsPathPrepend(_) | Set::AsPathPrependLast(_) => (0, false),
-                Set::NextHop(address) => (1, address.is_ipv6()),
-                Set::Community(_) => (2, false),
-                Set::LargeCommunity(_) => (3, false),
-                Set::LocalPreference(_) => (4, false),
-                Set::Metric(_) => (5, false),
-                Set::Origin(_) => (6, false),
-                Set::Weight(_) => (7, false),
-            };
-            sets.dedup_by_key(|set| kind(set));
-            RouteMapEntry { action, description, matches, sets, on_match }
+            let mut kinds = std::collections::HashSet::new();
+            sets.retain(|set| kinds.insert(kind_of_set(set)));
+            RouteMapEntry { action, description, matches, sets, call, on_match }
         },
     )
 }
@@ -324,8 +490,10 @@ fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
     });
     let names = || (of(name()), of(name()));
     let flag = || of(any::<bool>());
-    (flag(), names(), names(), flag(), flag(), of(maximum), of(any::<u16>()), route_settings())
-        .prop_map(|(activate, maps, lists, next_hop_self, soft_reconfiguration, maximum_prefix, weight, routes)| {
+    let settings = (route_settings(), policy_settings());
+    (flag(), names(), names(), flag(), flag(), of(maximum), of(any::<u16>()), settings)
+        .prop_map(|(activate, maps, lists, next_hop_self, soft_reconfiguration, maximum_prefix, weight, settings)| {
+            let (routes, policy) = settings;
             NeighborFamily {
                 activate,
                 route_map_in: maps.0,
@@ -337,6 +505,7 @@ fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
                 maximum_prefix,
                 weight,
                 routes,
+                policy,
             }
         })
         .prop_filter("says something", |settings| *settings != NeighborFamily::default())
@@ -449,14 +618,49 @@ fn peers() -> impl Strategy<Value = Peers> {
         })
 }
 
+fn policy_settings() -> impl Strategy<Value = PolicySettings> {
+    let originate =
+        prop_oneof![Just(DefaultOriginate::No), of(name()).prop_map(|route_map| DefaultOriginate::Yes { route_map })];
+    let existence = select(&[Existence::Exist, Existence::NonExist][..]);
+    let advertise =
+        (name(), existence, name()).prop_map(|(map, wanted, condition)| AdvertiseMap { map, wanted, condition });
+    (vec(of(name()), 5..=5), of(originate), of(advertise), of(1u32..)).prop_map(
+        |(names, default_originate, advertise_map, maximum_prefix_out)| PolicySettings {
+            distribute_list_in: names[0].clone(),
+            distribute_list_out: names[1].clone(),
+            filter_list_in: names[2].clone(),
+            filter_list_out: names[3].clone(),
+            unsuppress_map: names[4].clone(),
+            default_originate,
+            advertise_map,
+            maximum_prefix_out,
+        },
+    )
+}
+
+fn aggregate() -> impl Strategy<Value = Aggregate> {
+    (any::<[bool; 3]>(), of(origin()), of(name()), of(name())).prop_map(|(flags, origin, route_map, suppress_map)| {
+        let [summary_only, as_set, matching_med_only] = flags;
+        let suppress_map = suppress_map.filter(|_| !summary_only);
+        Aggregate { summary_only, as_set, matching_med_only, origin, route_map, suppress_map }
+    })
+}
+
 fn family_config(family: Family) -> impl Strategy<Value = FamilyConfig> {
     let redistribute =
         (of(any::<u32>()), of(name())).prop_map(|(metric, route_map)| Redistribute { metric, route_map });
     (
         btree_map(prefix_of(family), of(name()), 0..4),
         btree_map(select(&RedistributeSource::ALL[..]), redistribute, 0..3),
+        btree_map(prefix_of(family), aggregate(), 0..3),
+        of(name()),
     )
-        .prop_map(|(networks, redistribute)| FamilyConfig { networks, redistribute })
+        .prop_map(|(networks, redistribute, aggregates, table_map)| FamilyConfig {
+            networks,
+            redistribute,
+            aggregates,
+            table_map,
+        })
 }
 
 fn bgp() -> impl Strategy<Value = Bgp> {
@@ -484,7 +688,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     let confederation = (of(asn()), proptest::collection::btree_set(asn(), 0..3))
         .prop_map(|(identifier, members)| Confederation { identifier, members });
     (
-        (confederation, of(seconds(1, 65_535)), any::<[bool; 2]>()),
+        (confederation, of(seconds(1, 65_535)), any::<[bool; 3]>()),
         (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
         (graceful_restart, fail_closed, timers(), peers(), 1u16.., families, btree_map(name(), bmp_targets(), 0..2)),
     )
@@ -508,6 +712,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 confederation,
                 minimum_hold_time,
                 fast_external_failover: more[1],
+                graceful_shutdown: more[2],
                 log_neighbor_changes: flags[0],
                 ebgp_requires_policy: flags[1],
                 default_ipv4_unicast: flags[2],
@@ -575,6 +780,7 @@ fn any_config() -> impl Strategy<Value = Config> {
     let metrics = (of((unicast(), 1u16..5000)), of((unicast(), 5000u16..)))
         .prop_map(|(bgpd, ipsecd)| Metrics { bgpd: bgpd.map(Into::into), ipsecd: ipsecd.map(Into::into) });
     let lists = family().prop_flat_map(|family| ((Just(family), name()), prefix_list(family)));
+    let access_lists = family().prop_flat_map(|family| ((Just(family), name()), access_list(family)));
     let tunnels = btree_map("tun[0-9]".prop_map(|text| text.parse::<TunnelName>().unwrap()), tunnel(), 0..3);
     (
         (
@@ -584,7 +790,14 @@ fn any_config() -> impl Strategy<Value = Config> {
             btree_map("[a-z]{1,8}".prop_map(|text| text.parse::<WanName>().unwrap()), wan(), 1..3),
         ),
         (btree_map(name(), proposal(), 0..3), btree_map(name(), identity(), 1..3), tunnels),
-        (btree_map(name(), bfd_profile(), 0..3), vec(static_route(), 0..4), vec(lists, 0..3)),
+        (btree_map(name(), bfd_profile(), 0..3), vec(bfd_peer(), 0..3), vec(static_route(), 0..4), vec(lists, 0..3)),
+        (
+            vec(access_lists, 0..3),
+            btree_map(name(), rules(pattern()), 0..3),
+            community_lists(any::<u32>().prop_map(Community)),
+            community_lists(large_community()),
+            community_lists(ext_community_term()),
+        ),
         (
             btree_map(
                 name(),
@@ -595,10 +808,16 @@ fn any_config() -> impl Strategy<Value = Config> {
             of(bgp()),
         ),
     )
-        .prop_map(|(first, second, third, fourth)| {
+        .prop_map(|(first, second, third, lists_of_policy, fourth)| {
+            let (access_lists, as_path_lists, community_lists, large_community_lists, ext_community_lists) =
+                lists_of_policy;
             let (hostname, log, metrics, wans) = first;
             let (proposals, identities, mut tunnels) = second;
-            let (bfd_profiles, mut static_routes, lists) = third;
+            let (bfd_profiles, bfd_peers, mut static_routes, lists) = third;
+            let mut bfd_peers: BTreeMap<BfdPeerId, BfdPeer> = bfd_peers.into_iter().collect();
+            for peer in bfd_peers.values_mut() {
+                peer.profile = bfd_profiles.keys().next().cloned();
+            }
             let (route_maps, (rpki, dumps), mut bgp) = fourth;
             static_routes.sort();
             static_routes.dedup();
@@ -629,8 +848,14 @@ fn any_config() -> impl Strategy<Value = Config> {
                 identities,
                 tunnels,
                 bfd_profiles,
+                bfd_peers,
                 static_routes,
                 prefix_lists: lists.into_iter().collect(),
+                access_lists: access_lists.into_iter().collect(),
+                as_path_lists,
+                community_lists,
+                large_community_lists,
+                ext_community_lists,
                 route_maps,
                 rpki,
                 dumps,

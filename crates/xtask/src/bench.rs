@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: the figures of the README, as lines of JSON.
 
 mod bgp_table;
+mod fib;
+mod peers;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -24,6 +26,9 @@ pub(crate) struct Options {
     /// Only these speakers: holdfast, bird, frr
     #[arg(long, value_delimiter = ',', default_values_t = Kind::ALL.map(Measured))]
     subject: Vec<Measured>,
+    /// Only settings with so many peers [default: 10,500]
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<usize>,
     /// How often each fault strikes
     #[arg(long, default_value_t = 10)]
     trials: usize,
@@ -41,6 +46,10 @@ enum Name {
     Failover,
     /// One neighbor sends a table, another receives it; beside BIRD and FRR
     BgpTable,
+    /// Ten neighbors with large tables, and a route server with hundreds of clients; beside BIRD
+    Peers,
+    /// Routes into the kernel, beside a bare netlink writer
+    Fib,
 }
 
 /// A speaker as the command line spells it.
@@ -102,6 +111,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     match options.name {
         Name::Failover => failover(options, &binaries),
         Name::BgpTable => bgp_table::run(options, &binaries),
+        Name::Peers => peers::run(options, &binaries),
+        Name::Fib => fib::run(options),
     }
 }
 

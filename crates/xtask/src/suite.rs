@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use integration::packages;
+use integration::{packages, topotests};
 
 use crate::{build, fuzz, licences, root};
 
@@ -35,7 +35,7 @@ struct Tally {
 /// Runs the suite; `false` when something failed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut tally = Tally::default();
-    packages::ensure(&[&packages::BASE[..], &packages::PEERS[..]].concat())?;
+    packages::ensure(&[&packages::BASE[..], &packages::PEERS[..], &topotests::PACKAGES[..]].concat())?;
     let binaries = build::daemons()?;
     let whole = !options.labs && options.filter.is_none();
     if whole {

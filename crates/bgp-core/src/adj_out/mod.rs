@@ -9,7 +9,10 @@ mod as_path;
 mod group;
 mod poll;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use bgp_wire::{Community, ExtCommunity, NextHop, Role};
 use net_types::{Family, Prefix};
@@ -77,6 +80,8 @@ pub(crate) struct Terms {
     over_ipv6: bool,
     /// Routes with the peer's AS on the path are not worth sending.
     loop_check: bool,
+    /// Between bursts of messages: those that go out together have to pause together.
+    pub(crate) advertisement_interval: Duration,
     shared_subnets: Vec<Prefix>,
     policy: Policy,
 }
@@ -113,6 +118,7 @@ impl Terms {
             role: peer.config.role,
             over_ipv6: up.negotiated.over_ipv6.contains(family),
             loop_check,
+            advertisement_interval: peer.config.advertisement_interval,
             shared_subnets: up.shared_subnets.clone(),
             policy: config.export.clone(),
         }

@@ -1,6 +1,6 @@
 //! The next piece of what a group of peers is owed, or of what one that is behind it lacks.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 use net_types::{Family, Prefix};
@@ -153,6 +153,12 @@ impl Rib {
             groups.filter(|(_, group)| group.is_some()).map(move |(index, _)| GroupId { family, index })
         };
         Family::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// How long to leave a group alone after everything that it was owed has been sent (RFC 4271 §9.2.1.1).
+    pub fn advertisement_interval(&self, id: GroupId) -> Duration {
+        let group = self.shared.groups[id.family as usize].get(id.index).and_then(Option::as_ref);
+        group.map_or(Duration::ZERO, |group| group.terms.advertisement_interval)
     }
 
     /// The next piece of what a group is owed, after a look at up to `budget` prefixes. `room` says of each member

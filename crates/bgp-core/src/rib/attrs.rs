@@ -218,10 +218,19 @@ struct Held {
     next_hop: Option<NextHopId>,
 }
 
+/// How many parts the index has.
+const SHARDS: usize = 16;
+
+/// Which part of the index: by bits that the part itself uses neither for places nor for tags.
+fn shard(hash: u64) -> usize {
+    (hash >> 48) as usize % SHARDS
+}
+
 /// Every attribute set in use.
 pub(crate) struct Interner {
     held: Vec<Option<Held>>,
-    index: HashTable<AttrId>,
+    /// By some bits of the hash: one that grows stops nobody for long.
+    index: Box<[HashTable<AttrId>; SHARDS]>,
     free: Vec<AttrId>,
     hasher: FixedState,
     /// Where sets are packed before it is known whether they are new.
@@ -240,7 +249,7 @@ impl Interner {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             held: Vec::new(),
-            index: HashTable::new(),
+            index: Box::new(std::array::from_fn(|_| HashTable::new())),
             free: Vec::new(),
             hasher: FixedState::with_seed(seed),
             scratch: Vec::new(),
@@ -253,6 +262,7 @@ impl Interner {
         scratch.clear();
         attrs.pack(scratch);
         let hash = hasher.hash_one(&scratch[..]);
+        let index = &mut index[shard(hash)];
         let same = |id: &AttrId| held[id.at()].as_ref().is_some_and(|h| *h.packed == scratch[..]);
         if let Some(id) = index.find(hash, same).copied() {
             self.hold(id);
@@ -316,7 +326,7 @@ impl Interner {
             return;
         }
         let hash = self.hasher.hash_one(&self.get(id).packed[..]);
-        if let Ok(slot) = self.index.find_entry(hash, |other| *other == id) {
+        if let Ok(slot) = self.index[shard(hash)].find_entry(hash, |other| *other == id) {
             slot.remove();
         }
         self.held[id.at()] = None;
@@ -341,7 +351,7 @@ impl Interner {
 
     /// Sets in use.
     pub(crate) fn len(&self) -> usize {
-        self.index.len()
+        self.index.iter().map(HashTable::len).sum()
     }
 }
 

@@ -4,6 +4,7 @@ use std::{fmt, net::IpAddr, time::Instant};
 
 use bgp_wire::{Announcement, AsPath, Attributes, Reach, Role, Update};
 use net_types::{Asn, Family, Prefix};
+use smallvec::SmallVec;
 
 use super::{
     Alias, AllowOwnAs, DEFAULT_LOCAL_PREF, FamilyConfig, Install, LocalSource, Path, Rib, RibConfig, RibEvent, Slot,
@@ -46,6 +47,9 @@ impl fmt::Display for Refusal {
         }
     }
 }
+
+/// Prefixes that are looked up together.
+const LOOKUPS: usize = 32;
 
 /// Checks that no policy can turn off.
 pub(super) fn admit(peer: &Peer, own: &RibConfig, family: Family, attrs: &PathAttrs) -> Result<(), Refusal> {
@@ -201,8 +205,14 @@ impl Rib {
     /// Applies an UPDATE of `peer`; one of a session that is not up is ignored.
     pub fn update(&mut self, now: Instant, peer: PeerId, update: Update) {
         let Some(slot) = self.slot(peer) else { return };
-        for prefix in &update.withdrawn {
-            self.withdraw(slot, prefix);
+        // Found first and taken out then: lookups that do not depend on each other wait for memory together.
+        for prefixes in update.withdrawn.chunks(LOOKUPS) {
+            let found =
+                |prefix: &Prefix| Some((prefix.family(), self.tables[prefix.family() as usize].table.find(prefix)?));
+            let found: SmallVec<[_; LOOKUPS]> = prefixes.iter().filter_map(found).collect();
+            for (family, id) in found {
+                self.withdraw_entry(slot, family, id);
+            }
         }
         if let Some(Reach { attributes, mut announced }) = update.reach {
             let last = announced.pop(); // nearly always the only one: its attributes need no copy
@@ -254,10 +264,15 @@ impl Rib {
     }
 
     pub(super) fn withdraw(&mut self, slot: Slot, prefix: &Prefix) {
-        let Self { shared, tables, .. } = self;
         let family = prefix.family();
+        if let Some(id) = self.tables[family as usize].table.find(prefix) {
+            self.withdraw_entry(slot, family, id);
+        }
+    }
+
+    fn withdraw_entry(&mut self, slot: Slot, family: Family, id: u32) {
+        let Self { shared, tables, .. } = self;
         let table = &mut tables[family as usize];
-        let Some(id) = table.table.find(prefix) else { return };
         let peer = shared.peer(slot);
         if peer.kind != SourceKind::Local && !peer.families[family as usize].active {
             return;

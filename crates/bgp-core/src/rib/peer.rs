@@ -113,6 +113,10 @@ pub struct PeerConfig {
     pub alias: Option<Alias>,
     /// Routes that have its AS on their path are not sent to it (`sender-as-path-loop-detection`).
     pub loop_check: bool,
+    /// The least time between the ends of two bursts of UPDATEs to it (MinRouteAdvertisementIntervalTimer,
+    /// RFC 4271 §9.2.1.1); kept by whoever calls
+    /// [`Rib::poll_group`](super::Rib::poll_group).
+    pub advertisement_interval: Duration,
     /// What we are to it: decides which routes may pass (`local-role`, RFC 9234 §5).
     pub role: Option<Role>,
     /// Whether its prefixes are blackholed rather than leaked when it fails.
@@ -125,7 +129,17 @@ impl PeerConfig {
     /// A peer with everything optional left out.
     pub fn new(address: IpAddr, kind: PeerKind, local_as: Asn) -> Self {
         let (protection, families) = Default::default();
-        Self { address, kind, local_as, alias: None, loop_check: false, role: None, protection, families }
+        Self {
+            address,
+            kind,
+            local_as,
+            alias: None,
+            loop_check: false,
+            advertisement_interval: Duration::ZERO,
+            role: None,
+            protection,
+            families,
+        }
     }
 
     pub(crate) fn kind(&self) -> SourceKind {

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -85,6 +86,9 @@ pub struct FamilyCounters {
     /// Prefixes to look at before it is up to date.
     pub to_send: u32,
 }
+
+/// Prefixes in one part of a walk over a table, where they are spread evenly.
+const PART: u32 = 16_384;
 
 /// A walk over prefixes in order, taken up again as often as one likes while the table changes.
 ///
@@ -189,7 +193,20 @@ impl Rib {
     /// Walks every prefix within `within`, in order.
     pub fn walk(&self, within: &Prefix) -> Walk {
         let family = within.family();
-        Walk::new(family, self.tables[family as usize].table.prefixes(*within))
+        Walk::new(family, self.tables[family as usize].table.prefixes(*within, 0..=u16::MAX))
+    }
+
+    /// Divides a family's table into parts of some thousands of prefixes each, in order, for
+    /// [`walk_part`](Self::walk_part).
+    pub fn parts(&self, family: Family) -> Vec<RangeInclusive<u16>> {
+        self.tables[family as usize].table.parts(PART)
+    }
+
+    /// Walks the prefixes within `within` that are in `part` now. A walk over a whole table takes part after part, so
+    /// that its start waits for none but the first, and its memory is that of one.
+    pub fn walk_part(&self, within: &Prefix, part: RangeInclusive<u16>) -> Walk {
+        let family = within.family();
+        Walk::new(family, self.tables[family as usize].table.prefixes(*within, part))
     }
 
     /// Walks every prefix that `peer` has announced, or one of an earlier session left behind.

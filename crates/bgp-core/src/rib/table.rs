@@ -8,6 +8,7 @@
 use std::{
     hash::BuildHasher,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
 };
 
 use foldhash::quality::FixedState;
@@ -105,9 +106,21 @@ fn key6(prefix: &Prefix) -> Option<Key6> {
     }
 }
 
+/// How many parts the index has.
+const SHARDS: usize = 64;
+
+/// Which part of the index: by bits that the part itself uses neither for places nor for tags.
+fn shard(hash: u64) -> usize {
+    (hash >> 48) as usize % SHARDS
+}
+
+/// The length of a key that names no prefix: its entry is free.
+const FREE: u8 = u8::MAX;
+
 /// Every prefix of one family.
 pub(crate) struct Table {
-    index: HashTable<u32>,
+    /// By some bits of the hash, so that one that has to grow stops the table for a millisecond and not for fifty.
+    index: Box<[HashTable<u32>; SHARDS]>,
     keys: Keys,
     pub(crate) entries: Vec<Entry>,
     free: Vec<u32>,
@@ -120,7 +133,7 @@ impl Table {
     /// An empty table; peers choose the keys, so `seed` should not be guessable.
     pub(crate) fn new(family: Family, seed: u64) -> Self {
         Self {
-            index: HashTable::new(),
+            index: Box::new(std::array::from_fn(|_| HashTable::new())),
             keys: match family {
                 Family::Ipv4Unicast => Keys::V4(Vec::new()),
                 Family::Ipv6Unicast => Keys::V6(Vec::new()),
@@ -134,7 +147,7 @@ impl Table {
 
     /// Prefixes in the table.
     pub(crate) fn len(&self) -> usize {
-        self.index.len()
+        self.entries.len() - self.free.len()
     }
 
     /// The number of `prefix`'s entry.
@@ -142,11 +155,13 @@ impl Table {
         match &self.keys {
             Keys::V4(keys) => {
                 let key = key4(prefix)?;
-                self.index.find(self.hasher.hash_one(key), |id| keys[*id as usize] == key).copied()
+                let hash = self.hasher.hash_one(key);
+                self.index[shard(hash)].find(hash, |id| keys[*id as usize] == key).copied()
             }
             Keys::V6(keys) => {
                 let key = key6(prefix)?;
-                self.index.find(self.hasher.hash_one(key), |id| keys[*id as usize] == key).copied()
+                let hash = self.hasher.hash_one(key);
+                self.index[shard(hash)].find(hash, |id| keys[*id as usize] == key).copied()
             }
         }
     }
@@ -169,14 +184,18 @@ impl Table {
     /// Forgets an entry that holds nothing any more; its number will name another prefix.
     pub(crate) fn forget(&mut self, id: u32) {
         let prefix = self.prefix(id);
-        let slot = match &self.keys {
-            Keys::V4(keys) => self.index.find_entry(self.hasher.hash_one(keys[id as usize]), |other| *other == id),
-            Keys::V6(keys) => self.index.find_entry(self.hasher.hash_one(keys[id as usize]), |other| *other == id),
+        let hash = match &self.keys {
+            Keys::V4(keys) => self.hasher.hash_one(keys[id as usize]),
+            Keys::V6(keys) => self.hasher.hash_one(keys[id as usize]),
         };
-        if let Ok(slot) = slot {
+        if let Ok(slot) = self.index[shard(hash)].find_entry(hash, |other| *other == id) {
             slot.remove();
             self.lengths[usize::from(prefix.bits())] -= 1;
             self.entries[id as usize] = Entry::default();
+            match &mut self.keys {
+                Keys::V4(keys) => keys[id as usize].1 = FREE,
+                Keys::V6(keys) => keys[id as usize].1 = FREE,
+            }
             self.free.push(id);
         }
     }
@@ -199,14 +218,51 @@ impl Table {
             .find(|id| wanted(&self.entries[*id as usize]))
     }
 
-    /// Every prefix within `within`, in no order.
-    pub(crate) fn prefixes(&self, within: Prefix) -> impl Iterator<Item = Prefix> {
-        self.index.iter().map(|id| self.prefix(*id)).filter(move |prefix| within.covers(prefix))
+    /// Every prefix within `within` whose first sixteen bits are in `part`, in no order.
+    pub(crate) fn prefixes(&self, within: Prefix, part: RangeInclusive<u16>) -> impl Iterator<Item = Prefix> {
+        let of4 = |keys: &[Key4]| -> Vec<Prefix> {
+            let wanted = |key: &&Key4| key.1 != FREE && part.contains(&((key.0 >> 16) as u16));
+            keys.iter().filter(wanted).map(|key| Prefix::from(*key)).collect()
+        };
+        let of6 = |keys: &[Key6]| -> Vec<Prefix> {
+            let wanted = |key: &&Key6| key.1 != FREE && part.contains(&((key.0[0] >> 16) as u16));
+            keys.iter().filter(wanted).map(|key| Prefix::from(*key)).collect()
+        };
+        let all = match &self.keys {
+            Keys::V4(keys) => of4(keys),
+            Keys::V6(keys) => of6(keys),
+        };
+        all.into_iter().filter(move |prefix| within.covers(prefix))
+    }
+
+    /// Divides the table by the first sixteen bits of its prefixes into parts of about `size`, in order.
+    pub(crate) fn parts(&self, size: u32) -> Vec<RangeInclusive<u16>> {
+        let mut counts = vec![0u32; 1 << 16];
+        match &self.keys {
+            Keys::V4(keys) => {
+                keys.iter().filter(|key| key.1 != FREE).for_each(|key| counts[(key.0 >> 16) as usize] += 1)
+            }
+            Keys::V6(keys) => {
+                keys.iter().filter(|key| key.1 != FREE).for_each(|key| counts[(key.0[0] >> 16) as usize] += 1)
+            }
+        }
+        let (mut parts, mut first, mut count) = (Vec::new(), 0, 0);
+        for (bits, more) in counts.into_iter().enumerate() {
+            count += more;
+            if count >= size {
+                parts.push(first..=bits as u16);
+                (first, count) = ((bits as u16).saturating_add(1), 0);
+            }
+        }
+        if count > 0 {
+            parts.push(first..=u16::MAX);
+        }
+        parts
     }
 }
 
 fn insert<K: Copy + Eq + std::hash::Hash>(
-    index: &mut HashTable<u32>,
+    index: &mut [HashTable<u32>; SHARDS],
     keys: &mut Vec<K>,
     entries: &mut Vec<Entry>,
     free: &mut Vec<u32>,
@@ -214,6 +270,7 @@ fn insert<K: Copy + Eq + std::hash::Hash>(
     key: K,
 ) -> u32 {
     let hash = hasher.hash_one(key);
+    let index = &mut index[shard(hash)];
     if let Some(id) = index.find(hash, |id| keys[*id as usize] == key) {
         return *id;
     }
@@ -274,8 +331,13 @@ mod tests {
             let address: IpAddr = Ipv4Addr::new(address[0] & 3, address[1] >> 6, 0, 0).into();
             let longest = model.keys().filter(|p| p.contains(address)).max_by_key(|p| p.bits());
             prop_assert_eq!(table.longest_match(address, |_| true).map(|id| table.prefix(id)), longest.copied());
-            let all: BTreeSet<_> = table.prefixes(Prefix::DEFAULT_V4).collect();
+            let all: BTreeSet<_> = table.prefixes(Prefix::DEFAULT_V4, 0..=u16::MAX).collect();
             prop_assert!(all.iter().eq(model.keys()));
+            let parts = table.parts(3).into_iter();
+            let by_parts: Vec<_> = parts
+                .flat_map(|part| table.prefixes(Prefix::DEFAULT_V4, part).collect::<BTreeSet<_>>())
+                .collect();
+            prop_assert!(by_parts.iter().eq(model.keys()), "in order, each once");
         }
     }
 }

@@ -193,7 +193,7 @@ impl Established {
         state.step(core, now, Input::Received(newcomer.connection, Message::Open(open)), out)
     }
 
-    fn expire(mut self: Box<Self>, core: &mut Core, now: Instant, out: &mut Vec<Output>) -> State {
+    pub(super) fn expire(mut self: Box<Self>, core: &mut Core, now: Instant, out: &mut Vec<Output>) -> State {
         if self.pulse.as_ref().is_some_and(|pulse| pulse.is_expired(now)) {
             return self.over(core, now, DownReason::HoldExpired, out);
         }

@@ -284,6 +284,8 @@ impl Seeking {
                 Ok(opening) => self.put(opening, direction),
                 Err(reason) => match self.failed(core, now, reason, out) {
                     State::Seeking(rest) => self = rest,
+                    // The other connection was ready and is the session now; its keepalive may be due.
+                    State::Established(session) => return session.expire(core, now, out),
                     over => return over,
                 },
             }

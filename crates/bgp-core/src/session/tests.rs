@@ -603,3 +603,18 @@ fn ipv6_next_hops_for_ipv4_take_both() {
     assert!(willing.agree(&peer_open(&config(), 9)).unwrap().negotiated.over_ipv6.is_empty());
     assert!(config().agree(&peer_open(&willing, 9)).unwrap().negotiated.over_ipv6.is_empty());
 }
+
+#[test]
+fn a_session_that_is_established_because_the_other_connection_failed_owes_its_keepalive_at_once() {
+    let (start, config) = (Instant::now(), restarting_config());
+    let mut session = session(&config);
+    session.handle_input(start, Input::Start);
+    session.handle_input(start, Input::Connected(IN, Direction::Incoming));
+    session.handle_input(start, Input::Received(IN, Message::Open(peer_open(&config, 0))));
+    session.handle_input(start, Input::Connected(OUT, Direction::Outgoing));
+    let later = start + secs(60); // our OPEN on the other connection is given up, and nobody came between
+    session.handle_input(later, Input::Received(IN, Message::Keepalive));
+    session.handle_input(later, Input::Timeout);
+    assert_eq!(session.phase(), Phase::Established);
+    assert!(session.poll_timeout().is_some_and(|at| at > later));
+}

@@ -4,7 +4,7 @@
 use net_types::{Asn, Family};
 
 use super::{
-    Clear, Cleared, Command, Destination, NeighborRoutes, Owner, Paths, Row, SummaryOf, destination, json, row,
+    Clear, Cleared, Command, Destination, NeighborRoutes, Nesting, Owner, Paths, Row, SummaryOf, destination, json, row,
 };
 use crate::grammar::{Args, Complaint};
 
@@ -75,7 +75,12 @@ fn summary(args: &Args<'_>) -> Result<Command, Complaint> {
         (_, true) => SummaryOf::Failed,
         _ => SummaryOf::All,
     };
-    Ok(Command::ShowBgpSummary { family: said(args), of, json: json(args) })
+    let nesting = match (args.has("vrf") && args.has("all"), args.has("unicast")) {
+        (true, _) => Nesting::Instances,
+        (_, true) => Nesting::Bare,
+        _ => Nesting::Families,
+    };
+    Ok(Command::ShowBgpSummary { family: said(args), of, nesting, json: json(args) })
 }
 
 fn table(args: &Args<'_>) -> Result<Command, Complaint> {

@@ -8,7 +8,10 @@ use std::{
 
 use net_types::{Asn, Family, IfName, Prefix, RouterId, TunnelName, WanName};
 
-use crate::model::{Community, EspSuite, Host, IkeId, IkeSuite, InterfaceAddress, LargeCommunity, Name, Secret};
+use crate::model::{
+    Adjust, Community, EspSuite, ExtCommunity, ExtCommunityTerms, Host, IkeId, IkeSuite, InterfaceAddress,
+    LargeCommunity, Name, Pattern, Secret,
+};
 
 /// A value's place in a syntax: a label, unique within the syntax, and what is taken there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,16 @@ pub enum Reference {
     RouteMap,
     /// `neighbor NAME peer-group`
     PeerGroup,
+    /// `access-list` or `ipv6 access-list`; the section tells which where the statement does not.
+    AccessList(Option<Family>),
+    /// `bgp as-path access-list`
+    AsPathList,
+    /// `bgp community-list`
+    CommunityList,
+    /// `bgp large-community-list`
+    LargeCommunityList,
+    /// `bgp extcommunity-list`
+    ExtCommunityList,
     /// `ip prefix-list` or `ipv6 prefix-list`; the section tells which where the statement does not.
     PrefixList(Option<Family>),
 }
@@ -85,6 +98,14 @@ pub enum Kind {
     Community,
     /// A large community.
     LargeCommunity,
+    /// An extended community without its kind.
+    ExtCommunity,
+    /// Extended communities with their kinds: all that is left of the line.
+    ExtCommunities,
+    /// A regular expression: all that is left of the line.
+    Pattern,
+    /// A number, or a difference.
+    Adjust,
     /// A suite for IKE.
     IkeSuite,
     /// A suite for ESP.
@@ -107,9 +128,9 @@ impl Leaf {
         let kind = match text {
             "ASN" => Kind::Asn,
             "ROUTER-ID" => Kind::RouterId,
-            "IPV4" => Kind::Ipv4,
+            "IPV4" | "WILDCARD" => Kind::Ipv4,
             "IPV6" => Kind::Ipv6,
-            "ADDRESS" | "GATEWAY" | "NEIGHBOR" => Kind::Address,
+            "ADDRESS" | "LOCAL" | "GATEWAY" | "NEIGHBOR" => Kind::Address,
             "PEER" => Kind::Peer,
             "PEER-GROUP" => Kind::Reference(Reference::PeerGroup),
             "PREFIX4" => Kind::Prefix4,
@@ -126,7 +147,18 @@ impl Leaf {
             "IDENTITY" => Kind::Reference(Reference::Identity),
             "PROPOSAL" => Kind::Reference(Reference::Proposal),
             "PROFILE" => Kind::Reference(Reference::BfdProfile),
-            "ROUTE-MAP" => Kind::Reference(Reference::RouteMap),
+            "ROUTE-MAP" | "CONDITION" | "SUPPRESS" => Kind::Reference(Reference::RouteMap),
+            "ACCESS-LIST" => Kind::Reference(Reference::AccessList(None)),
+            "ACCESS-LIST4" => Kind::Reference(Reference::AccessList(Some(Family::Ipv4Unicast))),
+            "ACCESS-LIST6" => Kind::Reference(Reference::AccessList(Some(Family::Ipv6Unicast))),
+            "AS-PATH-LIST" => Kind::Reference(Reference::AsPathList),
+            "COMMUNITY-LIST" => Kind::Reference(Reference::CommunityList),
+            "LARGE-COMMUNITY-LIST" => Kind::Reference(Reference::LargeCommunityList),
+            "EXTCOMMUNITY-LIST" => Kind::Reference(Reference::ExtCommunityList),
+            "EXTCOMMUNITY" => Kind::ExtCommunity,
+            "EXTCOMMUNITIES" => Kind::ExtCommunities,
+            "REGEX" => Kind::Pattern,
+            "ADJUST" => Kind::Adjust,
             "PREFIX-LIST" => Kind::Reference(Reference::PrefixList(None)),
             "PREFIX-LIST4" => Kind::Reference(Reference::PrefixList(Some(Family::Ipv4Unicast))),
             "PREFIX-LIST6" => Kind::Reference(Reference::PrefixList(Some(Family::Ipv6Unicast))),
@@ -149,7 +181,7 @@ impl Leaf {
 impl Kind {
     /// Whether the value takes all that is left of the line.
     pub fn takes_line(self) -> bool {
-        matches!(self, Self::Line | Self::IkeId)
+        matches!(self, Self::Line | Self::IkeId | Self::Pattern | Self::ExtCommunities)
     }
 
     /// Whether any word will do, so that the position of a typing error is not here.
@@ -228,6 +260,10 @@ impl Kind {
             }
             Self::Community => is::<Community>(text),
             Self::LargeCommunity => is::<LargeCommunity>(text),
+            Self::ExtCommunity => is::<ExtCommunity>(text),
+            Self::ExtCommunities => is::<ExtCommunityTerms>(text),
+            Self::Pattern => is::<Pattern>(text),
+            Self::Adjust => is::<Adjust>(text),
             Self::IkeSuite => is::<IkeSuite>(text),
             Self::EspSuite => is::<EspSuite>(text),
             Self::IkeId => is::<IkeId>(text),
@@ -256,6 +292,9 @@ impl fmt::Display for Leaf {
             Kind::Prefix => f.write_str("A.B.C.D/M|X:X::X:X/M"),
             Kind::Community => f.write_str("AA:NN"),
             Kind::LargeCommunity => f.write_str("AA:BB:CC"),
+            Kind::ExtCommunity => f.write_str("ASN:NN|A.B.C.D:NN"),
+            Kind::Adjust => f.write_str("(0-4294967295)|+N|-N"),
+            Kind::Reference(Reference::AccessList(_)) => f.write_str("ACCESS-LIST"),
             Kind::Reference(Reference::Wan) => f.write_str("WAN"),
             Kind::Peer => f.write_str("A.B.C.D|X:X::X:X|IFNAME|PEER-GROUP"),
             Kind::Reference(Reference::PrefixList(_)) => f.write_str("PREFIX-LIST"),

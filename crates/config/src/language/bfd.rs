@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Action, LEAVE, Section, Statement, Verb};
-use crate::model::BfdProfile;
+use crate::{
+    grammar::{Args, Complaint},
+    model::{BfdPeerId, BfdProfile},
+};
 
 pub(super) const BEGIN: &[Statement] = &[Statement {
     syntax: "bfd",
@@ -11,7 +14,7 @@ pub(super) const BEGIN: &[Statement] = &[Statement {
     action: Action::Enter(
         |_, _| Ok(Section::Bfd),
         |config, lines| {
-            if config.bfd_profiles.is_empty() {
+            if config.bfd_profiles.is_empty() && config.bfd_peers.is_empty() {
                 return;
             }
             lines.section("bfd", |lines| {
@@ -23,6 +26,14 @@ pub(super) const BEGIN: &[Statement] = &[Statement {
                         });
                     });
                 }
+                for (id, peer) in &config.bfd_peers {
+                    lines.section(format_args!("peer {id}"), |lines| {
+                        lines.body(&Section::BfdPeer(id.clone()), peer, |action| match action {
+                            Action::BfdPeer(verb) => Some(verb.write),
+                            _ => None,
+                        });
+                    });
+                }
             });
         },
     ),
@@ -30,20 +41,167 @@ pub(super) const BEGIN: &[Statement] = &[Statement {
 
 pub(super) const ROWS: &[&[Statement]] = &[BFD, LEAVE];
 
-const BFD: &[Statement] = &[Statement {
-    syntax: "profile NAME",
-    help: "A set of timers under a name",
-    action: Action::Enter(
-        |draft, args| {
-            let name = args.get("NAME")?;
-            draft.bfd_profile(&name);
-            Ok(Section::BfdProfile(name))
-        },
-        |_, _| {}, // Printed with the section around it.
-    ),
-}];
+const BFD: &[Statement] = &[
+    Statement {
+        syntax: "profile NAME",
+        help: "A set of timers under a name",
+        action: Action::Enter(
+            |draft, args| {
+                let name = args.get("NAME")?;
+                draft.bfd_profile(&name);
+                Ok(Section::BfdProfile(name))
+            },
+            |_, _| {}, // Printed with the section around it.
+        ),
+    },
+    Statement {
+        syntax: "peer ADDRESS [multihop] [local-address LOCAL] [interface IFNAME]",
+        help: "A session, and its timers",
+        action: Action::Enter(
+            |draft, args| {
+                let id = peer_id(args)?;
+                draft.bfd_peer(&id);
+                Ok(Section::BfdPeer(id))
+            },
+            |_, _| {}, // Printed with the section around it.
+        ),
+    },
+    Statement {
+        syntax: "no peer ADDRESS [multihop] [local-address LOCAL] [interface IFNAME]",
+        help: "No such session",
+        action: Action::Config(Verb {
+            read: |draft, args| {
+                draft.config.bfd_peers.remove(&peer_id(args)?);
+                Ok(())
+            },
+            write: |_, _| {},
+        }),
+    },
+];
 
-pub(super) const PROFILE_ROWS: &[&[Statement]] = &[PROFILE, LEAVE];
+fn peer_id(args: &Args<'_>) -> Result<BfdPeerId, Complaint> {
+    let id = BfdPeerId {
+        address: args.get("ADDRESS")?,
+        multihop: args.has("multihop"),
+        local: args.opt("LOCAL")?,
+        interface: args.opt("IFNAME")?,
+    };
+    if id.local.is_some_and(|local| local.is_ipv4() != id.address.is_ipv4()) {
+        return Err(args.complain("LOCAL", "both ends of a session have addresses of the same kind"));
+    }
+    Ok(id)
+}
+
+pub(super) const PEER_ROWS: &[&[Statement]] = &[PEER, ECHO, LEAVE];
+
+/// Rows of one value of a peer.
+macro_rules! value {
+    ($word:literal, $label:literal, $range:literal, $help:literal, $field:ident, $read:expr, $show:expr) => {
+        Statement {
+            syntax: concat!($word, " ", $label, ":", $range),
+            help: $help,
+            action: Action::BfdPeer(Verb {
+                read: |peer, args| {
+                    peer.$field = Some($read(args.get($label)?));
+                    Ok(())
+                },
+                write: |peer, lines| {
+                    if let Some(value) = peer.$field {
+                        lines.line(format_args!(concat!($word, " {}"), $show(value)));
+                    }
+                },
+            }),
+        }
+    };
+}
+
+/// Rows of one flag of a peer.
+macro_rules! flag {
+    ($word:literal, $help:literal, $field:ident) => {
+        Statement {
+            syntax: concat!("[no] ", $word),
+            help: $help,
+            action: Action::BfdPeer(Verb {
+                read: |peer, args| {
+                    peer.$field = Some(!args.has("no"));
+                    Ok(())
+                },
+                write: |peer, lines| match peer.$field {
+                    None => {}
+                    Some(true) => lines.line($word),
+                    Some(false) => lines.line(concat!("no ", $word)),
+                },
+            }),
+        }
+    };
+}
+
+const PEER: &[Statement] = &[
+    Statement {
+        syntax: "profile PROFILE",
+        help: "Timers of a profile where this peer says nothing",
+        action: Action::BfdPeer(Verb {
+            read: |peer, args| {
+                peer.profile = Some(args.get("PROFILE")?);
+                Ok(())
+            },
+            write: |peer, lines| peer.profile.iter().for_each(|name| lines.line(format_args!("profile {name}"))),
+        }),
+    },
+    Statement {
+        syntax: "no profile [PROFILE]",
+        help: "No profile",
+        action: Action::BfdPeer(Verb {
+            read: |peer, _| {
+                peer.profile = None;
+                Ok(())
+            },
+            write: |_, _| {},
+        }),
+    },
+    value!("detect-multiplier", "NUMBER", "2-255", "Packets that may be missed", detect_multiplier, as_is, as_is),
+    value!(
+        "transmit-interval",
+        "MILLISECONDS",
+        "10-60000",
+        "Milliseconds between packets that we want to send",
+        transmit_interval,
+        Duration::from_millis,
+        millis
+    ),
+    value!(
+        "receive-interval",
+        "MILLISECONDS",
+        "10-60000",
+        "Milliseconds between packets that we are able to receive",
+        receive_interval,
+        Duration::from_millis,
+        millis
+    ),
+    value!("minimum-ttl", "NUMBER", "1-254", "Drop packets that came further (multihop)", minimum_ttl, as_is, as_is),
+    flag!("passive-mode", "Do not send before the peer has", passive),
+    flag!("shutdown", "Hold the session down", shutdown),
+];
+
+fn as_is(number: u8) -> u8 {
+    number
+}
+
+fn millis(time: Duration) -> u128 {
+    time.as_millis()
+}
+
+/// The Echo function is not built: FRR's lines about it are read and change nothing.
+const ECHO: &[Statement] = &[
+    Statement { syntax: "[no] echo-mode", help: "Without effect: no Echo function", action: Action::Ignore },
+    Statement {
+        syntax: "[no] echo-interval MILLISECONDS:10-60000",
+        help: "Without effect: no Echo function",
+        action: Action::Ignore,
+    },
+];
+
+pub(super) const PROFILE_ROWS: &[&[Statement]] = &[PROFILE, ECHO, LEAVE];
 
 const PROFILE: &[Statement] = &[
     Statement {

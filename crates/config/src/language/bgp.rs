@@ -248,6 +248,17 @@ const BGP: &[Statement] = &[
         }),
     },
     Statement {
+        syntax: "[no] bgp graceful-shutdown",
+        help: "Have neighbors move traffic away before we go (RFC 8326)",
+        action: Action::Bgp(Verb {
+            read: |bgp, args| {
+                bgp.graceful_shutdown = !args.has("no");
+                Ok(())
+            },
+            write: |bgp, lines| lines.flag(bgp.graceful_shutdown, "bgp graceful-shutdown"),
+        }),
+    },
+    Statement {
         syntax: "no bgp fail-closed",
         help: "Let a less specific route take over what a lost tunnel carried, even in the clear",
         action: Action::Bgp(Verb {

@@ -13,9 +13,9 @@ use net_types::{IfName, Prefix, TunnelName, WanName};
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        BfdProfile, Bgp, ChildLifetime, Config, Credential, Dpd, EspSuite, Identity, IkeId, IkeSuite, Initiate,
-        InterfaceAddress, Name, NeighborEntry, NeighborId, NeighborSettings, Proposal, Remote, RouteMapEntry, Tunnel,
-        Wan,
+        BfdPeer, BfdPeerId, BfdProfile, Bgp, ChildLifetime, Config, Credential, Dpd, EspSuite, Identity, IkeId,
+        IkeSuite, Initiate, InterfaceAddress, Name, NeighborEntry, NeighborId, NeighborSettings, Proposal, Remote,
+        RouteMapEntry, Tunnel, Wan,
     },
 };
 
@@ -111,6 +111,10 @@ impl Draft {
 
     pub(super) fn bfd_profile(&mut self, name: &Name) -> &mut BfdProfile {
         self.config.bfd_profiles.entry(name.clone()).or_default()
+    }
+
+    pub(super) fn bfd_peer(&mut self, id: &BfdPeerId) -> &mut BfdPeer {
+        self.config.bfd_peers.entry(id.clone()).or_default()
     }
 
     pub(super) fn route_map(&mut self, name: &Name, sequence: u16) -> Option<&mut RouteMapEntry> {

@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use net_types::{Family, Prefix};
 
-use super::{Action, LEAVE, Leave, Lines, Said, Section, Statement, Verb, neighbor_routes, then};
+use super::{
+    Action, LEAVE, Leave, Lines, Said, Section, Statement, Verb, neighbor_policy, neighbor_routes, route_map, then,
+};
 use crate::{
     grammar::{Args, Complaint},
-    model::{Bgp, MaximumPrefix, MaximumPrefixAction, NeighborFamily, Redistribute, RedistributeSource},
+    model::{
+        Aggregate, Bgp, FamilyConfig, MaximumPrefix, MaximumPrefixAction, NeighborFamily, Redistribute,
+        RedistributeSource,
+    },
 };
 
 /// As `address-family` spells it.
@@ -49,7 +54,8 @@ pub(super) fn write(bgp: &Bgp, family: Family, lines: &mut Lines) {
     lines.line("exit-address-family");
 }
 
-pub(super) const ROWS: &[&[Statement]] = &[FAMILY, NEIGHBOR, neighbor_routes::ROWS, LEAVE_FAMILY, LEAVE];
+pub(super) const ROWS: &[&[Statement]] =
+    &[FAMILY, NEIGHBOR, neighbor_routes::ROWS, neighbor_policy::ROWS, LEAVE_FAMILY, LEAVE];
 
 const LEAVE_FAMILY: &[Statement] =
     &[Statement { syntax: "exit-address-family", help: "Leave the address family", action: Action::Leave(Leave::One) }];
@@ -90,7 +96,64 @@ const FAMILY: &[Statement] = &[
             },
         }),
     },
+    Statement {
+        syntax: "aggregate-address PREFIX [as-set] [summary-only] [route-map ROUTE-MAP] [origin (igp|egp|incomplete)] [matching-MED-only] [suppress-map SUPPRESS]",
+        help: "Announce one prefix for all that is within it",
+        action: Action::Family(Verb { read: read_aggregate, write: write_aggregates }),
+    },
+    Statement {
+        syntax: "aggregate-address PREFIX summary-only as-set [route-map ROUTE-MAP]",
+        help: "Announce one prefix for all that is within it",
+        action: Action::Family(Verb { read: read_aggregate, write: |_, _| {} }),
+    },
+    Statement {
+        syntax: "table-map ROUTE-MAP",
+        help: "Filter and change routes on their way into the kernel",
+        action: Action::Family(Verb {
+            read: |family, args| {
+                family.table_map = Some(args.get("ROUTE-MAP")?);
+                Ok(())
+            },
+            write: |family, lines| {
+                family.table_map.iter().for_each(|name| lines.line(format_args!("table-map {name}")))
+            },
+        }),
+    },
 ];
+
+fn read_aggregate(family: &mut FamilyConfig, args: &Args<'_>) -> Result<(), Complaint> {
+    let aggregate = Aggregate {
+        summary_only: args.has("summary-only"),
+        as_set: args.has("as-set"),
+        matching_med_only: args.has("matching-MED-only"),
+        origin: route_map::origin(args),
+        route_map: args.opt("ROUTE-MAP")?,
+        suppress_map: args.opt("SUPPRESS")?,
+    };
+    if aggregate.summary_only && aggregate.suppress_map.is_some() {
+        return Err(Complaint::new(
+            "\"summary-only\" suppresses everything; leave it out to let \"suppress-map\" choose",
+        ));
+    }
+    family.aggregates.insert(args.get("PREFIX")?, aggregate);
+    Ok(())
+}
+
+fn write_aggregates(family: &FamilyConfig, lines: &mut Lines) {
+    for (prefix, aggregate) in &family.aggregates {
+        let Aggregate { summary_only, as_set, matching_med_only, origin, route_map, suppress_map } = aggregate;
+        let word = |said: bool, word: &'static str| if said { word } else { "" };
+        lines.line(format_args!(
+            "aggregate-address {prefix}{}{}{}{}{}{}",
+            word(*as_set, " as-set"),
+            word(*summary_only, " summary-only"),
+            then("route-map", route_map.as_ref()),
+            then("origin", origin.map(route_map::spell_origin)),
+            word(*matching_med_only, " matching-MED-only"),
+            then("suppress-map", suppress_map.as_ref()),
+        ));
+    }
+}
 
 pub(super) type Subject = Said<NeighborFamily>;
 

@@ -1,8 +1,8 @@
 //! Statements outside of any section.
 
 use super::{
-    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, monitoring, route_map, routing, rpki, tunnel,
-    wan,
+    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, lists, monitoring, route_map, routing, rpki,
+    tunnel, wan,
 };
 use crate::{
     grammar::{Args, Complaint},
@@ -20,6 +20,10 @@ pub(super) const ROWS: &[&[Statement]] = &[
     routing::ROWS,
     rpki::BEGIN,
     monitoring::DUMP_ROWS,
+    lists::ROWS,
+    lists::COMMUNITY,
+    lists::LARGE_COMMUNITY,
+    lists::EXT_COMMUNITY,
     bgp::BEGIN,
     route_map::BEGIN,
     LEAVE,

@@ -11,8 +11,10 @@ mod family;
 mod frr;
 mod general;
 mod ipsec;
+mod lists;
 mod monitoring;
 mod neighbor;
+mod neighbor_policy;
 mod neighbor_routes;
 mod neighbor_session;
 mod route_map;
@@ -29,8 +31,8 @@ use net_types::{Family, IfName, Prefix, TunnelName, WanName};
 use crate::{
     grammar::{Args, Complaint, Tree},
     model::{
-        BfdProfile, Bgp, BmpTargets, Config, FamilyConfig, Identity, Name, NeighborFamily, NeighborSettings, Proposal,
-        RouteMapEntry, Rpki, Tunnel, Wan,
+        BfdPeer, BfdPeerId, BfdProfile, Bgp, BmpTargets, Config, FamilyConfig, Identity, Name, NeighborFamily,
+        NeighborSettings, Proposal, RouteMapEntry, Rpki, Tunnel, Wan,
     },
 };
 
@@ -69,6 +71,7 @@ enum Action {
     Identity(Verb<IdentityDraft, Identity>),
     Tunnel(Verb<TunnelDraft, Tunnel>),
     BfdProfile(Verb<BfdProfile>),
+    BfdPeer(Verb<BfdPeer>),
     RouteMap(Verb<RouteMapEntry>),
     Rpki(Verb<Draft, Rpki>),
     Bmp(Verb<BmpTargets>),
@@ -103,6 +106,7 @@ pub(crate) enum Section {
     Interface(IfName),
     Bfd,
     BfdProfile(Name),
+    BfdPeer(BfdPeerId),
     RouteMap(Name, u16),
     Rpki,
     Bmp(Name),
@@ -123,7 +127,7 @@ impl Section {
     pub(crate) fn parent(&self) -> Option<Self> {
         match self {
             Self::Top => None,
-            Self::BfdProfile(_) => Some(Self::Bfd),
+            Self::BfdProfile(_) | Self::BfdPeer(_) => Some(Self::Bfd),
             Self::Family(_) | Self::Bmp(_) => Some(Self::Bgp),
             _ => Some(Self::Top),
         }
@@ -140,6 +144,7 @@ impl Section {
             Self::Interface(name) => format!("\"interface {name}\""),
             Self::Bfd => "\"bfd\"".to_owned(),
             Self::BfdProfile(name) => format!("\"bfd\", \"profile {name}\""),
+            Self::BfdPeer(id) => format!("\"bfd\", \"peer {id}\""),
             Self::RouteMap(name, sequence) => format!("\"route-map {name}\" {sequence}"),
             Self::Rpki => "\"rpki\"".to_owned(),
             Self::Bmp(name) => format!("\"bmp targets {name}\""),
@@ -157,6 +162,7 @@ impl Section {
         static INTERFACE: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(frr::INTERFACE_ROWS));
         static BFD: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bfd::ROWS));
         static BFD_PROFILE: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bfd::PROFILE_ROWS));
+        static BFD_PEER: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bfd::PEER_ROWS));
         static ROUTE_MAP: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(route_map::ROWS));
         static RPKI: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(rpki::ROWS));
         static BMP: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(monitoring::BMP_ROWS));
@@ -171,6 +177,7 @@ impl Section {
             Self::Interface(_) => &INTERFACE,
             Self::Bfd => &BFD,
             Self::BfdProfile(_) => &BFD_PROFILE,
+            Self::BfdPeer(_) => &BFD_PEER,
             Self::RouteMap(..) => &ROUTE_MAP,
             Self::Rpki => &RPKI,
             Self::Bmp(_) => &BMP,
@@ -200,6 +207,7 @@ impl Section {
             (Action::Identity(verb), Self::Identity(name)) => (verb.read)(draft.identity(name), args)?,
             (Action::Tunnel(verb), Self::Tunnel(name)) => (verb.read)(draft.tunnel(name), args)?,
             (Action::BfdProfile(verb), Self::BfdProfile(name)) => (verb.read)(draft.bfd_profile(name), args)?,
+            (Action::BfdPeer(verb), Self::BfdPeer(id)) => (verb.read)(draft.bfd_peer(id), args)?,
             (Action::RouteMap(verb), Self::RouteMap(name, sequence)) => match draft.route_map(name, *sequence) {
                 Some(entry) => (verb.read)(entry, args)?,
                 None => return Err(Complaint::new(format!("route-map {name} {sequence} does not exist"))),
@@ -326,6 +334,12 @@ mod tests {
             Section::Interface("x".parse().unwrap()),
             Section::Bfd,
             Section::BfdProfile(name.clone()),
+            Section::BfdPeer(BfdPeerId {
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+                multihop: false,
+                local: None,
+                interface: None,
+            }),
             Section::RouteMap(name, 1),
             Section::Rpki,
             Section::Bmp("x".parse().unwrap()),

@@ -1,6 +1,10 @@
-//! BFD profiles.
+//! BFD: profiles, and sessions that are named by their peer.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
+
+use net_types::IfName;
+
+use super::Name;
 
 /// Timing of BFD sessions: `bfd` / `profile NAME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,72 @@ impl Default for BfdProfile {
             detect_multiplier: 3,
             passive: false,
             shutdown: false,
+        }
+    }
+}
+
+/// Which session a `peer …` line of `bfd` is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BfdPeerId {
+    /// The peer.
+    pub address: IpAddr,
+    /// `multihop`: the peer is several hops away (RFC 5883).
+    pub multihop: bool,
+    /// `local-address`: our end.
+    pub local: Option<IpAddr>,
+    /// `interface`: the link that the peer is on.
+    pub interface: Option<IfName>,
+}
+
+impl fmt::Display for BfdPeerId {
+    /// As the configuration has it behind `peer`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        if self.multihop {
+            f.write_str(" multihop")?;
+        }
+        if let Some(local) = self.local {
+            write!(f, " local-address {local}")?;
+        }
+        if let Some(interface) = &self.interface {
+            write!(f, " interface {interface}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What is said of one session: `bfd` / `peer …`; `None` is unsaid.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BfdPeer {
+    /// `profile`
+    pub profile: Option<Name>,
+    /// `transmit-interval`
+    pub transmit_interval: Option<Duration>,
+    /// `receive-interval`
+    pub receive_interval: Option<Duration>,
+    /// `detect-multiplier`
+    pub detect_multiplier: Option<u8>,
+    /// `passive-mode`
+    pub passive: Option<bool>,
+    /// `shutdown`
+    pub shutdown: Option<bool>,
+    /// `minimum-ttl`: packets that came further are dropped, in a session over several hops.
+    pub minimum_ttl: Option<u8>,
+}
+
+impl BfdPeer {
+    /// `minimum-ttl` where nothing is said, as in FRR: one router may stand between.
+    pub const MINIMUM_TTL: u8 = 254;
+
+    /// Its timing: what it says, and the rest as its profile, or the one called `other`, or nobody has it.
+    pub fn timing(&self, profiles: &BTreeMap<Name, BfdProfile>, other: Option<&Name>) -> BfdProfile {
+        let profile = self.profile.as_ref().or(other).and_then(|name| profiles.get(name)).copied().unwrap_or_default();
+        BfdProfile {
+            transmit_interval: self.transmit_interval.unwrap_or(profile.transmit_interval),
+            receive_interval: self.receive_interval.unwrap_or(profile.receive_interval),
+            detect_multiplier: self.detect_multiplier.unwrap_or(profile.detect_multiplier),
+            passive: self.passive.unwrap_or(profile.passive),
+            shutdown: self.shutdown.unwrap_or(profile.shutdown),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use net_types::{Asn, Family, Prefix, RouterId};
 
-use super::{BmpTargets, Name, Neighbor, NeighborEntry, NeighborId, NeighborSettings, RemoteAs};
+use super::{BmpTargets, Name, Neighbor, NeighborEntry, NeighborId, NeighborSettings, Origin, RemoteAs};
 
 /// `router bgp ASN`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Bgp {
     pub best_path: BestPath,
     /// `bgp graceful-restart …`
     pub graceful_restart: GracefulRestart,
+    /// `bgp graceful-shutdown` (RFC 8326): everything is announced as about to go, and what is learned is a last resort.
+    pub graceful_shutdown: bool,
     /// `bgp fail-closed`
     pub fail_closed: FailClosed,
     /// `timers bgp KEEPALIVE HOLD`
@@ -74,6 +76,7 @@ impl Bgp {
             default_local_preference: 100,
             best_path: BestPath::default(),
             graceful_restart: GracefulRestart::default(),
+            graceful_shutdown: false,
             fail_closed: FailClosed::default(),
             timers: Timers::default(),
             peer_groups: BTreeMap::new(),
@@ -225,6 +228,27 @@ pub struct FamilyConfig {
     pub networks: BTreeMap<Prefix, Option<Name>>,
     /// `redistribute SOURCE …`
     pub redistribute: BTreeMap<RedistributeSource, Redistribute>,
+    /// `aggregate-address PREFIX …`
+    pub aggregates: BTreeMap<Prefix, Aggregate>,
+    /// `table-map NAME`: what routes go through on their way into the kernel.
+    pub table_map: Option<Name>,
+}
+
+/// `aggregate-address PREFIX …`: announced while some more specific route is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aggregate {
+    /// `summary-only`: its more specific routes are not announced.
+    pub summary_only: bool,
+    /// `as-set`: its path has the ASes of its more specific routes as a set.
+    pub as_set: bool,
+    /// `matching-MED-only`: only while all of them have the same MED.
+    pub matching_med_only: bool,
+    /// `origin`
+    pub origin: Option<Origin>,
+    /// `route-map`: changes it, or denies it.
+    pub route_map: Option<Name>,
+    /// `suppress-map`: more specific routes that it permits are not announced.
+    pub suppress_map: Option<Name>,
 }
 
 /// Where redistributed routes come from.

@@ -7,9 +7,12 @@ mod bfd;
 mod bgp;
 mod host;
 mod ipsec;
+mod lists;
 mod log;
 mod monitoring;
 mod neighbor;
+mod neighbor_policy;
+mod pattern;
 mod route_map;
 mod routing;
 mod rpki;
@@ -22,19 +25,26 @@ use std::collections::BTreeMap;
 
 use net_types::{Family, TunnelName, WanName};
 
-pub use bfd::BfdProfile;
+pub use bfd::{BfdPeer, BfdPeerId, BfdProfile};
 pub use bgp::{
-    BestPath, Bgp, Confederation, FailClosed, FamilyConfig, GracefulRestart, Redistribute, RedistributeSource, Timers,
+    Aggregate, BestPath, Bgp, Confederation, FailClosed, FamilyConfig, GracefulRestart, Redistribute,
+    RedistributeSource, Timers,
 };
 pub use host::Host;
 pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Proposal, Remote, RemoteAddress, Tunnel};
+pub use lists::{AccessTarget, CommunityList, Rules};
 pub use log::{Log, LogFormat, LogLevel, Metrics};
 pub use monitoring::{BmpMonitor, BmpRetry, BmpTargets, Dump, Dumps};
 pub use neighbor::{
     BfdUse, MaximumPrefix, MaximumPrefixAction, Neighbor, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart,
     NeighborSettings, Password, RemoteAs, Shutdown, UpdateSource,
 };
-pub use route_map::{CommunityChange, Match, OnMatch, Origin, RouteMap, RouteMapEntry, Set};
+pub use neighbor_policy::{AdvertiseMap, DefaultOriginate, Existence, PolicySettings};
+pub use pattern::{Pattern, PatternError};
+pub use route_map::{
+    Adjust, CommunityChange, ExtCommunityChange, Match, MatchPeer, OnMatch, Origin, Protocol, RouteMap, RouteMapEntry,
+    Set, Validation,
+};
 pub use routing::{Action, PrefixList, PrefixListEntry, StaticRoute, StaticTarget};
 pub use rpki::{Rpki, RpkiCache, RpkiTransport};
 pub use settings::{
@@ -42,7 +52,10 @@ pub use settings::{
 };
 pub use suite::{Aead, Esn, EspSuite, Group, IkeSuite, Prf, SuiteError};
 pub(crate) use values::digits;
-pub use values::{Community, IkeId, IkeIdError, InterfaceAddress, LargeCommunity, Name, Secret, ValueError};
+pub use values::{
+    Community, ExtCommunity, ExtCommunityTerm, ExtCommunityTerms, IkeId, IkeIdError, InterfaceAddress, LargeCommunity,
+    Name, Secret, ValueError,
+};
 pub use wan::Wan;
 
 /// A whole configuration: one file, of which each daemon takes its sections.
@@ -64,10 +77,22 @@ pub struct Config {
     pub tunnels: BTreeMap<TunnelName, Tunnel>,
     /// `profile NAME` sections within `bfd`.
     pub bfd_profiles: BTreeMap<Name, BfdProfile>,
+    /// `peer …` sections within `bfd`.
+    pub bfd_peers: BTreeMap<BfdPeerId, BfdPeer>,
     /// `ip route` and `ipv6 route`, sorted, without duplicates.
     pub static_routes: Vec<StaticRoute>,
     /// `ip prefix-list` and `ipv6 prefix-list`; the families have separate names, as in FRR.
     pub prefix_lists: BTreeMap<(Family, Name), PrefixList>,
+    /// `access-list` and `ipv6 access-list`.
+    pub access_lists: BTreeMap<(Family, Name), Rules<AccessTarget>>,
+    /// `bgp as-path access-list`.
+    pub as_path_lists: BTreeMap<Name, Rules<Pattern>>,
+    /// `bgp community-list`.
+    pub community_lists: BTreeMap<Name, CommunityList<Community>>,
+    /// `bgp large-community-list`.
+    pub large_community_lists: BTreeMap<Name, CommunityList<LargeCommunity>>,
+    /// `bgp extcommunity-list`.
+    pub ext_community_lists: BTreeMap<Name, CommunityList<ExtCommunityTerm>>,
     /// `route-map`.
     pub route_maps: BTreeMap<Name, RouteMap>,
     /// `rpki`.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration
 
 use net_types::{Asn, Family, IfName};
 
-use super::{Name, RouteSettings, Secret, SessionSettings, Timers};
+use super::{Name, PolicySettings, RouteSettings, Secret, SessionSettings, Timers};
 
 /// Which neighbor is meant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -259,6 +259,8 @@ pub struct NeighborFamily {
     pub weight: Option<u16>,
     /// How its routes are changed on the way.
     pub routes: RouteSettings,
+    /// Which of its routes pass, and what is announced beyond the table.
+    pub policy: PolicySettings,
 }
 
 impl NeighborFamily {
@@ -275,6 +277,7 @@ impl NeighborFamily {
             maximum_prefix,
             weight,
             routes,
+            policy,
         } = self.clone();
         Self {
             activate: activate.or(group.activate),
@@ -287,6 +290,7 @@ impl NeighborFamily {
             maximum_prefix: maximum_prefix.or(group.maximum_prefix),
             weight: weight.or(group.weight),
             routes: routes.or(&group.routes),
+            policy: policy.or(&group.policy),
         }
     }
 }

@@ -1,6 +1,11 @@
 //! Small values that more than one section uses.
 
-use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use zeroize::Zeroize;
@@ -136,9 +141,17 @@ impl fmt::Display for InterfaceAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Community(pub u32);
 
-/// The well-known ones that FRR spells out (RFC 1997, RFC 7999, RFC 8326).
-const WELL_KNOWN: [(&str, u32); 6] = [
+/// The well-known ones that FRR spells out (RFC 1997, RFC 3765, RFC 7611, RFC 7999, RFC 8326, RFC 9494).
+const WELL_KNOWN: [(&str, u32); 14] = [
     ("graceful-shutdown", 0xffff_0000),
+    ("accept-own", 0xffff_0001),
+    ("route-filter-translated-v4", 0xffff_0002),
+    ("route-filter-v4", 0xffff_0003),
+    ("route-filter-translated-v6", 0xffff_0004),
+    ("route-filter-v6", 0xffff_0005),
+    ("llgr-stale", 0xffff_0006),
+    ("no-llgr", 0xffff_0007),
+    ("accept-own-nexthop", 0xffff_0008),
     ("blackhole", 0xffff_029a),
     ("no-export", 0xffff_ff01),
     ("no-advertise", 0xffff_ff02),
@@ -146,11 +159,17 @@ const WELL_KNOWN: [(&str, u32); 6] = [
     ("no-peer", 0xffff_ff04),
 ];
 
+/// In a list it stands for any community, in FRR's reading of RFC 1997; it is printed as the number that it is.
+const INTERNET: &str = "internet";
+
 impl FromStr for Community {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         if let Some((_, value)) = WELL_KNOWN.iter().find(|(name, _)| *name == text) {
             return Ok(Self(*value));
+        }
+        if text == INTERNET {
+            return Ok(Self(0));
         }
         let parts = text.split_once(':').and_then(|(high, low)| Some((digits::<u16>(high)?, digits::<u16>(low)?)));
         let (high, low) =
@@ -186,6 +205,83 @@ impl FromStr for LargeCommunity {
 impl fmt::Display for LargeCommunity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.0, self.1, self.2)
+    }
+}
+
+/// A route target or another extended community that has an administrator and a number (RFC 4360 §3, RFC 5668).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExtCommunity {
+    /// `ASN:NN` of an AS of two octets.
+    TwoOctetAs(u16, u32),
+    /// `A.B.C.D:NN`
+    Ipv4(Ipv4Addr, u16),
+    /// `ASN:NN` of an AS of four octets.
+    FourOctetAs(u32, u16),
+}
+
+impl FromStr for ExtCommunity {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wrong = || ValueError::new(text, "an extended community: expected ASN:NN or A.B.C.D:NN");
+        let (administrator, number) = text.split_once(':').ok_or_else(wrong)?;
+        let community = match (administrator.parse::<Ipv4Addr>(), digits::<u16>(administrator)) {
+            (Ok(address), _) => digits(number).map(|number| Self::Ipv4(address, number)),
+            (_, Some(asn)) => digits(number).map(|number| Self::TwoOctetAs(asn, number)),
+            _ => digits::<u32>(administrator).and_then(|asn| Some(Self::FourOctetAs(asn, digits(number)?))),
+        };
+        community.ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for ExtCommunity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TwoOctetAs(asn, number) => write!(f, "{asn}:{number}"),
+            Self::Ipv4(address, number) => write!(f, "{address}:{number}"),
+            Self::FourOctetAs(asn, number) => write!(f, "{asn}:{number}"),
+        }
+    }
+}
+
+/// An extended community with its kind, as lists spell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExtCommunityTerm {
+    /// `rt VALUE`: route target (RFC 4360 §4).
+    RouteTarget(ExtCommunity),
+    /// `soo VALUE`: route origin, also called site of origin (RFC 4360 §5).
+    SiteOfOrigin(ExtCommunity),
+}
+
+impl fmt::Display for ExtCommunityTerm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RouteTarget(value) => write!(f, "rt {value}"),
+            Self::SiteOfOrigin(value) => write!(f, "soo {value}"),
+        }
+    }
+}
+
+/// What a rule of an extcommunity-list names: `rt VALUE soo VALUE …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtCommunityTerms(pub Vec<ExtCommunityTerm>);
+
+impl FromStr for ExtCommunityTerms {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        const WANTED: &str = "a list of extended communities: expected \"rt VALUE\" or \"soo VALUE\", one or more";
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        if words.is_empty() || !words.len().is_multiple_of(2) {
+            return Err(ValueError::new(text, WANTED));
+        }
+        let terms = words.chunks_exact(2).map(|pair| match pair {
+            ["rt", value] => Ok(ExtCommunityTerm::RouteTarget(value.parse()?)),
+            ["soo", value] => Ok(ExtCommunityTerm::SiteOfOrigin(value.parse()?)),
+            _ => Err(ValueError::new(text, WANTED)),
+        });
+        let mut terms = terms.collect::<Result<Vec<_>, _>>()?;
+        terms.sort();
+        terms.dedup();
+        Ok(Self(terms))
     }
 }
 

@@ -1,0 +1,30 @@
+//! FRR's own topology tests against our programs: one of each kind of life that an FRR user leads.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use integration::edge::Binaries;
+use integration::packages;
+use integration::topotests::{PACKAGES, Topotests};
+
+/// Folders that have to pass.
+const FOLDERS: [&str; 2] = ["bgp_minimum_holdtime", "bgp_confederation_astype"];
+
+#[test]
+#[ignore = "needs root, and the source package of FRR"]
+fn frrs_own_tests_pass_against_our_programs() -> Result<()> {
+    packages::ensure(&[&packages::BASE[..], &PACKAGES[..]].concat())?;
+    let tests = match Topotests::fetch() {
+        Ok(tests) => tests,
+        Err(why) => {
+            println!("NOT RUN: FRR's tests cannot be had here ({why:#}); set FRR_TOPOTESTS to a folder that has them");
+            return Ok(());
+        }
+    };
+    let binaries = Binaries::find()?;
+    for folder in FOLDERS {
+        tests.run(folder, &binaries, Duration::from_secs(240))?;
+        println!("{folder}: passed");
+    }
+    Ok(())
+}
