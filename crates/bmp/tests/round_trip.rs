@@ -75,7 +75,7 @@ fn any_stat() -> impl Strategy<Value = Stat> {
 }
 
 fn any_information() -> impl Strategy<Value = Vec<Information>> {
-    let one = ("[ -~]{0,20}", 0u8..4).prop_map(|(text, kind)| match kind {
+    let one = ("[ -~]{1,20}", 0u8..4).prop_map(|(text, kind)| match kind {
         0 => Information::Text(text),
         1 => Information::Description(text),
         2 => Information::Name(text),
@@ -103,7 +103,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             Message::PeerUp { peer, local, remote_port, sent_open: open(), received_open: open(), information }
         },
     );
-    let termination = prop_oneof!["[ -~]{0,20}".prop_map(Termination::Text), (0u16..=4).prop_map(Termination::Reason),];
+    let termination = prop_oneof!["[ -~]{1,20}".prop_map(Termination::Text), (0u16..=4).prop_map(Termination::Reason),];
     prop_oneof![
         any_peer().prop_map(|peer| Message::RouteMonitoring { peer, update: update() }),
         (any_peer(), proptest::collection::vec(any_stat(), 0..5))
