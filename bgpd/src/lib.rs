@@ -13,6 +13,7 @@ pub mod nexthop;
 pub mod peer;
 pub mod policy_setup;
 pub mod rib_thread;
+pub mod router_advert;
 pub mod rpki;
 pub mod service;
 pub mod setup;

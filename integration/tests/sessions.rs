@@ -313,3 +313,115 @@ fn bfd_goes_over_several_hops_and_by_peer_lines() {
         lab.wait_for("FRR's session is down", SECONDS(20), || Ok(!distant.is_established("10.0.1.1")?))
     });
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn neighbors_come_from_a_listen_range() {
+    let config = "router bgp 65001\n bgp router-id 10.0.0.1\n neighbor KNOWN peer-group\n neighbor KNOWN remote-as 65010\n \
+                  neighbor KNOWN password swordfish\n neighbor OTHERS peer-group\n neighbor OTHERS remote-as external\n \
+                  bgp listen range 10.0.0.0/16 peer-group OTHERS\n bgp listen range 10.0.1.0/24 peer-group KNOWN\n \
+                  bgp listen limit 2\n address-family ipv4 unicast\n  network 10.10.0.0/24\n";
+    Lab::test("listen", |lab| {
+        let (mut ours, nodes) = star(lab, config, &["frr", "bird", "gobgp"])?;
+        let frr = |password: &str| {
+            Frr::start(
+                &nodes[0],
+                &["bgpd"],
+                &format!(
+                    "router bgp 65010\n bgp router-id 10.0.1.2\n no bgp network import-check\n \
+                     no bgp ebgp-requires-policy\n neighbor 10.0.1.1 remote-as 65001\n neighbor 10.0.1.1 password {password}\n \
+                     neighbor 10.0.1.1 timers connect 1\n address-family ipv4 unicast\n  network 10.11.0.0/24\n \
+                     exit-address-family\n"
+                ),
+            )
+        };
+        let is_there = |ours: &Edge, address: &str| ours.is_established(address).unwrap_or(false);
+        let first = frr("swordfish")?;
+        let bird = bird(&nodes[1], "10.0.2.2", "10.12.0.0/24", "local as 65020; neighbor 10.0.2.1 as 65001;")?;
+        lab.wait_for("both that came", SECONDS(60), || {
+            ours.must_run()?;
+            Ok(is_there(&ours, "10.0.1.2") && is_there(&ours, "10.0.2.2"))
+        })?;
+        lab.wait_for("routes both ways", SECONDS(30), || {
+            Ok(first.has_route("10.12.0.0/24")? && bird.has_route("10.11.0.0/24", "ours")?)
+        })?;
+        // There is room for two.
+        let _third = gobgp(lab, &nodes[2], 65030, "10.0.3.2", "10.0.3.1", 65001)?;
+        lab.holds_for("the third waits", SECONDS(8), || Ok(!is_there(&ours, "10.0.3.2")))?;
+        // Whoever goes is forgotten, and makes room.
+        drop(first);
+        lab.wait_for("the first is forgotten and the third is there", SECONDS(200), || {
+            Ok(ours.neighbor("10.0.1.2").is_err() && is_there(&ours, "10.0.3.2"))
+        })?;
+        ensure!(is_there(&ours, "10.0.2.2"), "nobody else noticed");
+        // A group that is gone takes its neighbors along; the range that is left does for them.
+        reload(&mut ours, &config.replace("bgp listen limit 2\n", "bgp listen limit 3\n"))?;
+        let wrong = frr("halibut")?;
+        lab.holds_for("the wrong key opens no connection", SECONDS(5), || Ok(!is_there(&ours, "10.0.1.2")))?;
+        drop(wrong);
+        let _again = frr("swordfish")?;
+        lab.wait_for("the first is back", SECONDS(60), || Ok(is_there(&ours, "10.0.1.2")))
+    });
+}
+
+/// The link-local address of an interface.
+fn link_local(node: &Node, interface: &str) -> Result<String> {
+    let shown = node.run_json(&["ip", "-j", "-6", "addr", "show", "dev", interface, "scope", "link"])?;
+    let address = shown.pointer("/0/addr_info/0/local").and_then(|address| address.as_str()).map(str::to_owned);
+    address.context("no link-local address yet")
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_link_without_addresses_carries_both_families() {
+    let config = "router bgp 65001\n bgp router-id 10.0.0.1\n neighbor eth0 interface remote-as external\n \
+                  address-family ipv4 unicast\n  network 10.10.0.0/24\n address-family ipv6 unicast\n  \
+                  network fd10:1::/64\n  neighbor eth0 activate\n";
+    Lab::test("unnumbered", |lab| {
+        packages::ensure(&packages::PEERS)?;
+        let (left, right) = (lab.node("ours")?, lab.node("frr")?);
+        lab.join((&left, "eth0"), (&right, "eth0"))?;
+        for (node, number) in [(&left, 10), (&right, 11)] {
+            node.address("lo", &format!("10.{number}.0.1/24"))?;
+            node.address("lo", &format!("fd{number}:1::1/64"))?;
+            node.forward()?;
+        }
+        let frr = Frr::start(
+            &right,
+            &["bgpd"],
+            "router bgp 65002\n bgp router-id 10.0.0.2\n no bgp ebgp-requires-policy\n \
+             neighbor eth0 interface remote-as external\n address-family ipv4 unicast\n  network 10.11.0.0/24\n \
+             exit-address-family\n address-family ipv6 unicast\n  network fd11:1::/64\n  neighbor eth0 activate\n \
+             exit-address-family\n",
+        )?;
+        let far = lab.wait_until("FRR's link-local address", SECONDS(20), || link_local(&right, "eth0").map(Some))?;
+        let mut ours = Edge::new(&left, &Binaries::find()?, config)?;
+        ours.start_bgpd()?;
+        lab.wait_for("the session", SECONDS(60), || {
+            ours.must_run()?;
+            ours.is_established(&far)
+        })?;
+        lab.wait_for("routes of both families at FRR", SECONDS(30), || {
+            Ok(frr.has_route("10.10.0.0/24")? && frr.has_route("fd10:1::/64")?)
+        })?;
+        lab.wait_for("IPv4 by IPv6 in our kernel", SECONDS(30), || {
+            let route = left.ip("route show 10.11.0.0/24")?;
+            let by_object = left.ip("nexthop show")?;
+            Ok(route.contains(&format!("via inet6 {far}")) || route.contains("nhid") && by_object.contains(&far))
+        })?;
+        lab.wait_for("traffic in IPv4", SECONDS(20), || {
+            left.run(&["ping", "-n", "-q", "-c", "1", "-W", "1", "-I", "10.10.0.1", "10.11.0.1"]).map(|_| true)
+        })?;
+        lab.wait_for("traffic in IPv6", SECONDS(20), || {
+            left.run(&["ping", "-n", "-q", "-c", "1", "-W", "1", "-I", "fd10:1::1", "fd11:1::1"]).map(|_| true)
+        })?;
+        let shown = ours.json(&format!("show bgp neighbors {far} json"))?;
+        let agreed = shown.pointer(&format!("/{far}/neighborCapabilities/extendedNexthop"));
+        ensure!(agreed.is_some_and(|agreed| agreed == "advertisedAndReceived"), "RFC 8950: {shown}");
+        // The link goes and comes back, and so does the session.
+        left.set_link("eth0", false)?;
+        lab.wait_for("the session is gone", SECONDS(20), || Ok(!ours.is_established(&far).unwrap_or(false)))?;
+        left.set_link("eth0", true)?;
+        lab.wait_for("the session is back", SECONDS(90), || Ok(ours.is_established(&far).unwrap_or(false)))
+    });
+}

@@ -26,7 +26,7 @@ use super::{neighbors::Entry, start::listen, supervisor::Supervisor};
 use crate::{
     bfd_thread::Wanted,
     local_routes::{self, Originated, Static},
-    peer::{self, PeerCommand, PeerSpec},
+    peer::{self, PeerCommand, PeerSpec, SetupError},
     policy_setup::{self, Policies},
     rib_thread::Gone,
     setup,
@@ -43,20 +43,28 @@ pub(super) struct Applied {
     originated: Originated,
     statics: local_routes::Statics,
     bfd: Vec<Wanted>,
-    last_id: u32,
+    pub(super) last_id: u32,
 }
 
-struct AppliedPeer {
-    spec: PeerSpec,
+impl Applied {
+    pub(super) fn insert(&mut self, address: IpAddr, peer: AppliedPeer) {
+        self.peers.insert(address, peer);
+    }
+}
+
+pub(super) struct AppliedPeer {
+    pub(super) spec: PeerSpec,
     config: PeerConfig,
     stale_limit: Duration,
 }
 
 /// What a neighbor is to be.
-struct Plan {
+pub(super) struct Plan {
     address: IpAddr,
     neighbor: Neighbor,
-    new: AppliedPeer,
+    pub(super) new: AppliedPeer,
+    /// It came by itself, from a listen range.
+    dynamic: bool,
     through_tunnel: bool,
     rides_out_link_loss: bool,
 }
@@ -118,9 +126,7 @@ impl Supervisor {
         let summary = self.apply_plans(&config, plans).await.map_err(|gone| gone.to_string())?;
         self.apply_policies(&config, &policies).await.map_err(|gone| gone.to_string())?;
         *self.daemon.running.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
-        for (range, group) in config.bgp.iter().flat_map(|bgp| &bgp.listen_ranges) {
-            warn!(%range, %group, "nobody is taken from a listen range yet");
-        }
+        self.open_doors(config.bgp.as_ref())?;
         self.links_changed().await.map_err(|gone| gone.to_string())?;
         Ok(summary)
     }
@@ -143,31 +149,62 @@ impl Supervisor {
         let mut last_id = self.applied.last_id;
         let mut errors = Vec::new();
         let mut plans = Vec::new();
+        let mut wanted: BTreeMap<IpAddr, Neighbor> = BTreeMap::new();
         for neighbor in bgp.resolved() {
-            let known = neighbor.id.address().and_then(|address| self.applied.peers.get(&address));
-            let known = known.map(|peer| peer.spec.id);
+            let Some(address) = self.address_of(&neighbor) else { continue }; // not found on its link yet
+            if let Some(other) = wanted.insert(address, neighbor) {
+                errors.push(format!(
+                    "{address} is at the other end of two links; neighbor {} cannot be told apart",
+                    other.id
+                ));
+            }
+        }
+        // Those that came by themselves stay as long as there is a range for them.
+        for address in
+            self.applied.peers.keys().filter(|address| !wanted.contains_key(address)).copied().collect::<Vec<_>>()
+        {
+            if self.daemon.neighbors.get(&address).is_some_and(|entry| entry.dynamic)
+                && let Some(neighbor) = bgp.dynamic(address)
+            {
+                wanted.insert(address, neighbor);
+            }
+        }
+        for (address, neighbor) in wanted {
+            let known = self.applied.peers.get(&address).map(|peer| peer.spec.id);
             let id = known.unwrap_or_else(|| {
                 last_id += 1;
                 PeerId(last_id)
             });
-            match peer::spec(bgp, &neighbor, id, &self.speaker) {
-                Ok(spec) => {
-                    let address = spec.address;
-                    let through_tunnel = setup::tunnel_of(config, &neighbor).is_some();
-                    let config = policy_setup::peer_config(bgp, &neighbor, address, policies, through_tunnel);
-                    let stale_limit = bgp.graceful_restart.stalepath_time;
-                    plans.push(Plan {
-                        address,
-                        neighbor,
-                        new: AppliedPeer { spec, config, stale_limit },
-                        through_tunnel,
-                        rides_out_link_loss: !bgp.fast_external_failover,
-                    });
-                }
+            match self.plan_one(config, bgp, neighbor, address, policies, id) {
+                Ok(plan) => plans.push(plan),
                 Err(error) => errors.push(error.to_string()),
             }
         }
         if errors.is_empty() { Ok((plans, last_id)) } else { Err(errors.join("\n")) }
+    }
+
+    pub(super) fn plan_one(
+        &self,
+        config: &Config,
+        bgp: &config::model::Bgp,
+        neighbor: Neighbor,
+        address: IpAddr,
+        policies: &Policies,
+        id: PeerId,
+    ) -> Result<Plan, SetupError> {
+        let mut spec = peer::spec(bgp, &neighbor, address, id, &self.speaker)?;
+        let dynamic = neighbor.id == address.into() && !bgp.neighbors.contains_key(&neighbor.id);
+        spec.session.passive |= dynamic; // whoever came by himself is waited for
+        let through_tunnel = setup::tunnel_of(config, &neighbor).is_some();
+        let config = policy_setup::peer_config(bgp, &neighbor, address, policies, through_tunnel);
+        Ok(Plan {
+            address,
+            neighbor,
+            new: AppliedPeer { spec, config, stale_limit: bgp.graceful_restart.stalepath_time },
+            dynamic,
+            through_tunnel,
+            rides_out_link_loss: !bgp.fast_external_failover,
+        })
     }
 
     async fn apply_plans(&mut self, config: &Config, plans: Vec<Plan>) -> Result<String, Gone> {
@@ -188,6 +225,7 @@ impl Supervisor {
             }
             if let Some(mut entry) = self.daemon.neighbors.get(&address) {
                 entry.description = plan.neighbor.settings.description.clone();
+                entry.dynamic = plan.dynamic;
                 entry.through_tunnel = plan.through_tunnel;
                 entry.rides_out_link_loss = plan.rides_out_link_loss;
                 self.daemon.neighbors.insert(address, entry);
@@ -199,14 +237,15 @@ impl Supervisor {
         Ok(format!("{added} neighbors added, {changed} changed, {} removed", gone.len()))
     }
 
-    async fn add_neighbor(&self, config: &Config, plan: &Plan) -> Result<(), Gone> {
-        let Plan { address, neighbor, new, through_tunnel, rides_out_link_loss } = plan;
+    pub(super) async fn add_neighbor(&self, config: &Config, plan: &Plan) -> Result<(), Gone> {
+        let Plan { address, neighbor, new, dynamic, through_tunnel, rides_out_link_loss } = plan;
         let spec = &new.spec;
         let events = self.daemon.rib.add_peer(spec.id, new.config.clone(), new.stale_limit).await?;
         let handle = Arc::new(peer::spawn(spec.clone(), self.host.clone(), events));
         let entry = Entry {
             handle: handle.clone(),
             interface: locate(config, neighbor, self.watch.view()),
+            dynamic: *dynamic,
             through_tunnel: *through_tunnel,
             rides_out_link_loss: *rides_out_link_loss,
             description: neighbor.settings.description.clone(),
@@ -232,7 +271,7 @@ impl Supervisor {
         Ok(spec_changed || config_changed)
     }
 
-    async fn remove_neighbor(&mut self, address: &IpAddr) -> Result<(), Gone> {
+    pub(super) async fn remove_neighbor(&mut self, address: &IpAddr) -> Result<(), Gone> {
         self.acceptors.remove(*address);
         let Some(old) = self.applied.peers.remove(address) else { return Ok(()) };
         if let Some(entry) = self.daemon.neighbors.remove(address) {
@@ -274,8 +313,10 @@ impl Supervisor {
         let view = self.watch.view().clone();
         *self.daemon.links.write().unwrap_or_else(PoisonError::into_inner) = view.clone();
         if let Some(bgp) = &config.bgp {
-            self.daemon.neighbors.relocate(|address| locate(&config, &bgp.resolve(&(*address).into())?, &view));
+            let neighbors = self.daemon.neighbors.clone();
+            neighbors.relocate(|address| locate(&config, &self.neighbor_at(bgp, *address)?, &view));
         }
+        self.look_for_far_ends(&config);
         self.bfd_sessions(&config, &view);
         self.originate(&config, &view).await?;
         self.statics(&config, &view);
@@ -294,7 +335,8 @@ impl Supervisor {
     fn bfd_sessions(&mut self, config: &Config, view: &View) {
         let mut wanted: Vec<Wanted> = Vec::new();
         if let Some(bgp) = &config.bgp {
-            wanted.extend(bgp.resolved().filter_map(|neighbor| self.bfd_of_neighbor(config, bgp, &neighbor, view)));
+            let neighbors = self.applied.peers.keys().filter_map(|address| self.neighbor_at(bgp, *address));
+            wanted.extend(neighbors.filter_map(|neighbor| self.bfd_of_neighbor(config, bgp, &neighbor, view)));
         }
         for (id, peer) in &config.bfd_peers {
             let taken = |alone: &Wanted| {
@@ -318,7 +360,7 @@ impl Supervisor {
         neighbor: &Neighbor,
         view: &View,
     ) -> Option<Wanted> {
-        let address = neighbor.id.address()?;
+        let address = self.address_of(neighbor)?;
         let entry = self.daemon.neighbors.get(&address)?;
         let reach = setup::bfd_reach(bgp, neighbor, entry.interface.is_some());
         let (timing, admin_down) = setup::bfd(config, neighbor, reach)?;

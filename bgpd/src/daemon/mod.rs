@@ -7,6 +7,7 @@
 //! ```
 
 pub mod apply;
+mod arrivals;
 pub mod monitor;
 pub mod neighbors;
 pub mod outlet;

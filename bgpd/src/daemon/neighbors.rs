@@ -18,6 +18,7 @@ use bgp_core::{
 use fib::{PathState, Scope};
 use net_types::IfName;
 use netwatch::View;
+use tokio::sync::mpsc;
 
 use crate::{
     failover::Cause,
@@ -35,6 +36,8 @@ pub struct Entry {
     pub handle: Arc<PeerHandle>,
     /// The interface that it was last reached through, by number and name.
     pub interface: Option<(u32, IfName)>,
+    /// It came by itself, from a listen range: it is forgotten when it goes.
+    pub dynamic: bool,
     /// That interface is a tunnel of ipsecd's.
     pub through_tunnel: bool,
     /// Its session outlives the loss of its link (`no bgp fast-external-failover`).
@@ -159,6 +162,8 @@ pub struct Host {
     pub neighbors: Neighbors,
     /// Links and addresses.
     pub links: Arc<RwLock<View>>,
+    /// Where it is told whose session has ended.
+    pub left: mpsc::Sender<PeerId>,
     /// For what comes later.
     pub runtime: tokio::runtime::Handle,
 }
@@ -184,6 +189,18 @@ impl PeerHost for Host {
         let mut report = Fault::now(cause, fault.reason.to_string(), words).peer(address).tunnel(tunnel);
         (report.at, report.at_wall) = (fault.at, fault.wall);
         self.fib.fault(report);
+    }
+
+    fn ended(&self, peer: PeerId, kept_for: Option<Duration>) {
+        if !self.neighbors.by_id(peer).is_some_and(|(_, entry)| entry.dynamic) {
+            return;
+        }
+        let left = self.left.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(kept_for.unwrap_or_default()).await;
+            // Without a receiver the daemon is ending, and nobody is forgotten any more.
+            let _ = left.send(peer).await;
+        });
     }
 
     fn established(&self, peer: PeerId, marked: bool) {

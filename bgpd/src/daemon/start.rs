@@ -25,6 +25,7 @@ use telemetry::service_manager;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
+use super::arrivals::FarEnds;
 use super::{
     Daemon, Options, monitor,
     neighbors::{Host, Neighbors},
@@ -44,6 +45,8 @@ use crate::{
 
 /// Next hops that the table may be ahead of their resolution.
 const NEXT_HOPS: usize = 1024;
+/// Connections from listen ranges, ends of sessions, routers on links: each that wait for the supervisor.
+const ARRIVALS: usize = 64;
 
 /// The threads of a daemon.
 pub struct Threads {
@@ -140,7 +143,11 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     drop(rib_thread); // ends with its last handle, which nobody can wait for who holds one
 
     let links = Arc::new(RwLock::new(watch.view().clone()));
+    let (left_in, left) = mpsc::channel(ARRIVALS);
+    let (arrivals_in, arrivals) = mpsc::channel(ARRIVALS);
+    let (seen_in, far_ends_seen) = mpsc::channel(ARRIVALS);
     let host = Host {
+        left: left_in,
         fib: fib.clone(),
         neighbors: neighbors.clone(),
         links: links.clone(),
@@ -173,7 +180,11 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         rib_config,
         ipsecd_lost: None,
         metrics: Endpoint::default(),
-        acceptors: Acceptors::default(),
+        acceptors: Acceptors::with_doors(arrivals_in),
+        arrivals,
+        left,
+        far_ends: FarEnds::new(seen_in),
+        far_ends_seen,
         keys_changed,
         host: Arc::new(host),
         follower: None,

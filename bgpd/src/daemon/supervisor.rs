@@ -3,11 +3,12 @@
 //! It is on nobody's fast path: when it hears of a fault, traffic has moved already.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError},
     time::{Instant, SystemTime},
 };
 
+use bgp_core::PeerId;
 use bgp_core::rib::{NextHopEvent, NextHopKey, Resolved, RibConfig, RibEvent};
 use bgp_wire::{Notification, notification::CeaseCode};
 use config::{
@@ -20,18 +21,20 @@ use netwatch::{Change, Watch};
 use rpc::{Follower, WatchTunnels};
 use telemetry::service_manager;
 use tokio::{
+    net::TcpStream,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 use tracing::{error, info, warn};
 
-use super::{Daemon, apply::Applied, neighbors::Host};
+use super::{Daemon, apply::Applied, arrivals::FarEnds, neighbors::Host};
 use crate::{
     failover::Cause,
     metrics::Endpoint,
     nexthop::{NextHops, Way},
     peer::{Acceptors, PeerCommand, SelfState},
     rib_thread::Gone,
+    router_advert::Seen,
     state::{Control, Running, State},
     tunnels::{News, is_up},
 };
@@ -55,6 +58,10 @@ pub struct Supervisor {
     pub(super) applied: Applied,
     pub(super) speaker: SelfState,
     pub(super) listening: bool,
+    pub(super) arrivals: mpsc::Receiver<(TcpStream, SocketAddr)>,
+    pub(super) left: mpsc::Receiver<PeerId>,
+    pub(super) far_ends: FarEnds,
+    pub(super) far_ends_seen: mpsc::Receiver<Seen>,
 }
 
 /// The signals that the daemon obeys.
@@ -97,6 +104,9 @@ impl Supervisor {
                     Ok(())
                 }
                 Some(order) = self.controls.recv() => self.order(order).await,
+                Some((stream, remote)) = self.arrivals.recv() => self.arrived(stream, remote).await,
+                Some(peer) = self.left.recv() => self.left(peer).await,
+                Some(seen) = self.far_ends_seen.recv() => self.far_end_seen(seen).await,
                 Some(event) = self.next_hop_events.recv() => self.next_hop(event).await,
                 Some(event) = self.rib_events.recv() => self.rib_event(event).await,
                 change = self.watch.changed() => match change {

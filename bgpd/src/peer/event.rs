@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bgp_core::{
@@ -129,6 +129,9 @@ pub trait PeerHost: Send + Sync + 'static {
     /// An established session was lost. Called before the state machine goes on, for the FIB to move traffic.
     fn faulted(&self, fault: &PeerFault);
 
+    /// A session, or an attempt at one, ended, and what is kept of its routes is kept for this long.
+    fn ended(&self, _peer: PeerId, _kept_for: Option<Duration>) {}
+
     /// A session was established. `marked`: the neighbor will mark the end of its routes.
     fn established(&self, peer: PeerId, marked: bool);
 
@@ -142,6 +145,10 @@ pub trait PeerHost: Send + Sync + 'static {
 impl<H: PeerHost> PeerHost for Arc<H> {
     fn faulted(&self, fault: &PeerFault) {
         (**self).faulted(fault);
+    }
+
+    fn ended(&self, peer: PeerId, kept_for: Option<Duration>) {
+        (**self).ended(peer, kept_for);
     }
 
     fn established(&self, peer: PeerId, marked: bool) {

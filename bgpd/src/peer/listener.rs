@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use net_types::Prefix;
 use sys::sockopt::{self, IpFamily};
 use telemetry::LogLimit;
 use tokio::{
@@ -24,6 +25,27 @@ const BACKLOG: u32 = 128;
 #[derive(Clone, Debug, Default)]
 pub struct Acceptors {
     inner: Arc<Mutex<BTreeMap<IpAddr, Acceptor>>>,
+    doors: Arc<Mutex<Vec<Door>>>,
+    /// Where those go who come through a door.
+    arrivals: Option<mpsc::Sender<(TcpStream, SocketAddr)>>,
+}
+
+/// Where neighbors may come from that have no configured address (`bgp listen range`).
+#[derive(Clone)]
+pub struct Door {
+    /// From here.
+    pub range: Prefix,
+    /// With this key of TCP-MD5.
+    pub password: Option<Password>,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door")
+            .field("range", &self.range)
+            .field("password", &self.password.as_ref().map(|_| "…"))
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +55,35 @@ struct Acceptor {
 }
 
 impl Acceptors {
+    /// Whoever comes through a door goes to `arrivals`.
+    pub fn with_doors(arrivals: mpsc::Sender<(TcpStream, SocketAddr)>) -> Self {
+        Self { arrivals: Some(arrivals), ..Self::default() }
+    }
+
+    /// These doors are open, and no others.
+    pub fn open_doors(&self, doors: Vec<Door>) {
+        *self.doors.lock().unwrap_or_else(PoisonError::into_inner) = doors;
+    }
+
+    /// Hands over a connection from a range; whether it came from one.
+    fn admit(&self, stream: TcpStream, remote: SocketAddr) -> Result<(), TcpStream> {
+        let address = remote.ip().to_canonical();
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(arrivals) = self.arrivals.as_ref().filter(|_| doors.iter().any(|door| door.range.contains(address)))
+        else {
+            return Err(stream);
+        };
+        if arrivals.try_send((stream, remote)).is_err() {
+            tracing::debug!(neighbor = %address, "too many neighbors come at once: connection closed");
+        }
+        Ok(())
+    }
+
+    fn door_keys(&self) -> BTreeMap<Prefix, Password> {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.iter().filter_map(|door| Some((door.range, door.password.clone()?))).collect()
+    }
+
     /// Connections from the neighbor of `spec` go to its task from now on.
     pub fn insert(&self, spec: PeerSpec, commands: mpsc::Sender<PeerCommand>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,6 +115,8 @@ pub struct Listener {
     acceptors: Acceptors,
     /// The neighbors whose TCP-MD5 keys the socket has.
     keys: BTreeMap<IpAddr, Password>,
+    /// The same for ranges.
+    door_keys: BTreeMap<Prefix, Password>,
 }
 
 impl Listener {
@@ -84,7 +137,8 @@ impl Listener {
             IpFamily::V6 => sockopt::set_ipv6_unicast_hops(&socket, Some(255))?,
         }
         socket.bind(address)?;
-        let mut listener = Self { socket: socket.listen(BACKLOG)?, acceptors, keys: BTreeMap::new() };
+        let mut listener =
+            Self { socket: socket.listen(BACKLOG)?, acceptors, keys: BTreeMap::new(), door_keys: BTreeMap::new() };
         listener.update_keys();
         Ok(listener)
     }
@@ -120,6 +174,23 @@ impl Listener {
             }
         }
         self.keys = wanted;
+        self.update_door_keys(local);
+    }
+
+    fn update_door_keys(&mut self, local: SocketAddr) {
+        let mut wanted = self.acceptors.door_keys();
+        wanted.retain(|range, _| range.address().is_ipv4() == local.is_ipv4());
+        for range in self.door_keys.keys().filter(|range| !wanted.contains_key(range)) {
+            if let Err(error) = sockopt::set_tcp_md5_range(&self.socket, range, &[]) {
+                tracing::warn!(%range, %error, "cannot take back a TCP-MD5 key");
+            }
+        }
+        for (range, key) in wanted.iter().filter(|(range, key)| self.door_keys.get(range) != Some(key)) {
+            if let Err(error) = sockopt::set_tcp_md5_range(&self.socket, range, key) {
+                tracing::error!(%range, %error, "cannot set the TCP-MD5 key of a listen range: nobody can connect from it");
+            }
+        }
+        self.door_keys = wanted;
     }
 
     /// Accepts for as long as `changed` is alive; a change notification makes it look at the neighbors' keys again.
@@ -148,6 +219,8 @@ impl Listener {
     fn accepted(&self, stream: TcpStream, remote: SocketAddr, unknown: &LogLimit) {
         let address = remote.ip();
         let Some(acceptor) = self.acceptors.get(address) else {
+            let Err(stream) = self.acceptors.admit(stream, remote) else { return };
+            drop(stream);
             if let Some(left_out) = unknown.admit(Instant::now()) {
                 tracing::info!(%remote, left_out, "connection from an address that is no neighbor: closed");
             }

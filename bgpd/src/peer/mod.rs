@@ -24,9 +24,10 @@ mod tests;
 
 pub use event::{Link, PeerEvent, PeerFault, PeerHost, SessionUp};
 pub use handle::{PeerCommand, PeerHandle, spawn};
-pub use listener::{Acceptors, Listener};
+pub use listener::{Acceptors, Door, Listener};
 pub use queue::{Chunk, RouteQueue};
 pub use rules::{alias, role, rules};
-pub use setup::{Ases, SelfState, SetupError, spec};
+pub use setup::{Ases, SelfState, SetupError, password, spec};
+pub(crate) use socket::prepare;
 pub use spec::{Hops, Password, PeerSpec, Source, Transport};
 pub use status::{PeerStatus, ResetInfo};

@@ -56,27 +56,25 @@ pub enum SetupError {
         /// What it has.
         octets: usize,
     },
-    /// Known by its link only.
-    #[error("neighbor {0}: sessions by interface are not made yet; configure the neighbor's address")]
-    Unnumbered(bgp::NeighborId),
     /// A link-local address without a link.
     #[error("neighbor {0} is a link-local address: add \"neighbor {0} interface INTERFACE\"")]
     NoInterface(IpAddr),
 }
 
-/// What the task of `neighbor` has to know. Reads its password file.
+/// What the task of `neighbor` at `address` has to know. Reads its password file.
 ///
 /// # Errors
 /// When the neighbor cannot be reached with what is configured.
 pub fn spec(
     speaker: &bgp::Bgp,
     neighbor: &bgp::Neighbor,
+    address: IpAddr,
     id: PeerId,
     ourselves: &SelfState,
 ) -> Result<PeerSpec, SetupError> {
     let settings = &neighbor.settings;
-    let address = neighbor.id.address().ok_or_else(|| SetupError::Unnumbered(neighbor.id.clone()))?;
-    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) && settings.interface.is_none() {
+    let interface = crate::setup::interface_of(neighbor).cloned();
+    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) && interface.is_none() {
         return Err(SetupError::NoInterface(address));
     }
     let session = session(speaker, neighbor, ourselves);
@@ -88,7 +86,7 @@ pub fn spec(
     let transport = Transport {
         port: settings.port.unwrap_or(Transport::default().port),
         source,
-        interface: settings.interface.clone(),
+        interface,
         hops,
         password: password(address, settings)?,
         max_segment_octets: settings.session.tcp_mss,
@@ -142,7 +140,9 @@ fn session(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor, ourselves: &SelfState) 
     let ases = Ases::of(speaker, neighbor);
     let settings = &neighbor.settings.session;
     let hostname = ourselves.hostname.clone().filter(|_| settings.tell_hostname != Some(false));
-    let over_ipv6 = settings.extended_next_hop == Some(true);
+    // As in FRR, a session without configured addresses carries IPv4 over IPv6 unless it is told not to.
+    let by_link = matches!(neighbor.id, bgp::NeighborId::Interface(_));
+    let over_ipv6 = settings.extended_next_hop.unwrap_or(by_link);
     let timers = speaker.timers(neighbor);
     let families: FamilySet = Family::ALL.into_iter().filter(|f| speaker.is_active(neighbor, *f)).collect();
     SessionConfig {
@@ -205,7 +205,11 @@ fn hops(settings: &bgp::NeighborSettings, kind: PeerKind) -> Hops {
     }
 }
 
-fn password(neighbor: IpAddr, settings: &bgp::NeighborSettings) -> Result<Option<Password>, SetupError> {
+/// The key of TCP-MD5 for a neighbor at `address`.
+///
+/// # Errors
+/// When it cannot be read, or cannot be one.
+pub fn password(neighbor: IpAddr, settings: &bgp::NeighborSettings) -> Result<Option<Password>, SetupError> {
     let key = match &settings.password {
         None => return Ok(None),
         Some(bgp::Password::Inline(secret)) => Zeroizing::new(secret.expose().as_bytes().to_vec()),
@@ -254,7 +258,8 @@ mod tests {
     }
 
     fn built(neighbor: &bgp::Neighbor) -> PeerSpec {
-        spec(&bgp::Bgp::new(Asn::literal(65001)), neighbor, PeerId(1), &ourselves()).unwrap()
+        spec(&bgp::Bgp::new(Asn::literal(65001)), neighbor, neighbor.id.address().unwrap(), PeerId(1), &ourselves())
+            .unwrap()
     }
 
     #[test]
@@ -289,8 +294,9 @@ mod tests {
             let password = Some(bgp::Password::File(path));
             with(65000, bgp::NeighborSettings { password, ..Default::default() })
         };
-        let spec_of =
-            |neighbor: &bgp::Neighbor| spec(&bgp::Bgp::new(Asn::literal(65001)), neighbor, PeerId(1), &ourselves());
+        let spec_of = |neighbor: &bgp::Neighbor| {
+            spec(&bgp::Bgp::new(Asn::literal(65001)), neighbor, neighbor.id.address().unwrap(), PeerId(1), &ourselves())
+        };
         let built = spec_of(&secured(path)).unwrap();
         assert_eq!(built.transport.password.as_ref().unwrap().as_slice(), b"correct horse");
         assert!(!format!("{built:?}").contains("horse"), "secrets are not shown");
@@ -303,7 +309,9 @@ mod tests {
     #[test]
     fn a_link_local_neighbor_needs_its_link() {
         let lost = neighbor("fe80::1", 65000);
-        let refused = spec(&bgp::Bgp::new(Asn::literal(65001)), &lost, PeerId(1), &ourselves()).unwrap_err();
+        let refused =
+            spec(&bgp::Bgp::new(Asn::literal(65001)), &lost, lost.id.address().unwrap(), PeerId(1), &ourselves())
+                .unwrap_err();
         assert_eq!(
             refused.to_string(),
             "neighbor fe80::1 is a link-local address: add \"neighbor fe80::1 interface INTERFACE\""

@@ -53,7 +53,7 @@ fn no_interface(interface: &IfName, error: rustix::io::Errno) -> io::Error {
 }
 
 /// What both directions need, before the first segment where that is possible.
-pub(super) fn prepare(socket: impl AsFd, spec: &PeerSpec) -> io::Result<()> {
+pub(crate) fn prepare(socket: impl AsFd, spec: &PeerSpec) -> io::Result<()> {
     let socket = socket.as_fd();
     let (family, hops) = (IpFamily::of(spec.address), spec.transport.hops);
     match family {

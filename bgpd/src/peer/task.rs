@@ -459,9 +459,13 @@ where
                 self.host.faulted(&PeerFault { peer, reason: reason.clone(), retained, at, wall });
                 tracing::warn!(neighbor = %self.spec.address, cause = %reason, "session lost");
                 self.status.down(&reason);
+                self.host.ended(peer, retain.map(|retain| retain.restart_time));
                 self.pending.push_back(PeerEvent::Down { peer, reason, retain, at });
             }
-            Output::AttemptFailed(reason) => self.attempt_failed(reason),
+            Output::AttemptFailed(reason) => {
+                self.attempt_failed(reason);
+                self.host.ended(peer, None);
+            }
             Output::PhaseChanged { from, to } => {
                 self.status.entered(to);
                 if to == Phase::Established || from == Phase::Established {

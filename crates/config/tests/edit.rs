@@ -49,6 +49,13 @@ fn lines_are_added_where_they_belong() {
 }
 
 #[test]
+fn a_speaker_goes_on_without_its_number() {
+    let expected = with(" bgp router-id 10.1.0.1", " bgp router-id 10.1.0.7");
+    assert_eq!(put("router bgp\n bgp router-id 10.1.0.7\n"), expected);
+    assert!(edit(&Config::default(), "router bgp\n", UnknownLines::Refuse).is_err());
+}
+
+#[test]
 fn words_may_be_abbreviated() {
     assert_eq!(put("rou b 65001\n no neigh 192.0.2.1 desc\n"), with(" neighbor 192.0.2.1 description hub one\n", ""));
 }

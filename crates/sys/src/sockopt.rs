@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-use net_types::IfName;
+use net_types::{IfName, Prefix};
 pub use rustix::net::sockopt::{
     set_ip_freebind, set_ip_mtu_discover, set_ip_tos, set_ip_ttl, set_ipv6_freebind, set_ipv6_mtu_discover,
     set_ipv6_tclass, set_ipv6_unicast_hops, set_ipv6_v6only, set_socket_recv_buffer_size,
@@ -117,10 +117,22 @@ pub fn tcp_max_segment(socket: impl AsFd) -> io::Result<u16> {
 /// # Errors
 /// `EINVAL` for a key longer than 80 octets, `ENOENT` when removing what is not there.
 pub fn set_tcp_md5(socket: impl AsFd, peer: SocketAddr, key: &[u8]) -> io::Result<()> {
+    set_md5(socket, peer, None, key)
+}
+
+/// The same for all peers with an address in `range` that have no key of their own.
+///
+/// # Errors
+/// As [`set_tcp_md5`].
+pub fn set_tcp_md5_range(socket: impl AsFd, range: &Prefix, key: &[u8]) -> io::Result<()> {
+    set_md5(socket, SocketAddr::new(range.address(), 0), Some(range.bits()), key)
+}
+
+fn set_md5(socket: impl AsFd, peer: SocketAddr, bits: Option<u8>, key: &[u8]) -> io::Result<()> {
     let mut option = TcpMd5Sig {
         address: sockaddr_storage(peer),
-        flags: 0,
-        prefix_length: 0,
+        flags: if bits.is_some() { TCP_MD5SIG_FLAG_PREFIX } else { 0 },
+        prefix_length: bits.unwrap_or(0),
         key_length: 0,
         ifindex: 0,
         key: [0; 80],
@@ -130,7 +142,8 @@ pub fn set_tcp_md5(socket: impl AsFd, peer: SocketAddr, key: &[u8]) -> io::Resul
     };
     room.copy_from_slice(key);
     option.key_length = u16::try_from(key.len()).unwrap_or_default(); // at most 80, as just checked
-    let result = set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &option);
+    let name = if bits.is_some() { TCP_MD5SIG_EXT } else { libc::TCP_MD5SIG };
+    let result = set(socket, libc::IPPROTO_TCP, name, &option);
     for octet in &mut option.key {
         // SAFETY: a volatile write through an exclusive reference; it keeps the key from staying on the stack.
         unsafe { std::ptr::write_volatile(octet, 0) };
@@ -153,6 +166,10 @@ impl IpFamily {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 }
+
+/// Of linux/tcp.h, which libc lacks.
+const TCP_MD5SIG_EXT: libc::c_int = 32;
+const TCP_MD5SIG_FLAG_PREFIX: u8 = 1;
 
 /// `struct tcp_md5sig` of linux/tcp.h, which libc lacks.
 #[repr(C)]

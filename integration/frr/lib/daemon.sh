@@ -40,3 +40,29 @@ wait_for_bgpd() {
         sleep 0.05
     done
 }
+
+# What FRR's zebra does to links, from the lines of an `interface` section: they are the kernel's, here as there.
+links() {
+    local interface= first second third rest negate
+    while read -r first second third rest; do
+        negate=
+        if [ "$first" = no ]; then
+            negate=no first=$second second=$third third=$rest
+        fi
+        case "$first $second" in
+        "int"*" "*) interface=$second ;;
+        "ip a"* | "ipv6 a"*)
+            [ -n "$interface" ] || continue
+            if [ -n "$negate" ]; then
+                ip address del "${third%% *}" dev "$interface" 2> /dev/null
+            else
+                ip link set dev "$interface" up
+                ip address replace "${third%% *}" dev "$interface"
+            fi
+            ;;
+        "shut"*) [ -n "$interface" ] && ip link set dev "$interface" $([ -n "$negate" ] && echo up || echo down) ;;
+        "ip "* | "ipv6 "* | "desc"* | "!"* | "#"* | " ") ;;
+        *) interface= ;;
+        esac
+    done
+}

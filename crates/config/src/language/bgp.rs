@@ -11,11 +11,15 @@ use crate::{
 };
 
 pub(super) const BEGIN: &[Statement] = &[Statement {
-    syntax: "router bgp ASN",
+    syntax: "router bgp [ASN]",
     help: "The BGP speaker",
     action: Action::Enter(
         |draft, args| {
-            let asn: Asn = args.get("ASN")?;
+            let Some(asn) = args.opt::<Asn>("ASN")? else {
+                // As in FRR, the one that there is.
+                let missing = |_| Complaint::new("there is no \"router bgp ASN\" above that this could go on with");
+                return draft.bgp().map(|_| Section::Bgp).map_err(missing);
+            };
             let bgp = draft.config.bgp.get_or_insert_with(|| Bgp::new(asn));
             if bgp.asn != asn {
                 let message = format!("\"router bgp {}\" stands above; one speaker has one AS", bgp.asn.get());
