@@ -231,10 +231,27 @@ fn millis(us: u64) -> String {
     }
 }
 
-/// `2026-11-23 22:12:33.123`: civil date from days since 1970 in the proleptic Gregorian calendar.
-fn utc(unix_us: u64) -> String {
-    let (seconds, milliseconds) = (unix_us / 1_000_000, unix_us / 1000 % 1000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
+/// `2026-11-23 22:12:33.123`
+pub(crate) fn utc(unix_us: u64) -> String {
+    let Civil { year, month, day, hour, minute, second } = civil(unix_us / 1_000_000);
+    let milliseconds = unix_us / 1000 % 1000;
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{milliseconds:03}")
+}
+
+/// A time as people name it, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Civil {
+    pub(crate) year: u64,
+    pub(crate) month: u64,
+    pub(crate) day: u64,
+    pub(crate) hour: u64,
+    pub(crate) minute: u64,
+    pub(crate) second: u64,
+}
+
+/// Date and time from seconds since 1970, in the proleptic Gregorian calendar.
+pub(crate) fn civil(unix_seconds: u64) -> Civil {
+    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
     // Years begin in March here, so that the leap day is the last of its year; eras are 400 years.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
@@ -244,8 +261,7 @@ fn utc(unix_us: u64) -> String {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{milliseconds:03}")
+    Civil { year, month, day, hour: second / 3600, minute: second / 60 % 60, second: second % 60 }
 }
 
 #[cfg(test)]

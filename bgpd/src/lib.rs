@@ -5,6 +5,7 @@
 pub mod bfd_thread;
 pub mod bmp;
 pub mod daemon;
+pub mod dump;
 pub mod failover;
 pub mod fib_thread;
 pub mod local_routes;
@@ -19,4 +20,5 @@ pub mod service;
 pub mod setup;
 pub mod show;
 pub mod state;
+pub mod tap;
 pub mod tunnels;

@@ -18,7 +18,8 @@ use netwatch::View;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    bfd_thread::BfdHandle, bmp::Bmp, fib_thread::FibHandle, peer::PeerHandle, rib_thread::RibHandle, rpki::Rpki,
+    bfd_thread::BfdHandle, bmp::Bmp, dump::Dumps, fib_thread::FibHandle, peer::PeerHandle, rib_thread::RibHandle,
+    rpki::Rpki, tap::Tap,
 };
 
 /// Orders of operators that may wait; who finds the queue full waits.
@@ -89,15 +90,19 @@ pub struct State {
     pub rpki: Rpki,
     /// BMP stations.
     pub bmp: Bmp,
+    /// MRT dumps.
+    pub dumps: Dumps,
+    /// The log of events, and what dumps read.
+    pub tap: Tap,
 }
 
 impl State {
     /// A state in which nothing runs, and the end at which orders arrive.
-    pub fn new(rib: RibHandle, fib: FibHandle, bfd: BfdHandle) -> (Self, mpsc::Receiver<Control>) {
+    pub fn new(rib: RibHandle, fib: FibHandle, bfd: BfdHandle, tap: Tap) -> (Self, mpsc::Receiver<Control>) {
         let (controls, incoming) = mpsc::channel(CONTROLS);
         let rpki = Rpki::new(rib.clone());
-        let bmp = Bmp::default();
-        (Self { running: Arc::default(), controls, rib, fib, bfd, rpki, bmp }, incoming)
+        let (bmp, dumps) = (Bmp::default(), Dumps::default());
+        (Self { running: Arc::default(), controls, rib, fib, bfd, rpki, bmp, dumps, tap }, incoming)
     }
 
     /// What runs now.

@@ -15,6 +15,7 @@ use bgp_core::{
     rib::LocalAddresses,
     session::{DownReason, Phase},
 };
+use bytes::Bytes;
 use fib::{PathState, Scope};
 use net_types::IfName;
 use netwatch::View;
@@ -23,7 +24,8 @@ use tokio::sync::mpsc;
 use crate::{
     failover::Cause,
     fib_thread::{Fault, FibHandle},
-    peer::{Link, PeerCommand, PeerFault, PeerHandle, PeerHost, PeerStatus},
+    peer::{Link, PeerCommand, PeerEnds, PeerFault, PeerHandle, PeerHost, PeerStatus},
+    tap::{self, Happened, Kind, Seen, Tap},
 };
 
 /// After this time a neighbor that marks no end of its routes is taken to have sent them all.
@@ -49,6 +51,8 @@ pub struct Entry {
 /// All of them.
 #[derive(Clone, Default)]
 pub struct Neighbors {
+    /// What happens to them, for those who keep a record of it.
+    pub tap: Tap,
     inner: Arc<RwLock<BTreeMap<IpAddr, Entry>>>,
 }
 
@@ -175,6 +179,27 @@ impl Host {
 }
 
 impl PeerHost for Host {
+    fn wants_messages(&self) -> bool {
+        self.neighbors.tap.wants_messages()
+    }
+
+    fn received(&self, peer: &PeerEnds, four_octet_as: bool, message: Bytes) {
+        let session = tap::session(peer.address, peer.local, (peer.asn, peer.local_asn));
+        let what = Happened::Received { four_octet_as, message };
+        self.neighbors.tap.seen(Seen { at: SystemTime::now(), session, what });
+    }
+
+    fn changed(&self, peer: &PeerEnds, from: Phase, to: Phase) {
+        if from == Phase::Established || to == Phase::Established {
+            self.neighbors.tap.event(Kind::Session, peer.address, format!("{from} to {to}"));
+        }
+        if self.neighbors.tap.wants_messages() {
+            let session = tap::session(peer.address, peer.local, (peer.asn, peer.local_asn));
+            let what = Happened::Changed { from: number(from), to: number(to) };
+            self.neighbors.tap.seen(Seen { at: SystemTime::now(), session, what });
+        }
+    }
+
     fn faulted(&self, fault: &PeerFault) {
         let Some((address, entry)) = self.neighbors.by_id(fault.peer) else { return };
         let cause = match fault.reason {
@@ -245,6 +270,18 @@ impl PeerHost for Host {
             let link = view.link_named(interface.as_str())?;
             view.source_toward(link.ifindex, toward)
         })
+    }
+}
+
+/// As MRT numbers the states of a session (RFC 6396 §4.4.1).
+fn number(phase: Phase) -> u16 {
+    match phase {
+        Phase::Idle => 1,
+        Phase::Connect => 2,
+        Phase::Active => 3,
+        Phase::OpenSent => 4,
+        Phase::OpenConfirm => 5,
+        Phase::Established => 6,
     }
 }
 

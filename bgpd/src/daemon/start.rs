@@ -41,6 +41,7 @@ use crate::{
     peer::{Acceptors, Listener, PeerCommand, SelfState},
     policy_setup, rib_thread, service, setup,
     state::{Control, State},
+    tap::Kind,
 };
 
 /// Next hops that the table may be ahead of their resolution.
@@ -164,7 +165,8 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         tunnels: Arc::new(Mutex::new(Default::default())),
         running: Arc::default(),
     };
-    let (state, controls) = State::new(daemon.rib.clone(), daemon.fib.clone(), daemon.bfd.clone());
+    let (state, controls) =
+        State::new(daemon.rib.clone(), daemon.fib.clone(), daemon.bfd.clone(), daemon.neighbors.tap.clone());
     let socket = daemon.options.run_dir.join(rpc::BGPD_SOCKET);
     let server = rpc::Server::bind(&socket, service::service(state.clone()), rpc::Limits::default())?;
     tokio::spawn(server.run());
@@ -246,6 +248,11 @@ fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Sen
     move |change: Change| {
         let Some(neighbor) = change.neighbor else { return }; // it stands alone: shown, and nothing depends on it
         let scope = Scope::Monitored(neighbor.0);
+        neighbors.tap.event(
+            Kind::Bfd,
+            change.peer.address,
+            format!("{} to {}: {}", change.from, change.to, change.cause),
+        );
         let lost = matches!(change.cause, BfdCause::DetectionTimeExpired | BfdCause::NeighborDown);
         match (change.from, change.to) {
             (_, BfdState::Up) => {

@@ -36,6 +36,7 @@ use crate::{
     rib_thread::Gone,
     router_advert::Seen,
     state::{Control, Running, State},
+    tap::Kind,
     tunnels::{News, is_up},
 };
 
@@ -142,6 +143,7 @@ impl Supervisor {
         match &result {
             Ok(summary) => {
                 info!(summary, "configuration reloaded");
+                self.state.tap.event(Kind::Policy, "configuration", format!("reloaded: {summary}"));
                 self.follow_tunnels();
                 self.follow_settings().await;
                 service_manager::ready("configuration reloaded");
@@ -169,12 +171,13 @@ impl Supervisor {
         Ok(warnings.to_string())
     }
 
-    /// Metrics, RPKI caches, BMP stations and logs are as the configuration says.
+    /// Metrics, RPKI caches, BMP stations, dumps and logs are as the configuration says.
     pub(super) async fn follow_settings(&mut self) {
         let config = self.daemon.config();
         self.metrics.follow(config.metrics.bgpd, &self.state).await;
         self.state.rpki.configure(&config.rpki).await;
         self.state.bmp.configure(&config, &self.state);
+        self.state.dumps.configure(&config.dumps, &self.state, &self.state.tap);
         if let Some(logs) = &self.daemon.options.logs
             && let Err(error) = logs.set_level(config.log.level.map_or("info", |level| level.as_str()))
         {
@@ -283,6 +286,12 @@ impl Supervisor {
     }
 
     pub(super) async fn tell_next_hop(&self, key: NextHopKey, way: Option<Way>) -> Result<(), Gone> {
+        let what = match way {
+            Some(way) if way.gateway == key.address => format!("reached on interface {}", way.ifindex),
+            Some(way) => format!("reached by way of {} on interface {}", way.gateway, way.ifindex),
+            None => "not reached".to_owned(),
+        };
+        self.state.tap.event(Kind::NextHop, key.address, what);
         let resolved = way.map(|way| Resolved { ifindex: way.ifindex, gateway: Some(way.gateway), metric: way.metric });
         self.daemon.rib.next_hop_resolved(key, resolved).await
     }
@@ -326,6 +335,14 @@ impl Supervisor {
     }
 
     async fn link_event(&mut self, change: Change) -> Result<(), Gone> {
+        if let Change::Link(link) | Change::LinkGone(link) = &change {
+            let what = match &change {
+                Change::LinkGone(_) => "gone",
+                _ if link.is_up() => "up",
+                _ => "down",
+            };
+            self.state.tap.event(Kind::Link, &link.name, what);
+        }
         match &change {
             Change::Address(ifindex) => self.daemon.fib.retry(*ifindex),
             Change::Link(link) if link.is_up() => self.daemon.fib.retry(link.ifindex),
@@ -343,6 +360,7 @@ impl Supervisor {
                 let scope = Scope::Tunnel(status.ifindex);
                 if is_up(&status) {
                     info!(tunnel = %status.tunnel, "tunnel is up");
+                    neighbors.tap.event(Kind::Tunnel, &status.tunnel, "up");
                     fib.words(vec![(scope, PathState::Up)]);
                     neighbors.path_back(status.ifindex);
                     neighbors.path_restored(fib, status.ifindex);
@@ -352,6 +370,7 @@ impl Supervisor {
                         _ => "the tunnel is being negotiated anew",
                     };
                     info!(tunnel = %status.tunnel, cause = detail, "tunnel is down");
+                    neighbors.tap.event(Kind::Tunnel, &status.tunnel, format!("down: {detail}"));
                     let word = (scope, PathState::Dead);
                     neighbors.path_lost(fib, status.ifindex, Cause::TunnelDown, detail, word, at);
                 }
@@ -367,6 +386,7 @@ impl Supervisor {
                 self.publish();
             }
             News::Lost(why) => {
+                neighbors.tap.event(Kind::Tunnel, "ipsecd", format!("cannot be reached: {why}"));
                 warn!(why, "ipsecd cannot be reached: its tunnels are the last resort until it is back; BFD decides");
                 let tunnels = tunnels.lock().unwrap_or_else(PoisonError::into_inner);
                 for status in tunnels.all().filter(|status| is_up(status)) {

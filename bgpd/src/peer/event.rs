@@ -9,10 +9,11 @@ use std::{
 use bgp_core::{
     PeerId,
     rib::LocalAddresses,
-    session::{DownReason, Retain, Terms},
+    session::{DownReason, Phase, Retain, Terms},
 };
 use bgp_wire::{RouteRefresh, Update};
-use net_types::{IfName, Prefix};
+use bytes::Bytes;
+use net_types::{Asn, IfName, Prefix};
 
 use super::RouteQueue;
 
@@ -124,6 +125,19 @@ pub struct PeerFault {
     pub wall: SystemTime,
 }
 
+/// Both ends of a session, for a record of what happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerEnds {
+    /// The neighbor.
+    pub address: IpAddr,
+    /// Its AS, where that is known.
+    pub asn: Option<Asn>,
+    /// Our address, while there is a connection.
+    pub local: Option<IpAddr>,
+    /// Our AS.
+    pub local_asn: Asn,
+}
+
 /// What a neighbor's task needs of the daemon around it. No call may block.
 pub trait PeerHost: Send + Sync + 'static {
     /// An established session was lost. Called before the state machine goes on, for the FIB to move traffic.
@@ -140,6 +154,17 @@ pub trait PeerHost: Send + Sync + 'static {
 
     /// The address of `interface` that goes best with a neighbor at `toward` (`update-source INTERFACE`).
     fn source(&self, interface: &IfName, toward: IpAddr) -> Option<IpAddr>;
+
+    /// Whether somebody wants to see every message.
+    fn wants_messages(&self) -> bool {
+        false
+    }
+
+    /// The neighbor sent a whole message; called only while [messages are wanted](Self::wants_messages).
+    fn received(&self, _: &PeerEnds, _four_octet_as: bool, _message: Bytes) {}
+
+    /// The session went from one state to another.
+    fn changed(&self, _: &PeerEnds, _from: Phase, _to: Phase) {}
 }
 
 impl<H: PeerHost> PeerHost for Arc<H> {
@@ -161,5 +186,17 @@ impl<H: PeerHost> PeerHost for Arc<H> {
 
     fn source(&self, interface: &IfName, toward: IpAddr) -> Option<IpAddr> {
         (**self).source(interface, toward)
+    }
+
+    fn wants_messages(&self) -> bool {
+        (**self).wants_messages()
+    }
+
+    fn received(&self, peer: &PeerEnds, four_octet_as: bool, message: Bytes) {
+        (**self).received(peer, four_octet_as, message);
+    }
+
+    fn changed(&self, peer: &PeerEnds, from: Phase, to: Phase) {
+        (**self).changed(peer, from, to);
     }
 }

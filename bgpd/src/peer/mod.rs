@@ -22,7 +22,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Link, PeerEvent, PeerFault, PeerHost, SessionUp};
+pub use event::{Link, PeerEnds, PeerEvent, PeerFault, PeerHost, SessionUp};
 pub use handle::{PeerCommand, PeerHandle, spawn};
 pub use listener::{Acceptors, Door, Listener};
 pub use queue::{Chunk, RouteQueue};

@@ -7,20 +7,24 @@ use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::Poll,
     time::{Instant, SystemTime},
 };
 
-use bgp_core::session::{ConnectionId, Direction, DownReason, Input, Outgoing, Output, Phase, Session, Terms};
+use bgp_core::session::{
+    ConnectionId, Direction, DownReason, Input, Outgoing, Output, Phase, RemoteAs, Session, Terms,
+};
 use bgp_wire::{Message, Notification, Parsed, RouteRefresh, Survived, Update, notification::CeaseCode};
+use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 use telemetry::LogLimit;
 use tokio::{net::TcpStream, sync::mpsc, time::sleep_until};
 
 use super::{
-    PeerCommand, PeerEvent, PeerFault, PeerHost, PeerSpec, RouteQueue, SessionUp,
+    PeerCommand, PeerEnds, PeerEvent, PeerFault, PeerHost, PeerSpec, RouteQueue, SessionUp,
     connection::{Connection, Ready},
     socket,
     status::Shared,
@@ -376,6 +380,11 @@ where
             let parsed = match connection.frame(negotiated.max_message_octets()) {
                 Ok(Some(frame)) => {
                     let (octets, parsed) = (frame.len(), Message::parse(frame, &negotiated));
+                    if self.host.wants_messages() {
+                        let (local, message) = (connection.local.ip(), Bytes::copy_from_slice(frame));
+                        let ends = ends(&self.spec, &self.session, Some(local));
+                        self.host.received(&ends, negotiated.four_octet_as, message);
+                    }
                     connection.passed(octets);
                     parsed
                 }
@@ -468,6 +477,8 @@ where
             }
             Output::PhaseChanged { from, to } => {
                 self.status.entered(to);
+                let local = self.connections.first().map(|connection| connection.local.ip());
+                self.host.changed(&ends(&self.spec, &self.session, local), from, to);
                 if to == Phase::Established || from == Phase::Established {
                     tracing::info!(neighbor = %self.spec.address, %from, %to, "session changed state");
                 } else {
@@ -501,4 +512,15 @@ where
         let up = SessionUp { peer: self.spec.id, terms, local, remote, link, queue, at: Instant::now() };
         self.pending.push_back(PeerEvent::Up(Box::new(up)));
     }
+}
+
+/// Both ends of the session, as far as they are known.
+fn ends(spec: &PeerSpec, session: &Session, local: Option<IpAddr>) -> PeerEnds {
+    let configured = match spec.session.remote_asn {
+        RemoteAs::Exactly(asn) => Some(asn),
+        RemoteAs::Internal => Some(spec.session.local_asn),
+        RemoteAs::External => None,
+    };
+    let asn = session.terms().map(|terms| terms.peer_open.asn).or(configured);
+    PeerEnds { address: spec.address, asn, local, local_asn: spec.session.local_asn }
 }

@@ -14,6 +14,8 @@ pub enum Watch {
     Rpki(RpkiView),
     /// `show bmp`
     Bmp,
+    /// `show bgp events`
+    Events,
 }
 
 /// What origin validation says of a route (RFC 6811).
@@ -52,6 +54,7 @@ pub(super) const ROWS: &[Row] = &[
         "Routes by what origin validation says of them",
         validation,
     ),
+    row(Owner::Bgpd, "show bgp events [json]", "The last changes of state", |args| show(args, Watch::Events)),
     row(Owner::Bgpd, "show [bgp] bmp [json]", "BMP stations", |args| show(args, Watch::Bmp)),
     row(Owner::Bgpd, "show rpki cache-connection [json]", "Connections to caches", |args| {
         show(args, Watch::Rpki(RpkiView::Connections))

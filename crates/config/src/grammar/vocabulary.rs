@@ -96,6 +96,7 @@ const WORDS: &[(&str, &str)] = &[
     ("exact-match", "These and no others"),
     ("exclude", "Take off"),
     ("exist-map", "While something passes this route-map"),
+    ("events", "The last changes of state"),
     ("exit", "Leave this section, or the shell"),
     ("exit-address-family", "Leave the address family"),
     ("expanded", "Regular expressions"),
