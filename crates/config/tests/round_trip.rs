@@ -534,7 +534,7 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
     (
         (of(remote_as), of(text()), of(shutdown), of(password), of(timers())),
         (of(seconds(1, 65_535)), any::<bool>(), distance, flag(), of(source), of(interface())),
-        (of(1u16..), flag(), of(restart), session_settings(), btree_map(family(), neighbor_family(), 0..3)),
+        (of(1u16..), flag(), of(restart), session_settings(), btree_map(family(), neighbor_family().boxed(), 0..3)),
     )
         .prop_map(|(first, second, third)| {
             let (remote_as, description, shutdown, password, timers) = first;
@@ -585,9 +585,9 @@ fn neighbor_id() -> impl Strategy<Value = NeighborId> {
 type Peers = (BTreeMap<Name, NeighborSettings>, BTreeMap<NeighborId, NeighborEntry>, BTreeMap<Prefix, Name>);
 
 fn peers() -> impl Strategy<Value = Peers> {
-    let neighbor = (any::<proptest::sample::Index>(), of(Just(())), any::<bool>(), neighbor_settings());
+    let neighbor = (any::<proptest::sample::Index>(), of(Just(())), any::<bool>(), neighbor_settings().boxed());
     (
-        btree_map(group_name(), neighbor_settings(), 0..3),
+        btree_map(group_name(), neighbor_settings().boxed(), 0..3),
         btree_map(neighbor_id(), neighbor, 0..3),
         btree_map(prefix(), any::<proptest::sample::Index>(), 0..3),
     )
@@ -690,7 +690,15 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     (
         (confederation, of(seconds(1, 65_535)), any::<[bool; 3]>()),
         (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
-        (graceful_restart, fail_closed, timers(), peers(), 1u16.., families, btree_map(name(), bmp_targets(), 0..2)),
+        (
+            graceful_restart,
+            fail_closed,
+            timers(),
+            peers().boxed(),
+            1u16..,
+            families,
+            btree_map(name(), bmp_targets(), 0..2),
+        ),
     )
         .prop_map(|((mut confederation, minimum_hold_time, more), first, second)| {
             let (asn, router_id, cluster_id, flags, default_local_preference, best_path) = first;
@@ -801,11 +809,11 @@ fn any_config() -> impl Strategy<Value = Config> {
         (
             btree_map(
                 name(),
-                btree_map(1u16.., route_map_entry(), 1..3).prop_map(|entries| RouteMap { entries }),
+                btree_map(1u16.., route_map_entry().boxed(), 1..3).prop_map(|entries| RouteMap { entries }),
                 0..3,
             ),
             (rpki(), dumps()),
-            of(bgp()),
+            of(bgp().boxed()),
         ),
     )
         .prop_map(|(first, second, third, lists_of_policy, fourth)| {
