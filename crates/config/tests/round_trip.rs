@@ -162,13 +162,17 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
 
 fn bfd_profile() -> impl Strategy<Value = BfdProfile> {
     let interval = || (10u64..=60_000).prop_map(Duration::from_millis);
-    (interval(), interval(), 2u8..=255, any::<bool>(), any::<bool>()).prop_map(
-        |(transmit_interval, receive_interval, detect_multiplier, passive, shutdown)| BfdProfile {
-            transmit_interval,
-            receive_interval,
-            detect_multiplier,
-            passive,
-            shutdown,
+    let echo = prop_oneof![Just(Duration::ZERO), interval()];
+    (interval(), interval(), 2u8..=255, any::<bool>(), any::<bool>(), echo).prop_map(
+        |(transmit_interval, receive_interval, detect_multiplier, passive, shutdown, echo_receive_interval)| {
+            BfdProfile {
+                echo_receive_interval,
+                transmit_interval,
+                receive_interval,
+                detect_multiplier,
+                passive,
+                shutdown,
+            }
         },
     )
 }
@@ -182,9 +186,11 @@ fn bfd_peer() -> impl Strategy<Value = (BfdPeerId, BfdPeer)> {
         },
     );
     let flag = || of(any::<bool>());
-    (id, interval(), interval(), of(2u8..=255), flag(), flag(), of(1u8..=254)).prop_map(
-        |(id, transmit_interval, receive_interval, detect_multiplier, passive, shutdown, minimum_ttl)| {
+    let echo = of(prop_oneof![Just(Duration::ZERO), (10u64..=60_000).prop_map(Duration::from_millis)]);
+    (id, interval(), interval(), of(2u8..=255), flag(), flag(), of(1u8..=254), echo).prop_map(
+        |(id, transmit_interval, receive_interval, detect_multiplier, passive, shutdown, minimum_ttl, echo)| {
             let peer = BfdPeer {
+                echo_receive_interval: echo,
                 profile: None,
                 transmit_interval,
                 receive_interval,
@@ -681,10 +687,12 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     );
     let fail_closed = select(&[FailClosed::Off, FailClosed::Lost, FailClosed::Withdrawn][..]);
     let router_id = (1u32..).prop_map(|id| RouterId::try_from(id).unwrap());
-    let families = (family_config(Family::Ipv4Unicast), family_config(Family::Ipv6Unicast)).prop_map(|(v4, v6)| {
-        let both = [(Family::Ipv4Unicast, v4), (Family::Ipv6Unicast, v6)];
-        both.into_iter().filter(|(_, config)| *config != FamilyConfig::default()).collect()
-    });
+    let families = (family_config(Family::Ipv4Unicast).boxed(), family_config(Family::Ipv6Unicast).boxed()).prop_map(
+        |(v4, v6)| {
+            let both = [(Family::Ipv4Unicast, v4), (Family::Ipv6Unicast, v6)];
+            both.into_iter().filter(|(_, config)| *config != FamilyConfig::default()).collect()
+        },
+    );
     let confederation = (of(asn()), proptest::collection::btree_set(asn(), 0..3))
         .prop_map(|(identifier, members)| Confederation { identifier, members });
     (
@@ -789,7 +797,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         .prop_map(|(bgpd, ipsecd)| Metrics { bgpd: bgpd.map(Into::into), ipsecd: ipsecd.map(Into::into) });
     let lists = family().prop_flat_map(|family| ((Just(family), name()), prefix_list(family)));
     let access_lists = family().prop_flat_map(|family| ((Just(family), name()), access_list(family)));
-    let tunnels = btree_map("tun[0-9]".prop_map(|text| text.parse::<TunnelName>().unwrap()), tunnel(), 0..3);
+    let tunnels = btree_map("tun[0-9]".prop_map(|text| text.parse::<TunnelName>().unwrap()), tunnel().boxed(), 0..3);
     (
         (
             of(name()),
@@ -798,7 +806,12 @@ fn any_config() -> impl Strategy<Value = Config> {
             btree_map("[a-z]{1,8}".prop_map(|text| text.parse::<WanName>().unwrap()), wan(), 1..3),
         ),
         (btree_map(name(), proposal(), 0..3), btree_map(name(), identity(), 1..3), tunnels),
-        (btree_map(name(), bfd_profile(), 0..3), vec(bfd_peer(), 0..3), vec(static_route(), 0..4), vec(lists, 0..3)),
+        (
+            btree_map(name(), bfd_profile(), 0..3),
+            vec(bfd_peer().boxed(), 0..3),
+            vec(static_route(), 0..4),
+            vec(lists, 0..3),
+        ),
         (
             vec(access_lists, 0..3),
             btree_map(name(), rules(pattern()), 0..3),
