@@ -2,16 +2,19 @@
 
 mod policies;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use bgp_core::{
     decision::DecisionOptions,
     policy::{self, Clause, Policy, PrefixRule},
-    rib::{FamilyConfig, LocalSource, MaximumPrefix, NextHopSelf, PeerConfig, Protection, RibConfig},
+    rib::{
+        AggregateConfig, ConditionalAdvertisement, DefaultOriginate, Existence, FamilyConfig, LocalSource,
+        MaximumPrefix, NextHopSelf, PeerConfig, Protection, RibConfig,
+    },
 };
 use bgp_wire::PeerKind;
 use config::model::{self, Bgp, FailClosed, MaximumPrefixAction, Name, Neighbor, RedistributeSource};
-use net_types::{Family, RouterId};
+use net_types::{Family, Prefix, RouterId};
 
 pub use policies::Policies;
 
@@ -34,6 +37,7 @@ pub fn rib_config(bgp: &Bgp, router_id: RouterId, hash_seed: u64) -> RibConfig {
         router_id,
         cluster_id: bgp.cluster_id,
         client_to_client_reflection: bgp.client_to_client_reflection,
+        graceful_shutdown: bgp.graceful_shutdown,
         confederation: bgp.confederation.identifier,
         default_local_pref: bgp.default_local_preference,
         decision: decision(bgp),
@@ -104,6 +108,22 @@ fn family_config(bgp: &Bgp, neighbor: &Neighbor, policies: &Policies, kind: Peer
             warning_only: maximum.action == MaximumPrefixAction::Warn,
             force: false,
         }),
+        unsuppress: filters.unsuppress_map.as_ref().map(|name| policies.of_map(Some(name))),
+        default_originate: match &filters.default_originate {
+            Some(model::DefaultOriginate::Yes { route_map }) => {
+                Some(DefaultOriginate { condition: route_map.as_ref().map(|name| policies.of_map(Some(name))) })
+            }
+            None | Some(model::DefaultOriginate::No) => None,
+        },
+        advertise: filters.advertise_map.as_ref().map(|advertise| ConditionalAdvertisement {
+            routes: policies.of_map(Some(&advertise.map)),
+            wanted: match advertise.wanted {
+                model::Existence::Exist => Existence::Exists,
+                model::Existence::NonExist => Existence::Missing,
+            },
+            condition: policies.of_map(Some(&advertise.condition)),
+        }),
+        maximum_out: filters.maximum_prefix_out,
         weight: settings.weight.map(u32::from),
         rules: peer::rules(&settings.routes),
     }
@@ -148,6 +168,19 @@ fn network_policy(policies: &Policies, family: Family, section: &model::FamilyCo
     Policy::of_map(Some(Arc::new(policy::RouteMap::new("network", (0..).zip(clauses).map(clause).collect()))))
 }
 
+/// What is aggregated in a family.
+pub fn aggregates(policies: &Policies, section: &model::FamilyConfig) -> BTreeMap<Prefix, AggregateConfig> {
+    let config = |aggregate: &model::Aggregate| AggregateConfig {
+        summary_only: aggregate.summary_only,
+        as_set: aggregate.as_set,
+        matching_med_only: aggregate.matching_med_only,
+        origin: aggregate.origin.map(policies::origin),
+        policy: policies.of_map(aggregate.route_map.as_ref()),
+        suppress: aggregate.suppress_map.as_ref().map(|name| policies.of_map(Some(name))),
+    };
+    section.aggregates.iter().map(|(prefix, aggregate)| (*prefix, config(aggregate))).collect()
+}
+
 /// The table's name for a source of routes.
 pub fn local_source(source: RedistributeSource) -> LocalSource {
     match source {
@@ -160,7 +193,7 @@ pub fn local_source(source: RedistributeSource) -> LocalSource {
 #[cfg(test)]
 mod tests {
     use config::model::{Adjust, Config, Match, NeighborFamily, OnMatch, RemoteAs, RouteMapEntry, Set};
-    use net_types::{Asn, Prefix};
+    use net_types::Asn;
 
     use super::*;
 

@@ -89,12 +89,14 @@ pub fn bfd(config: &Config, neighbor: &Neighbor, reach: BfdReach) -> Option<(bfd
 
 /// As a session takes it, and whether it is held down.
 pub fn timing(profile: BfdProfile) -> (bfd::Config, bool) {
-    let BfdProfile { transmit_interval, receive_interval, detect_multiplier, passive, shutdown } = profile;
+    let BfdProfile { transmit_interval, receive_interval, detect_multiplier, passive, shutdown, echo_receive_interval } =
+        profile;
     let timing = bfd::Config {
         desired_min_tx: transmit_interval,
         required_min_rx: receive_interval,
         detect_multiplier,
         passive,
+        required_min_echo_rx: echo_receive_interval,
     };
     (timing, shutdown)
 }

@@ -19,7 +19,13 @@ fn ip(arguments: &str) {
 
 fn config() -> Config {
     let interval = Duration::from_millis(20);
-    Config { desired_min_tx: interval, required_min_rx: interval, detect_multiplier: 5, passive: false }
+    Config {
+        desired_min_tx: interval,
+        required_min_rx: interval,
+        detect_multiplier: 5,
+        passive: false,
+        ..Config::default()
+    }
 }
 
 /// A site with one end of the link; `far` is the other end's address.

@@ -326,6 +326,8 @@ impl Running {
             receive_interval: config.required_min_rx,
             transmit_interval: config.desired_min_tx,
             detect_multiplier: config.detect_multiplier,
+            echo_receive_interval: config.required_min_echo_rx,
+            remote_echo_receive_interval: self.session.remote_echo(),
             remote_receive_interval: remote_rx,
             remote_transmit_interval: remote_tx,
             remote_detect_multiplier: multiplier,

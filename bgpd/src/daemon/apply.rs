@@ -285,9 +285,11 @@ impl Supervisor {
         let Some(bgp) = &config.bgp else { return Ok(()) };
         let decision = policy_setup::decision(bgp);
         let (between_clients, confederation) = (bgp.client_to_client_reflection, bgp.confederation.identifier);
-        let mut local = Vec::new();
+        let graceful_shutdown = bgp.graceful_shutdown;
+        let (mut local, mut aggregates) = (Vec::new(), Vec::new());
         for family in Family::ALL {
             let section = bgp.families.get(&family).cloned().unwrap_or_default();
+            aggregates.push((family, policy_setup::aggregates(policies, &section)));
             let of_family = policy_setup::local_policies(policies, family, &section);
             local.extend(of_family.into_iter().map(|(source, policy)| (source, family, policy)));
         }
@@ -297,11 +299,15 @@ impl Supervisor {
                 rib.configure(RibConfig {
                     decision,
                     client_to_client_reflection: between_clients,
+                    graceful_shutdown,
                     confederation,
                     ..rib.config().clone()
                 });
                 for (source, family, policy) in local {
                     rib.set_local_policy(source, family, policy);
+                }
+                for (family, aggregates) in aggregates {
+                    rib.set_aggregates(family, aggregates);
                 }
             })
             .await

@@ -12,6 +12,7 @@ fn change(prefix: &str, peers: &[u32]) -> BestChange {
         source: Source::Peer(PeerId(*peer)),
         resolved: Resolved { ifindex: *peer, gateway: None, metric: 0 },
         stale: false,
+        blackhole: false,
     };
     BestChange {
         prefix: prefix.parse().unwrap(),
@@ -128,4 +129,17 @@ fn a_static_route_wins_and_gives_way_to_what_was_learned_meanwhile() {
     while rig.ask(|table| table.stats().routes) > 0 {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn what_is_to_be_dropped_is_dropped_whatever_else_leads_there() {
+    let rig = Rig::new();
+    let mut dropped = change("192.0.2.66/32", &[1, 2]);
+    if let Some(best) = &mut dropped.best {
+        best.blackhole = true;
+    }
+    rig.rib.changes(vec![dropped]);
+    assert_eq!(rig.way("192.0.2.66/32"), 0);
+    let installed = rig.ask(|table| table.route(&"192.0.2.66/32".parse().unwrap()).and_then(|route| route.installed));
+    assert!(matches!(installed, Some(Nexthop::Blackhole(_))), "{installed:?}");
 }

@@ -268,6 +268,8 @@ impl<B: Backend> Worker<B> {
     fn route(&mut self, change: &BestChange) {
         let paths = [&change.best, &change.alternate].map(|path| path.as_ref().and_then(path_key));
         match (paths, &change.best) {
+            // Dropped on purpose: an aggregate, or a blackhole that a neighbor asked for.
+            (_, Some(best)) if best.blackhole => self.fib.set_route(change.prefix, &[]),
             // Nothing is left, and the prefix must not go out some other way.
             (_, None) if change.protect => self.fib.set_route(change.prefix, &[]),
             // Nothing is left; or the best path is our own, and in the kernel by other means.

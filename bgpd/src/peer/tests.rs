@@ -327,6 +327,7 @@ fn table(us: u8) -> RibHandle {
         router_id,
         cluster_id: None,
         client_to_client_reflection: true,
+        graceful_shutdown: false,
         confederation: None,
         default_local_pref: 100,
         decision: Default::default(),

@@ -77,6 +77,7 @@ mod tests {
             router_id: "10.0.0.1".parse().unwrap(),
             cluster_id: None,
             client_to_client_reflection: true,
+            graceful_shutdown: false,
             confederation: None,
             default_local_pref: 100,
             decision: Default::default(),

@@ -42,6 +42,7 @@ fn table() -> RibHandle {
         router_id: RouterId::try_from(1).unwrap(),
         cluster_id: None,
         client_to_client_reflection: true,
+        graceful_shutdown: false,
         confederation: None,
         default_local_pref: 100,
         decision: Default::default(),

@@ -265,6 +265,8 @@ fn bfd_peers_have_frrs_fields() {
         receive_interval: Duration::from_millis(10),
         transmit_interval: Duration::from_millis(10),
         detect_multiplier: 3,
+        echo_receive_interval: Duration::ZERO,
+        remote_echo_receive_interval: Duration::ZERO,
         remote_receive_interval: Duration::from_millis(10),
         remote_transmit_interval: Duration::from_millis(10),
         remote_detect_multiplier: 3,

@@ -329,6 +329,10 @@ pub struct Bfd {
     pub transmit_interval: Duration,
     /// Our multiplier.
     pub detect_multiplier: u8,
+    /// How often we have Echo packets reflected; zero for not at all.
+    pub echo_receive_interval: Duration,
+    /// The same, of the peer.
+    pub remote_echo_receive_interval: Duration,
     /// The peer's receive interval.
     pub remote_receive_interval: Duration,
     /// The peer's transmit interval.

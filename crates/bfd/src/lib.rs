@@ -6,7 +6,7 @@
 //! The owner of the sockets checks what only the IP header tells: packets come with TTL 255 (RFC 5881 §5), and leave
 //! with TTL 255 from a source port of 49152 or above (§4) to port [`PORT`].
 //!
-//! Left out on purpose: the Echo function, asking for demand mode (a peer that asks is obeyed), and
+//! Left out on purpose: sending Echo packets (those of a peer are reflected by whatever forwards packets), asking for demand mode (a peer that asks is obeyed), and
 //! authentication (a packet that carries it is discarded, as RFC 5880 §6.8.6 has it for a session without).
 
 mod demux;

@@ -26,13 +26,22 @@ pub struct Config {
     pub detect_multiplier: u8,
     /// Not to send before the peer has (RFC 5880 §6.1).
     pub passive: bool,
+    /// How often the peer may send Echo packets; zero for not at all. They are addressed to the peer itself, so that whatever
+    /// forwards packets here reflects them (RFC 5880 §6.4, RFC 5881 §4); this crate never sees one.
+    pub required_min_echo_rx: Duration,
 }
 
 impl Default for Config {
     /// 300 ms, three times.
     fn default() -> Self {
         let interval = Duration::from_millis(300);
-        Self { desired_min_tx: interval, required_min_rx: interval, detect_multiplier: 3, passive: false }
+        Self {
+            desired_min_tx: interval,
+            required_min_rx: interval,
+            detect_multiplier: 3,
+            passive: false,
+            required_min_echo_rx: Duration::ZERO,
+        }
     }
 }
 
@@ -45,6 +54,7 @@ impl Config {
             required_min_rx: self.required_min_rx.clamp(least, most),
             detect_multiplier: self.detect_multiplier.max(1),
             passive: self.passive,
+            required_min_echo_rx: self.required_min_echo_rx.min(most),
         }
     }
 }
@@ -130,6 +140,7 @@ struct Remote {
     detect_multiplier: u8,
     desired_min_tx: Duration,
     required_min_rx: Duration,
+    required_min_echo_rx: Duration,
     heard_at: Instant,
 }
 
@@ -142,6 +153,8 @@ pub struct Session {
     diagnostic: Diagnostic,
     /// `None` until the peer is heard, and again when it has not been for the detection time.
     remote: Option<Remote>,
+    /// The same as last heard, however long ago: for people.
+    told: Option<Remote>,
     /// A poll sequence is under way: the intervals as they were before it (RFC 5880 §6.8.3).
     polling: Option<Polling>,
     send_at: Option<Instant>,
@@ -167,6 +180,7 @@ impl Session {
             state: State::Down,
             diagnostic: Diagnostic::None,
             remote: None,
+            told: None,
             polling: None,
             send_at: (!config.passive).then_some(now),
             since: now,
@@ -204,9 +218,14 @@ impl Session {
         &self.config
     }
 
-    /// What the peer wants to send, can receive, and its multiplier.
+    /// How often the peer reflects Echo packets, as last heard; zero for not at all.
+    pub fn remote_echo(&self) -> Duration {
+        self.told.map_or(Duration::ZERO, |remote| remote.required_min_echo_rx)
+    }
+
+    /// What the peer wants to send, can receive, and its multiplier, as last heard.
     pub fn remote_timers(&self) -> Option<(Duration, Duration, u8)> {
-        self.remote.map(|remote| (remote.desired_min_tx, remote.required_min_rx, remote.detect_multiplier))
+        self.told.map(|remote| (remote.desired_min_tx, remote.required_min_rx, remote.detect_multiplier))
     }
 
     /// Counts.
@@ -292,8 +311,10 @@ impl Session {
             detect_multiplier: packet.detect_multiplier,
             desired_min_tx: packet.desired_min_tx,
             required_min_rx: packet.required_min_rx,
+            required_min_echo_rx: packet.required_min_echo_rx,
             heard_at: now,
         });
+        self.told = self.remote;
         if packet.r#final {
             self.polling = None;
         }
@@ -406,7 +427,7 @@ impl Session {
             your_discriminator: self.remote.map(|remote| remote.discriminator),
             desired_min_tx: self.desired_min_tx(),
             required_min_rx: self.config.required_min_rx,
-            required_min_echo_rx: Duration::ZERO,
+            required_min_echo_rx: self.config.required_min_echo_rx,
         };
         out.push(Output::Send(packet.emit()));
     }

@@ -28,6 +28,7 @@ fn main() {
             router_id: RouterId::try_from(Ipv4Addr::new(10, 0, 0, 1)).expect("not zero"),
             cluster_id: None,
             client_to_client_reflection: true,
+            graceful_shutdown: false,
             confederation: None,
             default_local_pref: 100,
             decision: Default::default(),

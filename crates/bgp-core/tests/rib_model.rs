@@ -223,6 +223,7 @@ impl Real {
             router_id: RouterId::try_from(0x0a00_0001).unwrap(),
             cluster_id: None,
             client_to_client_reflection: true,
+            graceful_shutdown: false,
             confederation: None,
             default_local_pref: 100,
             decision: Default::default(),

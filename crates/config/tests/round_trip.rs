@@ -162,13 +162,17 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
 
 fn bfd_profile() -> impl Strategy<Value = BfdProfile> {
     let interval = || (10u64..=60_000).prop_map(Duration::from_millis);
-    (interval(), interval(), 2u8..=255, any::<bool>(), any::<bool>()).prop_map(
-        |(transmit_interval, receive_interval, detect_multiplier, passive, shutdown)| BfdProfile {
-            transmit_interval,
-            receive_interval,
-            detect_multiplier,
-            passive,
-            shutdown,
+    let echo = prop_oneof![Just(Duration::ZERO), interval()];
+    (interval(), interval(), 2u8..=255, any::<bool>(), any::<bool>(), echo).prop_map(
+        |(transmit_interval, receive_interval, detect_multiplier, passive, shutdown, echo_receive_interval)| {
+            BfdProfile {
+                echo_receive_interval,
+                transmit_interval,
+                receive_interval,
+                detect_multiplier,
+                passive,
+                shutdown,
+            }
         },
     )
 }
@@ -182,9 +186,11 @@ fn bfd_peer() -> impl Strategy<Value = (BfdPeerId, BfdPeer)> {
         },
     );
     let flag = || of(any::<bool>());
-    (id, interval(), interval(), of(2u8..=255), flag(), flag(), of(1u8..=254)).prop_map(
-        |(id, transmit_interval, receive_interval, detect_multiplier, passive, shutdown, minimum_ttl)| {
+    let echo = of(prop_oneof![Just(Duration::ZERO), (10u64..=60_000).prop_map(Duration::from_millis)]);
+    (id, interval(), interval(), of(2u8..=255), flag(), flag(), of(1u8..=254), echo).prop_map(
+        |(id, transmit_interval, receive_interval, detect_multiplier, passive, shutdown, minimum_ttl, echo)| {
             let peer = BfdPeer {
+                echo_receive_interval: echo,
                 profile: None,
                 transmit_interval,
                 receive_interval,
@@ -534,7 +540,7 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
     (
         (of(remote_as), of(text()), of(shutdown), of(password), of(timers())),
         (of(seconds(1, 65_535)), any::<bool>(), distance, flag(), of(source), of(interface())),
-        (of(1u16..), flag(), of(restart), session_settings(), btree_map(family(), neighbor_family(), 0..3)),
+        (of(1u16..), flag(), of(restart), session_settings(), btree_map(family(), neighbor_family().boxed(), 0..3)),
     )
         .prop_map(|(first, second, third)| {
             let (remote_as, description, shutdown, password, timers) = first;
@@ -585,9 +591,9 @@ fn neighbor_id() -> impl Strategy<Value = NeighborId> {
 type Peers = (BTreeMap<Name, NeighborSettings>, BTreeMap<NeighborId, NeighborEntry>, BTreeMap<Prefix, Name>);
 
 fn peers() -> impl Strategy<Value = Peers> {
-    let neighbor = (any::<proptest::sample::Index>(), of(Just(())), any::<bool>(), neighbor_settings());
+    let neighbor = (any::<proptest::sample::Index>(), of(Just(())), any::<bool>(), neighbor_settings().boxed());
     (
-        btree_map(group_name(), neighbor_settings(), 0..3),
+        btree_map(group_name(), neighbor_settings().boxed(), 0..3),
         btree_map(neighbor_id(), neighbor, 0..3),
         btree_map(prefix(), any::<proptest::sample::Index>(), 0..3),
     )
@@ -681,16 +687,26 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     );
     let fail_closed = select(&[FailClosed::Off, FailClosed::Lost, FailClosed::Withdrawn][..]);
     let router_id = (1u32..).prop_map(|id| RouterId::try_from(id).unwrap());
-    let families = (family_config(Family::Ipv4Unicast), family_config(Family::Ipv6Unicast)).prop_map(|(v4, v6)| {
-        let both = [(Family::Ipv4Unicast, v4), (Family::Ipv6Unicast, v6)];
-        both.into_iter().filter(|(_, config)| *config != FamilyConfig::default()).collect()
-    });
+    let families = (family_config(Family::Ipv4Unicast).boxed(), family_config(Family::Ipv6Unicast).boxed()).prop_map(
+        |(v4, v6)| {
+            let both = [(Family::Ipv4Unicast, v4), (Family::Ipv6Unicast, v6)];
+            both.into_iter().filter(|(_, config)| *config != FamilyConfig::default()).collect()
+        },
+    );
     let confederation = (of(asn()), proptest::collection::btree_set(asn(), 0..3))
         .prop_map(|(identifier, members)| Confederation { identifier, members });
     (
         (confederation, of(seconds(1, 65_535)), any::<[bool; 3]>()),
         (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
-        (graceful_restart, fail_closed, timers(), peers(), 1u16.., families, btree_map(name(), bmp_targets(), 0..2)),
+        (
+            graceful_restart,
+            fail_closed,
+            timers(),
+            peers().boxed(),
+            1u16..,
+            families,
+            btree_map(name(), bmp_targets(), 0..2),
+        ),
     )
         .prop_map(|((mut confederation, minimum_hold_time, more), first, second)| {
             let (asn, router_id, cluster_id, flags, default_local_preference, best_path) = first;
@@ -781,7 +797,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         .prop_map(|(bgpd, ipsecd)| Metrics { bgpd: bgpd.map(Into::into), ipsecd: ipsecd.map(Into::into) });
     let lists = family().prop_flat_map(|family| ((Just(family), name()), prefix_list(family)));
     let access_lists = family().prop_flat_map(|family| ((Just(family), name()), access_list(family)));
-    let tunnels = btree_map("tun[0-9]".prop_map(|text| text.parse::<TunnelName>().unwrap()), tunnel(), 0..3);
+    let tunnels = btree_map("tun[0-9]".prop_map(|text| text.parse::<TunnelName>().unwrap()), tunnel().boxed(), 0..3);
     (
         (
             of(name()),
@@ -790,7 +806,12 @@ fn any_config() -> impl Strategy<Value = Config> {
             btree_map("[a-z]{1,8}".prop_map(|text| text.parse::<WanName>().unwrap()), wan(), 1..3),
         ),
         (btree_map(name(), proposal(), 0..3), btree_map(name(), identity(), 1..3), tunnels),
-        (btree_map(name(), bfd_profile(), 0..3), vec(bfd_peer(), 0..3), vec(static_route(), 0..4), vec(lists, 0..3)),
+        (
+            btree_map(name(), bfd_profile(), 0..3),
+            vec(bfd_peer().boxed(), 0..3),
+            vec(static_route(), 0..4),
+            vec(lists, 0..3),
+        ),
         (
             vec(access_lists, 0..3),
             btree_map(name(), rules(pattern()), 0..3),
@@ -801,11 +822,11 @@ fn any_config() -> impl Strategy<Value = Config> {
         (
             btree_map(
                 name(),
-                btree_map(1u16.., route_map_entry(), 1..3).prop_map(|entries| RouteMap { entries }),
+                btree_map(1u16.., route_map_entry().boxed(), 1..3).prop_map(|entries| RouteMap { entries }),
                 0..3,
             ),
             (rpki(), dumps()),
-            of(bgp()),
+            of(bgp().boxed()),
         ),
     )
         .prop_map(|(first, second, third, lists_of_policy, fourth)| {

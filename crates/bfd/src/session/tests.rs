@@ -14,7 +14,13 @@ fn ms(count: u64) -> Duration {
 }
 
 fn fast() -> Config {
-    Config { desired_min_tx: ms(10), required_min_rx: ms(10), detect_multiplier: 3, passive: false }
+    Config {
+        desired_min_tx: ms(10),
+        required_min_rx: ms(10),
+        detect_multiplier: 3,
+        passive: false,
+        ..Config::default()
+    }
 }
 
 /// Both ends of a link.
@@ -102,7 +108,13 @@ impl Pair {
 
 #[test]
 fn two_sessions_come_up_and_agree_on_the_slower_end() {
-    let slow = Config { desired_min_tx: ms(50), required_min_rx: ms(40), detect_multiplier: 5, passive: false };
+    let slow = Config {
+        desired_min_tx: ms(50),
+        required_min_rx: ms(40),
+        detect_multiplier: 5,
+        passive: false,
+        ..Config::default()
+    };
     let mut pair = Pair::up([fast(), slow]);
     assert_eq!(pair.ends[0].transmit_interval(), Some(ms(40)));
     assert_eq!(pair.ends[1].transmit_interval(), Some(ms(50)));
@@ -308,7 +320,7 @@ proptest! {
     /// A link that loses nothing never takes a session down, whatever the timers.
     #[test]
     fn a_good_link_stays_up(seed: u64, tx in 3..500u64, rx in 3..500u64, multiplier in 2..10u8) {
-        let odd = Config { desired_min_tx: ms(tx), required_min_rx: ms(rx), detect_multiplier: multiplier, passive: false };
+        let odd = Config { desired_min_tx: ms(tx), required_min_rx: ms(rx), detect_multiplier: multiplier, passive: false, ..Config::default() };
         let mut pair = Pair::new([odd, fast()], seed);
         pair.run(ms(5000));
         prop_assert_eq!(pair.states(), [State::Up; 2]);

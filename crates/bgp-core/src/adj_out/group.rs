@@ -50,6 +50,8 @@ pub(crate) struct Group {
     own: Vec<u32>,
     /// Entries to look at.
     pub(crate) dirty: IdSet,
+    /// Those of them whose routes are as they were: only whether they are told may have changed.
+    pub(crate) doubtful: IdSet,
     /// Where the pass over `dirty` stands; it goes round, so that no prefix waits for ever behind a flapping one.
     pub(crate) cursor: u32,
 }
@@ -90,6 +92,7 @@ impl Group {
             told_count: 0,
             own: Vec::new(),
             dirty,
+            doubtful: IdSet::default(),
             cursor: 0,
         }
     }
@@ -97,6 +100,26 @@ impl Group {
     /// Whose path was told.
     pub(crate) fn told(&self, id: u32) -> Option<Slot> {
         self.told.get(id as usize).copied().filter(|source| *source != NOBODY)
+    }
+
+    /// The route of an entry changed, or is to be told again.
+    pub(crate) fn changed(&mut self, id: u32) {
+        self.dirty.insert(id);
+        if !self.doubtful.is_empty() {
+            self.doubtful.remove(id);
+        }
+    }
+
+    /// Whether an entry is told may have changed, and nothing else about it.
+    pub(crate) fn doubt(&mut self, id: u32) {
+        if self.dirty.insert(id) {
+            self.doubtful.insert(id);
+        }
+    }
+
+    /// How many entries were told.
+    pub(crate) fn told_count(&self) -> u32 {
+        self.told_count
     }
 
     /// Whether `member` was told of it, if it kept pace.
@@ -206,7 +229,7 @@ impl Member {
 }
 
 impl Shared {
-    fn key(&self, own: &RibConfig, slot: Slot, family: Family) -> Option<(Terms, Negotiated)> {
+    pub(crate) fn key(&self, own: &RibConfig, slot: Slot, family: Family) -> Option<(Terms, Negotiated)> {
         let peer = self.peer(slot);
         let up = peer.up.as_ref()?;
         // Whose AS their paths are to start with is of no concern to what they are sent.

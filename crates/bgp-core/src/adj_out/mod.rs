@@ -25,8 +25,11 @@ use crate::{
     decision::SourceKind,
     policy::{Changes, NextHopRule, Origins, Policy, Route, Way},
     rib::{
-        DEFAULT_LOCAL_PREF, Install, LocalAddresses, NextHopSelf, PathAttrs, RibConfig, Unchanged, Withheld,
+        ConditionalAdvertisement, DEFAULT_LOCAL_PREF, DefaultOriginate, Install, LocalAddresses, NextHopSelf,
+        PathAttrs, RibConfig, Unchanged, Withheld,
+        attrs::AttrId,
         peer::{Peer, PeerUp},
+        state::Shared,
     },
     validation::RoaTable,
 };
@@ -84,6 +87,18 @@ pub(crate) struct Terms {
     pub(crate) advertisement_interval: Duration,
     shared_subnets: Vec<Prefix>,
     policy: Policy,
+    /// Suppressed routes that it permits are sent all the same.
+    unsuppress: Option<Policy>,
+    /// Peers that depend on different conditions are never told together.
+    conditional: (Option<DefaultOriginate>, Option<ConditionalAdvertisement>),
+    /// A default route is told, changed by this, instead of what the table has.
+    pub(crate) default_route: Option<Policy>,
+    /// Routes that it permits are not told while their condition is not met.
+    withheld_now: Option<Policy>,
+    /// No more prefixes than this are announced.
+    pub(crate) maximum_out: Option<u32>,
+    /// We are about to go (RFC 8326).
+    draining: bool,
 }
 
 impl Terms {
@@ -121,6 +136,12 @@ impl Terms {
             advertisement_interval: peer.config.advertisement_interval,
             shared_subnets: up.shared_subnets.clone(),
             policy: config.export.clone(),
+            unsuppress: config.unsuppress.clone(),
+            conditional: (config.default_originate.clone(), config.advertise.clone()),
+            default_route: peer.families[family as usize].default_route.clone(),
+            withheld_now: peer.families[family as usize].withheld.clone(),
+            maximum_out: config.maximum_out,
+            draining: own.graceful_shutdown,
         }
     }
 
@@ -197,6 +218,14 @@ impl Terms {
         }
     }
 
+    /// Whether an aggregate stands for the route towards this peer.
+    pub(crate) fn is_suppressed(&self, shared: &Shared, prefix: &Prefix, attrs: AttrId) -> bool {
+        let aggregates = &shared.aggregates[self.family as usize];
+        let attrs = || shared.attrs.attrs(attrs);
+        let unsuppressed = || self.unsuppress.as_ref().is_some_and(|map| map.judge(prefix, &attrs(), None).is_some());
+        !aggregates.is_empty() && aggregates.suppresses(prefix, attrs) && !unsuppressed()
+    }
+
     /// Whether what policy says depends on origin validation.
     pub(crate) fn uses_validation(&self) -> bool {
         self.policy.uses_validation()
@@ -215,10 +244,31 @@ impl Terms {
         })
     }
 
+    /// Whether a route waits for its condition (`advertise-map`).
+    pub(crate) fn is_withheld(&self, shared: &Shared, prefix: &Prefix, attrs: AttrId) -> bool {
+        let withheld = self.withheld_now.as_ref();
+        withheld.is_some_and(|map| map.judge(prefix, &shared.attrs.attrs(attrs), None).is_some())
+    }
+
+    /// The default route as it is sent: no filter of this peer's stands in its way, only its own route-map changes it.
+    pub(crate) fn default_route(&self, from: Teller, prefix: &Prefix, attrs: &PathAttrs) -> Option<PathAttrs> {
+        let map = self.default_route.as_ref()?;
+        let outline = self.outline(from, attrs)?;
+        let (peer, attrs) = (self.address, &outline);
+        let route = Route { prefix, attrs, peer, source: None, inbound: false, origins: None };
+        // The route-map decides by other routes whether there is a default route; what it says of this one are changes.
+        let changes = map.evaluate(route).unwrap_or_default();
+        Some(self.finish_by(map, from.kind, &outline, &changes))
+    }
+
     /// The route as it is sent.
     pub(crate) fn finish(&self, from: SourceKind, outline: &PathAttrs, changes: &Changes) -> PathAttrs {
+        self.finish_by(&self.policy, from, outline, changes)
+    }
+
+    fn finish_by(&self, policy: &Policy, from: SourceKind, outline: &PathAttrs, changes: &Changes) -> PathAttrs {
         let mut out = outline.clone();
-        let rule = self.policy.apply(changes, &mut out, Way::Out);
+        let rule = policy.apply(changes, &mut out, Way::Out);
         let chosen = match rule {
             NextHopRule::Given => Some(out.next_hop),
             NextHopRule::Unchanged if from != SourceKind::Local => Some(outline.next_hop),
@@ -236,6 +286,13 @@ impl Terms {
         }
         if self.withheld.large {
             attributes.large_communities.clear();
+        }
+        if self.draining {
+            match self.kind {
+                // RFC 8326 §4.2: the neighbor is asked to prefer anything else.
+                SourceKind::External => add(&mut attributes.communities, Community::GRACEFUL_SHUTDOWN),
+                _ => attributes.local_pref = Some(0),
+            }
         }
         (out.weight, out.install) = (0, Install::default());
         out
@@ -275,6 +332,12 @@ impl Terms {
             NextHop::V6 { global, .. } => Some(NextHop::V6 { global, link_local: None }), // RFC 2545 §3
             v4 => Some(v4),
         }
+    }
+}
+
+fn add(communities: &mut Vec<Community>, community: Community) {
+    if let Err(place) = communities.binary_search(&community) {
+        communities.insert(place, community);
     }
 }
 

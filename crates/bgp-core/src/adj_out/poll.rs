@@ -13,6 +13,7 @@ use crate::{
     rib::{
         Path, PathAttrs, Rib, RibConfig, Slot, Source,
         attrs::AttrId,
+        conditions,
         state::{FamilyTable, Shared},
     },
 };
@@ -264,9 +265,17 @@ impl Rib {
         if !member.has(group, slot, id) {
             return None;
         }
-        let path = table.entries[id as usize].best().filter(|path| path.source != slot)?;
         let terms = Terms::of(self.config(), known, known.up.as_ref()?, family);
+        let path = conditions::told(&table.entries[id as usize], prefix, terms.default_route.is_some());
+        let path = path.filter(|path| path.source != slot)?;
         let from = Teller::of(self.shared.peer(path.source), family);
+        let attrs = path.effective?;
+        if path.source == conditions::default_slot() {
+            return terms.default_route(from, prefix, &self.shared.attrs.attrs(attrs));
+        }
+        if terms.is_suppressed(&self.shared, prefix, attrs) || terms.is_withheld(&self.shared, prefix, attrs) {
+            return None;
+        }
         let outline = terms.outline(from, &self.shared.attrs.attrs(path.effective?))?;
         let changes = terms.permits(prefix, &outline, &self.shared.roas)?;
         Some(terms.finish(from.kind, &outline, &changes))
@@ -314,7 +323,7 @@ fn poll(
         }
         keeps_pace
     });
-    let mut making = Making::new();
+    let (mut making, mut scratch) = (Making::new(), Making::new());
     let (mut end_of_rib, mut looked) = (Vec::new(), false);
     for _ in 0..budget {
         let Some(id) = group.dirty.next_from(group.cursor) else {
@@ -329,6 +338,9 @@ fn poll(
         group.cursor = id + 1;
         group.dirty.remove(id);
         looked = true;
+        if group.doubtful.remove(id) && is_settled(own, shared, table, (group, index), id, &mut scratch) {
+            continue;
+        }
         look(own, shared, table, (group, index), id, &behind, &mut making);
         if shared.monitors.watch_adj_out(family) {
             for (slot, _) in &ready {
@@ -377,6 +389,35 @@ fn keeping_pace(shared: &Shared, family: Family, group: usize, slot: Slot) -> Op
     }
 }
 
+/// The path that a group is to be told of an entry; `making` takes what is to be said then.
+fn choose(
+    own: &RibConfig,
+    shared: &Shared,
+    table: &FamilyTable,
+    (group, index): (&Group, usize),
+    id: u32,
+    making: &mut Making,
+) -> Option<Path> {
+    let (prefix, entry) = (table.table.prefix(id), &table.table.entries[id as usize]);
+    let best = conditions::told(entry, &prefix, group.terms.default_route.is_some());
+    let full = group.terms.maximum_out.is_some_and(|limit| group.told(id).is_none() && group.told_count() >= limit);
+    best.filter(|path| !full && making.announce(own, shared, (group, index), &prefix, path))
+}
+
+/// Whether an entry whose route is as it was is told as it was, too, or not at all.
+fn is_settled(
+    own: &RibConfig,
+    shared: &Shared,
+    table: &FamilyTable,
+    (group, index): (&Group, usize),
+    id: u32,
+    scratch: &mut Making,
+) -> bool {
+    let told = choose(own, shared, table, (group, index), id, scratch);
+    scratch.announced.iter_mut().for_each(|(_, group)| group.prefixes.clear());
+    told.map(|path| path.source) == group.told(id)
+}
+
 /// What the group is to be told of an entry.
 fn look(
     own: &RibConfig,
@@ -388,8 +429,7 @@ fn look(
     making: &mut Making,
 ) {
     let prefix = table.table.prefix(id);
-    let best = table.table.entries[id as usize].best().copied();
-    let told = best.filter(|path| making.announce(own, shared, (group, index), &prefix, path));
+    let told = choose(own, shared, table, (group, index), id, making);
     let (after, entry) = (told.map(|path| path.source), &mut table.table.entries[id as usize]);
     let before = group.tell(id, after);
     let member = |slot: Slot| keeping_pace(shared, table.family, index, slot);
@@ -459,7 +499,8 @@ fn catch_up(
         shared.monitors.told(slot, family, id);
         let prefix = table.table.prefix(id);
         let entry = &table.table.entries[id as usize];
-        let path = entry.best().copied().filter(|path| visible && path.source != slot);
+        let path = conditions::told(entry, &prefix, terms.default_route.is_some());
+        let path = path.filter(|path| visible && path.source != slot);
         let told = path.is_some_and(|path| making.place(shared, &terms, &prefix, &path, everybody).is_some());
         if had {
             table.unsent(id);
@@ -526,6 +567,14 @@ impl Making {
     ) -> Option<()> {
         let Self { memo, announced, .. } = self;
         let (attrs, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
+        if path.source == conditions::default_slot() {
+            let attrs = Arc::new(terms.default_route(from, prefix, &shared.attrs.attrs(attrs))?);
+            announced.push((audience, OutGroup { attrs, prefixes: vec![*prefix] }));
+            return Some(());
+        }
+        if terms.is_suppressed(shared, prefix, attrs) || terms.is_withheld(shared, prefix, attrs) {
+            return None;
+        }
         if let Some((last, place)) = &memo.last
             && (last.attrs, last.from, last.audience) == (attrs, from, audience)
             && terms.policy.is_open()

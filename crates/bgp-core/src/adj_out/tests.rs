@@ -41,6 +41,12 @@ fn terms(kind: SourceKind) -> Terms {
         advertisement_interval: Duration::ZERO,
         shared_subnets: Vec::new(),
         policy: Policy::default(),
+        unsuppress: None,
+        conditional: (None, None),
+        default_route: None,
+        withheld_now: None,
+        maximum_out: None,
+        draining: false,
     }
 }
 

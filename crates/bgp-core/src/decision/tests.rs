@@ -15,6 +15,7 @@ const PLAIN: Merit = Merit {
     originator: 0,
     clusters: 0,
     origin: 0,
+    blackhole: false,
 };
 
 fn candidate(merit: &Merit, source: u16) -> Candidate<'_> {
@@ -153,6 +154,7 @@ fn any_merit() -> impl Strategy<Value = Merit> {
             originator,
             clusters,
             origin,
+            blackhole: false,
         },
     )
 }

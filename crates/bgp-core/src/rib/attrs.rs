@@ -48,6 +48,8 @@ pub struct Install {
     pub table: Option<u32>,
     /// `set src`: the source address of our own packets.
     pub source: Option<IpAddr>,
+    /// Packets are dropped: an aggregate, or a blackhole that a neighbor asked for (RFC 7999).
+    pub blackhole: bool,
 }
 
 impl PathAttrs {
@@ -111,8 +113,9 @@ impl PathAttrs {
 
 impl Install {
     fn pack(&self, out: &mut Vec<u8>) {
-        let Self { tag, distance, table, source } = self;
+        let Self { tag, distance, table, source, blackhole } = self;
         out.extend_from_slice(&tag.to_be_bytes());
+        out.push(u8::from(*blackhole));
         out.extend_from_slice(&[u8::from(distance.is_some()), distance.unwrap_or(0), u8::from(table.is_some())]);
         out.extend_from_slice(&table.unwrap_or(0).to_be_bytes());
         match source {
@@ -130,6 +133,7 @@ impl Install {
 
     fn unpack(rest: &mut &[u8]) -> Self {
         let tag = u32::from_be_bytes(take(rest));
+        let [blackhole] = take(rest);
         let [has_distance, distance, has_table] = take(rest);
         let table = u32::from_be_bytes(take(rest));
         let source = match take(rest) {
@@ -142,6 +146,7 @@ impl Install {
             distance: (has_distance != 0).then_some(distance),
             table: (has_table != 0).then_some(table),
             source,
+            blackhole: blackhole != 0,
         }
     }
 }
@@ -191,6 +196,7 @@ pub(crate) struct Merit {
     pub(crate) originator: u32,
     pub(crate) clusters: u16,
     pub(crate) origin: u8,
+    pub(crate) blackhole: bool,
 }
 
 impl Merit {
@@ -205,6 +211,7 @@ impl Merit {
             originator: a.originator_id.map_or(0, u32::from),
             clusters: u16::try_from(a.cluster_list.len()).unwrap_or(u16::MAX),
             origin: a.origin as u8,
+            blackhole: attrs.install.blackhole,
         }
     }
 }
@@ -373,7 +380,8 @@ mod tests {
             weight,
             install: Install::default(),
         };
-        let install = Install { tag: 7, distance: Some(0), table: Some(100), source: Some(global.into()) };
+        let install =
+            Install { tag: 7, distance: Some(0), table: Some(100), source: Some(global.into()), blackhole: true };
         let tagged = Install { tag: 1, ..Install::default() };
         let mut sets = vec![
             set(v4, 0, 0),

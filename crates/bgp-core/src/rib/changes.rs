@@ -13,6 +13,8 @@ pub struct PathRef {
     pub resolved: Resolved,
     /// Kept from a session that ended; a last resort.
     pub stale: bool,
+    /// Packets are to be dropped.
+    pub blackhole: bool,
 }
 
 /// The present state of a prefix, after it changed. Earlier states that nobody asked for are skipped.
@@ -91,10 +93,11 @@ impl Rib {
 
 fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {
     let effective = path.effective?;
-    let (_, next_hop) = shared.attrs.merit(effective);
+    let (merit, next_hop) = shared.attrs.merit(effective);
     Some(PathRef {
         source: shared.peer(path.source).source,
         resolved: *shared.next_hops.resolved(next_hop?)?,
         stale: shared.standing(family, path) != Standing::Fresh,
+        blackhole: merit.blackhole,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, time::Instant};
 
-use bgp_wire::{Announcement, AsPath, Attributes, Reach, Role, Update};
+use bgp_wire::{Announcement, AsPath, Attributes, Community, Reach, Role, Update};
 use net_types::{Asn, Family, Prefix};
 use smallvec::SmallVec;
 
@@ -112,10 +112,14 @@ pub(super) struct Importer {
     /// The received attributes with what is configured for all routes of the peer.
     base: AttrId,
     attrs: PathAttrs,
+    /// Whether it comes from outside the AS, and whether we are about to go: what happens then happens after policy.
+    external: bool,
+    draining: bool,
+    host_bits: u8,
     /// What policy said of the first prefix, where it says the same of every one.
     verdict: Option<Option<Changes>>,
     /// The changes that were made last and what came of them.
-    last: Option<(Changes, AttrId)>,
+    last: Option<(Changes, bool, AttrId)>,
 }
 
 impl Importer {
@@ -158,8 +162,23 @@ impl Importer {
             Source::Local(source) => Some(source),
             Source::Peer(_) => None,
         };
+        let external = peer.kind == SourceKind::External;
         let (policy, peer, own_as) = (import.clone(), peer.config.address, own.asn);
-        Self { policy, peer, source, own_as, admitted, base, attrs, verdict: None, last: None }
+        let (draining, host_bits) = (own.graceful_shutdown && source.is_none(), family.max_bits());
+        Self {
+            policy,
+            peer,
+            source,
+            own_as,
+            admitted,
+            base,
+            attrs,
+            external,
+            draining,
+            host_bits,
+            verdict: None,
+            last: None,
+        }
     }
 
     pub(super) fn effective(&mut self, shared: &mut Shared, prefix: &Prefix) -> Result<AttrId, Refusal> {
@@ -176,26 +195,50 @@ impl Importer {
             }
         };
         let changes = verdict.ok_or(Refusal::Policy)?;
-        if changes.is_empty() {
+        // What well-known communities ask for depends on the length of the prefix in one case only.
+        let host = prefix.bits() == self.host_bits;
+        if changes.is_empty() && !self.is_asked_for(&self.attrs, host) {
             return Ok(self.base);
         }
-        if let Some((made, id)) = &self.last
-            && *made == changes
+        if let Some((made, of_host, id)) = &self.last
+            && (made, *of_host) == (&changes, host)
         {
             return Ok(*id);
         }
         let mut attrs = self.attrs.clone();
         self.policy.apply(&changes, &mut attrs, Way::In(peer));
+        self.do_as_asked(&mut attrs, host);
         let id = shared.attrs.intern(&attrs);
-        if let Some((_, old)) = self.last.replace((changes, id)) {
+        if let Some((_, _, old)) = self.last.replace((changes, host, id)) {
             shared.attrs.release(old);
         }
         Ok(id)
     }
 
+    /// Whether a well-known community, or our own state, asks for a change that no policy makes.
+    fn is_asked_for(&self, attrs: &PathAttrs, host: bool) -> bool {
+        let has = |community| attrs.attributes.communities.contains(&community);
+        self.draining || self.external && (has(Community::GRACEFUL_SHUTDOWN) || host && has(Community::BLACKHOLE))
+    }
+
+    fn do_as_asked(&self, attrs: &mut PathAttrs, host: bool) {
+        let has = |community| attrs.attributes.communities.contains(&community);
+        let (drained, blackhole) = (has(Community::GRACEFUL_SHUTDOWN), host && has(Community::BLACKHOLE));
+        if self.draining || self.external && drained {
+            attrs.attributes.local_pref = Some(0); // RFC 8326 §4.3: used when nothing else is there
+        }
+        if self.external && blackhole {
+            // RFC 7999 §3.2, §3.3: packets to the host end here, and nobody else is told.
+            attrs.install.blackhole = true;
+            attrs.attributes.communities.push(Community::NO_ADVERTISE);
+            attrs.attributes.communities.sort_unstable();
+            attrs.attributes.communities.dedup();
+        }
+    }
+
     pub(super) fn finish(self, shared: &mut Shared) {
         shared.attrs.release(self.base);
-        if let Some((_, id)) = self.last {
+        if let Some((_, _, id)) = self.last {
             shared.attrs.release(id);
         }
     }

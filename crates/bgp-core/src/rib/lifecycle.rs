@@ -6,7 +6,7 @@ use bgp_wire::FamilySet;
 use net_types::Family;
 
 use super::{
-    Deferral, IdSet, Rib, RibConfig, RibEvent, Slot,
+    Deferral, FamilyConfig, IdSet, Rib, RibConfig, RibEvent, Slot,
     peer::{Departure, GHOST_EPOCH, Peer, PeerConfig, PeerUp, Retain, Source, Visit},
 };
 use crate::{
@@ -35,6 +35,11 @@ impl Rib {
             let own_as = before.rules.allow_own_as != after.rules.allow_own_as;
             if terms_changed || own_as || (&before.import, before.weight) != (&after.import, after.weight) {
                 known.visit(family, Visit { reimport: true, ..Visit::default() });
+            }
+            let conditional = |config: &FamilyConfig| (config.default_originate.clone(), config.advertise.clone());
+            if conditional(before) != conditional(after) {
+                self.renew_conditions(family, slot);
+                self.renew_default(family);
             }
             let Self { shared, tables, retired, config: own, .. } = self;
             if let Some(left) = shared.regroup(own, &mut tables[family as usize], slot) {
@@ -66,7 +71,19 @@ impl Rib {
             peers[at] = new
         }
         self.by_id.insert(peer, Slot(slot));
+        self.renew_announcements(Slot(slot));
         true
+    }
+
+    /// What `slot` is told beyond the table, if its configuration says anything of that.
+    fn renew_announcements(&mut self, slot: Slot) {
+        for family in Family::ALL {
+            let config = &self.shared.peer(slot).config.families[family as usize];
+            if config.default_originate.is_some() || config.advertise.is_some() {
+                self.renew_conditions(family, slot);
+                self.renew_default(family);
+            }
+        }
     }
 
     /// Takes a peer out of the configuration: whatever came from it goes, protected or not.
@@ -75,6 +92,14 @@ impl Rib {
         self.shared.peer_mut(slot).removed = true;
         self.peer_down(now, peer, Departure::Withdraw);
         self.by_id.remove(&peer);
+        for family in Family::ALL {
+            let config = &mut self.shared.peer_mut(slot).config.families[family as usize];
+            let asked = config.default_originate.take().is_some() | config.advertise.take().is_some();
+            if asked {
+                self.renew_conditions(family, slot);
+                self.renew_default(family);
+            }
+        }
         let removed = self.shared.peer_mut(slot);
         for family in Family::ALL {
             removed.retain(family, Retain::Nothing);
@@ -194,12 +219,14 @@ impl Rib {
             self.shared.decision = new.decision;
             self.redecide = [Some(0); 2];
         }
-        let export = |c: &RibConfig| (c.cluster_id(), c.client_to_client_reflection);
+        let export = |c: &RibConfig| (c.cluster_id(), c.client_to_client_reflection, c.graceful_shutdown);
         if export(&old) != export(new) {
             Family::ALL.into_iter().for_each(|family| self.resend_to_all(family));
         }
         let new = &self.config;
-        let import = |c: &RibConfig| (c.asn, c.router_id, c.cluster_id, c.confederation, c.default_local_pref);
+        let import = |c: &RibConfig| {
+            (c.asn, c.router_id, c.cluster_id, c.confederation, c.default_local_pref, c.graceful_shutdown)
+        };
         if import(&old) != import(new) {
             for peer in self.shared.peers.iter_mut().flatten() {
                 if peer.kind == SourceKind::Local {
@@ -258,9 +285,7 @@ impl Rib {
             }
         }
         for group in shared.groups[family as usize].iter_mut().flatten() {
-            table.live().for_each(|id| {
-                group.dirty.insert(id);
-            });
+            table.live().for_each(|id| group.changed(id));
         }
     }
 

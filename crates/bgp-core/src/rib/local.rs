@@ -9,7 +9,7 @@ use super::{Install, Path, PathAttrs, Rib, input::Importer, peer::LocalSource};
 use crate::policy::Policy;
 
 /// Weight of our own routes: as with every vendor, they win over what peers say.
-const OWN_WEIGHT: u32 = 32768;
+pub(super) const OWN_WEIGHT: u32 = 32768;
 
 /// What is to be said about a route of our own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,11 @@ impl Rib {
             weight: OWN_WEIGHT,
             install: Install::default(),
         };
+        self.originate_as(now, source, prefix, attrs);
+    }
+
+    /// The same with these attributes.
+    pub(super) fn originate_as(&mut self, now: Instant, source: LocalSource, prefix: Prefix, attrs: PathAttrs) {
         let learned = self.learned(now);
         let (slot, family) = (source.slot(), prefix.family());
         let Self { shared, tables, config, .. } = self;
@@ -67,7 +72,7 @@ impl Rib {
 }
 
 /// The next hop that stands for ourselves.
-fn ourselves(family: Family) -> NextHop {
+pub(super) fn ourselves(family: Family) -> NextHop {
     match family {
         Family::Ipv4Unicast => NextHop::V4(std::net::Ipv4Addr::UNSPECIFIED),
         Family::Ipv6Unicast => NextHop::V6 { global: std::net::Ipv6Addr::UNSPECIFIED, link_local: None },

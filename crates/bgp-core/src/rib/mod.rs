@@ -13,8 +13,10 @@
 //! its prefix protected, so that what was reachable through a tunnel is dropped rather than sent some other way until
 //! the peer has come back and said what it still has.
 
+pub(crate) mod aggregate;
 pub(crate) mod attrs;
 mod changes;
+pub(crate) mod conditions;
 mod id_set;
 mod input;
 mod lifecycle;
@@ -40,8 +42,10 @@ use std::{
 use hashbrown::HashMap;
 use net_types::{Asn, Family, RouterId};
 
+pub use aggregate::AggregateConfig;
 pub use attrs::{DEFAULT_LOCAL_PREF, Install, PathAttrs};
 pub use changes::{BestChange, PathRef};
+pub use conditions::{ConditionalAdvertisement, DefaultOriginate, Existence};
 pub(crate) use id_set::IdSet;
 pub use input::Refusal;
 pub use local::LocalRoute;
@@ -73,6 +77,8 @@ pub struct RibConfig {
     pub cluster_id: Option<Ipv4Addr>,
     /// Clients get each other's routes from us (unless `no bgp client-to-client reflection`, RFC 4456 §6).
     pub client_to_client_reflection: bool,
+    /// `bgp graceful-shutdown` (RFC 8326): we are about to go, and everybody is to look for other ways.
+    pub graceful_shutdown: bool,
     /// The AS that our confederation is for everybody outside; `asn` is our member AS then (RFC 5065 §3).
     pub confederation: Option<Asn>,
     /// Preference of routes that come without one.
@@ -163,6 +169,8 @@ impl Rib {
                 fib: true,
                 roas: RoaTable::new(seed ^ 3),
                 monitors: Default::default(),
+                aggregates: Default::default(),
+                conditions: Default::default(),
             },
             tables: Family::ALL.map(|family| FamilyTable::new(family, seed)),
             by_id: HashMap::default(),

@@ -8,7 +8,7 @@ use std::{
 use bgp_wire::{FamilySet, Negotiated, NextHop, PeerKind, Role};
 use net_types::{Asn, Family, Prefix, RouterId};
 
-use super::{Alias, Rules, id_set::IdSet};
+use super::{Alias, ConditionalAdvertisement, DefaultOriginate, Rules, id_set::IdSet};
 use crate::{PeerId, adj_out::Member, decision::SourceKind, policy::Policy};
 
 /// Why this router originates a prefix.
@@ -22,10 +22,15 @@ pub enum LocalSource {
     Static,
     /// `redistribute kernel`
     Kernel,
+    /// An `aggregate-address` statement.
+    Aggregate,
+    /// The default route that peers with `default-originate` are told; never used here.
+    Default,
 }
 
 impl LocalSource {
-    pub(crate) const ALL: [Self; 4] = [Self::Network, Self::Connected, Self::Static, Self::Kernel];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Network, Self::Connected, Self::Static, Self::Kernel, Self::Aggregate, Self::Default];
 
     pub(crate) fn slot(self) -> Slot {
         Slot(self as u16)
@@ -96,6 +101,14 @@ pub struct FamilyConfig {
     pub maximum_prefix: Option<MaximumPrefix>,
     /// Weight of its routes, unless policy says otherwise.
     pub weight: Option<u32>,
+    /// `unsuppress-map`: routes that an aggregate suppresses and that this permits are announced all the same.
+    pub unsuppress: Option<Policy>,
+    /// `default-originate`
+    pub default_originate: Option<DefaultOriginate>,
+    /// `advertise-map`
+    pub advertise: Option<ConditionalAdvertisement>,
+    /// `maximum-prefix-out`: no more prefixes than this are announced.
+    pub maximum_out: Option<u32>,
     /// All else that is configured about its routes.
     pub rules: Rules,
 }
@@ -282,6 +295,10 @@ pub(crate) struct FamilyState {
     pub(crate) visit: Option<Visit>,
     /// Its Adj-RIB-Out: the group that it is told with, while a session carries the family.
     pub(crate) member: Option<Member>,
+    /// As conditions are met now: the default route is told, changed by this.
+    pub(crate) default_route: Option<Policy>,
+    /// As conditions are met now: routes that this permits are not told.
+    pub(crate) withheld: Option<Policy>,
 }
 
 /// A source of paths.

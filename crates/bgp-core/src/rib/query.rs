@@ -10,7 +10,7 @@ use std::{
 use net_types::{Family, Prefix};
 
 use super::{
-    Path, PathAttrs, Rib, Source,
+    Path, PathAttrs, Rib, Source, conditions,
     input::{Refusal, admit},
     next_hops::{NextHopKey, Resolved},
     peer::Standing,
@@ -280,10 +280,11 @@ impl Rib {
     fn view(&self, now: Instant, table: &FamilyTable, id: u32) -> Option<RouteView> {
         let entry = &table.table.entries[id as usize];
         let prefix = table.table.prefix(id);
-        if entry.paths.is_empty() {
-            return None; // only waiting for everybody to be told
+        let in_use = |path: &Path| path.source != conditions::default_slot();
+        if !entry.paths.iter().any(in_use) {
+            return None; // only waiting for everybody to be told, or told to some and not used here
         }
-        let paths = entry.paths.iter().enumerate();
+        let paths = entry.paths.iter().enumerate().filter(|(_, path)| in_use(path));
         let paths = paths.map(|(at, path)| self.path_view(now, &prefix, entry, at, path)).collect();
         Some(RouteView { prefix, paths, protect: entry.protect })
     }

@@ -94,7 +94,7 @@ impl Rib {
         }
         for group in self.shared.groups[family as usize].iter_mut().flatten() {
             if group.terms.uses_validation() {
-                group.dirty.insert(id);
+                group.changed(id);
             }
         }
         true

@@ -5,7 +5,9 @@ use smallvec::SmallVec;
 
 use super::{
     Slot,
+    aggregate::{self, Aggregates},
     attrs::{AttrId, Interner},
+    conditions::{Condition, default_slot},
     id_set::IdSet,
     monitor::Monitors,
     next_hops::NextHops,
@@ -32,6 +34,9 @@ pub(crate) struct Shared {
     pub(crate) roas: RoaTable,
     /// Who watches everything.
     pub(crate) monitors: Monitors,
+    pub(crate) aggregates: [Aggregates; 2],
+    /// What announcements to some peers depend on.
+    pub(crate) conditions: [Vec<Condition>; 2],
 }
 
 pub(super) const CONFIGURED: &str = "a slot is freed only after the paths that name it";
@@ -52,6 +57,9 @@ impl Shared {
 
     /// `path` as the decision process sees it, if it is usable.
     fn candidate(&self, family: Family, path: &Path) -> Option<Candidate<'_>> {
+        if path.source == default_slot() {
+            return None; // it is for peers that are told one, whatever is in the table
+        }
         let peer = self.peer(path.source);
         let stale = match peer.standing(family, path.epoch) {
             Standing::Fresh => false,
@@ -246,8 +254,20 @@ impl FamilyTable {
         self.reachable -= u32::from(before.best.is_some());
         if after.best != before.best {
             shared.monitors.decided(family, id);
+            if !shared.aggregates[family as usize].is_empty() {
+                let Shared { aggregates, attrs, .. } = shared;
+                let merit = |best: Option<(Slot, AttrId)>| {
+                    best.filter(|(source, _)| *source != aggregate::slot()).map(|(_, id)| attrs.merit(id).0)
+                };
+                let prefix = self.table.prefix(id);
+                aggregates[family as usize].note(&prefix, id, merit(before.best), merit(after.best));
+            }
+            if !shared.conditions[family as usize].is_empty() {
+                let prefix = self.table.prefix(id);
+                shared.note_conditions(family, &prefix, id, after.best.map(|(_, id)| id));
+            }
             for group in shared.groups[family as usize].iter_mut().flatten() {
-                group.dirty.insert(id);
+                group.changed(id);
             }
         }
     }

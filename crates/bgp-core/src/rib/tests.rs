@@ -1,5 +1,7 @@
 //! What the table promises, said as an operator would.
 
+mod announcements;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -75,6 +77,7 @@ impl Bench {
             router_id: RouterId::try_from(0x0a00_0001).unwrap(),
             cluster_id: None,
             client_to_client_reflection: true,
+            graceful_shutdown: false,
             confederation: None,
             default_local_pref: 100,
             decision: Default::default(),

@@ -31,6 +31,12 @@ impl Rib {
             while left > 0 && self.revalidate_next(family) {
                 left -= 1;
             }
+            while left > 0 && self.condition_next(family) {
+                left -= 1;
+            }
+            while left > 0 && self.aggregate_next(now, family) {
+                left -= 1;
+            }
             while left > 0 && self.redecide_next(family) {
                 left -= 1;
             }
@@ -48,6 +54,8 @@ impl Rib {
             || self.shared.peers.iter().flatten().any(visits)
             || self.redecide.iter().any(Option::is_some)
             || self.revalidation.is_pending()
+            || self.has_aggregates_to_do()
+            || self.has_conditions_to_tell()
             || !self.retired.is_empty()
     }
 

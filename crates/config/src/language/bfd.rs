@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, LEAVE, Section, Statement, Verb};
+use super::{Action, LEAVE, Lines, Section, Statement, Verb};
 use crate::{
     grammar::{Args, Complaint},
     model::{BfdPeerId, BfdProfile},
@@ -92,7 +92,7 @@ fn peer_id(args: &Args<'_>) -> Result<BfdPeerId, Complaint> {
     Ok(id)
 }
 
-pub(super) const PEER_ROWS: &[&[Statement]] = &[PEER, ECHO, LEAVE];
+pub(super) const PEER_ROWS: &[&[Statement]] = &[PEER, PEER_ECHO, LEAVE];
 
 /// Rows of one value of a peer.
 macro_rules! value {
@@ -191,17 +191,68 @@ fn millis(time: Duration) -> u128 {
     time.as_millis()
 }
 
-/// The Echo function is not built: FRR's lines about it are read and change nothing.
-const ECHO: &[Statement] = &[
-    Statement { syntax: "[no] echo-mode", help: "Without effect: no Echo function", action: Action::Ignore },
-    Statement {
-        syntax: "[no] echo-interval MILLISECONDS:10-60000",
-        help: "Without effect: no Echo function",
-        action: Action::Ignore,
-    },
-];
+/// Rows about Echo packets: those of the peer are reflected by the kernel, which the peer has to be told; none are sent.
+macro_rules! echo {
+    ($action:ident, $value:expr, $write:expr) => {
+        &[
+            Statement {
+                syntax: "echo receive-interval (disabled|MILLISECONDS:10-60000)",
+                help: "How often the peer may have Echo packets reflected, which the kernel does where it forwards packets",
+                action: Action::$action(Verb {
+                    read: |target, args| {
+                        let millis = args.opt("MILLISECONDS")?.unwrap_or(0);
+                        target.echo_receive_interval = $value(Duration::from_millis(millis));
+                        Ok(())
+                    },
+                    write: $write,
+                }),
+            },
+            Statement {
+                syntax: "echo-interval MILLISECONDS:10-60000",
+                help: "The same, in the spelling that FRR had before",
+                action: Action::$action(Verb {
+                    read: |target, args| {
+                        let millis = args.get("MILLISECONDS")?;
+                        target.echo_receive_interval = $value(Duration::from_millis(millis));
+                        Ok(())
+                    },
+                    write: |_, _| {},
+                }),
+            },
+            Statement {
+                syntax: "echo transmit-interval MILLISECONDS:10-60000",
+                help: "Without effect: no Echo packets are sent",
+                action: Action::Ignore,
+            },
+            Statement {
+                syntax: "[no] echo-mode",
+                help: "Without effect: no Echo packets are sent",
+                action: Action::Ignore,
+            },
+        ]
+    };
+}
 
-pub(super) const PROFILE_ROWS: &[&[Statement]] = &[PROFILE, ECHO, LEAVE];
+const PEER_ECHO: &[Statement] = echo!(BfdPeer, Some, |peer, lines| {
+    if let Some(interval) = peer.echo_receive_interval {
+        write_echo(interval, lines);
+    }
+});
+
+const PROFILE_ECHO: &[Statement] = echo!(BfdProfile, std::convert::identity, |profile, lines| {
+    if !profile.echo_receive_interval.is_zero() {
+        write_echo(profile.echo_receive_interval, lines);
+    }
+});
+
+fn write_echo(interval: Duration, lines: &mut Lines) {
+    match interval.as_millis() {
+        0 => lines.line("echo receive-interval disabled"),
+        millis => lines.line(format_args!("echo receive-interval {millis}")),
+    }
+}
+
+pub(super) const PROFILE_ROWS: &[&[Statement]] = &[PROFILE, PROFILE_ECHO, LEAVE];
 
 const PROFILE: &[Statement] = &[
     Statement {

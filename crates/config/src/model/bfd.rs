@@ -19,6 +19,8 @@ pub struct BfdProfile {
     pub passive: bool,
     /// `shutdown`: sessions are held in AdminDown.
     pub shutdown: bool,
+    /// `echo receive-interval`: how often the peer may have Echo packets reflected; zero for not at all.
+    pub echo_receive_interval: Duration,
 }
 
 impl Default for BfdProfile {
@@ -30,6 +32,7 @@ impl Default for BfdProfile {
             detect_multiplier: 3,
             passive: false,
             shutdown: false,
+            echo_receive_interval: Duration::ZERO,
         }
     }
 }
@@ -79,6 +82,8 @@ pub struct BfdPeer {
     pub passive: Option<bool>,
     /// `shutdown`
     pub shutdown: Option<bool>,
+    /// `echo receive-interval`
+    pub echo_receive_interval: Option<Duration>,
     /// `minimum-ttl`: packets that came further are dropped, in a session over several hops.
     pub minimum_ttl: Option<u8>,
 }
@@ -96,6 +101,7 @@ impl BfdPeer {
             detect_multiplier: self.detect_multiplier.unwrap_or(profile.detect_multiplier),
             passive: self.passive.unwrap_or(profile.passive),
             shutdown: self.shutdown.unwrap_or(profile.shutdown),
+            echo_receive_interval: self.echo_receive_interval.unwrap_or(profile.echo_receive_interval),
         }
     }
 }

@@ -1,0 +1,211 @@
+//! Announcements that depend on what else is in the table: `advertise-map … exist-map|non-exist-map`, and a default route
+//! that is only told while some route passes a route-map.
+//!
+//! For each condition that somebody asks about, the entries whose best path meets it are noted when best paths change. So
+//! nothing is ever scanned for, but once when a condition is new; and peers are looked at only when the first entry comes
+//! or the last one goes.
+
+use bgp_wire::{Attributes, Origin};
+use net_types::{Family, Prefix};
+
+use super::{
+    IdSet, Install, PathAttrs, Rib, Slot,
+    attrs::AttrId,
+    local::ourselves,
+    peer::{LocalSource, Peer},
+    state::Shared,
+    table::{Entry, Path},
+};
+use crate::policy::Policy;
+
+/// `advertise-map`: what is announced to a peer only under a condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConditionalAdvertisement {
+    /// The routes that it is about; all others are announced as ever.
+    pub routes: Policy,
+    /// Whether something must pass `condition`, or nothing.
+    pub wanted: Existence,
+    /// What is asked of every best path.
+    pub condition: Policy,
+}
+
+/// Whether something must exist, or must not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existence {
+    /// `exist-map`
+    Exists,
+    /// `non-exist-map`
+    Missing,
+}
+
+/// `default-originate`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DefaultOriginate {
+    /// Something must pass this, which may also change the default route; without, it is always told.
+    pub condition: Option<Policy>,
+}
+
+/// A condition, and which entries meet it.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    policy: Policy,
+    meeting: IdSet,
+    /// The first came, or the last went, since peers were told.
+    flipped: bool,
+}
+
+impl Condition {
+    fn note(&mut self, id: u32, meets: bool) {
+        let before = self.meeting.is_empty();
+        if meets {
+            self.meeting.insert(id);
+        } else {
+            self.meeting.remove(id);
+        }
+        self.flipped |= before != self.meeting.is_empty();
+    }
+}
+
+/// The slot of the default route that some peers are told.
+pub(crate) fn default_slot() -> Slot {
+    LocalSource::Default.slot()
+}
+
+/// The path that a peer with these terms is told, before policy: the best, or the default route made for it.
+pub(crate) fn told(entry: &Entry, prefix: &Prefix, wants_default: bool) -> Option<Path> {
+    if wants_default && prefix.bits() == 0 {
+        return entry.position(default_slot()).and_then(|at| entry.paths.get(at)).copied();
+    }
+    entry.best().copied()
+}
+
+/// Conditions that the configuration of `peer` asks about.
+fn asked(peer: &Peer, family: Family) -> impl Iterator<Item = &Policy> {
+    let config = &peer.config.families[family as usize];
+    let default = config.default_originate.as_ref().and_then(|default| default.condition.as_ref());
+    default.into_iter().chain(config.advertise.as_ref().map(|advertise| &advertise.condition))
+}
+
+impl Shared {
+    /// The best path of an entry changed: notes which conditions it meets now.
+    pub(super) fn note_conditions(&mut self, family: Family, prefix: &Prefix, id: u32, best: Option<AttrId>) {
+        let Self { conditions, attrs, .. } = self;
+        if conditions[family as usize].is_empty() {
+            return;
+        }
+        let attrs = best.map(|best| attrs.attrs(best));
+        for condition in &mut conditions[family as usize] {
+            let meets = attrs.as_ref().is_some_and(|attrs| condition.policy.judge(prefix, attrs, None).is_some());
+            condition.note(id, meets);
+        }
+    }
+
+    /// Whether anything meets `policy`, which somebody asks about.
+    fn is_met(&self, family: Family, policy: &Policy) -> bool {
+        let condition = self.conditions[family as usize].iter().find(|condition| condition.policy == *policy);
+        condition.is_some_and(|condition| !condition.meeting.is_empty())
+    }
+
+    /// What `slot` is told beyond the table, and what it is not told of it, as things are.
+    fn judge_conditions(&mut self, family: Family, slot: Slot) {
+        let config = &self.peer(slot).config.families[family as usize];
+        let default = config.default_originate.as_ref();
+        let default = default.filter(|default| default.condition.as_ref().is_none_or(|map| self.is_met(family, map)));
+        let default = default.map(|default| default.condition.clone().unwrap_or_default());
+        let withheld = config
+            .advertise
+            .as_ref()
+            .filter(|advertise| self.is_met(family, &advertise.condition) != (advertise.wanted == Existence::Exists));
+        let withheld = withheld.map(|advertise| advertise.routes.clone());
+        let state = &mut self.peer_mut(slot).families[family as usize];
+        (state.default_route, state.withheld) = (default, withheld);
+    }
+}
+
+impl Rib {
+    /// A peer's configuration changed: conditions that are new are looked for, those that nobody asks about are forgotten.
+    pub(super) fn renew_conditions(&mut self, family: Family, slot: Slot) {
+        let Self { shared, tables, .. } = self;
+        let table = &tables[family as usize].table;
+        let peers = shared.peers.iter().flatten();
+        let mut wanted: Vec<Policy> = Vec::new();
+        for policy in peers.flat_map(|peer| asked(peer, family)) {
+            if !wanted.contains(policy) {
+                wanted.push(policy.clone());
+            }
+        }
+        let mut known = std::mem::take(&mut shared.conditions[family as usize]);
+        known.retain(|condition| wanted.contains(&condition.policy));
+        for policy in wanted {
+            if known.iter().any(|condition| condition.policy == policy) {
+                continue;
+            }
+            let mut meeting = IdSet::default();
+            for (id, entry) in table.entries.iter().enumerate().filter(|(_, entry)| entry.live) {
+                let best = entry.best().and_then(|path| path.effective);
+                if best.is_some_and(|best| {
+                    policy.judge(&table.prefix(id as u32), &shared.attrs.attrs(best), None).is_some()
+                }) {
+                    meeting.insert(id as u32);
+                }
+            }
+            known.push(Condition { policy, meeting, flipped: false });
+        }
+        shared.conditions[family as usize] = known;
+        shared.judge_conditions(family, slot);
+    }
+
+    /// There is a default route to tell while some peer is configured for one.
+    pub(super) fn renew_default(&mut self, family: Family) {
+        let mut configs = self.shared.peers.iter().flatten().map(|peer| &peer.config.families[family as usize]);
+        let wanted = configs.any(|config| config.default_originate.is_some());
+        let prefix = match family {
+            Family::Ipv4Unicast => Prefix::DEFAULT_V4,
+            Family::Ipv6Unicast => Prefix::DEFAULT_V6,
+        };
+        if wanted {
+            let attributes = Attributes { origin: Origin::Igp, ..Attributes::default() };
+            let (next_hop, install) = (ourselves(family), Install::default());
+            let attrs = PathAttrs { attributes, next_hop, scope: 0, weight: 0, install };
+            self.originate_as(self.origin, LocalSource::Default, prefix, attrs); // its age means nothing
+        } else {
+            self.retract(LocalSource::Default, &prefix);
+        }
+    }
+
+    pub(super) fn has_conditions_to_tell(&self) -> bool {
+        self.shared.conditions.iter().flatten().any(|condition| condition.flipped)
+    }
+
+    /// Tells the peers of one condition that is met now, or is not any more; `false` when there is none.
+    pub(super) fn condition_next(&mut self, family: Family) -> bool {
+        let flipped = self.shared.conditions[family as usize].iter_mut().find(|condition| condition.flipped);
+        let Some(condition) = flipped else { return false };
+        condition.flipped = false;
+        let policy = condition.policy.clone();
+        let Self { shared, tables, config: own, .. } = self;
+        let mut told_otherwise = Vec::new();
+        for slot in (0..shared.peers.len() as u16).map(Slot) {
+            let Some(peer) = &shared.peers[usize::from(slot.0)] else { continue };
+            if asked(peer, family).any(|asked| *asked == policy) {
+                shared.judge_conditions(family, slot);
+                told_otherwise.push(slot);
+            }
+        }
+        // All members of a group depend on the same conditions, so its terms change for all of them at once.
+        for slot in told_otherwise {
+            let Some((terms, _)) = shared.key(own, slot, family) else { continue };
+            let Some(index) = shared.peer(slot).families[family as usize].member.as_ref().map(|member| member.group)
+            else {
+                continue;
+            };
+            if let Some(group) = &mut shared.groups[family as usize][index]
+                && group.terms != terms
+            {
+                group.terms = terms;
+                tables[family as usize].live().for_each(|id| group.doubt(id));
+            }
+        }
+        true
+    }
+}
