@@ -16,7 +16,7 @@ use bgp_wire::PeerKind;
 use config::model::{self, Bgp, FailClosed, MaximumPrefixAction, Name, Neighbor, RedistributeSource};
 use net_types::{Family, Prefix, RouterId};
 
-pub use policies::Policies;
+pub use policies::{Policies, community, large_community};
 
 use crate::peer::{self, Ases};
 

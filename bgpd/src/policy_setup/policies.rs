@@ -78,6 +78,16 @@ impl Policies {
         known.unwrap_or_else(|| Arc::new(AsPathList::new(name.as_str(), [])))
     }
 
+    /// The community-list of that name, if it is defined.
+    pub fn community_list(&self, name: &Name) -> Option<Arc<CommunityList<Community>>> {
+        self.community_lists.get(name).cloned()
+    }
+
+    /// The large-community-list of that name, if it is defined.
+    pub fn large_community_list(&self, name: &Name) -> Option<Arc<CommunityList<LargeCommunity>>> {
+        self.large_community_lists.get(name).cloned()
+    }
+
     /// The route-map of that name.
     pub fn route_map(&self, name: &Name) -> Arc<policy::RouteMap> {
         let known = self.route_maps.get(name).cloned();
@@ -267,11 +277,13 @@ fn communities<C, W>(change: &model::CommunityChange<C>, wire: impl Fn(&C) -> W)
     }
 }
 
-fn community(community: &model::Community) -> Community {
+/// A community as it is on the wire.
+pub fn community(community: &model::Community) -> Community {
     Community(community.0)
 }
 
-fn large_community(community: &model::LargeCommunity) -> LargeCommunity {
+/// A large community as it is on the wire.
+pub fn large_community(community: &model::LargeCommunity) -> LargeCommunity {
     LargeCommunity { global: community.0, local1: community.1, local2: community.2 }
 }
 

@@ -2,6 +2,7 @@
 
 mod inventory;
 mod neighbors;
+mod policy;
 mod routes;
 mod rpki;
 mod watch;
@@ -75,6 +76,7 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         Command::ShowBgp { destination: Some(destination), paths, json, .. } => {
             routes::destination(state, destination, paths, json, out).await
         }
+        Command::Policy { what, json } => policy::show(state, what, json, out).await,
         Command::Watch { what, json } => watch::show(state, what, json, out).await,
         Command::ShowBgpAttributes => inventory::attributes(state, out).await,
         Command::ShowBgpMemory { json } => inventory::memory(state, json, out).await,

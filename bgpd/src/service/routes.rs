@@ -176,6 +176,23 @@ pub(super) async fn table(
     walked(state, walk, json, out, |peers, view, now| Some(peers.route(view, now))).await
 }
 
+/// Routes within `within` with a path that passes, and of each only those paths.
+pub(super) async fn passing(
+    state: &State,
+    within: Prefix,
+    json: bool,
+    out: &Output,
+    passes: impl Fn(&Prefix, &PathView) -> bool,
+) -> Result<(), Failure> {
+    let walk = state.rib.walk(within).await.map_err(gone)?;
+    walked(state, walk, json, out, |peers, view, now| {
+        let paths = view.paths.iter().filter(|path| passes(&view.prefix, path)).map(|path| peers.path(path, now));
+        let route = Route { paths: paths.collect(), ..peers.route(view, now) };
+        (!route.paths.is_empty()).then_some(route)
+    })
+    .await
+}
+
 /// `show bgp … rpki STATE`
 pub(super) async fn by_validation(
     state: &State,

@@ -1,12 +1,14 @@
 //! The commands of the shell, by the same machinery: each row has its syntax, its help, who runs it, and what it means.
 
 mod bgp;
+mod policy;
 mod watch;
 
 use std::{fmt, net::IpAddr, sync::LazyLock};
 
 use net_types::{Asn, Family, Prefix, TunnelName, WanName};
 
+pub use policy::{PolicyView, RouteFilter};
 pub use watch::{RpkiState, RpkiView, Watch};
 
 use crate::{
@@ -54,6 +56,13 @@ pub enum Command {
         paths: Paths,
         /// Every route as `show bgp PREFIX` has it.
         detail: bool,
+        /// As JSON.
+        json: bool,
+    },
+    /// What policy is configured, and what it picks out of the table.
+    Policy {
+        /// What of it.
+        what: PolicyView,
         /// As JSON.
         json: bool,
     },
@@ -354,7 +363,10 @@ const ROWS: &[Row] = &[
 ];
 
 /// All rows, in parts.
-const PARTS: &[&[Row]] = &[bgp::ROWS, watch::ROWS, ROWS];
+const PARTS: &[&[Row]] = &{
+    let [a, b, c, d, e, f, g, h, i, j] = policy::FILTERS;
+    [bgp::ROWS, policy::LISTS, a, b, c, d, e, f, g, h, i, j, watch::ROWS, ROWS]
+};
 
 fn rows() -> impl Iterator<Item = &'static Row> {
     PARTS.iter().copied().flatten()

@@ -183,7 +183,7 @@ exit
 end
 ";
     let parsed = parse(source).unwrap();
-    assert_eq!(parsed.warnings.0.len(), 3, "{}", parsed.warnings);
+    assert_eq!(parsed.warnings.0.len(), 2, "{}", parsed.warnings);
     assert!(parsed.warnings.0.iter().all(|warning| warning.severity == Severity::Warning));
     let bgp = parsed.config.bgp.unwrap();
     assert!(!bgp.default_ipv4_unicast && bgp.best_path.ignore_as_path_length);
@@ -567,4 +567,18 @@ fn a_password_is_not_repeated_in_what_is_refused() {
     let source = format!("router bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 password {}\n", "s3cret".repeat(20));
     let wrong = refused(&source);
     assert!(!wrong.to_string().contains("s3cret"), "{wrong}");
+}
+
+#[test]
+fn frrs_defaults_hold_for_speakers_below_where_a_file_says_so() {
+    let ours = read("router bgp 65001\n bgp router-id 10.0.0.1\n").bgp.unwrap();
+    assert!(ours.graceful_restart.restarter && !ours.ebgp_requires_policy);
+    let frrs = read("frr defaults traditional\nrouter bgp 65001\n bgp router-id 10.0.0.1\n");
+    let bgp = frrs.bgp.clone().unwrap();
+    assert!(!bgp.graceful_restart.restarter && bgp.ebgp_requires_policy);
+    let said = "frr defaults traditional\nrouter bgp 65001\n no bgp ebgp-requires-policy\n bgp graceful-restart\n";
+    let said = read(said);
+    let bgp = said.bgp.clone().unwrap();
+    assert!(bgp.graceful_restart.restarter && !bgp.ebgp_requires_policy);
+    assert_eq!(read(&said.to_string()), said);
 }

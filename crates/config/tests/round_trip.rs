@@ -730,6 +730,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 fast_external_failover: more[1],
                 graceful_shutdown: more[2],
                 log_neighbor_changes: flags[0],
+                frr_defaults: false, // As the whole has it.
                 ebgp_requires_policy: flags[1],
                 default_ipv4_unicast: flags[2],
                 default_local_preference,
@@ -800,7 +801,7 @@ fn any_config() -> impl Strategy<Value = Config> {
     let tunnels = btree_map("tun[0-9]".prop_map(|text| text.parse::<TunnelName>().unwrap()), tunnel().boxed(), 0..3);
     (
         (
-            of(name()),
+            (any::<bool>(), of(name())),
             log,
             metrics,
             btree_map("[a-z]{1,8}".prop_map(|text| text.parse::<WanName>().unwrap()), wan(), 1..3),
@@ -832,7 +833,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         .prop_map(|(first, second, third, lists_of_policy, fourth)| {
             let (access_lists, as_path_lists, community_lists, large_community_lists, ext_community_lists) =
                 lists_of_policy;
-            let (hostname, log, metrics, wans) = first;
+            let ((frr_defaults, hostname), log, metrics, wans) = first;
             let (proposals, identities, mut tunnels) = second;
             let (bfd_profiles, bfd_peers, mut static_routes, lists) = third;
             let mut bfd_peers: BTreeMap<BfdPeerId, BfdPeer> = bfd_peers.into_iter().collect();
@@ -860,7 +861,11 @@ fn any_config() -> impl Strategy<Value = Config> {
                     bfd.profile = bfd_profiles.keys().next().cloned();
                 }
             }
+            if let Some(bgp) = &mut bgp {
+                bgp.frr_defaults = frr_defaults;
+            }
             Config {
+                frr_defaults,
                 hostname,
                 log,
                 metrics,

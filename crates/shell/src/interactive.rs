@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn tab_completes_words_of_the_grammar() {
-        assert_eq!(complete("sh b"), (3, vec!["bfd ".to_owned(), "bgp ".to_owned()]));
+        assert_eq!(complete("sh b"), (3, ["bfd ", "bgp ", "bmp "].map(str::to_owned).to_vec()));
         assert_eq!(complete("show bgp sum"), (9, vec!["summary ".to_owned()]));
         assert_eq!(complete("show bgp summary | inc"), (22, vec![]));
         assert!(complete("").1.contains(&"show ".to_owned()));

@@ -20,7 +20,8 @@ pub(super) const BEGIN: &[Statement] = &[Statement {
                 let missing = |_| Complaint::new("there is no \"router bgp ASN\" above that this could go on with");
                 return draft.bgp().map(|_| Section::Bgp).map_err(missing);
             };
-            let bgp = draft.config.bgp.get_or_insert_with(|| Bgp::new(asn));
+            let new = if draft.config.frr_defaults { Bgp::with_frr_defaults } else { Bgp::new };
+            let bgp = draft.config.bgp.get_or_insert_with(|| new(asn));
             if bgp.asn != asn {
                 let message = format!("\"router bgp {}\" stands above; one speaker has one AS", bgp.asn.get());
                 return Err(args.complain("ASN", message));
@@ -113,7 +114,11 @@ const BGP: &[Statement] = &[
                 bgp.ebgp_requires_policy = !args.has("no");
                 Ok(())
             },
-            write: |bgp, lines| lines.flag(bgp.ebgp_requires_policy, "bgp ebgp-requires-policy"),
+            write: |bgp, lines| match (bgp.ebgp_requires_policy, bgp.frr_defaults) {
+                (true, false) => lines.line("bgp ebgp-requires-policy"),
+                (false, true) => lines.line("no bgp ebgp-requires-policy"),
+                _ => {}
+            },
         }),
     },
     Statement {
@@ -205,7 +210,11 @@ const BGP: &[Statement] = &[
                 bgp.graceful_restart.restarter = !args.has("no");
                 Ok(())
             },
-            write: |bgp, lines| lines.flag(!bgp.graceful_restart.restarter, "no bgp graceful-restart"),
+            write: |bgp, lines| match (bgp.graceful_restart.restarter, bgp.frr_defaults) {
+                (true, true) => lines.line("bgp graceful-restart"),
+                (false, false) => lines.line("no bgp graceful-restart"),
+                _ => {}
+            },
         }),
     },
     Statement {

@@ -229,6 +229,8 @@ impl Draft {
             }
         }
         if let Some(bgp) = &mut config.bgp {
+            // Said below the speaker, it changes nothing of that, but what printing has to say.
+            bgp.frr_defaults = config.frr_defaults;
             for settings in bgp.peer_groups.values_mut() {
                 settings.families.retain(|_, settings| *settings != Default::default());
             }

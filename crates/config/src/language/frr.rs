@@ -11,7 +11,6 @@ const fn ignored(syntax: &'static str) -> Statement {
 
 pub(super) const ROWS: &[Statement] = &[
     ignored("frr version TEXT"),
-    ignored("frr defaults traditional"),
     ignored("service integrated-vtysh-config"),
     ignored(
         "[no] service (advanced-vty|password-encryption|terminal-length NUMBER:0-512|cputime-stats|cputime-warning [TEXT])",

@@ -31,6 +31,17 @@ pub(super) const ROWS: &[&[Statement]] = &[
 
 const GENERAL: &[Statement] = &[
     Statement {
+        syntax: "frr defaults traditional",
+        help: "Where nothing is said, a speaker is as FRR would have it",
+        action: Action::Config(Verb {
+            read: |draft, _| {
+                draft.config.frr_defaults = true;
+                Ok(())
+            },
+            write: |config, lines| lines.flag(config.frr_defaults, "frr defaults traditional"),
+        }),
+    },
+    Statement {
         syntax: "hostname NAME",
         help: "Name this router",
         action: Action::Config(Verb {

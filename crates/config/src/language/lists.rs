@@ -204,12 +204,19 @@ fn write_access_lists(config: &Config, lines: &mut Lines, family: Family) {
         Family::Ipv6Unicast => "ipv6 access-list",
     };
     for ((_, name), rules) in config.access_lists.iter().filter(|((of, _), _)| *of == family) {
-        write_rules(&format!("{keyword} {name}"), rules, lines, |target| match target {
-            AccessTarget::Any => "any".to_owned(),
-            AccessTarget::Within(prefix) => prefix.to_string(),
-            AccessTarget::Exactly(prefix) => format!("{prefix} exact-match"),
-            AccessTarget::Wildcard { address, wildcard: Ipv4Addr::UNSPECIFIED } => format!("host {address}"),
-            AccessTarget::Wildcard { address, wildcard } => format!("{address} {wildcard}"),
-        });
+        write_rules(&format!("{keyword} {name}"), rules, lines, ToString::to_string);
+    }
+}
+
+impl std::fmt::Display for AccessTarget {
+    /// As the configuration has it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Within(prefix) => prefix.fmt(f),
+            Self::Exactly(prefix) => write!(f, "{prefix} exact-match"),
+            Self::Wildcard { address, wildcard: Ipv4Addr::UNSPECIFIED } => write!(f, "host {address}"),
+            Self::Wildcard { address, wildcard } => write!(f, "{address} {wildcard}"),
+        }
     }
 }

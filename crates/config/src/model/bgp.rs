@@ -29,7 +29,9 @@ pub struct Bgp {
     pub fast_external_failover: bool,
     /// `bgp log-neighbor-changes`
     pub log_neighbor_changes: bool,
-    /// `bgp ebgp-requires-policy` (RFC 8212); off unless said.
+    /// `frr defaults traditional`, as in [`Config`](super::Config): decides what printing may leave out.
+    pub frr_defaults: bool,
+    /// `bgp ebgp-requires-policy` (RFC 8212); off unless said, and on with FRR's defaults.
     pub ebgp_requires_policy: bool,
     /// `bgp default ipv4-unicast`: neighbors carry IPv4 unicast without `activate`; on unless `no` is said.
     pub default_ipv4_unicast: bool,
@@ -71,6 +73,7 @@ impl Bgp {
             minimum_hold_time: None,
             fast_external_failover: true,
             log_neighbor_changes: true,
+            frr_defaults: false,
             ebgp_requires_policy: false,
             default_ipv4_unicast: true,
             default_local_preference: 100,
@@ -121,6 +124,12 @@ impl Bgp {
         let settings = of_group.map_or_else(|| settings.clone(), |group| settings.or(group));
         let remote_as = settings.remote_as?;
         Some(Neighbor { id, peer_group: group.cloned(), v6only, remote_as, settings })
+    }
+
+    /// A speaker of FRR's traditional profile: external neighbors need a policy, and restarting gracefully is for others.
+    pub fn with_frr_defaults(asn: Asn) -> Self {
+        let graceful_restart = GracefulRestart { restarter: false, ..GracefulRestart::default() };
+        Self { frr_defaults: true, ebgp_requires_policy: true, graceful_restart, ..Self::new(asn) }
     }
 
     /// The neighbor's AS number.
@@ -187,7 +196,7 @@ pub struct BestPath {
 /// Graceful restart (RFC 4724).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GracefulRestart {
-    /// `bgp graceful-restart`: we announce that our forwarding survives; on unless `no` is said.
+    /// `bgp graceful-restart`: we announce that our forwarding survives; on unless `no` is said, off with FRR's defaults.
     /// Without, a restarting neighbor is still helped unless `bgp graceful-restart-disable`.
     pub restarter: bool,
     /// Cleared by `bgp graceful-restart-disable`: stale paths of a restarting neighbor are kept.

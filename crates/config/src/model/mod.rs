@@ -63,6 +63,8 @@ pub use wan::Wan;
 pub struct Config {
     /// `hostname`: what the shell's prompt and the BGP hostname capability show.
     pub hostname: Option<Name>,
+    /// `frr defaults traditional`: where nothing is said, a speaker is as FRR would have it.
+    pub frr_defaults: bool,
     /// `log`: level and format, unless the command line says otherwise.
     pub log: Log,
     /// `metrics`: where each daemon serves Prometheus.

@@ -140,3 +140,10 @@ pub(super) fn spell(condition: &Match) -> String {
         Match::Rpki(state) => format!("rpki {}", state.as_str()),
     }
 }
+
+impl std::fmt::Display for Match {
+    /// As the configuration has it, behind `match`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&spell(self))
+    }
+}

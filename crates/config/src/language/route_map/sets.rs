@@ -168,3 +168,10 @@ fn spell_communities<C: ToString>(change: &CommunityChange<C>) -> String {
         CommunityChange::Add(communities) => format!("{} additive", spaced(communities)),
     }
 }
+
+impl std::fmt::Display for Set {
+    /// As the configuration has it, behind `set`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&spell(self))
+    }
+}
