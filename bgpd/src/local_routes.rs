@@ -32,8 +32,8 @@ pub enum Static {
     Reject,
 }
 
-/// Static routes that can be installed now.
-pub type Statics = BTreeMap<Prefix, Static>;
+/// Static routes that can be installed now, each with its administrative distance.
+pub type Statics = BTreeMap<Prefix, (Static, u8)>;
 
 /// The static routes whose next hop is on a link that is up. Of several for a prefix the one of
 /// the least distance wins, in the order of the file where they are equal.
@@ -58,7 +58,7 @@ pub fn statics(config: &Config, view: &View) -> Statics {
             }
         };
         if let Some(target) = target {
-            usable.entry(route.prefix).or_insert(target);
+            usable.entry(route.prefix).or_insert((target, route.distance));
         }
     }
     usable
@@ -167,7 +167,7 @@ mod tests {
                 };
                 let mut watch = netwatch::Watch::start().await.unwrap();
                 let via = statics(&config, watch.view());
-                assert!(matches!(via[&prefix("10.1.0.0/16")], Static::Via { gateway: Some(_), .. }));
+                assert!(matches!(via[&prefix("10.1.0.0/16")], (Static::Via { gateway: Some(_), .. }, 1)));
                 assert_eq!(via.len(), 1, "a gateway on no link is no way");
                 let all = originated(&config, watch.view());
                 assert_eq!(
@@ -183,7 +183,7 @@ mod tests {
                 while watch.view().link_named("va").is_some_and(netwatch::Link::is_up) {
                     watch.changed().await.unwrap();
                 }
-                assert_eq!(statics(&config, watch.view())[&prefix("10.1.0.0/16")], Static::Blackhole);
+                assert_eq!(statics(&config, watch.view())[&prefix("10.1.0.0/16")], (Static::Blackhole, 200));
                 assert!(
                     !originated(&config, watch.view()).contains_key(&(LocalSource::Connected, prefix("192.0.2.0/24")))
                 );

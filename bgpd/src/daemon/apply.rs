@@ -12,19 +12,20 @@ use bgp_core::{
     PeerId,
     rib::{PeerConfig, RibConfig},
 };
-use bgp_wire::{FamilySet, Notification, notification::CeaseCode};
+use bgp_wire::{FamilySet, Notification, PeerKind, notification::CeaseCode};
 use config::{
     Config,
     model::{BfdPeer, BfdPeerId, Neighbor, UpdateSource},
 };
 use fib::PathKey;
-use net_types::{Family, IfName, Prefix};
+use net_types::{Family, IfName};
 use netwatch::View;
 use tracing::{info, warn};
 
 use super::{neighbors::Entry, start::listen, supervisor::Supervisor};
 use crate::{
     bfd_thread::Wanted,
+    fib_thread::{Distances, StaticRoute},
     local_routes::{self, Originated, Static},
     peer::{self, PeerCommand, PeerSpec, SetupError},
     policy_setup::{self, Policies},
@@ -42,6 +43,7 @@ pub(super) struct Applied {
     peers: BTreeMap<IpAddr, AppliedPeer>,
     originated: Originated,
     statics: local_routes::Statics,
+    distances: Distances,
     bfd: Vec<Wanted>,
     pub(super) last_id: u32,
 }
@@ -325,6 +327,7 @@ impl Supervisor {
         self.look_for_far_ends(&config);
         self.bfd_sessions(&config, &view);
         self.originate(&config, &view).await?;
+        self.distances(&config);
         self.statics(&config, &view);
         match self.next_hops.refresh(&self.watch).await {
             Ok(answers) => {
@@ -424,22 +427,40 @@ impl Supervisor {
             .await
     }
 
+    /// Tells the FIB how routes of BGP rank beside static ones.
+    fn distances(&mut self, config: &Config) {
+        let of = |family: Family| {
+            let section = config.bgp.as_ref().and_then(|bgp| bgp.families.get(&family));
+            section.and_then(|section| section.distance).unwrap_or_default()
+        };
+        let internal = self.applied.peers.values().filter(|peer| peer.config.kind == PeerKind::Internal);
+        let distances = Distances {
+            external: Family::ALL.map(|family| of(family).external),
+            internal: Family::ALL.map(|family| of(family).internal),
+            internal_sources: internal.map(|peer| peer.spec.id.0).collect(),
+        };
+        if distances != self.applied.distances {
+            self.daemon.fib.distances(distances.clone());
+            self.applied.distances = distances;
+        }
+    }
+
     fn statics(&mut self, config: &Config, view: &View) {
         let wanted = local_routes::statics(config, view);
         if wanted == self.applied.statics {
             return;
         }
-        let routes: Vec<(Prefix, Vec<PathKey>)> = wanted
+        let routes: Vec<StaticRoute> = wanted
             .iter()
-            .map(|(prefix, target)| {
-                let path = match target {
+            .map(|(prefix, (target, distance))| {
+                let paths = match target {
                     Static::Via { ifindex, gateway } => {
                         vec![PathKey { source: STATIC_SOURCE, ifindex: *ifindex, gateway: *gateway }]
                     }
                     // Nexthop objects know no ICMP unreachable; what is to be rejected is dropped.
                     Static::Blackhole | Static::Reject => Vec::new(),
                 };
-                (*prefix, path)
+                StaticRoute { prefix: *prefix, paths, distance: *distance }
             })
             .collect();
         self.daemon.fib.statics(routes);

@@ -111,6 +111,43 @@ impl<B: Backend> Table for Fib<B> {
     }
 }
 
+/// A static route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticRoute {
+    /// Its prefix.
+    pub prefix: Prefix,
+    /// Where it leads; no path means that packets are dropped.
+    pub paths: Vec<PathKey>,
+    /// Its administrative distance.
+    pub distance: u8,
+}
+
+/// How routes of BGP rank beside static ones: administrative distances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distances {
+    /// Of routes that external neighbors announce; indexed by `Family as usize`.
+    pub external: [u8; 2],
+    /// Of routes that internal neighbors announce.
+    pub internal: [u8; 2],
+    /// The internal neighbors, by their number as a source of paths.
+    pub internal_sources: std::collections::BTreeSet<u32>,
+}
+
+impl Default for Distances {
+    fn default() -> Self {
+        Self { external: [20; 2], internal: [200; 2], internal_sources: Default::default() }
+    }
+}
+
+impl Distances {
+    /// Of a route of BGP, by its best path; one that only fails closed ranks as an external one.
+    fn of(&self, prefix: &Prefix, best: Option<&PathKey>) -> u8 {
+        let internal = best.is_some_and(|path| self.internal_sources.contains(&path.source));
+        let distances = if internal { &self.internal } else { &self.external };
+        distances[prefix.family() as usize]
+    }
+}
+
 /// What cannot wait.
 enum Fast {
     Fault(Fault),
@@ -125,7 +162,8 @@ enum Bulk {
     Changes(Vec<BestChange>),
     RibIdle,
     Returned(PeerId, IpAddr),
-    Statics(Vec<(Prefix, Vec<PathKey>)>),
+    Statics(Vec<StaticRoute>),
+    Distances(Distances),
     Settled,
     Ask(Question),
 }
@@ -169,9 +207,14 @@ impl FibHandle {
         self.sender.fast(Fast::Retry(ifindex));
     }
 
-    /// All static routes, in place of those given before. No path means that packets are dropped.
-    pub fn statics(&self, routes: Vec<(Prefix, Vec<PathKey>)>) {
+    /// All static routes, in place of those given before.
+    pub fn statics(&self, routes: Vec<StaticRoute>) {
         self.sender.bulk(Bulk::Statics(routes));
+    }
+
+    /// How routes of BGP rank beside static ones.
+    pub fn distances(&self, distances: Distances) {
+        self.sender.bulk(Bulk::Distances(distances));
     }
 
     /// Asks the table.

@@ -116,11 +116,14 @@ fn what_has_no_other_path_is_dropped_and_served_by_the_last_resort() {
 fn a_static_route_wins_and_gives_way_to_what_was_learned_meanwhile() {
     let rig = Rig::new();
     let prefix: Prefix = "10.1.0.0/16".parse().unwrap();
-    let by = |ifindex| vec![PathKey { source: u32::MAX - 1, ifindex, gateway: None }];
-    rig.fib.statics(vec![(prefix, by(9))]);
+    let by = |ifindex, distance| {
+        let paths = if ifindex == 0 { vec![] } else { vec![PathKey { source: u32::MAX - 1, ifindex, gateway: None }] };
+        vec![StaticRoute { prefix, paths, distance }]
+    };
+    rig.fib.statics(by(9, 1));
     rig.rib.changes(vec![change("10.1.0.0/16", &[1])]);
     assert_eq!(rig.way("10.1.0.0/16"), 9);
-    rig.fib.statics(vec![(prefix, vec![])]);
+    rig.fib.statics(by(0, 1));
     assert_eq!(rig.way("10.1.0.0/16"), 0);
     rig.fib.statics(vec![]);
     assert_eq!(rig.way("10.1.0.0/16"), 1);
@@ -129,6 +132,30 @@ fn a_static_route_wins_and_gives_way_to_what_was_learned_meanwhile() {
     while rig.ask(|table| table.stats().routes) > 0 {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn of_a_static_route_and_a_learned_one_the_nearer_is_used() {
+    let rig = Rig::new();
+    let prefix: Prefix = "10.1.0.0/16".parse().unwrap();
+    let paths = vec![PathKey { source: u32::MAX - 1, ifindex: 9, gateway: None }];
+    let floating = |distance| vec![StaticRoute { prefix, paths: paths.clone(), distance }];
+    rig.rib.changes(vec![change("10.1.0.0/16", &[1])]);
+    assert_eq!(rig.way("10.1.0.0/16"), 1);
+    // A backup for when BGP has nothing.
+    rig.fib.statics(floating(250));
+    assert_eq!(rig.way("10.1.0.0/16"), 1, "BGP's was there first, and is nearer");
+    rig.rib.changes(vec![BestChange { protect: false, ..change("10.1.0.0/16", &[]) }]);
+    assert_eq!(rig.way("10.1.0.0/16"), 9);
+    rig.rib.changes(vec![change("10.1.0.0/16", &[2])]);
+    assert_eq!(rig.way("10.1.0.0/16"), 2);
+    // Between the two kinds of neighbors.
+    rig.fib.statics(floating(100));
+    assert_eq!(rig.way("10.1.0.0/16"), 2);
+    rig.fib.distances(Distances { internal_sources: [2].into(), ..Distances::default() });
+    assert_eq!(rig.way("10.1.0.0/16"), 9, "an internal neighbor's route is at 200");
+    rig.fib.distances(Distances { internal: [50; 2], internal_sources: [2].into(), ..Distances::default() });
+    assert_eq!(rig.way("10.1.0.0/16"), 2);
 }
 
 #[test]

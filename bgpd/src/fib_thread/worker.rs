@@ -16,7 +16,7 @@ use net_types::Prefix;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Bulk, Fast, Fault, SharedLog,
+    Bulk, Distances, Fast, Fault, SharedLog, StaticRoute,
     mailbox::{Order, Receiver},
 };
 use crate::failover::{Detected, Switched};
@@ -39,10 +39,11 @@ const NAP: Duration = Duration::from_secs(3600);
 pub(super) struct Worker<B> {
     fib: Fib<B>,
     log: SharedLog,
-    /// Routed by configuration, which wins over what is learned.
-    statics: HashMap<Prefix, Vec<PathKey>, foldhash::fast::RandomState>,
-    /// What is known about such prefixes otherwise.
-    shadowed: HashMap<Prefix, BestChange, foldhash::fast::RandomState>,
+    /// Routed by configuration.
+    statics: HashMap<Prefix, StaticRoute, foldhash::fast::RandomState>,
+    /// What BGP has for such prefixes, if anything.
+    learned: HashMap<Prefix, Option<Vec<PathKey>>, foldhash::fast::RandomState>,
+    distances: Distances,
     /// Peers that have sent everything; up once the table is idle.
     returned: Vec<(PeerId, IpAddr)>,
     /// The neighbors have spoken after our restart; what was adopted and not asked for goes once the table is idle.
@@ -63,7 +64,8 @@ impl<B: Backend> Worker<B> {
             fib,
             log,
             statics: HashMap::default(),
-            shadowed: HashMap::default(),
+            learned: HashMap::default(),
+            distances: Distances::default(),
             returned: Vec::new(),
             sweep: false,
             unfinished: false,
@@ -249,6 +251,7 @@ impl<B: Backend> Worker<B> {
                 self.returned.push((peer, address));
             }
             Bulk::Statics(routes) => self.set_statics(routes),
+            Bulk::Distances(distances) => self.set_distances(distances),
             Bulk::Settled => {
                 self.rib_idle = false;
                 self.sweep = true;
@@ -258,39 +261,57 @@ impl<B: Backend> Worker<B> {
     }
 
     fn change(&mut self, change: BestChange) {
+        let wanted = wanted(&change);
         if self.statics.contains_key(&change.prefix) {
-            self.shadowed.insert(change.prefix, change);
+            self.learned.insert(change.prefix, wanted);
+            self.settle(change.prefix);
         } else {
-            self.route(&change);
+            self.route(change.prefix, wanted);
         }
     }
 
-    fn route(&mut self, change: &BestChange) {
-        let paths = [&change.best, &change.alternate].map(|path| path.as_ref().and_then(path_key));
-        match (paths, &change.best) {
-            // Dropped on purpose: an aggregate, or a blackhole that a neighbor asked for.
-            (_, Some(best)) if best.blackhole => self.fib.set_route(change.prefix, &[]),
-            // Nothing is left, and the prefix must not go out some other way.
-            (_, None) if change.protect => self.fib.set_route(change.prefix, &[]),
-            // Nothing is left; or the best path is our own, and in the kernel by other means.
-            ([None, _], _) => self.fib.remove_route(change.prefix),
-            ([Some(best), Some(alternate)], _) => self.fib.set_route(change.prefix, &[best, alternate]),
-            ([Some(best), None], _) => self.fib.set_route(change.prefix, &[best]),
+    fn route(&mut self, prefix: Prefix, wanted: Option<Vec<PathKey>>) {
+        match wanted {
+            Some(paths) => self.fib.set_route(prefix, &paths),
+            None => self.fib.remove_route(prefix),
         }
     }
 
-    fn set_statics(&mut self, routes: Vec<(Prefix, Vec<PathKey>)>) {
-        let before = std::mem::take(&mut self.statics);
-        self.statics = routes.into_iter().collect();
-        for (prefix, paths) in &self.statics {
-            self.fib.set_route(*prefix, paths);
-        }
-        for prefix in before.keys().filter(|prefix| !self.statics.contains_key(*prefix)).copied().collect::<Vec<_>>() {
-            match self.shadowed.remove(&prefix) {
-                Some(change) => self.route(&change),
-                None => self.fib.remove_route(prefix),
+    /// Of a static route and what BGP has for the same prefix, the one with the lesser distance is used; a static one
+    /// where they are equal.
+    fn settle(&mut self, prefix: Prefix) {
+        let learned = self.learned.get(&prefix).cloned().flatten();
+        let Some(own) = self.statics.get(&prefix) else { return };
+        match learned {
+            Some(paths) if self.distances.of(&prefix, paths.first()) < own.distance => {
+                self.fib.set_route(prefix, &paths)
             }
+            _ => self.fib.set_route(prefix, &own.paths),
         }
+    }
+
+    fn set_statics(&mut self, routes: Vec<StaticRoute>) {
+        let before = std::mem::take(&mut self.statics);
+        for route in routes {
+            if !before.contains_key(&route.prefix) {
+                // What there is by now is BGP's, or was found at start and will be decided anew.
+                let there = self.fib.route(&route.prefix).and_then(|found| found.candidates.map(<[PathKey]>::to_vec));
+                self.learned.insert(route.prefix, there);
+            }
+            self.statics.insert(route.prefix, route);
+        }
+        let all: Vec<Prefix> = self.statics.keys().copied().collect();
+        all.into_iter().for_each(|prefix| self.settle(prefix));
+        for prefix in before.into_keys().filter(|prefix| !self.statics.contains_key(prefix)).collect::<Vec<_>>() {
+            let learned = self.learned.remove(&prefix).flatten();
+            self.route(prefix, learned);
+        }
+    }
+
+    fn set_distances(&mut self, distances: Distances) {
+        self.distances = distances;
+        let all: Vec<Prefix> = self.statics.keys().copied().collect();
+        all.into_iter().for_each(|prefix| self.settle(prefix));
     }
 
     fn note(&mut self, switch: &Switch, what: &'static str) {
@@ -313,6 +334,20 @@ impl<B: Backend> Worker<B> {
 
     fn with_log<T>(&self, work: impl FnOnce(&mut crate::failover::FailoverLog) -> T) -> T {
         work(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The paths that a prefix should have for BGP's sake, none meaning that it is dropped; `None` where it should have no
+/// route.
+fn wanted(change: &BestChange) -> Option<Vec<PathKey>> {
+    let [best, alternate] = [&change.best, &change.alternate].map(|path| path.as_ref().and_then(path_key));
+    match &change.best {
+        // Dropped on purpose: an aggregate, or a blackhole that a neighbor asked for.
+        Some(best) if best.blackhole => Some(Vec::new()),
+        // Nothing is left, and the prefix must not go out some other way.
+        None if change.protect => Some(Vec::new()),
+        // Nothing is left; or the best path is our own, and in the kernel by other means.
+        _ => best.map(|best| std::iter::once(best).chain(alternate).collect()),
     }
 }
 

@@ -3,9 +3,10 @@
 use std::time::SystemTime;
 
 use config::command::Watch;
+use net_types::Family;
 use rpc::Failure;
 
-use super::{Output, routes, rpki};
+use super::{Output, gone, routes, rpki};
 use crate::{show, state::State};
 
 pub(super) async fn show(state: &State, what: Watch, json: bool, out: &Output) -> Result<(), Failure> {
@@ -14,9 +15,22 @@ pub(super) async fn show(state: &State, what: Watch, json: bool, out: &Output) -
             routes::by_validation(state, family, rpki::validation(wanted), json, out).await
         }
         Watch::Rpki(view) => rpki::show(state, view, json, out).await,
+        Watch::NextHops(family) => next_hops(state, family, json, out).await,
         Watch::Events if json => out.json(&state.tap.to_json()).await,
         Watch::Events => out.text(state.tap.to_text()).await,
         Watch::Bmp if json => out.json(&show::bmp::json(&state.bmp.status())).await,
         Watch::Bmp => out.text(show::bmp::text(&state.bmp.status(), SystemTime::now())).await,
+    }
+}
+
+/// `show ip nht` and `show bgp nexthop`
+async fn next_hops(state: &State, family: Option<Family>, json: bool, out: &Output) -> Result<(), Failure> {
+    let mut all = state.rib.query(|rib, _| rib.next_hops()).await.map_err(gone)?;
+    all.retain(|(key, ..)| family.is_none_or(|family| key.address.is_ipv6() == (family == Family::Ipv6Unicast)));
+    let running = state.running();
+    if json {
+        out.json(&show::nht::json(&all, &running.view)).await
+    } else {
+        out.text(show::nht::text(&all, &running.view)).await
     }
 }

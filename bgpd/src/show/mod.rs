@@ -7,6 +7,7 @@ pub mod bfd;
 pub mod bmp;
 pub mod kernel;
 pub mod neighbors;
+pub mod nht;
 pub mod policy;
 pub mod route;
 pub mod rpki;

@@ -11,14 +11,15 @@ use config::{
     model::{
         AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AllowOwnAs, AttributeUnchanged, BestPath, BfdPeer,
         BfdPeerId, BfdProfile, BfdUse, Bgp, BmpMonitor, BmpRetry, BmpTargets, ChildLifetime, Community,
-        CommunityChange, CommunityList, Confederation, Credential, DefaultOriginate, Dpd, Dump, Dumps, Esn, EspSuite,
-        Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm, FailClosed, FamilyConfig, GracefulRestart,
-        Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity, LocalAs, LocalRole, Log, LogFormat, LogLevel,
-        Match, MatchPeer, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry, NeighborFamily, NeighborId,
-        NeighborRestart, NeighborSettings, OnMatch, Origin, Password, Pattern, PolicySettings, PrefixList,
-        PrefixListEntry, Prf, Proposal, Protocol, Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs,
-        RemovePrivateAs, Role, RouteMap, RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, Rules,
-        SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Validation, Wan,
+        CommunityChange, CommunityList, Confederation, Credential, DefaultOriginate, Distances, Dpd, Dump, Dumps, Esn,
+        EspSuite, Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm, FailClosed, FamilyConfig,
+        GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity, LocalAs, LocalRole, Log,
+        LogFormat, LogLevel, Match, MatchPeer, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry,
+        NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password, Pattern,
+        PolicySettings, PrefixList, PrefixListEntry, Prf, Proposal, Protocol, Redistribute, RedistributeSource, Remote,
+        RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteMap, RouteMapEntry, RouteSettings, Rpki, RpkiCache,
+        RpkiTransport, Rules, SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource,
+        Validation, Wan,
     },
     parse,
 };
@@ -660,8 +661,10 @@ fn family_config(family: Family) -> impl Strategy<Value = FamilyConfig> {
         btree_map(select(&RedistributeSource::ALL[..]), redistribute, 0..3),
         btree_map(prefix_of(family), aggregate(), 0..3),
         of(name()),
+        of((1u8.., 1u8.., 1u8..).prop_map(|(external, internal, local)| Distances { external, internal, local })),
     )
-        .prop_map(|(networks, redistribute, aggregates, table_map)| FamilyConfig {
+        .prop_map(|(networks, redistribute, aggregates, table_map, distance)| FamilyConfig {
+            distance,
             networks,
             redistribute,
             aggregates,

@@ -16,6 +16,8 @@ pub enum Watch {
     Bmp,
     /// `show bgp events`
     Events,
+    /// `show ip nht`, `show bgp nexthop`: the next hops of paths, and how each is reached.
+    NextHops(Option<Family>),
 }
 
 /// What origin validation says of a route (RFC 6811).
@@ -54,6 +56,12 @@ pub(super) const ROWS: &[Row] = &[
         "Routes by what origin validation says of them",
         validation,
     ),
+    row(Owner::Bgpd, "show (ip|ipv6) nht [json]", "Next hops, and how each is reached", |args| {
+        show(args, Watch::NextHops(Some(family(args))))
+    }),
+    row(Owner::Bgpd, "show bgp nexthop [json]", "Next hops, and how each is reached", |args| {
+        show(args, Watch::NextHops(None))
+    }),
     row(Owner::Bgpd, "show bgp events [json]", "The last changes of state", |args| show(args, Watch::Events)),
     row(Owner::Bgpd, "show [bgp] bmp [json]", "BMP stations", |args| show(args, Watch::Bmp)),
     row(Owner::Bgpd, "show rpki cache-connection [json]", "Connections to caches", |args| {

@@ -209,6 +209,7 @@ const WORDS: &[(&str, &str)] = &[
     ("never", "Wait for the peer"),
     ("next", "Go on at the next entry"),
     ("next-hop", "The next hop"),
+    ("nht", "Next hops, and how each is reached"),
     ("next-hop-self", "Announce ourselves as next hop"),
     ("nexthop", "Next hops"),
     ("nht", "Next hops that are being followed"),

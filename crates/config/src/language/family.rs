@@ -10,7 +10,7 @@ use super::{
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        Aggregate, Bgp, FamilyConfig, MaximumPrefix, MaximumPrefixAction, NeighborFamily, Redistribute,
+        Aggregate, Bgp, Distances, FamilyConfig, MaximumPrefix, MaximumPrefixAction, NeighborFamily, Redistribute,
         RedistributeSource,
     },
 };
@@ -61,6 +61,22 @@ const LEAVE_FAMILY: &[Statement] =
     &[Statement { syntax: "exit-address-family", help: "Leave the address family", action: Action::Leave(Leave::One) }];
 
 const FAMILY: &[Statement] = &[
+    Statement {
+        syntax: "distance bgp EXTERNAL:1-255 INTERNAL:1-255 LOCAL:1-255",
+        help: "Administrative distances of routes of external and internal neighbors, and of our own",
+        action: Action::Family(Verb {
+            read: |family, args| {
+                let (external, internal) = (args.get("EXTERNAL")?, args.get("INTERNAL")?);
+                family.distance = Some(Distances { external, internal, local: args.get("LOCAL")? });
+                Ok(())
+            },
+            write: |family, lines| {
+                if let Some(Distances { external, internal, local }) = family.distance {
+                    lines.line(format_args!("distance bgp {external} {internal} {local}"));
+                }
+            },
+        }),
+    },
     Statement {
         syntax: "network PREFIX [route-map ROUTE-MAP]",
         help: "Announce a prefix",

@@ -241,6 +241,26 @@ pub struct FamilyConfig {
     pub aggregates: BTreeMap<Prefix, Aggregate>,
     /// `table-map NAME`: what routes go through on their way into the kernel.
     pub table_map: Option<Name>,
+    /// `distance bgp EXTERNAL INTERNAL LOCAL`
+    pub distance: Option<Distances>,
+}
+
+/// Administrative distances: of a static route and a route of BGP for one prefix, the one with the lesser is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Distances {
+    /// Of routes that external neighbors announce.
+    pub external: u8,
+    /// Of routes that internal neighbors announce.
+    pub internal: u8,
+    /// Of our own, which are in the kernel from where they came in any case.
+    pub local: u8,
+}
+
+impl Default for Distances {
+    /// As everywhere: 20, 200 and 200.
+    fn default() -> Self {
+        Self { external: 20, internal: 200, local: 200 }
+    }
 }
 
 /// `aggregate-address PREFIX …`: announced while some more specific route is there.

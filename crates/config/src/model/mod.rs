@@ -27,7 +27,7 @@ use net_types::{Family, TunnelName, WanName};
 
 pub use bfd::{BfdPeer, BfdPeerId, BfdProfile};
 pub use bgp::{
-    Aggregate, BestPath, Bgp, Confederation, FailClosed, FamilyConfig, GracefulRestart, Redistribute,
+    Aggregate, BestPath, Bgp, Confederation, Distances, FailClosed, FamilyConfig, GracefulRestart, Redistribute,
     RedistributeSource, Timers,
 };
 pub use host::Host;
