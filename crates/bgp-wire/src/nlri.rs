@@ -67,7 +67,7 @@ impl List {
 }
 
 /// Something that is announced or withdrawn: a prefix, or one path for it.
-pub trait Nlri {
+pub trait Nlri: std::fmt::Debug {
     /// The prefix.
     fn prefix(&self) -> &Prefix;
     /// The path's identifier, for sessions that have them (RFC 7911 §3).

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use net_types::{Afi, Asn, Family, RouterId, Safi};
 
 use crate::{
-    Capability, FamilySet, GracefulRestart, LongLivedFamily,
+    AddPath, Capability, FamilySet, GracefulRestart, LongLivedFamily,
     capability::CapabilityError,
     cursor::Cursor,
     notification::{Notification, NotificationCode, OpenCode},
