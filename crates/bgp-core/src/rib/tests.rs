@@ -947,6 +947,9 @@ fn several_paths_of_one_peer_are_told_apart_and_go_one_by_one() {
     assert_eq!(listed(&bench), (Some(9), vec![9, 11]), "nobody knows of a twelfth");
     bench.rib.peer_down(bench.now, A, Departure::Withdraw);
     bench.settle();
+    assert_eq!(listed(&bench).1, [9, 11], "they still protect the prefix");
+    bench.rib.clear_leftovers(A);
+    bench.settle();
     assert_eq!(listed(&bench), (None, vec![]));
     assert_eq!(bench.rib.shared.path_ids.len(), 0);
 }
