@@ -1,13 +1,16 @@
 //! BGP next hops: which of them can be reached, and through which interface.
 //!
-//! A next hop is reachable when it is on a connected prefix of a link that is up, or when the kernel has a route to it
-//! that is neither a default route nor one of ours: a route learned by BGP never proves another one's next hop here, so
-//! there is no recursion to bound.
+//! A next hop is reachable when it is on a connected prefix of a link that is up, when a static route of ours leads to it, or
+//! when the kernel has a route to it that is neither a default route nor one of ours. A route learned by BGP never proves
+//! another one's next hop here; whether the table does is asked by [`daemon::recursion`](crate::daemon::recursion).
 
 use std::{collections::BTreeMap, io, net::IpAddr};
 
 use bgp_core::rib::NextHopKey;
+use net_types::Prefix;
 use netwatch::{View, Watch};
+
+use crate::local_routes::{Static, Statics};
 
 /// How a next hop is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,19 +21,23 @@ pub struct Way {
     pub gateway: IpAddr,
     /// 0 where the next hop is on the link, 1 where a router stands between.
     pub metric: u32,
+    /// A route of BGP's own leads there.
+    pub recursive: bool,
 }
 
 /// The next hops that the RIB asks about, with the last answer to each.
 #[derive(Debug, Default)]
 pub struct NextHops {
     wanted: BTreeMap<NextHopKey, Option<Way>>,
+    /// Our static routes that lead somewhere.
+    statics: Vec<(Prefix, u32, Option<IpAddr>)>,
     own_protocol: u8,
 }
 
 impl NextHops {
     /// Routes of this protocol number are ours and prove nothing.
     pub fn new(own_protocol: u8) -> Self {
-        Self { wanted: BTreeMap::new(), own_protocol }
+        Self { wanted: BTreeMap::new(), statics: Vec::new(), own_protocol }
     }
 
     /// The RIB has a route with this next hop: answers how it is reached now, and goes on watching it.
@@ -48,14 +55,43 @@ impl NextHops {
         self.wanted.remove(&next_hop);
     }
 
+    /// Our static routes are these from now on; [`refresh`](Self::refresh) tells what follows.
+    pub fn set_statics(&mut self, statics: &Statics) {
+        let leading = statics.iter().filter_map(|(prefix, target)| match target {
+            Static::Via { ifindex, gateway } => Some((*prefix, *ifindex, *gateway)),
+            Static::Blackhole | Static::Reject => None,
+        });
+        self.statics = leading.filter(|(prefix, ..)| prefix.bits() > 0).collect();
+    }
+
+    /// Those that only the table can answer.
+    pub fn open(&self) -> Vec<NextHopKey> {
+        let open = self.wanted.iter().filter(|(key, way)| key.scope == 0 && way.is_none_or(|way| way.recursive));
+        open.map(|(key, _)| *key).collect()
+    }
+
+    /// The table's answer for one of those; whether it is another one than before.
+    pub fn answer(&mut self, next_hop: NextHopKey, way: Option<Way>) -> bool {
+        self.wanted.get_mut(&next_hop).is_some_and(|known| std::mem::replace(known, way) != way)
+    }
+
+    /// Whether this next hop is reached without BGP.
+    pub fn is_direct(&self, address: IpAddr) -> bool {
+        let first = NextHopKey { address, scope: 0 };
+        let mut known = self.wanted.range(first..).take_while(|(key, _)| key.address == address);
+        known.any(|(_, way)| way.is_some_and(|way| !way.recursive))
+    }
+
     /// Asks again for each, after links or addresses changed; gives those whose answer is another one.
     ///
     /// # Errors
     /// When the kernel cannot be asked; answers found until then are kept and will be told next time.
     pub async fn refresh(&mut self, watch: &Watch) -> io::Result<Vec<(NextHopKey, Option<Way>)>> {
         let mut answers = Vec::with_capacity(self.wanted.len());
-        for next_hop in self.wanted.keys() {
-            answers.push((*next_hop, self.resolve(watch, *next_hop).await?));
+        for (next_hop, known) in &self.wanted {
+            // What the table leads to stays until the table is asked again.
+            let kept = known.filter(|way| way.recursive);
+            answers.push((*next_hop, self.resolve(watch, *next_hop).await?.or(kept)));
         }
         answers.retain(|(next_hop, way)| self.wanted.insert(*next_hop, *way) != Some(*way));
         Ok(answers)
@@ -66,7 +102,7 @@ impl NextHops {
         if key.scope != 0 {
             // A link-local address is on the link that it was learned on, and on no other (RFC 4007 §6).
             let link = watch.view().link(key.scope).filter(|link| link.is_up());
-            return Ok(link.map(|link| Way { ifindex: link.ifindex, gateway: next_hop, metric: 0 }));
+            return Ok(link.map(|link| direct(link.ifindex, next_hop, 0)));
         }
         if let Some(way) = on_link(watch.view(), next_hop) {
             return Ok(Some(way));
@@ -74,16 +110,27 @@ impl NextHops {
         if watch.view().is_local(next_hop) {
             return Ok(None);
         }
+        let covering = self.statics.iter().filter(|(prefix, ..)| prefix.contains(next_hop));
+        let ours = covering.max_by_key(|(prefix, ..)| prefix.bits());
         let hop = watch.route_to(next_hop).await?;
-        Ok(hop.filter(|hop| hop.protocol != self.own_protocol && hop.bits > 0).and_then(|hop| {
-            let up = watch.view().link(hop.ifindex).is_some_and(netwatch::Link::is_up);
-            up.then(|| Way { ifindex: hop.ifindex, gateway: hop.gateway.unwrap_or(next_hop), metric: 1 })
-        }))
+        let hop = hop.filter(|hop| hop.protocol != self.own_protocol && hop.bits > 0);
+        let longer = |bits: u8| ours.is_none_or(|(prefix, ..)| bits > prefix.bits());
+        let (ifindex, gateway) = match (hop, ours) {
+            (Some(hop), _) if longer(hop.bits) => (hop.ifindex, hop.gateway),
+            (_, Some((_, ifindex, gateway))) => (*ifindex, *gateway),
+            _ => return Ok(None),
+        };
+        let up = watch.view().link(ifindex).is_some_and(netwatch::Link::is_up);
+        Ok(up.then(|| direct(ifindex, gateway.unwrap_or(next_hop), 1)))
     }
 }
 
 fn on_link(view: &View, next_hop: IpAddr) -> Option<Way> {
-    view.on_link(next_hop).map(|link| Way { ifindex: link.ifindex, gateway: next_hop, metric: 0 })
+    view.on_link(next_hop).map(|link| direct(link.ifindex, next_hop, 0))
+}
+
+fn direct(ifindex: u32, gateway: IpAddr, metric: u32) -> Way {
+    Way { ifindex, gateway, metric, recursive: false }
 }
 
 #[cfg(test)]
@@ -119,6 +166,20 @@ mod tests {
                 assert_eq!(want(&mut next_hops, "169.254.1.1").await, Some(0));
                 assert_eq!(want(&mut next_hops, "10.0.0.1").await, Some(1));
                 assert_eq!(want(&mut next_hops, "11.0.0.1").await, None, "our own route proves nothing");
+                let ifindex = watch.view().link_named("va").unwrap().ifindex;
+                let gateway = "169.254.1.1".parse().ok();
+                let leads = Static::Via { ifindex, gateway };
+                next_hops.set_statics(&Statics::from([("12.0.0.0/8".parse().unwrap(), leads)]));
+                assert_eq!(want(&mut next_hops, "12.0.0.1").await, Some(1), "but a static one does");
+                let key = NextHopKey { address: "12.0.0.1".parse().unwrap(), scope: 0 };
+                assert!(next_hops.is_direct(key.address) && !next_hops.open().contains(&key));
+                next_hops.unwant(key);
+                let open = NextHopKey { address: "11.0.0.1".parse().unwrap(), scope: 0 };
+                assert!(next_hops.open().contains(&open));
+                let way = Way { ifindex, gateway: "169.254.1.1".parse().unwrap(), metric: 2, recursive: true };
+                assert!(next_hops.answer(open, Some(way)) && !next_hops.answer(open, Some(way)));
+                assert!(!next_hops.is_direct(open.address), "one step, and no further");
+                assert!(next_hops.answer(open, None));
                 assert_eq!(want(&mut next_hops, "192.0.2.1").await, None, "a default route proves nothing");
                 assert_eq!(want(&mut next_hops, "169.254.1.2").await, None, "our own address is no next hop");
 

@@ -126,6 +126,7 @@ fn family_config(bgp: &Bgp, neighbor: &Neighbor, policies: &Policies, kind: Peer
         maximum_out: filters.maximum_prefix_out,
         weight: settings.weight.map(u32::from),
         rules: peer::rules(&settings.routes),
+        add_path: peer::add_path(&settings.routes),
     }
 }
 

@@ -8,7 +8,8 @@ use integration::packages;
 use integration::topotests::{PACKAGES, Topotests};
 
 /// Folders that have to pass.
-const FOLDERS: [&str; 2] = ["bgp_minimum_holdtime", "bgp_confederation_astype"];
+const FOLDERS: [&str; 5] =
+    ["bgp_minimum_holdtime", "bgp_comm_list_delete", "bgp_confederation_astype", "bgp_rr_ibgp", "bfd_topo1"];
 
 #[test]
 #[ignore = "needs root, and the source package of FRR"]

@@ -464,6 +464,7 @@ impl Supervisor {
             })
             .collect();
         self.daemon.fib.statics(routes);
+        self.next_hops.set_statics(&wanted);
         self.applied.statics = wanted;
     }
 

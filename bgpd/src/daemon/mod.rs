@@ -11,6 +11,7 @@ mod arrivals;
 pub mod monitor;
 pub mod neighbors;
 pub mod outlet;
+pub mod recursion;
 pub mod start;
 pub mod supervisor;
 

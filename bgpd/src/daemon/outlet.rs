@@ -10,7 +10,7 @@ use bgp_wire::FamilySet;
 use net_types::Family;
 use tokio::sync::mpsc;
 
-use super::neighbors::Neighbors;
+use super::{neighbors::Neighbors, recursion::TableWatch};
 use crate::{fib_thread::RibSide, rib_thread::Outlet};
 
 /// Passes on.
@@ -23,6 +23,8 @@ pub struct TableOutlet {
     pub events: mpsc::UnboundedSender<RibEvent>,
     /// Whose addresses.
     pub neighbors: Neighbors,
+    /// Who resolves next hops by the table itself.
+    pub watch: TableWatch,
     /// Families that each neighbor has finished sending.
     pub finished: RefCell<BTreeMap<PeerId, FamilySet>>,
 }
@@ -34,6 +36,7 @@ impl Outlet for TableOutlet {
 
     fn fib_changes(&self, changes: Vec<BestChange>) {
         self.fib.changes(changes);
+        self.watch.changed();
     }
 
     fn next_hop_room(&self) -> usize {

@@ -30,6 +30,7 @@ use super::{
     Daemon, Options, monitor,
     neighbors::{Host, Neighbors},
     outlet::TableOutlet,
+    recursion::Recursion,
     supervisor::Supervisor,
 };
 use crate::{
@@ -124,10 +125,12 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     }
 
     let (next_hops_in, next_hop_events) = mpsc::channel(NEXT_HOPS);
+    let recursion = Recursion::default();
     let (events_in, rib_events) = mpsc::unbounded_channel();
     let outlet = TableOutlet {
         fib: fib.rib_side(),
         next_hops: next_hops_in,
+        watch: recursion.table.clone(),
         events: events_in,
         neighbors: neighbors.clone(),
         finished: RefCell::new(BTreeMap::new()),
@@ -176,6 +179,7 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         watch,
         next_hops: NextHops::new(ROUTE_PROTOCOL),
         next_hop_events,
+        recursion,
         rib_events,
         state,
         controls,

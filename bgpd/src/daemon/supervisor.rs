@@ -27,7 +27,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{Daemon, apply::Applied, arrivals::FarEnds, neighbors::Host};
+use super::{Daemon, apply::Applied, arrivals::FarEnds, neighbors::Host, recursion::Recursion};
 use crate::{
     failover::Cause,
     metrics::Endpoint,
@@ -46,6 +46,7 @@ pub struct Supervisor {
     pub(super) watch: Watch,
     pub(super) next_hops: NextHops,
     pub(super) next_hop_events: mpsc::Receiver<NextHopEvent>,
+    pub(super) recursion: Recursion,
     pub(super) rib_events: mpsc::UnboundedReceiver<RibEvent>,
     pub(super) state: State,
     pub(super) controls: mpsc::Receiver<Control>,
@@ -109,6 +110,7 @@ impl Supervisor {
                 Some(peer) = self.left.recv() => self.left(peer).await,
                 Some(seen) = self.far_ends_seen.recv() => self.far_end_seen(seen).await,
                 Some(event) = self.next_hop_events.recv() => self.next_hop(event).await,
+                () = self.recursion.wake() => self.resolve_by_table().await,
                 Some(event) = self.rib_events.recv() => self.rib_event(event).await,
                 change = self.watch.changed() => match change {
                     Ok(change) => self.link_event(change).await,
@@ -272,10 +274,7 @@ impl Supervisor {
 
     async fn next_hop(&mut self, event: NextHopEvent) -> Result<(), Gone> {
         match event {
-            NextHopEvent::Wanted(key) => match self.next_hops.want(&self.watch, key).await {
-                Ok(way) => self.tell_next_hop(key, way).await?,
-                Err(error) => warn!(next_hop = %key.address, %error, "a next hop cannot be resolved"),
-            },
+            NextHopEvent::Wanted(key) => self.want_next_hop(key).await?,
             NextHopEvent::Unwanted(key) => self.next_hops.unwant(key),
         }
         if self.next_hop_events.is_empty() {

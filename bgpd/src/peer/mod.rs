@@ -26,7 +26,7 @@ pub use event::{Link, PeerEnds, PeerEvent, PeerFault, PeerHost, SessionUp};
 pub use handle::{PeerCommand, PeerHandle, spawn};
 pub use listener::{Acceptors, Door, Listener};
 pub use queue::{Chunk, RouteQueue};
-pub use rules::{alias, role, rules};
+pub use rules::{add_path, alias, role, rules};
 pub use setup::{Ases, SelfState, SetupError, password, spec};
 pub(crate) use socket::prepare;
 pub use spec::{Hops, Password, PeerSpec, Source, Transport};

@@ -1,6 +1,6 @@
 //! From the configuration to what becomes of a neighbor's routes on the way, besides policy.
 
-use bgp_core::rib::{self, Alias, RemovePrivate, Rules, Unchanged, Withheld};
+use bgp_core::rib::{self, AddPaths, Alias, RemovePrivate, Rules, Unchanged, Withheld};
 use bgp_wire::Role;
 use config::model::{self, AllowOwnAs, LocalAs, RemovePrivateAs, RouteSettings};
 
@@ -19,16 +19,30 @@ pub fn rules(settings: &RouteSettings) -> Rules {
             Some(RemovePrivateAs::Yes { all, replace }) => Some(RemovePrivate { all, replace }),
         },
         as_override: settings.as_override == Some(true),
-        unchanged: settings.attribute_unchanged.map_or_else(Unchanged::default, |unchanged| Unchanged {
-            as_path: unchanged.as_path,
-            next_hop: unchanged.next_hop,
-            med: unchanged.med,
-        }),
+        unchanged: {
+            // RFC 7947 §2.2: a route server is on nobody's path.
+            let server = settings.route_server_client == Some(true);
+            let unchanged = settings.attribute_unchanged.unwrap_or_default();
+            Unchanged {
+                as_path: server || unchanged.as_path,
+                next_hop: server || unchanged.next_hop,
+                med: server || unchanged.med,
+            }
+        },
         withheld: Withheld {
             standard: withheld(settings.send_standard),
             extended: withheld(settings.send_extended),
             large: withheld(settings.send_large),
         },
+    }
+}
+
+/// Which paths a neighbor is sent that takes several for a prefix. As in FRR the last word is that for all of them.
+pub fn add_path(settings: &RouteSettings) -> Option<AddPaths> {
+    match (settings.addpath_tx_all_paths, settings.addpath_tx_bestpath_per_as) {
+        (Some(true), _) => Some(AddPaths::All),
+        (_, Some(true)) => Some(AddPaths::BestPerNeighbor),
+        _ => None,
     }
 }
 

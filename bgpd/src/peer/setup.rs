@@ -144,6 +144,9 @@ fn session(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor, ourselves: &SelfState) 
     let by_link = matches!(neighbor.id, bgp::NeighborId::Interface(_));
     let over_ipv6 = settings.extended_next_hop.unwrap_or(by_link);
     let timers = speaker.timers(neighbor);
+    let routes = |family: Family| -> bgp::RouteSettings {
+        neighbor.settings.families.get(&family).map(|settings| settings.routes.clone()).unwrap_or_default()
+    };
     let families: FamilySet = Family::ALL.into_iter().filter(|f| speaker.is_active(neighbor, *f)).collect();
     SessionConfig {
         hold_time: timers.hold,
@@ -161,6 +164,9 @@ fn session(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor, ourselves: &SelfState) 
             strict: settings.strict_capability_match == Some(true),
             extended_parameters: settings.extended_optional_parameters == Some(true),
         },
+        // As in FRR, several paths for a prefix are taken unless that was turned off, and sent only when asked for.
+        add_path_in: families.iter().filter(|family| routes(*family).disable_addpath_rx != Some(true)).collect(),
+        add_path_out: families.iter().filter(|family| super::add_path(&routes(*family)).is_some()).collect(),
         over_ipv6: if over_ipv6 { FamilySet::from(Family::Ipv4Unicast) } else { FamilySet::EMPTY },
         enforce_first_as: settings.enforce_first_as == Some(true),
         software_version: (settings.tell_software_version == Some(true)).then(|| SOFTWARE.to_owned()),

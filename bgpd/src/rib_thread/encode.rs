@@ -2,11 +2,12 @@
 
 use bgp_core::{
     PeerId,
-    adj_out::{Audience, GroupBatch, OutBatch, OutGroup},
+    adj_out::{Audience, GroupBatch, OutBatch, OutGroup, Withdrawn},
+    rib::PathAttrs,
 };
-use bgp_wire::{Announcements, Negotiated, Withdrawals, emit_end_of_rib};
+use bgp_wire::{Announcements, EmitError, Negotiated, Nlri, Withdrawals, emit_end_of_rib};
 use bytes::{Bytes, BytesMut};
-use net_types::{Family, Prefix};
+use net_types::Family;
 
 use crate::peer::Chunk;
 
@@ -41,21 +42,34 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Announces a group. Routes that the session cannot carry are given back, to be withdrawn instead (RFC 4271 §9.2).
-    fn announce(&mut self, group: OutGroup) -> Result<usize, Vec<Prefix>> {
-        let (attributes, next_hop) = (&group.attrs.attributes, group.attrs.next_hop);
-        let prefixes = group.prefixes.iter().copied();
-        match Announcements::new(attributes, self.family, next_hop, prefixes, self.negotiated) {
-            Ok(mut messages) => Ok(std::iter::from_fn(|| messages.write_next(&mut self.out).then_some(())).count()),
-            Err(error) => {
-                // A remote can cause this at will, hence not louder.
-                tracing::debug!(count = group.prefixes.len(), %error, "routes not announced");
-                Err(group.prefixes)
-            }
+    fn announce(&mut self, group: OutGroup) -> Result<usize, Withdrawn> {
+        let OutGroup { attrs, prefixes, ids } = group;
+        let written = match ids.is_empty() {
+            true => self.messages(&attrs, prefixes.iter().copied()),
+            false => self.messages(&attrs, prefixes.iter().copied().zip(ids.iter().copied())),
+        };
+        written.map_err(|error| {
+            // A remote can cause this at will, hence not louder.
+            tracing::debug!(count = prefixes.len(), %error, "routes not announced");
+            Withdrawn { prefixes, ids }
+        })
+    }
+
+    fn messages(&mut self, attrs: &PathAttrs, nlri: impl Iterator<Item: Nlri>) -> Result<usize, EmitError> {
+        let mut messages = Announcements::new(&attrs.attributes, self.family, attrs.next_hop, nlri, self.negotiated)?;
+        Ok(std::iter::from_fn(|| messages.write_next(&mut self.out).then_some(())).count())
+    }
+
+    fn withdraw(&mut self, withdrawn: Withdrawn) -> usize {
+        let Withdrawn { prefixes, ids } = withdrawn;
+        match ids.is_empty() {
+            true => self.withdrawals(prefixes.into_iter()),
+            false => self.withdrawals(prefixes.into_iter().zip(ids)),
         }
     }
 
-    fn withdraw(&mut self, prefixes: Vec<Prefix>) -> usize {
-        let mut messages = Withdrawals::new(self.family, prefixes, self.negotiated);
+    fn withdrawals(&mut self, nlri: impl Iterator<Item: Nlri>) -> usize {
+        let mut messages = Withdrawals::new(self.family, nlri, self.negotiated);
         std::iter::from_fn(|| messages.write_next(&mut self.out).then_some(())).count()
     }
 }
@@ -77,11 +91,11 @@ impl Parts {
         for (audience, group) in announced {
             match writer.announce(group) {
                 Ok(messages) => add(audience, writer.out.len(), messages),
-                Err(prefixes) => withdrawn.push((audience, prefixes)),
+                Err(routes) => withdrawn.push((audience, routes)),
             }
         }
-        for (audience, prefixes) in withdrawn {
-            let messages = writer.withdraw(prefixes);
+        for (audience, routes) in withdrawn {
+            let messages = writer.withdraw(routes);
             add(audience, writer.out.len(), messages);
         }
         let named = parts.iter().flat_map(|part| match part.audience {
@@ -137,13 +151,13 @@ fn chunks(octets: &Bytes, parts: &[Part], wanted: impl Fn(&Audience) -> bool) ->
 
 /// What one neighbor lacks, as messages.
 pub(super) fn batch(peer: PeerId, batch: OutBatch, negotiated: &Negotiated) -> Vec<Chunk> {
-    let OutBatch { family, withdrawn, announced, end_of_rib } = batch;
+    let OutBatch { family, withdrawn, withdrawn_ids, announced, end_of_rib } = batch;
     let all = Audience::Except([None; 2]);
     let batch = GroupBatch {
         family,
         members: vec![peer],
         announced: announced.into_iter().map(|group| (all, group)).collect(),
-        withdrawn: vec![(all, withdrawn)],
+        withdrawn: vec![(all, Withdrawn { prefixes: withdrawn, ids: withdrawn_ids })],
         end_of_rib: if end_of_rib { vec![peer] } else { Vec::new() },
     };
     Parts::new(batch, negotiated).of(peer)
@@ -153,7 +167,6 @@ pub(super) fn batch(peer: PeerId, batch: OutBatch, negotiated: &Negotiated) -> V
 mod tests {
     use std::sync::Arc;
 
-    use bgp_core::rib::PathAttrs;
     use bgp_wire::{Attributes, Message, NextHop, PeerKind, frame_length};
 
     use super::*;
@@ -171,7 +184,7 @@ mod tests {
             weight: 0,
             install: Default::default(),
         };
-        OutGroup { attrs: Arc::new(attrs), prefixes: vec![text.parse().unwrap()] }
+        OutGroup { attrs: Arc::new(attrs), prefixes: vec![text.parse().unwrap()], ids: Vec::new() }
     }
 
     fn read(chunks: &[Chunk]) -> Vec<String> {
@@ -207,7 +220,7 @@ mod tests {
                 (but(B), group("10.2.0.0/16", 4)),
                 (but(A), group("10.3.0.0/16", 2000)), // more than a message holds
             ],
-            withdrawn: vec![(but(B), vec!["10.4.0.0/16".parse().unwrap()])],
+            withdrawn: vec![(but(B), Withdrawn { prefixes: vec!["10.4.0.0/16".parse().unwrap()], ids: Vec::new() })],
             end_of_rib: vec![B],
         };
         let parts = Parts::new(batch, &Negotiated::base(PeerKind::External));

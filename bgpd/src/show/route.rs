@@ -99,6 +99,9 @@ fn path_text(path: &Path, now: SystemTime, out: &mut String) {
         let clusters: Vec<String> = attributes.cluster_list.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "      Originator: {originator}, Cluster list: {}", clusters.join(" "));
     }
+    if let Some(id) = path.path_id {
+        let _ = writeln!(out, "      AddPath ID: RX {id}");
+    }
     let age = now.duration_since(path.updated).unwrap_or_default();
     let _ = writeln!(out, "      Last update: {} ago", super::uptime(age));
 }
@@ -189,6 +192,9 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
         out.insert("originatorId".into(), originator.to_string().into());
         let clusters: Vec<Value> = attributes.cluster_list.iter().map(|id| id.to_string().into()).collect();
         out.insert("clusterList".into(), Value::Object(object([("list", clusters.into())])));
+    }
+    if let Some(id) = path.path_id {
+        out.insert("addpathRxId".into(), id.into());
     }
     out.insert("lastUpdate".into(), Value::Object(object([("epoch", epoch(path.updated))])));
     let hops = next_hops_json(path, speaker).into_iter().map(|mut hop| {

@@ -110,6 +110,7 @@ fn path(peer: &str, best: bool) -> Path {
         valid: true,
         best,
         alternate: !best,
+        path_id: None,
         stale: false,
         validation: None,
         reason: best.then_some("Older Path"),

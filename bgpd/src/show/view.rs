@@ -277,6 +277,8 @@ pub struct Path {
     pub stale: bool,
     /// What origin validation says of it (RFC 6811).
     pub validation: Option<ValidationState>,
+    /// What its neighbor calls it, where that tells several paths apart (RFC 7911).
+    pub path_id: Option<u32>,
     /// Which step of the decision made it the best.
     pub reason: Option<&'static str>,
     /// Host name of the neighbor that it came from.

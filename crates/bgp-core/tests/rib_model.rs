@@ -4,7 +4,7 @@
 //! every peer hold what the model says, and nothing is remembered that no longer matters.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
@@ -12,6 +12,7 @@ use std::{
 
 use bgp_core::{
     PeerId,
+    adj_out::{OutBatch, Polled, Room},
     policy::{Policy, RouteMap},
     rib::{
         Departure, LocalAddresses, NextHopEvent, NextHopKey, PathRef, PeerConfig, PeerUp, Protection, Resolved, Rib,
@@ -35,10 +36,12 @@ enum Step {
     EndOfRib { peer: usize },
     Reachable { peer: usize, yes: bool },
     Deny { peer: usize, yes: bool },
+    DenyOut { peer: usize, yes: bool },
     Refresh { peer: usize },
     Work { budget: usize },
     PollFib { budget: usize },
     PollOut { peer: usize, budget: usize },
+    PollGroups { stuck: usize, budget: usize },
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -52,7 +55,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => peer.clone().prop_map(|peer| Step::EndOfRib { peer }),
         1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::Reachable { peer, yes }),
         1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::Deny { peer, yes }),
+        1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::DenyOut { peer, yes }),
         1 => peer.clone().prop_map(|peer| Step::Refresh { peer }),
+        2 => (0..=PEERS, 1usize..4).prop_map(|(stuck, budget)| Step::PollGroups { stuck, budget }),
         2 => (1usize..4).prop_map(|budget| Step::Work { budget }),
         2 => (1usize..3).prop_map(|budget| Step::PollFib { budget }),
         2 => (peer, 1usize..3).prop_map(|(peer, budget)| Step::PollOut { peer, budget }),
@@ -94,6 +99,7 @@ struct ModelPeer {
     up: bool,
     unreachable: bool,
     denied: bool,
+    denied_out: bool,
     said: BTreeMap<usize, Said>,
 }
 
@@ -148,6 +154,7 @@ impl Model {
             }
             Step::Reachable { peer, yes } => self.peers[*peer].unreachable = !yes,
             Step::Deny { peer, yes } => self.peers[*peer].denied = *yes,
+            Step::DenyOut { peer, yes } => self.peers[*peer].denied_out = *yes,
             _ => {}
         }
     }
@@ -173,13 +180,26 @@ impl Model {
         known.then_some((best, alternate, protect))
     }
 
-    /// What `peer` should have been told: per prefix, the length of the path.
-    fn told(&self, peer: usize) -> BTreeMap<usize, usize> {
-        let told = |prefix: usize| {
-            let best = self.held(prefix)?.0.filter(|best| *best != peer)?;
-            Some((prefix, self.peers[best].said[&prefix].hops as usize + 1))
+    /// What `peer` should have been told: per prefix, and per path for the one that takes several, the length.
+    fn told(&self, peer: usize) -> Told {
+        let hops = |from: usize, prefix: usize| self.peers[from].said[&prefix].hops as usize + 1;
+        let told = |at: usize| -> Vec<_> {
+            let best = self.held(at).and_then(|held| held.0).filter(|best| *best != peer);
+            if peer == SEVERAL {
+                let others = (0..PEERS).filter(|from| *from != peer && self.is_usable(*from, at));
+                // Paths of peers that tell one a prefix are named after the peer, behind six sources of our own.
+                return others.map(|from| ((prefix(at), from as u32 + 7), hops(from, at))).collect();
+            }
+            best.map(|best| ((prefix(at), 0), hops(best, at))).into_iter().collect()
         };
-        (0..PREFIXES).filter(|_| self.peers[peer].up).filter_map(told).collect()
+        let listens = self.peers[peer].up && !self.peers[peer].denied_out;
+        (0..PREFIXES).filter(|_| listens).flat_map(told).collect()
+    }
+
+    fn is_usable(&self, from: usize, prefix: usize) -> bool {
+        let peer = &self.peers[from];
+        let said = peer.said.get(&prefix).is_some_and(|said| said.standing != Standing::Ghost);
+        said && !peer.denied && !peer.unreachable
     }
 }
 
@@ -187,18 +207,27 @@ struct Real {
     rib: Rib,
     now: Instant,
     fib: BTreeMap<Prefix, Held>,
-    told: [BTreeMap<Prefix, usize>; PEERS],
+    told: [Told; PEERS],
+    denied: [(bool, bool); PEERS],
 }
+
+/// The length of each path, by prefix and identifier.
+type Told = BTreeMap<(Prefix, u32), usize>;
+
+/// The peer that takes several paths for a prefix.
+const SEVERAL: usize = PEERS - 1;
 
 fn id(peer: usize) -> PeerId {
     PeerId(peer as u32 + 1)
 }
 
-fn config(peer: usize, denied: bool) -> PeerConfig {
+fn config(peer: usize, (denied, denied_out): (bool, bool)) -> PeerConfig {
     let mut config = PeerConfig::new(address(peer), PeerKind::External, Asn::literal(65001));
     config.protection = if protected(peer) { Protection::OnFailure } else { Protection::None };
     let route_map = denied.then(|| Arc::new(RouteMap::undefined("none")));
     config.families[V4 as usize].import = Policy::of_map(route_map);
+    let none = Arc::new(RouteMap::undefined("none"));
+    config.families[V4 as usize].export = Policy::of_map(denied_out.then_some(none));
     config
 }
 
@@ -206,7 +235,10 @@ fn up(peer: usize, preserved: bool) -> PeerUp {
     PeerUp {
         router_id: RouterId::try_from(peer as u32 + 1).unwrap(),
         remote_as: Asn::literal(64500),
-        negotiated: Negotiated::base(PeerKind::External),
+        negotiated: Negotiated {
+            add_path_out: if peer == SEVERAL { V4.into() } else { FamilySet::EMPTY },
+            ..Negotiated::base(PeerKind::External)
+        },
         preserved: if preserved { FamilySet::from(V4) } else { FamilySet::EMPTY },
         sends_end_of_rib: true,
         stale_limit: Duration::from_secs(3600),
@@ -231,8 +263,8 @@ impl Real {
         };
         let now = Instant::now();
         let mut rib = Rib::new(config_of_ours, now);
-        (0..PEERS).for_each(|peer| assert!(rib.configure_peer(id(peer), config(peer, false))));
-        Self { rib, now, fib: BTreeMap::new(), told: Default::default() }
+        (0..PEERS).for_each(|peer| assert!(rib.configure_peer(id(peer), config(peer, (false, false)))));
+        Self { rib, now, fib: BTreeMap::new(), told: Default::default(), denied: Default::default() }
     }
 
     fn apply(&mut self, model: &Model, step: &Step) {
@@ -272,7 +304,21 @@ impl Real {
                 self.rib.next_hop_resolved(key, yes.then(|| exit(*peer)));
             }
             Step::Deny { peer, yes } => {
-                self.rib.configure_peer(id(*peer), config(*peer, *yes));
+                self.denied[*peer].0 = *yes;
+                self.rib.configure_peer(id(*peer), config(*peer, self.denied[*peer]));
+            }
+            Step::DenyOut { peer, yes } => {
+                self.denied[*peer].1 = *yes;
+                self.rib.configure_peer(id(*peer), config(*peer, self.denied[*peer]));
+            }
+            Step::PollGroups { stuck, budget } => {
+                for group in self.rib.groups() {
+                    let stuck = id(*stuck);
+                    let room = |peer| if peer == stuck { Room::Stuck } else { Room::Ready };
+                    let Polled::Batch(batch) = self.rib.poll_group(group, *budget, room) else { continue };
+                    assert!(batch.members.len() == 1 || !batch.members.contains(&stuck));
+                    (0..PEERS).for_each(|peer| self.hear(peer, batch.of(id(peer))));
+                }
             }
             Step::Refresh { peer } => self.rib.route_refresh(id(*peer), V4),
             Step::Work { budget } => {
@@ -305,14 +351,22 @@ impl Real {
 
     fn poll_out(&mut self, peer: usize, budget: usize) -> bool {
         let Some(batch) = self.rib.poll_out(id(peer), budget) else { return false };
-        for prefix in batch.withdrawn {
-            assert!(self.told[peer].remove(&prefix).is_some(), "withdrew {prefix} that it never announced");
+        self.hear(peer, batch);
+        true
+    }
+
+    fn hear(&mut self, peer: usize, batch: OutBatch) {
+        let paths = |prefixes: Vec<Prefix>, ids: Vec<u32>| {
+            assert_eq!(ids.len(), if peer == SEVERAL { prefixes.len() } else { 0 });
+            prefixes.into_iter().zip(ids.into_iter().chain(std::iter::repeat(0))).collect::<Vec<_>>()
+        };
+        for path in paths(batch.withdrawn, batch.withdrawn_ids) {
+            assert!(self.told[peer].remove(&path).is_some(), "withdrew {path:?} that it never announced");
         }
         for group in batch.announced {
             let hops = group.attrs.attributes.as_path.hop_count();
-            self.told[peer].extend(group.prefixes.into_iter().map(|prefix| (prefix, hops)));
+            self.told[peer].extend(paths(group.prefixes, group.ids).into_iter().map(|path| (path, hops)));
         }
-        true
     }
 
     fn catch_up(&mut self, model: &Model) {
@@ -351,7 +405,7 @@ proptest! {
                 prop_assert_eq!(real.fib.get(&prefix(at)).copied(), expected, "FIB, prefix {}", at);
             }
             for peer in 0..PEERS {
-                let expected: BTreeMap<_, _> = model.told(peer).into_iter().map(|(at, n)| (prefix(at), n)).collect();
+                let expected = model.told(peer);
                 prop_assert_eq!(&real.told[peer], &expected, "told to peer {}", peer);
                 let counters = real.rib.counters(Source::Peer(id(peer)), V4).unwrap();
                 let said = &model.peers[peer].said;
@@ -359,7 +413,8 @@ proptest! {
                 prop_assert_eq!(counters.received as usize, fresh);
                 prop_assert_eq!(counters.leftover as usize, said.len() - fresh);
                 prop_assert_eq!(counters.accepted as usize, if model.peers[peer].denied { 0 } else { fresh });
-                prop_assert_eq!(counters.sent as usize, expected.len());
+                let prefixes: BTreeSet<_> = expected.keys().map(|(prefix, _)| prefix).collect();
+                prop_assert_eq!(counters.sent as usize, prefixes.len());
             }
         }
         // Everybody goes: nothing is left behind.

@@ -23,19 +23,19 @@ pub use attr::{
     Partial, RawAttr, Segment, SegmentKind,
 };
 pub use capability::{
-    Capability, CapabilityError, ExtendedNextHop, Fqdn, GracefulRestart, GracefulRestartFamily, LongLivedFamily,
-    MAX_LONG_LIVED_SECONDS, Role,
+    AddPath, Capability, CapabilityError, ExtendedNextHop, Fqdn, GracefulRestart, GracefulRestartFamily,
+    LongLivedFamily, MAX_LONG_LIVED_SECONDS, Role,
 };
 pub use families::FamilySet;
 pub use header::{HEADER_OCTETS, HeaderError, MAX_EXTENDED_OCTETS, MAX_MESSAGE_OCTETS, MessageType, frame_length};
 pub use message::{Message, MessageError, Parsed, keepalive};
 pub use negotiated::{Negotiated, PeerKind};
 pub use next_hop::NextHop;
-pub use nlri::NlriError;
+pub use nlri::{Nlri, NlriError};
 pub use notification::{Notification, NotificationError};
 pub use open::{Open, OpenError};
 pub use route_refresh::{RefreshKind, RouteRefresh, RouteRefreshError};
 pub use update::{
-    Announcement, Announcements, AttrError, EmitError, Reach, Remedy, Survived, Update, UpdateError, Withdrawals,
-    emit_end_of_rib,
+    Announcement, Announcements, AttrError, EmitError, PathIds, Reach, Remedy, Survived, Update, UpdateError,
+    Withdrawals, emit_end_of_rib,
 };

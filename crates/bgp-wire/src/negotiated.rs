@@ -30,6 +30,10 @@ pub struct Negotiated {
     pub enforce_first_as: Option<Asn>,
     /// The families whose routes may have IPv6 next hops although they are not IPv6 themselves (RFC 8950).
     pub over_ipv6: FamilySet,
+    /// The families whose prefixes the peer sends with path identifiers (RFC 7911 §5).
+    pub add_path_in: FamilySet,
+    /// The families whose prefixes are sent to it with path identifiers.
+    pub add_path_out: FamilySet,
 }
 
 impl Negotiated {
@@ -42,6 +46,8 @@ impl Negotiated {
             peer_kind,
             enforce_first_as: None,
             over_ipv6: FamilySet::EMPTY,
+            add_path_in: FamilySet::EMPTY,
+            add_path_out: FamilySet::EMPTY,
         }
     }
 

@@ -20,6 +20,12 @@ pub enum NlriError {
         /// Most bits in that family.
         max: u8,
     },
+    /// What is left is too short for a path identifier and a length.
+    #[error("{left} octets are left, too few for a path identifier and a prefix (RFC 7911 §3)")]
+    PathId {
+        /// Octets there are.
+        left: usize,
+    },
     /// The last prefix runs past the end.
     #[error("a prefix of {bits} bits needs {needed} octets where {left} are left (RFC 7606 §5.3)")]
     Overrun {
@@ -32,14 +38,84 @@ pub enum NlriError {
     },
 }
 
-/// Appends every prefix of `body` to `prefixes`.
+/// Prefixes, and their path identifiers if they came with any (RFC 7911 §3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct List {
+    pub(crate) prefixes: Vec<Prefix>,
+    /// Empty, or one for each prefix.
+    pub(crate) ids: Vec<u32>,
+}
+
+impl List {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.prefixes.is_empty()
+    }
+
+    /// Appends another list. Where only one of them has identifiers, the other's are 0.
+    pub(crate) fn append(&mut self, other: Self) {
+        if !self.ids.is_empty() || !other.ids.is_empty() {
+            self.ids.resize(self.prefixes.len(), 0);
+            self.ids.extend(&other.ids);
+            self.ids.resize(self.prefixes.len() + other.prefixes.len(), 0);
+        }
+        if self.prefixes.is_empty() {
+            self.prefixes = other.prefixes;
+        } else {
+            self.prefixes.extend(other.prefixes);
+        }
+    }
+}
+
+/// Something that is announced or withdrawn: a prefix, or one path for it.
+pub trait Nlri: std::fmt::Debug {
+    /// The prefix.
+    fn prefix(&self) -> &Prefix;
+    /// The path's identifier, for sessions that have them (RFC 7911 §3).
+    fn path_id(&self) -> u32;
+}
+
+impl Nlri for Prefix {
+    fn prefix(&self) -> &Prefix {
+        self
+    }
+
+    fn path_id(&self) -> u32 {
+        0
+    }
+}
+
+impl Nlri for (Prefix, u32) {
+    fn prefix(&self) -> &Prefix {
+        &self.0
+    }
+
+    fn path_id(&self) -> u32 {
+        self.1
+    }
+}
+
+/// Reads every prefix of `body`, with path identifiers or without.
 ///
-/// A prefix takes at least one octet, so the vector never outgrows the message by more than a fixed factor.
-pub(crate) fn parse(family: Family, body: &[u8], prefixes: &mut Vec<Prefix>) -> Result<(), NlriError> {
+/// A prefix takes at least one octet, so the list never outgrows the message by more than a fixed factor.
+pub(crate) fn parse(family: Family, add_path: bool, body: &[u8]) -> Result<List, NlriError> {
+    let mut list = List::default();
+    if !body.is_empty() {
+        read(family, add_path, body, &mut list)?;
+    }
+    Ok(list)
+}
+
+fn read(family: Family, add_path: bool, body: &[u8], list: &mut List) -> Result<(), NlriError> {
     let mut cursor = Cursor::new(body);
+    let List { prefixes, ids } = list;
     // Typical prefixes take 4 octets (IPv4 /24) or 7 (IPv6 /48): room for that saves growing on the long lists.
     prefixes.reserve(body.len() / 4 + 1);
-    while let Some(bits) = cursor.u8() {
+    while !cursor.is_empty() {
+        let left = cursor.remaining();
+        let id = if add_path { cursor.u32() } else { Some(0) };
+        let (Some(id), Some(bits)) = (id, cursor.u8()) else {
+            return Err(NlriError::PathId { left });
+        };
         if bits > family.max_bits() {
             return Err(NlriError::Bits { family, found: bits, max: family.max_bits() });
         }
@@ -53,6 +129,9 @@ pub(crate) fn parse(family: Family, body: &[u8], prefixes: &mut Vec<Prefix>) -> 
         // RFC 4271 §4.3: the value of trailing bits is irrelevant; `Prefix::new` clears them.
         if let Ok(prefix) = Prefix::new(address, bits) {
             prefixes.push(prefix);
+            if add_path {
+                ids.push(id);
+            }
         }
     }
     Ok(())
@@ -88,8 +167,7 @@ mod tests {
     use super::*;
 
     fn read(family: Family, body: &[u8]) -> Result<Vec<Prefix>, NlriError> {
-        let mut prefixes = Vec::new();
-        parse(family, body, &mut prefixes).map(|()| prefixes)
+        parse(family, false, body).map(|list| list.prefixes)
     }
 
     #[test]
@@ -106,6 +184,20 @@ mod tests {
         );
         assert_eq!(read(Family::Ipv6Unicast, &[64, 1]), Err(NlriError::Overrun { bits: 64, needed: 8, left: 1 }));
         assert!(read(Family::Ipv6Unicast, &[129]).is_err());
+    }
+
+    #[test]
+    fn identifiers_stand_before_each_prefix_or_before_none() {
+        let body = [0, 0, 0, 7, 8, 10, 0xff, 0, 0, 1, 0];
+        let list = parse(Family::Ipv4Unicast, true, &body).unwrap();
+        assert_eq!((list.prefixes.len(), list.ids.as_slice()), (2, &[7, 0xff00_0001][..]));
+        assert_eq!(parse(Family::Ipv4Unicast, true, &body[..8]), Err(NlriError::PathId { left: 2 }));
+        let mut both = parse(Family::Ipv4Unicast, false, &[8, 11]).unwrap();
+        both.append(list.clone());
+        assert_eq!(both.ids, [0, 7, 0xff00_0001]);
+        let mut both = list;
+        both.append(parse(Family::Ipv4Unicast, false, &[8, 11]).unwrap());
+        assert_eq!((both.prefixes.len(), both.ids.as_slice()), (3, &[7, 0xff00_0001, 0][..]));
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use net_types::{Afi, Asn, Family, RouterId, Safi};
 
 use crate::{
-    Capability, FamilySet, GracefulRestart, LongLivedFamily,
+    AddPath, Capability, FamilySet, GracefulRestart, LongLivedFamily,
     capability::CapabilityError,
     cursor::Cursor,
     notification::{Notification, NotificationCode, OpenCode},
@@ -119,6 +119,24 @@ impl Open {
         });
         let over_ipv6 = listed.flatten().filter(|one| one.next_hop == Afi::Ipv6);
         over_ipv6.filter_map(|one| Family::from_codes(one.afi, Safi::from(u8::try_from(one.safi).ok()?))).collect()
+    }
+
+    /// Families of which the speaker takes several paths for a prefix, of those that we know (RFC 7911 §4).
+    pub fn receives_add_path(&self) -> FamilySet {
+        self.add_path().filter_map(|one| one.receives()).collect()
+    }
+
+    /// Families of which it sends several.
+    pub fn sends_add_path(&self) -> FamilySet {
+        self.add_path().filter_map(|one| one.sends()).collect()
+    }
+
+    fn add_path(&self) -> impl Iterator<Item = AddPath> {
+        let listed = self.capabilities.iter().filter_map(|capability| match capability {
+            Capability::AddPath(list) => Some(list),
+            _ => None,
+        });
+        listed.flatten().copied()
     }
 
     /// The roles that the speaker says it has; more than one is a contradiction (RFC 9234 §4.2).

@@ -5,7 +5,7 @@ mod common;
 use std::{env, fmt::Write as _, fs, net::Ipv4Addr};
 
 use bgp_wire::{
-    Capability, Message, MessageError, Origin, Parsed, PeerKind, Update,
+    Announcement, Announcements, Capability, Message, MessageError, Negotiated, Origin, Parsed, PeerKind, Update,
     notification::{CeaseCode, NotificationCode},
 };
 use common::{terms, unhex, vectors};
@@ -32,7 +32,7 @@ fn describe(message: &[u8]) -> String {
         }
     };
     let mut line = match message {
-        Message::Update(Update { withdrawn, reach, end_of_rib }) => {
+        Message::Update(Update { withdrawn, reach, end_of_rib, path_ids }) => {
             let mut line = "update".to_owned();
             if let Some(family) = end_of_rib {
                 write!(line, " end-of-rib {family}").unwrap();
@@ -45,6 +45,9 @@ fn describe(message: &[u8]) -> String {
                     write!(line, " announced {:?} via {:?}", announcement.prefixes, announcement.next_hop).unwrap();
                 }
                 write!(line, " {:?}", reach.attributes).unwrap();
+            }
+            if let Some(ids) = path_ids {
+                write!(line, " {ids:?}").unwrap();
             }
             line
         }
@@ -163,4 +166,41 @@ fn a_software_version_of_exabgp() {
     let (_, bytes) = vectors("exabgp.hex").into_iter().find(|(name, _)| name == "bgp-open-sofware-version").unwrap();
     let Message::Open(open) = parse(&bytes).unwrap().message else { panic!() };
     assert!(open.capabilities.iter().any(|c| matches!(c, Capability::SoftwareVersion(text) if !text.is_empty())));
+}
+
+/// Messages of sessions on which paths have identifiers (RFC 7911), read as such and written back the same.
+#[test]
+fn paths_with_identifiers_of_exabgp_and_a_capture() {
+    let all = Family::ALL.into_iter().collect();
+    let negotiated = Negotiated { add_path_in: all, add_path_out: all, ..terms(PeerKind::Internal, true) };
+    let read = |file: &str, name: &str| -> Vec<(String, u32)> {
+        let named = vectors(file).into_iter().filter(|(found, _)| found == name);
+        let updates = named.filter_map(|(_, bytes)| match Message::parse(&bytes, &negotiated).ok()?.message {
+            Message::Update(update) => Some(update),
+            _ => None,
+        });
+        let mut paths = Vec::new();
+        for update in updates {
+            let ids = update.path_ids.unwrap_or_default();
+            let withdrawn = update.withdrawn.iter().zip(&ids.withdrawn);
+            paths.extend(withdrawn.map(|(prefix, id)| (format!("-{prefix}"), *id)));
+            for (announcement, ids) in update.reach.iter().flat_map(|reach| &reach.announced).zip(&ids.announced) {
+                assert_eq!(announcement.prefixes.len(), ids.len());
+                let announced: Vec<_> = announcement.prefixes.iter().copied().zip(ids.iter().copied()).collect();
+                paths.extend(announced.iter().map(|(prefix, id)| (prefix.to_string(), *id)));
+                let Announcement { family, next_hop, .. } = announcement;
+                let attributes = &update.reach.as_ref().unwrap().attributes;
+                let again = Announcements::new(attributes, *family, *next_hop, announced, &negotiated).unwrap();
+                for message in again {
+                    let Message::Update(read) = Message::parse(&message, &negotiated).unwrap().message else {
+                        panic!()
+                    };
+                    assert_eq!(read.announced_ids(0), ids);
+                }
+            }
+        }
+        paths
+    };
+    assert_eq!(read("exabgp.hex", "conf-addpath"), [("193.0.2.1/32".to_owned(), 0x0102_0304)]);
+    assert_eq!(read("tcpdump.hex", "bgp-addpath"), []);
 }

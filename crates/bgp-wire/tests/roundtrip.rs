@@ -218,7 +218,7 @@ fn attributes_beyond_a_message_are_refused() {
     let attributes = Attributes { communities: (0..1100).map(Community).collect::<Vec<_>>(), ..Attributes::default() };
     let negotiated = terms(PeerKind::External, true);
     let hop = next_hop(Family::Ipv4Unicast, false);
-    let prefix = ["10.0.0.0/8".parse().unwrap()];
+    let prefix: [Prefix; 1] = ["10.0.0.0/8".parse().unwrap()];
     let refused = Announcements::new(&attributes, Family::Ipv4Unicast, hop, prefix, &negotiated).map(|_| ());
     assert!(matches!(refused, Err(EmitError::TooLong { max: 4096, .. })));
     let longer = Negotiated { extended_message: true, ..negotiated };

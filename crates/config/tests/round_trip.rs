@@ -469,7 +469,7 @@ fn route_settings() -> impl Strategy<Value = RouteSettings> {
     // With none of the three it is "no … attribute-unchanged", which only means something after one of them.
     let attribute_unchanged =
         any::<[bool; 3]>().prop_map(|[as_path, next_hop, med]| AttributeUnchanged { as_path, next_hop, med });
-    (of(allow_own_as), of(remove_private_as), of(attribute_unchanged), vec(of(any::<bool>()), 6..=6)).prop_map(
+    (of(allow_own_as), of(remove_private_as), of(attribute_unchanged), vec(of(any::<bool>()), 10..=10)).prop_map(
         |(allow_own_as, remove_private_as, attribute_unchanged, flags)| RouteSettings {
             route_reflector_client: flags[0],
             next_hop_self_force: flags[1],
@@ -480,6 +480,10 @@ fn route_settings() -> impl Strategy<Value = RouteSettings> {
             send_standard: flags[3],
             send_extended: flags[4],
             send_large: flags[5],
+            route_server_client: flags[6],
+            addpath_tx_all_paths: flags[7],
+            addpath_tx_bestpath_per_as: flags[8],
+            disable_addpath_rx: flags[9],
         },
     )
 }

@@ -14,10 +14,11 @@ use std::net::IpAddr;
 use bgp_wire::Negotiated;
 use hashbrown::HashMap;
 use net_types::Family;
+use smallvec::SmallVec;
 
 use super::Terms;
 use crate::rib::{
-    IdSet, RibConfig, Slot,
+    AddPaths, IdSet, RibConfig, Slot,
     state::{FamilyTable, Shared},
 };
 
@@ -54,6 +55,25 @@ pub(crate) struct Group {
     pub(crate) doubtful: IdSet,
     /// Where the pass over `dirty` stands; it goes round, so that no prefix waits for ever behind a flapping one.
     pub(crate) cursor: u32,
+    /// The only member is told several paths for a prefix.
+    pub(crate) several: Option<Several>,
+}
+
+/// A peer that is told several paths for a prefix (RFC 7911). It is a group of its own, which waits for it, so it is never
+/// behind.
+#[derive(Debug)]
+pub(crate) struct Several {
+    pub(crate) whose: Slot,
+    pub(crate) which: AddPaths,
+    /// By entry: the identifiers of the paths that it has.
+    pub(crate) told: HashMap<u32, SmallVec<[u32; 2]>, foldhash::quality::RandomState>,
+}
+
+/// What peers are told alike.
+pub(crate) struct Key {
+    pub(crate) terms: Terms,
+    negotiated: Negotiated,
+    several: Option<AddPaths>,
 }
 
 /// A peer's place in its group.
@@ -78,7 +98,9 @@ pub(crate) struct Behind {
 }
 
 impl Group {
-    fn new(terms: Terms, negotiated: Negotiated, table: &FamilyTable) -> Self {
+    fn new(key: Key, whose: Slot, table: &FamilyTable) -> Self {
+        let Key { terms, negotiated, several } = key;
+        let several = several.map(|which| Several { whose, which, told: HashMap::default() });
         let mut dirty = IdSet::default();
         table.live().for_each(|id| {
             dirty.insert(id);
@@ -94,6 +116,7 @@ impl Group {
             dirty,
             doubtful: IdSet::default(),
             cursor: 0,
+            several,
         }
     }
 
@@ -229,25 +252,30 @@ impl Member {
 }
 
 impl Shared {
-    pub(crate) fn key(&self, own: &RibConfig, slot: Slot, family: Family) -> Option<(Terms, Negotiated)> {
+    pub(crate) fn key(&self, own: &RibConfig, slot: Slot, family: Family) -> Option<Key> {
         let peer = self.peer(slot);
         let up = peer.up.as_ref()?;
         // Whose AS their paths are to start with is of no concern to what they are sent.
         let negotiated = Negotiated { enforce_first_as: None, ..up.negotiated };
-        Some((Terms::of(own, peer, up, family).shared(), negotiated))
+        let terms = Terms::of(own, peer, up, family);
+        let several = up.negotiated.add_path_out.contains(family);
+        let several = several.then_some(peer.config.families[family as usize].add_path.unwrap_or_default());
+        let terms = if several.is_some() { terms } else { terms.shared() };
+        Some(Key { terms, negotiated, several })
     }
 
     /// Puts a peer whose session is up into the group that it belongs to. It has `had` already.
     pub(crate) fn join(&mut self, own: &RibConfig, table: &mut FamilyTable, slot: Slot, had: IdSet, end_of_rib: bool) {
         let family = table.family;
-        let Some((terms, negotiated)) = self.key(own, slot, family) else { return };
+        let Some(key) = self.key(own, slot, family) else { return };
         let address = self.peer(slot).config.address;
         let groups = &mut self.groups[family as usize];
         let fits = |group: &Option<Group>| {
-            group.as_ref().is_some_and(|group| group.negotiated == negotiated && group.terms == terms)
+            let same = |group: &Group| group.negotiated == key.negotiated && group.terms == key.terms;
+            key.several.is_none() && group.as_ref().is_some_and(|group| group.several.is_none() && same(group))
         };
         let index = groups.iter().position(fits).unwrap_or_else(|| {
-            let group = Some(Group::new(terms, negotiated, table));
+            let group = Some(Group::new(key, slot, table));
             match groups.iter().position(Option::is_none) {
                 Some(free) => {
                     groups[free] = group;
@@ -308,7 +336,13 @@ impl Shared {
         let Shared { peers, groups, .. } = self;
         let Some(peer) = &mut peers[usize::from(slot.0)] else { return };
         let Some(member) = &mut peer.families[family as usize].member else { return };
-        let Some(group) = &groups[family as usize][member.group] else { return };
+        let Some(group) = &mut groups[family as usize][member.group] else { return };
+        if let Some(several) = &group.several {
+            several.told.keys().for_each(|id| {
+                group.dirty.insert(*id);
+            });
+            return;
+        }
         let behind = member.behind.get_or_insert_default();
         behind.cursor = 0;
         for id in group.visible(slot) {
@@ -326,12 +360,23 @@ impl Shared {
     /// The peer's terms may have changed: if so it goes to another group, where everything is decided anew.
     pub(crate) fn regroup(&mut self, own: &RibConfig, table: &mut FamilyTable, slot: Slot) -> Option<Left> {
         let family = table.family;
-        let (terms, negotiated) = self.key(own, slot, family)?;
-        let member = self.peer(slot).families[family as usize].member.as_ref()?;
-        let group = self.groups[family as usize][member.group].as_ref()?;
-        if group.terms == terms && group.negotiated == negotiated {
+        let Key { terms, negotiated, several } = self.key(own, slot, family)?;
+        let index = self.peer(slot).families[family as usize].member.as_ref()?.group;
+        let group = self.groups[family as usize][index].as_mut()?;
+        let which = group.several.as_ref().map(|several| several.which);
+        if group.terms == terms && group.negotiated == negotiated && which == several {
             return None;
         }
+        if let (Some(alone), Some(which)) = (&mut group.several, several) {
+            // Nobody else is concerned: what it has is known, and is looked at on the terms of now.
+            alone.which = which;
+            (group.terms, group.negotiated) = (terms, negotiated);
+            table.live().for_each(|id| {
+                group.dirty.insert(id);
+            });
+            return None;
+        }
+        let member = self.peer(slot).families[family as usize].member.as_ref()?;
         let end_of_rib = member.end_of_rib_in > 0;
         let left = self.leave(family, slot)?;
         self.join(own, table, slot, left.held.clone(), end_of_rib);

@@ -18,8 +18,8 @@ use bgp_wire::{Community, ExtCommunity, NextHop, Role};
 use net_types::{Family, Prefix};
 
 pub use group::GroupId;
-pub(crate) use group::{Behind, Group, Left, Member};
-pub use poll::{Audience, GroupBatch, OutBatch, OutGroup, Polled, Room};
+pub(crate) use group::{Behind, Group, Left, Member, Several};
+pub use poll::{Audience, GroupBatch, OutBatch, OutGroup, Polled, Room, Withdrawn};
 
 use crate::{
     decision::SourceKind,

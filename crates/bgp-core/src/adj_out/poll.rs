@@ -6,15 +6,18 @@ use hashbrown::HashMap;
 use net_types::{Family, Prefix};
 use smallvec::SmallVec;
 
-use super::{Behind, Group, GroupId, Teller, Terms};
+use super::{Behind, Group, GroupId, Several, Teller, Terms};
 use crate::{
     PeerId,
+    decision::{self, Candidate},
     policy::Changes,
     rib::{
-        Path, PathAttrs, Rib, RibConfig, Slot, Source,
+        AddPaths, Path, PathAttrs, Rib, RibConfig, Slot, Source,
         attrs::AttrId,
         conditions,
+        path_ids::PathIds,
         state::{FamilyTable, Shared},
+        table::Entry,
     },
 };
 
@@ -25,6 +28,17 @@ pub struct OutGroup {
     pub attrs: Arc<PathAttrs>,
     /// The prefixes.
     pub prefixes: Vec<Prefix>,
+    /// The paths' identifiers, for a peer that takes several for a prefix (RFC 7911 §3); otherwise empty.
+    pub ids: Vec<u32>,
+}
+
+/// Prefixes, or single paths of them, that are no longer reachable through us.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Withdrawn {
+    /// The prefixes.
+    pub prefixes: Vec<Prefix>,
+    /// As in [`OutGroup`].
+    pub ids: Vec<u32>,
 }
 
 /// A piece of what a peer is owed, in the order to send it.
@@ -34,6 +48,8 @@ pub struct OutBatch {
     pub family: Family,
     /// No longer reachable through us.
     pub withdrawn: Vec<Prefix>,
+    /// The paths' identifiers beside them, as in [`OutGroup`].
+    pub withdrawn_ids: Vec<u32>,
     /// Reachable through us.
     pub announced: Vec<OutGroup>,
     /// After that, End-of-RIB (RFC 4724 §2).
@@ -69,7 +85,7 @@ pub struct GroupBatch {
     /// Reachable through us. A prefix occurs once for each member.
     pub announced: Vec<(Audience, OutGroup)>,
     /// No longer reachable through us.
-    pub withdrawn: Vec<(Audience, Vec<Prefix>)>,
+    pub withdrawn: Vec<(Audience, Withdrawn)>,
     /// To whom End-of-RIB goes after that (RFC 4724 §2).
     pub end_of_rib: Vec<PeerId>,
 }
@@ -82,7 +98,8 @@ impl GroupBatch {
         let announced = self.announced.iter().filter(|(audience, _)| concerned(audience));
         OutBatch {
             family: self.family,
-            withdrawn: withdrawn.flat_map(|(_, prefixes)| prefixes.iter().copied()).collect(),
+            withdrawn: withdrawn.clone().flat_map(|(_, withdrawn)| withdrawn.prefixes.iter().copied()).collect(),
+            withdrawn_ids: withdrawn.flat_map(|(_, withdrawn)| withdrawn.ids.iter().copied()).collect(),
             announced: announced.map(|(_, group)| group.clone()).collect(),
             end_of_rib: self.end_of_rib.contains(&peer),
         }
@@ -143,7 +160,7 @@ struct Key {
 struct Making {
     memo: Memo,
     announced: Vec<(Audience, OutGroup)>,
-    withdrawn: SmallVec<[(Audience, Vec<Prefix>); 2]>,
+    withdrawn: SmallVec<[(Audience, Withdrawn); 2]>,
 }
 
 impl Rib {
@@ -338,10 +355,14 @@ fn poll(
         group.cursor = id + 1;
         group.dirty.remove(id);
         looked = true;
-        if group.doubtful.remove(id) && is_settled(own, shared, table, (group, index), id, &mut scratch) {
+        let doubtful = group.doubtful.remove(id);
+        if group.several.is_some() {
+            look_at_several(shared, table, group, id, &mut making);
+        } else if doubtful && is_settled(own, shared, table, (group, index), id, &mut scratch) {
             continue;
+        } else {
+            look(own, shared, table, (group, index), id, &behind, &mut making);
         }
-        look(own, shared, table, (group, index), id, &behind, &mut making);
         if shared.monitors.watch_adj_out(family) {
             for (slot, _) in &ready {
                 shared.monitors.told(*slot, family, id);
@@ -439,12 +460,12 @@ fn look(
         (Some(before), None) => {
             entry.sent -= 1;
             // Whose path it was never had it from us.
-            making.withdraw(Audience::Except([member(before), None]), prefix);
+            making.withdraw(Audience::Except([member(before), None]), prefix, None);
         }
         // Who had the old path and announced the new one does not get that.
         (Some(before), Some(after)) if before != after => {
             if let Some(only) = member(after) {
-                making.withdraw(Audience::Only(only), prefix);
+                making.withdraw(Audience::Only(only), prefix, None);
             }
         }
         (Some(_), Some(_)) => {}
@@ -462,6 +483,59 @@ fn look(
     }
 }
 
+/// What the only member of a group is to be told of an entry's paths.
+fn look_at_several(shared: &mut Shared, table: &mut FamilyTable, group: &mut Group, id: u32, making: &mut Making) {
+    let (family, prefix) = (table.family, table.table.prefix(id));
+    let full = group.terms.maximum_out.is_some_and(|limit| group.told(id).is_none() && group.told_count() >= limit);
+    let Some(several) = &mut group.several else { return };
+    let everybody = Audience::Except([None; 2]);
+    let (mut told, mut first): (SmallVec<[u32; 2]>, _) = (SmallVec::new(), None);
+    let entry = &table.table.entries[id as usize];
+    for path in several_paths(shared, family, entry, &prefix, several, &group.terms).iter().filter(|_| !full) {
+        let name = PathIds::announced(path.source, path.id);
+        if making.place(shared, &group.terms, &prefix, path, everybody, Some(name)).is_some() {
+            told.push(name);
+            first.get_or_insert(path.source);
+        }
+    }
+    for gone in several.told.remove(&id).into_iter().flatten().filter(|name| !told.contains(name)) {
+        making.withdraw(everybody, prefix, Some(gone));
+    }
+    if !told.is_empty() {
+        several.told.insert(id, told);
+    }
+    let entry = &mut table.table.entries[id as usize];
+    match (group.tell(id, first), first) {
+        (None, Some(_)) => entry.sent += 1,
+        (Some(_), None) => table.unsent(id),
+        _ => {}
+    }
+}
+
+/// The paths of an entry that a peer is told that takes several.
+fn several_paths(
+    shared: &Shared,
+    family: Family,
+    entry: &Entry,
+    prefix: &Prefix,
+    several: &Several,
+    terms: &Terms,
+) -> SmallVec<[Path; 4]> {
+    let best = conditions::told(entry, prefix, terms.default_route.is_some());
+    if let Some(default) = best.filter(|path| path.source == conditions::default_slot()) {
+        return SmallVec::from_iter([default]); // ours in place of all others
+    }
+    let others = entry.paths.iter().filter(|path| path.source != several.whose);
+    let (candidates, paths): (Vec<Candidate<'_>>, SmallVec<[Path; 4]>) =
+        others.filter_map(|path| Some((shared.candidate(family, path)?, *path))).unzip();
+    match several.which {
+        AddPaths::All => paths,
+        AddPaths::BestPerNeighbor => {
+            decision::best_per_neighbor(&candidates, &shared.decision).into_iter().map(|at| paths[at]).collect()
+        }
+    }
+}
+
 fn catch_up(
     own: &RibConfig,
     shared: &mut Shared,
@@ -475,7 +549,8 @@ fn catch_up(
     let (terms, index) =
         (Terms::of(own, peer, peer.up.as_ref()?, family), peer.families[family as usize].member.as_ref()?.group);
     let group = shared.groups[family as usize][index].take()?;
-    let mut batch = OutBatch { family, withdrawn: Vec::new(), announced: Vec::new(), end_of_rib: false };
+    let mut batch =
+        OutBatch { family, withdrawn: Vec::new(), withdrawn_ids: Vec::new(), announced: Vec::new(), end_of_rib: false };
     let mut making = Making::new();
     let everybody = Audience::Except([None; 2]);
     let (mut done, mut skipped) = (0, 0);
@@ -501,7 +576,7 @@ fn catch_up(
         let entry = &table.table.entries[id as usize];
         let path = conditions::told(entry, &prefix, terms.default_route.is_some());
         let path = path.filter(|path| visible && path.source != slot);
-        let told = path.is_some_and(|path| making.place(shared, &terms, &prefix, &path, everybody).is_some());
+        let told = path.is_some_and(|path| making.place(shared, &terms, &prefix, &path, everybody, None).is_some());
         if had {
             table.unsent(id);
             if !told {
@@ -519,11 +594,14 @@ impl Making {
         Self { memo: Memo::default(), announced: Vec::new(), withdrawn: SmallVec::new() }
     }
 
-    fn withdraw(&mut self, audience: Audience, prefix: Prefix) {
-        match self.withdrawn.iter_mut().find(|(other, _)| *other == audience) {
-            Some((_, prefixes)) => prefixes.push(prefix),
-            None => self.withdrawn.push((audience, vec![prefix])),
-        }
+    fn withdraw(&mut self, audience: Audience, prefix: Prefix, id: Option<u32>) {
+        let at = self.withdrawn.iter().position(|(other, _)| *other == audience).unwrap_or_else(|| {
+            self.withdrawn.push((audience, Withdrawn::default()));
+            self.withdrawn.len() - 1
+        });
+        let (_, withdrawn) = &mut self.withdrawn[at];
+        withdrawn.prefixes.push(prefix);
+        withdrawn.ids.extend(id);
     }
 
     /// Announces `path` to the members of a group that are `ready`. Whether it may go out at all.
@@ -550,13 +628,15 @@ impl Making {
             let peer = shared.peer(slot);
             let Some(up) = &peer.up else { return false };
             let terms = Terms::of(own, peer, up, prefix.family());
-            self.place(shared, &terms, prefix, path, Audience::Only(id));
-            return self.place(shared, &group.terms, prefix, path, Audience::Except([source, Some(id)])).is_some();
+            self.place(shared, &terms, prefix, path, Audience::Only(id), None);
+            return self
+                .place(shared, &group.terms, prefix, path, Audience::Except([source, Some(id)]), None)
+                .is_some();
         }
-        self.place(shared, &group.terms, prefix, path, Audience::Except([source, None])).is_some()
+        self.place(shared, &group.terms, prefix, path, Audience::Except([source, None]), None).is_some()
     }
 
-    /// Puts `prefix` where it belongs for `path`, unless it may not go out.
+    /// Puts `prefix` where it belongs for `path`, unless it may not go out; `name` is the path's identifier.
     fn place(
         &mut self,
         shared: &Shared,
@@ -564,12 +644,13 @@ impl Making {
         prefix: &Prefix,
         path: &Path,
         audience: Audience,
+        name: Option<u32>,
     ) -> Option<()> {
         let Self { memo, announced, .. } = self;
         let (attrs, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
         if path.source == conditions::default_slot() {
             let attrs = Arc::new(terms.default_route(from, prefix, &shared.attrs.attrs(attrs))?);
-            announced.push((audience, OutGroup { attrs, prefixes: vec![*prefix] }));
+            announced.push((audience, OutGroup { attrs, prefixes: vec![*prefix], ids: name.into_iter().collect() }));
             return Some(());
         }
         if terms.is_suppressed(shared, prefix, attrs) || terms.is_withheld(shared, prefix, attrs) {
@@ -580,6 +661,7 @@ impl Making {
             && terms.policy.is_open()
         {
             announced[*place].1.prefixes.push(*prefix);
+            announced[*place].1.ids.extend(name);
             return Some(());
         }
         let outline = memo.outlines.entry((attrs, from, audience));
@@ -588,10 +670,11 @@ impl Making {
         let key = Key { attrs, from, audience, changes };
         let place = *memo.groups.entry(key.clone()).or_insert_with(|| {
             let attrs = Arc::new(terms.finish(from.kind, outline, &key.changes));
-            announced.push((audience, OutGroup { attrs, prefixes: Vec::new() }));
+            announced.push((audience, OutGroup { attrs, prefixes: Vec::new(), ids: Vec::new() }));
             announced.len() - 1
         });
         announced[place].1.prefixes.push(*prefix);
+        announced[place].1.ids.extend(name);
         memo.last = Some((key, place));
         Some(())
     }

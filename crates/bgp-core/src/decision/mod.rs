@@ -55,6 +55,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) learned: u32,
     /// Which source, and what packets take: an alternate should share neither with the best path.
     pub(crate) source: u16,
+    /// Which of several paths of the source.
+    pub(crate) id: u32,
     pub(crate) exit: (u32, Option<IpAddr>),
 }
 
@@ -75,7 +77,17 @@ pub(crate) fn choose(candidates: &[Candidate<'_>], options: &DecisionOptions) ->
     // Another peer over the same exit survives the peer's death but not the exit's: only if there is no better.
     let apart = winner(candidates, options, |c| c.source != source && c.exit != exit);
     let alternate = apart.or_else(|| winner(candidates, options, |c| c.source != source));
+    // Another path of the same peer survives at least the exit.
+    let alternate = alternate.or_else(|| winner(candidates, options, |c| c.exit != exit));
     Choice { best: Some(best), alternate }
+}
+
+/// The best path of each neighboring AS, in order of the AS.
+pub(crate) fn best_per_neighbor(candidates: &[Candidate<'_>], options: &DecisionOptions) -> Vec<usize> {
+    let mut ases: Vec<u32> = candidates.iter().map(|c| c.merit.neighbor_as).collect();
+    ases.sort_unstable();
+    ases.dedup();
+    ases.into_iter().filter_map(|asn| winner(candidates, options, |c| c.merit.neighbor_as == asn)).collect()
 }
 
 /// The best of the candidates that `wanted` lets take part.
@@ -129,6 +141,7 @@ fn compare(a: &Candidate<'_>, b: &Candidate<'_>, options: &DecisionOptions) -> O
         .then(x.clusters.cmp(&y.clusters)) // RFC 4456 §9
         .then(a.address.cmp(&b.address)) // §9.1.2.2 g
         .then(a.source.cmp(&b.source)) // two sources of our own
+        .then(a.id.cmp(&b.id))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ fn candidate(merit: &Merit, source: u16) -> Candidate<'_> {
         metric: 0,
         learned: 0,
         source,
+        id: 0,
         exit: (u32::from(source), None),
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn default_slot() -> Slot {
 /// The path that a peer with these terms is told, before policy: the best, or the default route made for it.
 pub(crate) fn told(entry: &Entry, prefix: &Prefix, wants_default: bool) -> Option<Path> {
     if wants_default && prefix.bits() == 0 {
-        return entry.position(default_slot()).and_then(|at| entry.paths.get(at)).copied();
+        return entry.position(default_slot(), 0).and_then(|at| entry.paths.get(at)).copied();
     }
     entry.best().copied()
 }
@@ -194,7 +194,7 @@ impl Rib {
         }
         // All members of a group depend on the same conditions, so its terms change for all of them at once.
         for slot in told_otherwise {
-            let Some((terms, _)) = shared.key(own, slot, family) else { continue };
+            let Some(terms) = shared.key(own, slot, family).map(|key| key.terms) else { continue };
             let Some(index) = shared.peer(slot).families[family as usize].member.as_ref().map(|member| member.group)
             else {
                 continue;

@@ -249,21 +249,23 @@ impl Rib {
     pub fn update(&mut self, now: Instant, peer: PeerId, update: Update) {
         let Some(slot) = self.slot(peer) else { return };
         // Found first and taken out then: lookups that do not depend on each other wait for memory together.
-        for prefixes in update.withdrawn.chunks(LOOKUPS) {
+        let ids = update.path_ids.unwrap_or_default();
+        for (prefixes, at) in update.withdrawn.chunks(LOOKUPS).zip((0..).step_by(LOOKUPS)) {
             let found =
                 |prefix: &Prefix| Some((prefix.family(), self.tables[prefix.family() as usize].table.find(prefix)?));
-            let found: SmallVec<[_; LOOKUPS]> = prefixes.iter().filter_map(found).collect();
-            for (family, id) in found {
-                self.withdraw_entry(slot, family, id);
+            let found: SmallVec<[_; LOOKUPS]> = prefixes.iter().map(found).collect();
+            for (at, (family, id)) in (at..).zip(found).filter_map(|(at, found)| Some((at, found?))) {
+                self.withdraw_entry(slot, family, id, ids.withdrawn.get(at).copied());
             }
         }
         if let Some(Reach { attributes, mut announced }) = update.reach {
             let last = announced.pop(); // nearly always the only one: its attributes need no copy
-            for announcement in &announced {
-                self.announce(now, slot, attributes.clone(), announcement);
+            let of = |at: usize| ids.announced.get(at).map_or(&[][..], Vec::as_slice);
+            for (at, announcement) in announced.iter().enumerate() {
+                self.announce(now, slot, attributes.clone(), announcement, of(at));
             }
             if let Some(announcement) = &last {
-                self.announce(now, slot, attributes, announcement);
+                self.announce(now, slot, attributes, announcement, of(announced.len()));
             }
         }
         if let Some(family) = update.end_of_rib {
@@ -271,7 +273,8 @@ impl Rib {
         }
     }
 
-    fn announce(&mut self, now: Instant, slot: Slot, attributes: Attributes, announcement: &Announcement) {
+    /// `ids` are the paths' identifiers, or empty.
+    fn announce(&mut self, now: Instant, slot: Slot, attributes: Attributes, announcement: &Announcement, ids: &[u32]) {
         let Announcement { family, next_hop, prefixes } = announcement;
         let Self { shared, tables, events, config, .. } = self;
         let peer = shared.peer(slot);
@@ -289,11 +292,13 @@ impl Rib {
         let received = shared.attrs.intern(&attrs);
         let mut importer = Importer::new(shared, config, slot, *family, received, attrs);
         let table = &mut tables[*family as usize];
-        for prefix in prefixes {
+        for (at, prefix) in prefixes.iter().enumerate() {
             let effective = importer.effective(shared, prefix).ok();
             let Some(id) = table.table.find_or_insert(prefix) else { continue };
-            let path = Path { source: slot, epoch, received, effective, learned };
+            let number = ids.get(at).map_or(0, |theirs| shared.path_ids.hold(slot, *theirs));
+            let path = Path { source: slot, epoch, received, effective, learned, id: number };
             let new = table.put(shared, id, path);
+            shared.path_ids.release(number);
             if new && let Some(maximum) = maximum {
                 let event = count(shared.peer_mut(slot), *family, &maximum);
                 events.extend(event);
@@ -309,21 +314,29 @@ impl Rib {
     pub(super) fn withdraw(&mut self, slot: Slot, prefix: &Prefix) {
         let family = prefix.family();
         if let Some(id) = self.tables[family as usize].table.find(prefix) {
-            self.withdraw_entry(slot, family, id);
+            self.withdraw_entry(slot, family, id, None);
         }
     }
 
-    fn withdraw_entry(&mut self, slot: Slot, family: Family, id: u32) {
+    /// `theirs` is what the path's source calls it, if it tells several a prefix.
+    fn withdraw_entry(&mut self, slot: Slot, family: Family, id: u32, theirs: Option<u32>) {
         let Self { shared, tables, .. } = self;
+        let number = match theirs {
+            None => 0,
+            Some(theirs) => match shared.path_ids.find(slot, theirs) {
+                Some(number) => number,
+                None => return,
+            },
+        };
         let table = &mut tables[family as usize];
         let peer = shared.peer(slot);
         if peer.kind != SourceKind::Local && !peer.families[family as usize].active {
             return;
         }
         if peer.config.protection == Protection::Always {
-            table.haunt(shared, id, slot);
+            table.haunt(shared, id, slot, number);
         } else {
-            table.take(shared, id, slot);
+            table.take(shared, id, slot, number);
         }
     }
 
@@ -334,7 +347,7 @@ impl Rib {
         if !state.active {
             return;
         }
-        let leftovers = state.adj_in.len() > state.received;
+        let leftovers = state.paths > state.received;
         peer.retain(family, Retain::Nothing);
         if leftovers {
             peer.visit(family, Visit::default());

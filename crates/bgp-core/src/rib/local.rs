@@ -43,7 +43,7 @@ impl Rib {
         let mut importer = Importer::new(shared, config, slot, family, received, attrs);
         let effective = importer.effective(shared, &prefix).ok();
         if let Some(id) = table.table.find_or_insert(&prefix) {
-            table.put(shared, id, Path { source: slot, epoch, received, effective, learned });
+            table.put(shared, id, Path { source: slot, epoch, received, effective, learned, id: 0 });
         }
         importer.finish(shared);
         shared.attrs.release(received);

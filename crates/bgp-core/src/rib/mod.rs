@@ -23,12 +23,13 @@ mod lifecycle;
 mod local;
 mod monitor;
 mod next_hops;
+pub(crate) mod path_ids;
 pub(crate) mod peer;
 mod query;
 mod roas;
 mod rules;
 pub(crate) mod state;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -53,8 +54,8 @@ pub use monitor::{MonitorConfig, MonitorId, MonitorPiece, Watched};
 pub use next_hops::{NextHopEvent, NextHopKey, Resolved};
 pub(crate) use peer::Slot;
 pub use peer::{
-    Departure, FamilyConfig, LocalAddresses, LocalSource, MaximumPrefix, NextHopSelf, PeerConfig, PeerUp, Protection,
-    Source,
+    AddPaths, Departure, FamilyConfig, LocalAddresses, LocalSource, MaximumPrefix, NextHopSelf, PeerConfig, PeerUp,
+    Protection, Source,
 };
 pub use query::{FamilyCounters, PathState, PathView, RouteView, Walk};
 pub use rules::{Alias, AllowOwnAs, RemovePrivate, Rules, Unchanged, Withheld};
@@ -63,6 +64,7 @@ pub(crate) use table::Path;
 use crate::{PeerId, decision::DecisionOptions, validation::RoaTable};
 use attrs::Interner;
 use next_hops::NextHops;
+use path_ids::PathIds;
 use peer::Peer;
 use state::{FamilyTable, Shared};
 
@@ -165,6 +167,7 @@ impl Rib {
                 peers: locals.into_iter().collect(),
                 attrs: Interner::new(seed ^ 1),
                 next_hops: NextHops::new(seed ^ 2),
+                path_ids: PathIds::new(seed ^ 3),
                 groups: Default::default(),
                 fib: true,
                 roas: RoaTable::new(seed ^ 3),

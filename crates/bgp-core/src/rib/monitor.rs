@@ -456,7 +456,8 @@ fn adj_in(
     let mut grouped = Grouped::new(shared);
     for id in ids {
         let Some(entry) = table.table.entries.get(*id as usize).filter(|entry| entry.live) else { continue };
-        let path = entry.position(slot).map(|at| &entry.paths[at]);
+        // Of several that the peer tells (RFC 7911), the first stands for all: what is monitored has no identifiers yet.
+        let path = entry.paths.iter().find(|path| path.source == slot);
         let path = path.filter(|path| shared.standing(table.family, path) == Standing::Fresh);
         let attrs = path.and_then(|path| if post { path.effective } else { Some(path.received) });
         grouped.tell(table.table.prefix(*id), attrs, *id, believed, told);

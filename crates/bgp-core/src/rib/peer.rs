@@ -88,6 +88,16 @@ pub struct MaximumPrefix {
     pub force: bool,
 }
 
+/// Which paths a peer is told that takes several for a prefix (RFC 7911).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddPaths {
+    /// Every usable one (`addpath-tx-all-paths`).
+    #[default]
+    All,
+    /// The best of each neighboring AS (`addpath-tx-bestpath-per-AS`).
+    BestPerNeighbor,
+}
+
 /// What is configured for one family of one peer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FamilyConfig {
@@ -109,6 +119,8 @@ pub struct FamilyConfig {
     pub advertise: Option<ConditionalAdvertisement>,
     /// `maximum-prefix-out`: no more prefixes than this are announced.
     pub maximum_out: Option<u32>,
+    /// Which paths it is told, where its session carries several for a prefix.
+    pub add_path: Option<AddPaths>,
     /// All else that is configured about its routes.
     pub rules: Rules,
 }
@@ -281,6 +293,8 @@ pub(crate) struct FamilyState {
     pub(crate) active: bool,
     /// Entries with a path from here, of whatever epoch.
     pub(crate) adj_in: IdSet,
+    /// Paths from here, of whatever epoch: more than entries where it tells several a prefix.
+    pub(crate) paths: u32,
     /// Paths of the present epoch, and how many of them policy let in.
     pub(crate) received: u32,
     pub(crate) accepted: u32,

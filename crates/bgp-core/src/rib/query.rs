@@ -43,6 +43,8 @@ pub enum PathState {
 pub struct PathView {
     /// Who announced it.
     pub source: Source,
+    /// What its source calls it, where that tells several paths apart (RFC 7911 §3).
+    pub path_id: Option<u32>,
     /// What it is used for.
     pub state: PathState,
     /// Kept from a session that ended.
@@ -243,7 +245,7 @@ impl Rib {
             active: state.active,
             received: state.received,
             accepted: state.accepted,
-            leftover: state.adj_in.len() - state.received,
+            leftover: state.paths - state.received,
             sent,
             to_send,
         })
@@ -308,6 +310,7 @@ impl Rib {
         let validation = self.validation(prefix, &received);
         PathView {
             source: self.shared.peer(path.source).source,
+            path_id: self.shared.path_ids.theirs(path.id),
             state,
             stale: standing == Standing::Stale,
             effective: match path.effective {

@@ -11,6 +11,7 @@ use super::{
     id_set::IdSet,
     monitor::Monitors,
     next_hops::NextHops,
+    path_ids::PathIds,
     peer::{GHOST_EPOCH, Peer, Protection, Standing},
     table::{Entry, Path, Table},
 };
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Vec<Option<Peer>>,
     pub(crate) attrs: Interner,
     pub(crate) next_hops: NextHops,
+    pub(crate) path_ids: PathIds,
     /// Peers to tell of changes, by what they are told; per family.
     pub(crate) groups: [Vec<Option<Group>>; 2],
     /// There is a FIB to be told.
@@ -56,7 +58,7 @@ impl Shared {
     }
 
     /// `path` as the decision process sees it, if it is usable.
-    fn candidate(&self, family: Family, path: &Path) -> Option<Candidate<'_>> {
+    pub(crate) fn candidate(&self, family: Family, path: &Path) -> Option<Candidate<'_>> {
         if path.source == default_slot() {
             return None; // it is for peers that are told one, whatever is in the table
         }
@@ -77,6 +79,7 @@ impl Shared {
             metric: resolved.metric,
             learned: path.learned,
             source: path.source.0,
+            id: path.id,
             exit: (resolved.ifindex, resolved.gateway),
         })
     }
@@ -127,12 +130,12 @@ impl FamilyTable {
         Self { family, table, fib_dirty: IdSet::default(), fib_cursor: 0, reachable: 0 }
     }
 
-    /// Puts `path` in place of what its source said before. The caller lends the references that `path` carries; the
-    /// entry takes its own. Whether the prefix is new from this source, in this epoch.
+    /// Puts `path` in place of what its source said before under the same number. The caller lends the references that
+    /// `path` carries; the entry takes its own. Whether the prefix is new from this source, in this epoch.
     pub(crate) fn put(&mut self, shared: &mut Shared, id: u32, path: Path) -> bool {
         let Self { family, table, .. } = self;
         let entry = &mut table.entries[id as usize];
-        let at = entry.position(path.source);
+        let at = entry.position(path.source, path.id);
         let old = at.map(|at| entry.paths[at]);
         if let Some(old) = old
             && (old.received, old.effective, old.epoch) == (path.received, path.effective, path.epoch)
@@ -149,13 +152,17 @@ impl FamilyTable {
         let before = Outcome::of(entry);
         match at {
             Some(at) => entry.paths[at] = path,
-            None => entry.paths.push(path),
+            None => {
+                shared.path_ids.hold_again(path.id);
+                entry.paths.push(path);
+            }
         }
         let peer = shared.peer_mut(path.source);
         let epoch = peer.epoch;
         let state = &mut peer.families[*family as usize];
         let fresh_before = old.filter(|old| old.epoch == epoch);
         state.adj_in.insert(id);
+        state.paths += u32::from(old.is_none());
         if path.epoch == epoch {
             state.received += 1;
             state.accepted += u32::from(path.effective.is_some());
@@ -172,18 +179,22 @@ impl FamilyTable {
         fresh_before.is_none()
     }
 
-    /// Takes out what `source` said; whether there was anything.
-    pub(crate) fn take(&mut self, shared: &mut Shared, id: u32, source: Slot) -> bool {
+    /// Takes out what `source` said under a number of ours; whether there was anything.
+    pub(crate) fn take(&mut self, shared: &mut Shared, id: u32, source: Slot, number: u32) -> bool {
         let entry = &mut self.table.entries[id as usize];
-        let Some(at) = entry.position(source) else { return false };
+        let Some(at) = entry.position(source, number) else { return false };
         let before = Outcome::of(entry);
         // Order carries meaning only for the first two, and `decide` settles those anew.
         let old = entry.paths.swap_remove(at);
         (entry.has_best, entry.has_alternate) = (false, false);
+        let others = entry.paths.iter().any(|path| path.source == source);
         let peer = shared.peer_mut(source);
         let fresh = old.epoch == peer.epoch;
         let state = &mut peer.families[self.family as usize];
-        state.adj_in.remove(id);
+        state.paths -= 1;
+        if !others {
+            state.adj_in.remove(id);
+        }
         if fresh {
             state.received -= 1;
             state.accepted -= u32::from(old.effective.is_some());
@@ -191,14 +202,15 @@ impl FamilyTable {
         shared.monitors.heard(source, self.family, id);
         self.decide(shared, id, before);
         shared.let_go(&old);
+        shared.path_ids.release(number);
         self.reap(id);
         true
     }
 
     /// Turns what `source` said into a ghost: not usable, still protecting.
-    pub(crate) fn haunt(&mut self, shared: &mut Shared, id: u32, source: Slot) {
+    pub(crate) fn haunt(&mut self, shared: &mut Shared, id: u32, source: Slot, number: u32) {
         let entry = &mut self.table.entries[id as usize];
-        let Some(at) = entry.position(source) else { return };
+        let Some(at) = entry.position(source, number) else { return };
         let before = Outcome::of(entry);
         let peer = shared.peer_mut(source);
         let path = &mut entry.paths[at];
@@ -221,6 +233,10 @@ impl FamilyTable {
     /// Puts the best path first and the alternate second, and notes whom that concerns.
     fn decide(&mut self, shared: &mut Shared, id: u32, before: Outcome) {
         let family = self.family;
+        // Who is told several paths hears of every one of them.
+        for group in shared.groups[family as usize].iter_mut().flatten().filter(|group| group.several.is_some()) {
+            group.dirty.insert(id);
+        }
         let entry = &mut self.table.entries[id as usize];
         let mut candidates: SmallVec<[Candidate<'_>; 4]> = SmallVec::new();
         let mut places: SmallVec<[usize; 4]> = SmallVec::new();

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use super::{attrs::AttrId, peer::Slot};
 
-/// One path: what one source says about one prefix. Sixteen octets; a million prefixes have millions of these.
+/// One path: what one source says about one prefix. Twenty octets; a million prefixes have millions of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Path {
     /// Who says it.
@@ -31,6 +31,9 @@ pub(crate) struct Path {
     pub(crate) effective: Option<AttrId>,
     /// Seconds after the table was made.
     pub(crate) learned: u32,
+    /// Which of several that its source tells for the prefix, by [`PathIds`](super::path_ids::PathIds); 0 where the
+    /// source tells one.
+    pub(crate) id: u32,
 }
 
 /// What is known about one prefix.
@@ -60,9 +63,9 @@ impl Entry {
         self.paths.get(1).filter(|_| self.has_alternate)
     }
 
-    /// Where the path of `source` is.
-    pub(crate) fn position(&self, source: Slot) -> Option<usize> {
-        self.paths.iter().position(|path| path.source == source)
+    /// Where the path of `source` with this number is.
+    pub(crate) fn position(&self, source: Slot, id: u32) -> Option<usize> {
+        self.paths.iter().position(|path| (path.source, path.id) == (source, id))
     }
 }
 
@@ -304,9 +307,9 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_sixteen_octets_and_an_entry_forty_eight() {
-        assert_eq!(size_of::<Path>(), 16);
-        assert_eq!(size_of::<Entry>(), 48);
+    fn a_path_is_twenty_octets_and_an_entry_fifty_six() {
+        assert_eq!(size_of::<Path>(), 20);
+        assert_eq!(size_of::<Entry>(), 56);
         assert_eq!(size_of::<Key4>(), 8);
     }
 

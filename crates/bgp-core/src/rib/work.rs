@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use net_types::Family;
+use smallvec::SmallVec;
 
 use super::{
     Path, Rib, RibEvent, Slot,
@@ -110,19 +111,21 @@ impl Rib {
         };
         visit.cursor = id + 1;
         let visit = *visit;
-        let Self { shared, tables, .. } = self;
-        let table = &mut tables[family as usize];
-        let entry = &table.table.entries[id as usize];
-        let Some(path) = entry.position(slot).map(|at| entry.paths[at]) else { return true };
-        match shared.standing(family, &path) {
-            Standing::Gone => {
-                table.take(shared, id, slot);
+        let entry = &self.tables[family as usize].table.entries[id as usize];
+        let paths: SmallVec<[Path; 2]> = entry.paths.iter().filter(|path| path.source == slot).copied().collect();
+        for path in paths {
+            let Self { shared, tables, .. } = self;
+            let table = &mut tables[family as usize];
+            match shared.standing(family, &path) {
+                Standing::Gone => {
+                    table.take(shared, id, slot, path.id);
+                }
+                Standing::Ghost if visit.exorcise => {
+                    table.take(shared, id, slot, path.id);
+                }
+                _ if visit.reimport => self.reevaluate(family, id, path),
+                _ => table.settle(shared, id),
             }
-            Standing::Ghost if visit.exorcise => {
-                table.take(shared, id, slot);
-            }
-            _ if visit.reimport => self.reevaluate(family, id, path),
-            _ => table.settle(shared, id),
         }
         true
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use bgp_wire::{Capability, ExtendedNextHop, FamilySet, Fqdn, GracefulRestart, Open, PeerKind, Role};
+use bgp_wire::{AddPath, Capability, ExtendedNextHop, FamilySet, Fqdn, GracefulRestart, Open, PeerKind, Role};
 use net_types::{Asn, Family, RouterId};
 
 /// Which AS a neighbor may be in.
@@ -88,6 +88,10 @@ pub struct SessionConfig {
     pub negotiation: Negotiation,
     /// The families that we take with IPv6 next hops although they are not IPv6 (RFC 8950).
     pub over_ipv6: FamilySet,
+    /// The families of which we take several paths for a prefix (RFC 7911).
+    pub add_path_in: FamilySet,
+    /// The families of which we send several.
+    pub add_path_out: FamilySet,
     /// Our BGP identifier.
     pub router_id: RouterId,
     /// The hold time to propose; zero for none, else at least 3 s.
@@ -125,6 +129,8 @@ impl SessionConfig {
             role: None,
             negotiation: Negotiation::default(),
             over_ipv6: FamilySet::EMPTY,
+            add_path_in: FamilySet::EMPTY,
+            add_path_out: FamilySet::EMPTY,
             router_id,
             hold_time: Duration::from_secs(90), // RFC 4271 §10
             keepalive: Duration::from_secs(30),
@@ -167,6 +173,12 @@ impl SessionConfig {
             self.families.intersection(self.over_ipv6).iter().map(ExtendedNextHop::over_ipv6).collect();
         if !over_ipv6.is_empty() {
             capabilities.push(Capability::ExtendedNextHop(over_ipv6));
+        }
+        let add_path =
+            |family| AddPath::new(family, self.add_path_in.contains(family), self.add_path_out.contains(family));
+        let add_path: Vec<_> = self.families.iter().filter_map(add_path).collect();
+        if !add_path.is_empty() {
+            capabilities.push(Capability::AddPath(add_path));
         }
         capabilities.extend(self.role.map(|local| Capability::Role(local.role as u8)));
         capabilities.extend(self.graceful_restart.clone().map(Capability::GracefulRestart));

@@ -198,6 +198,9 @@ impl SessionConfig {
                 peer_kind,
                 enforce_first_as,
                 over_ipv6: ours.over_ipv6().intersection(theirs.over_ipv6()).intersection(families),
+                // RFC 7911 §4: one side has to send what the other takes.
+                add_path_in: ours.receives_add_path().intersection(theirs.sends_add_path()).intersection(families),
+                add_path_out: ours.sends_add_path().intersection(theirs.receives_add_path()).intersection(families),
             },
             hold_time,
             keepalive: keepalive(self.keepalive, hold_time),

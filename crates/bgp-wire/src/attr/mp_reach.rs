@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bytes::BufMut;
-use net_types::{Afi, Family, Prefix, Safi};
+use net_types::{Afi, Family, Safi};
 
 use crate::{Negotiated, NextHop, NlriError, cursor::Cursor, nlri};
 
@@ -11,7 +11,7 @@ use crate::{Negotiated, NextHop, NlriError, cursor::Cursor, nlri};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum MpReach {
     /// Prefixes of a family that the session carries.
-    Known { family: Family, next_hop: NextHop, prefixes: Vec<Prefix> },
+    Known { family: Family, next_hop: NextHop, list: nlri::List },
     /// Anything else.
     Foreign { afi: Afi, safi: Safi },
 }
@@ -49,9 +49,8 @@ pub(crate) fn parse(body: &[u8], negotiated: &Negotiated) -> Result<MpReach, MpR
     let over_ipv6 = family == Family::Ipv6Unicast || negotiated.over_ipv6.contains(family);
     let next_hop = next_hop(family, over_ipv6, raw).ok_or(MpReachError::NextHopLength { family, found: octets })?;
     cursor.u8().ok_or_else(short)?; // RFC 4760 §3: reserved, ignored
-    let mut prefixes = Vec::new();
-    nlri::parse(family, cursor.rest(), &mut prefixes)?;
-    Ok(MpReach::Known { family, next_hop, prefixes })
+    let list = nlri::parse(family, negotiated.add_path_in.contains(family), cursor.rest())?;
+    Ok(MpReach::Known { family, next_hop, list })
 }
 
 fn next_hop(family: Family, over_ipv6: bool, octets: &[u8]) -> Option<NextHop> {
@@ -122,10 +121,10 @@ mod tests {
         (body[1], body[2]) = (1, 1);
         assert!(matches!(parse(&body, all()), Err(MpReachError::NextHopLength { found: 32, .. })));
         let agreed = Negotiated { over_ipv6: Family::Ipv4Unicast.into(), ..all() };
-        let Ok(MpReach::Known { family, next_hop, prefixes }) = parse(&body, agreed) else { panic!("not read") };
+        let Ok(MpReach::Known { family, next_hop, list }) = parse(&body, agreed) else { panic!("not read") };
         assert_eq!(family, Family::Ipv4Unicast);
         assert!(matches!(next_hop, NextHop::V6 { link_local: Some(_), .. }));
-        assert_eq!(prefixes, ["32.1.0.0/16".parse().unwrap()]);
+        assert_eq!(list.prefixes, ["32.1.0.0/16".parse().unwrap()]);
     }
 
     #[test]

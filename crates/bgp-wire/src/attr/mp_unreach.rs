@@ -1,15 +1,15 @@
 //! MP_UNREACH_NLRI, path attribute type 15: optional, non-transitive (RFC 4760 §4).
 
 use bytes::BufMut;
-use net_types::{Afi, Family, Prefix, Safi};
+use net_types::{Afi, Family, Safi};
 
-use crate::{FamilySet, NlriError, cursor::Cursor, nlri};
+use crate::{Negotiated, NlriError, cursor::Cursor, nlri};
 
 /// What the attribute withdraws.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum MpUnreach {
     /// Prefixes of a family that the session carries; none mean End-of-RIB where nothing else is in the UPDATE (RFC 4724 §2).
-    Known { family: Family, prefixes: Vec<Prefix> },
+    Known { family: Family, list: nlri::List },
     /// Anything else.
     Foreign { afi: Afi, safi: Safi },
 }
@@ -28,18 +28,17 @@ pub enum MpUnreachError {
 /// Octets before the prefixes.
 pub(crate) const FIXED_OCTETS: usize = 3;
 
-/// Reads the attribute's value, as far as it is about one of `families`.
-pub(crate) fn parse(body: &[u8], families: FamilySet) -> Result<MpUnreach, MpUnreachError> {
+/// Reads the attribute's value, as far as it is about a family that the session carries.
+pub(crate) fn parse(body: &[u8], negotiated: &Negotiated) -> Result<MpUnreach, MpUnreachError> {
     let short = || MpUnreachError::Truncated(body.len());
     let mut cursor = Cursor::new(body);
     let afi = Afi::from(cursor.u16().ok_or_else(short)?);
     let safi = Safi::from(cursor.u8().ok_or_else(short)?);
-    let Some(family) = Family::from_codes(afi, safi).filter(|f| families.contains(*f)) else {
+    let Some(family) = Family::from_codes(afi, safi).filter(|f| negotiated.families.contains(*f)) else {
         return Ok(MpUnreach::Foreign { afi, safi });
     };
-    let mut prefixes = Vec::new();
-    nlri::parse(family, cursor.rest(), &mut prefixes)?;
-    Ok(MpUnreach::Known { family, prefixes })
+    let list = nlri::parse(family, negotiated.add_path_in.contains(family), cursor.rest())?;
+    Ok(MpUnreach::Known { family, list })
 }
 
 /// Writes all but the prefixes.
@@ -54,9 +53,13 @@ mod tests {
 
     #[test]
     fn three_octets_are_the_least() {
-        let all = Family::ALL.into_iter().collect();
+        let families = Family::ALL.into_iter().collect();
+        let all = &Negotiated { families, ..Negotiated::base(crate::PeerKind::External) };
         assert_eq!(parse(&[0, 2], all), Err(MpUnreachError::Truncated(2)));
-        assert_eq!(parse(&[0, 2, 1], all), Ok(MpUnreach::Known { family: Family::Ipv6Unicast, prefixes: vec![] }));
+        assert_eq!(
+            parse(&[0, 2, 1], all),
+            Ok(MpUnreach::Known { family: Family::Ipv6Unicast, list: nlri::List::default() })
+        );
         assert_eq!(parse(&[0, 1, 128], all), Ok(MpUnreach::Foreign { afi: Afi::Ipv4, safi: Safi::Other(128) }));
     }
 }

@@ -1,5 +1,6 @@
 //! Capabilities: what a speaker can do, in its OPEN (RFC 5492).
 
+mod add_path;
 mod extended_next_hop;
 mod fqdn;
 mod graceful_restart;
@@ -10,6 +11,7 @@ mod software_version;
 use bytes::{BufMut, Bytes};
 use net_types::{Afi, Family, Safi};
 
+pub use add_path::AddPath;
 pub use extended_next_hop::ExtendedNextHop;
 pub use fqdn::Fqdn;
 pub use graceful_restart::{GracefulRestart, GracefulRestartFamily};
@@ -25,6 +27,7 @@ const EXTENDED_MESSAGE: u8 = 6;
 const ROLE: u8 = 9;
 const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_AS: u8 = 65;
+const ADD_PATH: u8 = 69;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
 const LONG_LIVED: u8 = 71;
 const FQDN: u8 = 73;
@@ -52,6 +55,8 @@ pub enum Capability {
     GracefulRestart(GracefulRestart),
     /// 65: four-octet AS numbers, and the speaker's own (RFC 6793). Zero is caught when the OPEN is read.
     FourOctetAs(u32),
+    /// 69: several paths for a prefix (RFC 7911).
+    AddPath(Vec<AddPath>),
     /// 70: demarcation of refreshes (RFC 7313).
     EnhancedRouteRefresh,
     /// 71: stale routes may be used for long (RFC 9494).
@@ -115,6 +120,7 @@ impl Capability {
                 GracefulRestart::parse(value).map(Self::GracefulRestart).ok_or_else(|| length("2 and a multiple of 4"))
             }
             FOUR_OCTET_AS => value.try_into().map(u32::from_be_bytes).map(Self::FourOctetAs).map_err(|_| length("4")),
+            ADD_PATH => AddPath::parse(value).map(Self::AddPath).ok_or_else(|| length("a multiple of 4")),
             ENHANCED_ROUTE_REFRESH => empty(Self::EnhancedRouteRefresh),
             LONG_LIVED => LongLivedFamily::parse(value).map(Self::LongLived).ok_or_else(|| length("a multiple of 7")),
             // Names are for display: one that cannot be read is kept as bytes rather than costing the session.
@@ -141,6 +147,7 @@ impl Capability {
             Self::LongLived(_) => LONG_LIVED,
             Self::GracefulRestart(_) => GRACEFUL_RESTART,
             Self::FourOctetAs(_) => FOUR_OCTET_AS,
+            Self::AddPath(_) => ADD_PATH,
             Self::EnhancedRouteRefresh => ENHANCED_ROUTE_REFRESH,
             Self::Fqdn(_) => FQDN,
             Self::SoftwareVersion(_) => SOFTWARE_VERSION,
@@ -161,6 +168,7 @@ impl Capability {
             Self::ExtendedNextHop(list) => list.iter().for_each(|one| one.emit(&mut value)),
             Self::Role(role) => value.put_u8(*role),
             Self::GracefulRestart(restart) => restart.emit(&mut value),
+            Self::AddPath(list) => list.iter().for_each(|one| one.emit(&mut value)),
             Self::LongLived(list) => list.iter().for_each(|one| one.emit(&mut value)),
             Self::FourOctetAs(asn) => value.put_u32(*asn),
             Self::Fqdn(name) => name.emit(&mut value),
@@ -203,6 +211,11 @@ mod tests {
             Just(Capability::RouteRefresh),
             Just(Capability::ExtendedMessage),
             Just(Capability::EnhancedRouteRefresh),
+            prop::collection::vec((any::<u16>(), any::<u8>(), any::<u8>()), 0..60).prop_map(|list| {
+                let one =
+                    |(afi, safi, direction): (u16, u8, u8)| AddPath { afi: afi.into(), safi: safi.into(), direction };
+                Capability::AddPath(list.into_iter().map(one).collect())
+            }),
             any::<u32>().prop_map(Capability::FourOctetAs),
             any::<u8>().prop_map(Capability::Role),
             prop::collection::vec((any::<u16>(), any::<u16>(), any::<u16>()), 0..40).prop_map(|list| {

@@ -8,15 +8,18 @@ use net_types::{Family, Prefix};
 use crate::{
     Attributes, HEADER_OCTETS, MessageType, Negotiated, NextHop,
     attr::{AttrCode, AttrFlags, mp_reach, mp_unreach},
-    header, nlri,
+    header,
+    nlri::{self, Nlri},
 };
 
 /// Octets of withdrawn routes length and attribute list length.
 const LENGTHS: usize = 4;
 /// Octets of flags, type and a two-octet length.
 const LONG_ATTR_HEADER: usize = 4;
-/// Octets of the longest prefix.
-const LONGEST_PREFIX: usize = 17;
+/// Octets of a path identifier (RFC 7911 §3).
+const PATH_ID: usize = 4;
+/// Octets of the longest prefix, identifier included.
+const LONGEST_PREFIX: usize = PATH_ID + 17;
 
 /// Why routes cannot be announced to this peer. The caller withdraws them instead (RFC 4271 §9.2, RFC 8654 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,16 +44,18 @@ pub enum EmitError {
 
 /// UPDATEs that announce prefixes of one family with the same attributes; each message is as full as it can be.
 #[derive(Debug)]
-pub struct Announcements<I: Iterator<Item = Prefix>> {
+pub struct Announcements<I: Iterator<Item: Nlri>> {
     prefixes: Peekable<I>,
     family: Family,
+    /// Path identifiers stand before the prefixes (RFC 7911 §3).
+    add_path: bool,
     /// The next hop, where it is in MP_REACH_NLRI.
     multiprotocol: Option<NextHop>,
     attributes: Vec<u8>,
     max: usize,
 }
 
-impl<I: Iterator<Item = Prefix>> Announcements<I> {
+impl<I: Iterator<Item: Nlri>> Announcements<I> {
     /// Prepares the messages. Prefixes of other families than `family` are left out.
     ///
     /// # Errors
@@ -59,7 +64,7 @@ impl<I: Iterator<Item = Prefix>> Announcements<I> {
         attributes: &Attributes,
         family: Family,
         next_hop: NextHop,
-        prefixes: impl IntoIterator<Item = Prefix, IntoIter = I>,
+        prefixes: impl IntoIterator<Item = I::Item, IntoIter = I>,
         negotiated: &Negotiated,
     ) -> Result<Self, EmitError> {
         let (plain, multiprotocol) = match (family, next_hop) {
@@ -74,8 +79,15 @@ impl<I: Iterator<Item = Prefix>> Announcements<I> {
         let mut encoded = Vec::with_capacity(128);
         attributes.emit(plain, negotiated, &mut encoded);
         let max = negotiated.max_message_octets();
-        let announcements =
-            Self { prefixes: prefixes.into_iter().peekable(), family, multiprotocol, attributes: encoded, max };
+        let add_path = negotiated.add_path_out.contains(family);
+        let announcements = Self {
+            prefixes: prefixes.into_iter().peekable(),
+            family,
+            add_path,
+            multiprotocol,
+            attributes: encoded,
+            max,
+        };
         let found = announcements.fixed_octets();
         if found + LONGEST_PREFIX > max { Err(EmitError::TooLong { found, max }) } else { Ok(announcements) }
     }
@@ -87,7 +99,7 @@ impl<I: Iterator<Item = Prefix>> Announcements<I> {
     }
 }
 
-impl<I: Iterator<Item = Prefix>> Announcements<I> {
+impl<I: Iterator<Item: Nlri>> Announcements<I> {
     /// Appends the next message to `out`; `false` when there is none left.
     pub fn write_next(&mut self, out: &mut BytesMut) -> bool {
         if self.prefixes.peek().is_none() {
@@ -104,14 +116,14 @@ impl<I: Iterator<Item = Prefix>> Announcements<I> {
         let list = match self.multiprotocol {
             None => {
                 out.put_slice(&self.attributes);
-                fill(&mut self.prefixes, self.family, self.max - fixed, out)
+                fill(&mut self.prefixes, self.family, self.add_path, self.max - fixed, out)
             }
             Some(next_hop) => {
                 // RFC 7606 §5.1: first, so that the routes are found whatever else is wrong.
                 long_attr_header(AttrCode::MpReach, 0, out);
                 let value = out.len();
                 mp_reach::emit_fixed(self.family, &next_hop, out);
-                let list = fill(&mut self.prefixes, self.family, self.max - fixed, out);
+                let list = fill(&mut self.prefixes, self.family, self.add_path, self.max - fixed, out);
                 let octets = out.len() - value;
                 put_u16_at(out, value - 2, octets);
                 put_u16_at(out, lengths, LONG_ATTR_HEADER + octets + self.attributes.len());
@@ -128,7 +140,7 @@ impl<I: Iterator<Item = Prefix>> Announcements<I> {
     }
 }
 
-impl<I: Iterator<Item = Prefix>> Iterator for Announcements<I> {
+impl<I: Iterator<Item: Nlri>> Iterator for Announcements<I> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
@@ -139,24 +151,26 @@ impl<I: Iterator<Item = Prefix>> Iterator for Announcements<I> {
 
 /// UPDATEs that withdraw prefixes of one family; each message is as full as it can be.
 #[derive(Debug)]
-pub struct Withdrawals<I: Iterator<Item = Prefix>> {
+pub struct Withdrawals<I: Iterator<Item: Nlri>> {
     prefixes: Peekable<I>,
     family: Family,
+    add_path: bool,
     max: usize,
 }
 
-impl<I: Iterator<Item = Prefix>> Withdrawals<I> {
+impl<I: Iterator<Item: Nlri>> Withdrawals<I> {
     /// Prepares the messages. Prefixes of other families than `family` are left out.
     pub fn new(
         family: Family,
-        prefixes: impl IntoIterator<Item = Prefix, IntoIter = I>,
+        prefixes: impl IntoIterator<Item = I::Item, IntoIter = I>,
         negotiated: &Negotiated,
     ) -> Self {
-        Self { prefixes: prefixes.into_iter().peekable(), family, max: negotiated.max_message_octets() }
+        let (add_path, max) = (negotiated.add_path_out.contains(family), negotiated.max_message_octets());
+        Self { prefixes: prefixes.into_iter().peekable(), family, add_path, max }
     }
 }
 
-impl<I: Iterator<Item = Prefix>> Withdrawals<I> {
+impl<I: Iterator<Item: Nlri>> Withdrawals<I> {
     /// Appends the next message to `out`; `false` when there is none left.
     pub fn write_next(&mut self, out: &mut BytesMut) -> bool {
         let start = out.len();
@@ -164,7 +178,7 @@ impl<I: Iterator<Item = Prefix>> Withdrawals<I> {
             return false;
         }
         let list = withdrawal(self.family, out, |room, out| {
-            fill(&mut self.prefixes, self.family, self.max - HEADER_OCTETS - LENGTHS - room, out)
+            fill(&mut self.prefixes, self.family, self.add_path, self.max - HEADER_OCTETS - LENGTHS - room, out)
         });
         if list == 0 {
             out.truncate(start); // only prefixes of other families were left
@@ -173,7 +187,7 @@ impl<I: Iterator<Item = Prefix>> Withdrawals<I> {
     }
 }
 
-impl<I: Iterator<Item = Prefix>> Iterator for Withdrawals<I> {
+impl<I: Iterator<Item: Nlri>> Iterator for Withdrawals<I> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
@@ -233,16 +247,22 @@ fn long_attr_header(code: AttrCode, octets: usize, out: &mut BytesMut) {
 }
 
 /// Appends prefixes while they fit into `room` octets; how many octets they take.
-fn fill<I: Iterator<Item = Prefix>>(
+fn fill<I: Iterator<Item: Nlri>>(
     prefixes: &mut Peekable<I>,
     family: Family,
+    add_path: bool,
     room: usize,
     out: &mut BytesMut,
 ) -> usize {
     let start = out.len();
-    while let Some(prefix) = prefixes.next_if(|p| p.family() != family || out.len() - start + nlri::octets(p) <= room) {
-        if prefix.family() == family {
-            nlri::emit(&prefix, out);
+    let id = if add_path { PATH_ID } else { 0 };
+    let fits = |out: &BytesMut, p: &Prefix| p.family() != family || out.len() - start + id + nlri::octets(p) <= room;
+    while let Some(nlri) = prefixes.next_if(|nlri| fits(out, nlri.prefix())) {
+        if nlri.prefix().family() == family {
+            if add_path {
+                out.put_u32(nlri.path_id());
+            }
+            nlri::emit(nlri.prefix(), out);
         }
     }
     out.len() - start

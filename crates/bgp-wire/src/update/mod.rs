@@ -24,6 +24,30 @@ pub struct Update {
     pub reach: Option<Reach>,
     /// The UPDATE is the End-of-RIB marker of a family (RFC 4724 §2).
     pub end_of_rib: Option<Family>,
+    /// The identifiers of the paths above, where any came with one (RFC 7911 §3).
+    pub path_ids: Option<Box<PathIds>>,
+}
+
+/// Identifiers beside the prefixes of an [`Update`]. Each list is empty, where that part came without, or as long as the
+/// list of prefixes that it stands for; in one that was put together of both kinds, 0 is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathIds {
+    /// Of what is withdrawn.
+    pub withdrawn: Vec<u32>,
+    /// Of each [`Announcement`], in order.
+    pub announced: SmallVec<[Vec<u32>; 1]>,
+}
+
+impl Update {
+    /// The identifiers of what is withdrawn; empty if it has none.
+    pub fn withdrawn_ids(&self) -> &[u32] {
+        self.path_ids.as_ref().map_or(&[], |ids| &ids.withdrawn)
+    }
+
+    /// The identifiers of the announcement numbered `at`; empty if it has none.
+    pub fn announced_ids(&self, at: usize) -> &[u32] {
+        self.path_ids.as_ref().and_then(|ids| ids.announced.get(at)).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Prefixes that share attributes.

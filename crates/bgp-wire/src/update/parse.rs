@@ -1,8 +1,8 @@
 //! Reading an UPDATE, and surviving what can be survived (RFC 4271 §6.3, RFC 7606).
 
-use net_types::{Afi, Family, Prefix, Safi};
+use net_types::{Afi, Family, Safi};
 
-use super::{Announcement, AttrError, Reach, Remedy, Survived, Update, UpdateError};
+use super::{Announcement, AttrError, PathIds, Reach, Remedy, Survived, Update, UpdateError};
 use crate::{
     Aggregator, AsPath, Attributes, Negotiated, NextHop, Origin, PeerKind,
     attr::{self, AsPathError, AttrCode, AttrFlags, Category, RawAttr, mp_reach::MpReach, mp_unreach::MpUnreach},
@@ -21,10 +21,11 @@ pub(crate) fn parse(body: &[u8], negotiated: &Negotiated) -> Result<(Update, Vec
     let mut list = List::new(negotiated, !announced.is_empty());
     list.read(attributes)?;
     let mut update = Update::default();
-    let mut plain = Vec::new();
+    let (mut gone, mut plain) = (nlri::List::default(), nlri::List::default());
     if carries_ipv4 {
-        nlri::parse(Family::Ipv4Unicast, withdrawn, &mut update.withdrawn).map_err(UpdateError::Withdrawn)?;
-        nlri::parse(Family::Ipv4Unicast, announced, &mut plain).map_err(UpdateError::Nlri)?;
+        let add_path = negotiated.add_path_in.contains(Family::Ipv4Unicast);
+        gone = nlri::parse(Family::Ipv4Unicast, add_path, withdrawn).map_err(UpdateError::Withdrawn)?;
+        plain = nlri::parse(Family::Ipv4Unicast, add_path, announced).map_err(UpdateError::Nlri)?;
     } else if !(withdrawn.is_empty() && announced.is_empty()) {
         list.foreign_routes |= !announced.is_empty();
         list.survive(AttrError::ForeignFamily { afi: Afi::Ipv4, safi: Safi::Unicast }, &[])?;
@@ -34,12 +35,10 @@ pub(crate) fn parse(body: &[u8], negotiated: &Negotiated) -> Result<(Update, Vec
         Some((family, prefixes)) if prefixes.is_empty() && list.is_bare_unreach(withdrawn, announced) => Some(*family),
         _ => None,
     };
-    match list.withdrawn.take() {
-        Some((_, prefixes)) if update.withdrawn.is_empty() => update.withdrawn = prefixes,
-        Some((_, prefixes)) => update.withdrawn.extend(prefixes),
-        None => {}
+    if let Some((_, prefixes)) = list.withdrawn.take() {
+        gone.append(prefixes);
     }
-    list.conclude(update, plain)
+    list.conclude(update, gone, plain)
 }
 
 /// A part that starts with its length in two octets.
@@ -70,8 +69,8 @@ struct List<'a> {
     as4_path: Option<AsPath>,
     as4_aggregator: Option<Aggregator>,
     next_hop: Option<NextHop>,
-    reached: Option<(Family, NextHop, Vec<Prefix>)>,
-    withdrawn: Option<(Family, Vec<Prefix>)>,
+    reached: Option<(Family, NextHop, nlri::List)>,
+    withdrawn: Option<(Family, nlri::List)>,
     /// There were announcements that the session does not carry.
     foreign_routes: bool,
     /// The attributes that need nothing else to be complete.
@@ -190,9 +189,8 @@ impl<'a> List<'a> {
             }
             AttrCode::MpReach => self.mp_reach(body)?,
             AttrCode::MpUnreach => {
-                let families = self.negotiated.families;
-                match attr::mp_unreach::parse(body, families).map_err(AttrError::MpUnreach)? {
-                    MpUnreach::Known { family, prefixes } => self.withdrawn = Some((family, prefixes)),
+                match attr::mp_unreach::parse(body, self.negotiated).map_err(AttrError::MpUnreach)? {
+                    MpUnreach::Known { family, list } => self.withdrawn = Some((family, list)),
                     MpUnreach::Foreign { afi, safi } => return Err(AttrError::ForeignFamily { afi, safi }),
                 }
             }
@@ -245,8 +243,8 @@ impl<'a> List<'a> {
 
     fn mp_reach(&mut self, body: &[u8]) -> Result<(), AttrError> {
         match attr::mp_reach::parse(body, self.negotiated).map_err(AttrError::MpReach)? {
-            MpReach::Known { family, next_hop, prefixes } => {
-                self.reached = Some((family, next_hop, prefixes));
+            MpReach::Known { family, next_hop, list } => {
+                self.reached = Some((family, next_hop, list));
                 if next_hop.is_host() { Ok(()) } else { Err(AttrError::MpNextHop(next_hop)) }
             }
             MpReach::Foreign { afi, safi } => {
@@ -282,8 +280,13 @@ impl<'a> List<'a> {
     }
 
     /// Puts routes and attributes together.
-    fn conclude(mut self, mut update: Update, plain: Vec<Prefix>) -> Result<(Update, Vec<Survived>), UpdateError> {
-        let reached = self.reached.take().filter(|(_, _, prefixes)| !prefixes.is_empty());
+    fn conclude(
+        mut self,
+        mut update: Update,
+        mut gone: nlri::List,
+        plain: nlri::List,
+    ) -> Result<(Update, Vec<Survived>), UpdateError> {
+        let reached = self.reached.take().filter(|(_, _, list)| !list.is_empty());
         if !plain.is_empty() || reached.is_some() {
             self.check_mandatory(!plain.is_empty())?;
         } else if let Some((error, attribute)) = self.costly.take()
@@ -293,17 +296,21 @@ impl<'a> List<'a> {
             // RFC 7606 §5.2: the announced routes may be what the error made unreadable.
             return Err(UpdateError::NothingToWithdraw { error, attribute: attribute.to_vec() });
         }
-        let mut announced = smallvec::SmallVec::new();
+        let (mut announced, mut ids) = (smallvec::SmallVec::new(), PathIds::default());
         if self.costly.is_some() {
-            update.withdrawn.extend(plain);
-            update.withdrawn.extend(reached.into_iter().flat_map(|(_, _, prefixes)| prefixes));
+            gone.append(plain);
+            reached.into_iter().for_each(|(_, _, list)| gone.append(list));
         } else {
-            if let Some(next_hop) = self.next_hop.filter(|_| !plain.is_empty()) {
-                announced.push(Announcement { family: Family::Ipv4Unicast, next_hop, prefixes: plain });
+            let plain =
+                self.next_hop.filter(|_| !plain.is_empty()).map(|next_hop| (Family::Ipv4Unicast, next_hop, plain));
+            for (family, next_hop, list) in plain.into_iter().chain(reached) {
+                announced.push(Announcement { family, next_hop, prefixes: list.prefixes });
+                ids.announced.push(list.ids);
             }
-            if let Some((family, next_hop, prefixes)) = reached {
-                announced.push(Announcement { family, next_hop, prefixes });
-            }
+        }
+        (update.withdrawn, ids.withdrawn) = (gone.prefixes, gone.ids);
+        if !ids.withdrawn.is_empty() || ids.announced.iter().any(|ids| !ids.is_empty()) {
+            update.path_ids = Some(Box::new(ids));
         }
         if !announced.is_empty() {
             update.reach = Some(Reach { attributes: self.attributes(), announced });

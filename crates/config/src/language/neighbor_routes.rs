@@ -32,6 +32,14 @@ const ALLOWED: u8 = 3;
 
 pub(super) const ROWS: &[Statement] = &[
     flag!("route-reflector-client", "Reflect routes to and from the neighbor (RFC 4456)", route_reflector_client),
+    flag!("route-server-client", "Serve the neighbor as a route server, transparently (RFC 7947)", route_server_client),
+    flag!("addpath-tx-all-paths", "Send the neighbor every path of a prefix (RFC 7911)", addpath_tx_all_paths),
+    flag!(
+        "addpath-tx-bestpath-per-AS",
+        "Send the neighbor the best path of each neighboring AS (RFC 7911)",
+        addpath_tx_bestpath_per_as
+    ),
+    flag!("disable-addpath-rx", "Take one path a prefix from the neighbor", disable_addpath_rx),
     flag!("next-hop-self force", "Announce ourselves as next hop of reflected routes, too", next_hop_self_force),
     Statement {
         syntax: "neighbor PEER allowas-in [NUMBER:1-10|origin]",

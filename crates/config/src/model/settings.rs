@@ -62,6 +62,14 @@ settings! {
     RouteSettings {
         /// `route-reflector-client` (RFC 4456)
         route_reflector_client: bool,
+        /// `route-server-client` (RFC 7947)
+        route_server_client: bool,
+        /// `addpath-tx-all-paths` (RFC 7911)
+        addpath_tx_all_paths: bool,
+        /// `addpath-tx-bestpath-per-AS`
+        addpath_tx_bestpath_per_as: bool,
+        /// `disable-addpath-rx`
+        disable_addpath_rx: bool,
         /// `next-hop-self force`: also for routes that are reflected.
         next_hop_self_force: bool,
         /// `allowas-in`
