@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use config::{Config, Moved, Place, UnknownLines, edit, parse, parse_with};
+use proptest::prelude::*;
 
 const RUNNING: &str = "\
 ip route 10.9.0.0/16 blackhole
@@ -206,4 +207,80 @@ fn the_prompt_knows_where_it_stands() {
     assert_eq!(at("route-map X permit 10"), (Moved::No, "config-route-map"));
     assert_eq!(at("exit"), (Moved::No, "config"));
     assert_eq!(at("exit"), (Moved::Out, "config"));
+}
+
+/// Lines of a kind, right and wrong ones, in any order.
+fn typed() -> impl Strategy<Value = String> {
+    let subject = prop_oneof![Just("192.0.2.1"), Just("192.0.2.2"), Just("192.0.2.3"), Just("hubs"), Just("OUT")];
+    let rest = proptest::sample::select(
+        &[
+            "remote-as 65000",
+            "remote-as external",
+            "peer-group",
+            "peer-group hubs",
+            "description some words",
+            "timers 3 9",
+            "shutdown",
+            "route-map OUT out",
+            "maximum-prefix 10",
+            "activate",
+            "",
+        ][..],
+    );
+    let neighbor = (subject, rest).prop_map(|(subject, rest)| format!("neighbor {subject} {rest}"));
+    let other = proptest::sample::select(
+        &[
+            "router bgp 65001",
+            "router bgp 65002",
+            "router bgp",
+            "address-family ipv4 unicast",
+            "address-family l2vpn evpn",
+            "exit-address-family",
+            "exit",
+            "end",
+            "network 10.1.0.0/16",
+            "bgp router-id 10.1.0.9",
+            "bgp confederation peers 65007 65008 65009",
+            "bgp confederation peers 65008",
+            "route-map OUT permit 10",
+            "route-map OUT",
+            "set metric 9",
+            "ip prefix-list SITES seq 5 permit 10.0.0.0/8 ge 16 le 24",
+            "ip prefix-list SITES permit 192.0.2.0/24",
+            "ip route 10.9.0.0/16 blackhole",
+            "nonsense here",
+        ][..],
+    );
+    (any::<bool>(), prop_oneof![neighbor, other.prop_map(str::to_owned)])
+        .prop_map(|(no, line)| format!("{}{line}\n", if no { "no " } else { "" }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_typed_is_taken_whole_or_refused(lines in proptest::collection::vec(typed(), 0..12)) {
+        let lines = lines.concat();
+        for unknown in [UnknownLines::Refuse, UnknownLines::Warn] {
+            match edit(&running(), &lines, unknown) {
+                Ok(parsed) => {
+                    let printed = parsed.config.to_string();
+                    let again = parse(&printed);
+                    prop_assert!(again.is_ok(), "{lines}\n{printed}");
+                    prop_assert_eq!(again.unwrap().config, parsed.config, "{}\n{}", lines, printed);
+                }
+                Err(refused) => prop_assert!(!refused.render(&lines).is_empty()),
+            }
+        }
+    }
+
+    /// A neighbor that is taken out again leaves nothing behind, and a value none. (A flag leaves that it was turned off, which a
+    /// peer-group cannot change.)
+    #[test]
+    fn no_undoes_what_was_typed(rest in proptest::sample::select(&["timers 3 9", "description words", "timers connect 5", "port 1179"][..])) {
+        let lines = format!("router bgp 65001\nneighbor 192.0.2.9 remote-as 1\nneighbor 192.0.2.9 {rest}\nno neighbor 192.0.2.9\n");
+        prop_assert_eq!(put(&lines), running());
+        let lines = format!("router bgp 65001\nneighbor 192.0.2.2 {rest}\nno neighbor 192.0.2.2 {rest}\n");
+        prop_assert_eq!(put(&lines), running());
+    }
 }
