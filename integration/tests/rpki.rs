@@ -25,6 +25,12 @@ router bgp 65001
  bgp router-id 10.1.0.1
  neighbor 192.0.2.2 remote-as 65002
  neighbor 192.0.2.2 timers connect 1
+ address-family ipv4 unicast
+  neighbor 192.0.2.2 route-map sound in
+ exit-address-family
+route-map sound deny 10
+ match rpki invalid
+route-map sound permit 20
 ";
 
 fn lab(lab: &Lab) -> Result<(Node, Node)> {
@@ -68,6 +74,11 @@ fn routes_are_judged_by_what_the_cache_says_now() {
                 && of_state(&edge, "notfound")? == unknown)
         };
         lab_.wait_for("a state of each", SECONDS(30), || states(&["10.1.1.0/24"], &["10.2.0.0/16"], &["10.3.0.0/16"]))?;
+        let forwards = |address: &str| -> Result<bool> { Ok(ours.egress(address.parse()?).as_deref() == Some("eth0")) };
+        lab_.wait_for("what is sound in the kernel", SECONDS(20), || {
+            Ok(forwards("10.1.1.1")? && forwards("10.3.0.1")?)
+        })?;
+        ensure!(!forwards("10.2.0.1")?, "an invalid route is used");
         let table = edge.json("show rpki prefix-table json")?;
         ensure!(table["ipv4PrefixCount"] == 2 && table["prefixes"][0]["asn"] == 65002, "{table}");
         let detail = edge.json("show bgp ipv4 unicast 10.2.0.0/16 json")?;
@@ -76,6 +87,9 @@ fn routes_are_judged_by_what_the_cache_says_now() {
         // The cache says something else: by Serial Notify, not by the next poll in an hour.
         first.serve(&[("10.2.0.0/16", 16, 65002), ("10.3.0.0/16", 16, 65003)])?;
         lab_.wait_for("the new states", SECONDS(30), || states(&["10.2.0.0/16"], &["10.3.0.0/16"], &["10.1.1.0/24"]))?;
+        lab_.wait_for("the kernel follows", SECONDS(20), || {
+            Ok(forwards("10.2.0.1")? && !forwards("10.3.0.1")? && forwards("10.1.1.1")?)
+        })?;
         let connection = |preference: u8| -> Result<Value> {
             let caches = edge.json("show rpki cache-connection json")?;
             let list = caches["connections"].as_array().cloned().unwrap_or_default();
