@@ -425,3 +425,57 @@ fn a_link_without_addresses_carries_both_families() {
         lab.wait_for("the session is back", SECONDS(90), || Ok(ours.is_established(&far).unwrap_or(false)))
     });
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_neighbor_that_stays_away_is_used_for_long_and_only_as_a_last_resort() {
+    let config = "router bgp 65001\n bgp router-id 10.0.0.1\n bgp long-lived-graceful-restart stale-time 600\n \
+                  neighbor 10.0.1.2 remote-as 65010\n neighbor 10.0.1.2 timers connect 1\n neighbor 10.0.2.2 remote-as 65020\n neighbor 10.0.3.2 remote-as 65030\n \
+                  address-family ipv4 unicast\n  network 10.10.0.0/24\n";
+    Lab::test("llgr", |lab| {
+        let (mut ours, nodes) = star(lab, config, &["bird", "frr", "gobgp"])?;
+        let start = || {
+            bird(
+                &nodes[0],
+                "10.0.1.2",
+                "10.12.0.0/24",
+                "local as 65010; neighbor 10.0.1.1 as 65001; graceful restart on; graceful restart time 3; \
+                 long lived graceful restart on; long lived stale time 500;",
+            )
+        };
+        let mut away = start()?;
+        let frr = Frr::start(
+            &nodes[1],
+            &["bgpd"],
+            "router bgp 65020\n bgp router-id 10.0.2.2\n no bgp network import-check\n no bgp ebgp-requires-policy\n \
+             neighbor 10.0.2.1 remote-as 65001\n address-family ipv4 unicast\n exit-address-family\n",
+        )?;
+        let plain = gobgp(lab, &nodes[2], 65030, "10.0.3.2", "10.0.3.1", 65001)?;
+        let plain_has = || Ok::<_, anyhow::Error>(plain.gobgp("global rib -a ipv4")?.contains("10.12.0.0/24"));
+        established(lab, &mut ours, &["10.0.1.2", "10.0.2.2", "10.0.3.2"])?;
+        lab.wait_for("the route at both", SECONDS(30), || Ok(frr.has_route("10.12.0.0/24")? && plain_has()?))?;
+        away.process.kill()?;
+        let path = |ours: &Edge| -> Result<serde_json::Value> {
+            let shown = ours.json("show bgp ipv4 unicast 10.12.0.0/24 json")?;
+            shown.pointer("/paths/0").cloned().with_context(|| format!("no path in {shown}"))
+        };
+        lab.wait_for("the restart time is over, and the path is marked", SECONDS(30), || {
+            let path = path(&ours)?;
+            let communities = path.pointer("/community/string").and_then(|text| text.as_str()).unwrap_or_default();
+            Ok(communities.contains("llgr-stale") && path["valid"] == true)
+        })?;
+        ensure!(ours.node.egress("10.12.0.1".parse()?).as_deref() == Some("to-bird"), "it is used");
+        lab.wait_for("FRR, which speaks it, is told, and GoBGP, which does not here, is not", SECONDS(20), || {
+            let route = frr.json("show bgp ipv4 unicast 10.12.0.0/24 json")?;
+            let communities = route.pointer("/paths/0/community/string").and_then(|text| text.as_str());
+            Ok(communities.is_some_and(|text| text.contains("llgr-stale")) && !plain_has()?)
+        })?;
+        // It is back, and so is its route.
+        let _back = start()?;
+        lab.wait_for("the route is fresh", SECONDS(60), || {
+            let path = path(&ours)?;
+            let communities = path.pointer("/community/string").and_then(|text| text.as_str()).unwrap_or_default();
+            Ok(!communities.contains("llgr-stale") && path["valid"] == true && plain_has()?)
+        })
+    });
+}

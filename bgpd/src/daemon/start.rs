@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     sync::{
         Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -171,8 +172,7 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     let (state, controls) =
         State::new(daemon.rib.clone(), daemon.fib.clone(), daemon.bfd.clone(), daemon.neighbors.tap.clone());
     let socket = daemon.options.run_dir.join(rpc::BGPD_SOCKET);
-    let server = rpc::Server::bind(&socket, service::service(state.clone()), rpc::Limits::default())?;
-    tokio::spawn(server.run());
+    answer(&socket, state.clone())?;
     let preserved = adopted.routes > 0;
     let mut supervisor = Supervisor {
         daemon,
@@ -217,6 +217,27 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         }
     }));
     Ok((supervisor, Threads { open, threads }))
+}
+
+/// Answers operators on a thread of its own: where hundreds of sessions have much to write, a question would else wait for
+/// each of their tasks. The thread ends with the process.
+fn answer(socket: &Path, state: State) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (socket, (tell, told)) = (socket.to_owned(), std::sync::mpsc::channel());
+    let serve = move || {
+        runtime.block_on(async {
+            let server = match rpc::Server::bind(&socket, service::service(state), rpc::Limits::default()) {
+                Ok(server) => server,
+                // Whoever started us waits for the answer.
+                Err(error) => return tell.send(Err(error)).unwrap_or_default(),
+            };
+            tell.send(Ok(())).unwrap_or_default();
+            server.run().await;
+        });
+    };
+    std::thread::Builder::new().name("rpc".into()).spawn(serve)?;
+    told.recv().context("the thread that answers operators ended")??;
+    Ok(())
 }
 
 /// Accepts connections for as long as the supervisor lives.

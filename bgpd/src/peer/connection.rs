@@ -22,7 +22,7 @@ const STAGE: usize = 64 * 1024;
 /// Messages to hand to the kernel at once.
 const SLICES: usize = 64;
 /// Writes in a row before others get their turn.
-const WRITES: usize = 16;
+const WRITES: usize = 4;
 /// How long a connection may take to deliver our last words.
 const LINGER: Duration = Duration::from_secs(2);
 

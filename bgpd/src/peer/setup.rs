@@ -154,6 +154,7 @@ fn session(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor, ourselves: &SelfState) 
         connect_retry: neighbor.settings.connect_retry.unwrap_or(bgp::NeighborSettings::CONNECT_RETRY),
         passive: neighbor.settings.passive == Some(true),
         families,
+        long_lived: speaker.long_lived_stale_time,
         graceful_restart: graceful_restart(speaker, neighbor, ourselves, families),
         name: hostname.map(|host| Fqdn { host, domain: String::new() }),
         members: ases.members,

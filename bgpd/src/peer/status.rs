@@ -349,6 +349,7 @@ fn capabilities(terms: &Terms) -> view::Capabilities {
         route_refresh: mutual(&|c| *c == Capability::RouteRefresh),
         enhanced_route_refresh: mutual(&|c| *c == Capability::EnhancedRouteRefresh),
         graceful_restart: mutual(&|c| matches!(c, Capability::GracefulRestart(_))),
+        long_lived: mutual(&|c| matches!(c, Capability::LongLived(_))),
         peer_restart_time: terms.restart.as_ref().map(|restart| restart.restart_time),
         peer_preserved: terms.restart.iter().flat_map(|restart| restart.preserved.iter()).collect(),
         extended_next_hop: mutual(&|c| matches!(c, Capability::ExtendedNextHop(_))),

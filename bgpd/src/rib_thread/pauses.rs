@@ -92,6 +92,8 @@ mod tests {
                 router_id: u32::from(number).try_into().unwrap(),
                 remote_as: Asn::literal(65009),
                 negotiated: Negotiated::base(PeerKind::External),
+                long_lived: FamilySet::EMPTY,
+                long_lived_preserved: FamilySet::EMPTY,
                 preserved: FamilySet::EMPTY,
                 sends_end_of_rib: false,
                 stale_limit: asked,

@@ -103,6 +103,8 @@ impl Source {
                 router_id: terms.peer_open.router_id,
                 remote_as: terms.peer_open.asn,
                 negotiated: terms.negotiated,
+                long_lived: terms.long_lived(),
+                long_lived_preserved: terms.long_lived_preserved(),
                 preserved: restart.map_or(FamilySet::EMPTY, |restart| restart.preserved),
                 sends_end_of_rib: restart.is_some(),
                 stale_limit: self.stale_limit,
@@ -196,7 +198,9 @@ impl Source {
 
 fn departure(now: Instant, retain: Option<Retain>) -> Departure {
     match retain {
-        Some(Retain { families, restart_time }) => Departure::Stale { until: now + restart_time, families },
+        Some(Retain { families, restart_time, long_lived }) => {
+            Departure::Stale { until: now + restart_time, families, long_lived }
+        }
         None => Departure::Withdraw,
     }
 }

@@ -326,7 +326,11 @@ async fn a_neighbor_that_restarts_gracefully_keeps_its_routes_until_it_has_spoke
     let a = lab.neighbor(1).await;
     a.announce(1, &["10.0.0.0/8", "10.1.0.0/16"]).await;
     lab.told("10.1.0.0/16", Some(a.id), true);
-    let restart = Retain { families: FamilySet::from(V4), restart_time: Duration::from_secs(120) };
+    let restart = Retain {
+        families: FamilySet::from(V4),
+        restart_time: Duration::from_secs(120),
+        long_lived: [Duration::ZERO; 2],
+    };
     a.down(Some(restart)).await;
     let (fib, _) = lab.until(&Seen::Event(RibEvent::Departed { peer: a.id, family: V4 }));
     assert!(fib.values().all(|(best, _)| best.is_some()), "{fib:?}");
@@ -346,7 +350,11 @@ async fn a_tunnel_known_dead_ends_the_wait_for_a_restart() {
     let a = lab.neighbor(1).await;
     a.announce(1, &["10.0.0.0/8"]).await;
     lab.told("10.0.0.0/8", Some(a.id), true);
-    let restart = Retain { families: FamilySet::from(V4), restart_time: Duration::from_secs(120) };
+    let restart = Retain {
+        families: FamilySet::from(V4),
+        restart_time: Duration::from_secs(120),
+        long_lived: [Duration::ZERO; 2],
+    };
     a.down(Some(restart)).await;
     lab.until(&Seen::Event(RibEvent::Departed { peer: a.id, family: V4 }));
     lab.rib.peer_lost(a.id).await.unwrap();

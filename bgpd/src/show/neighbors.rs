@@ -153,6 +153,7 @@ fn capabilities_text(capabilities: &Capabilities, out: &mut String) {
     }
     line("Extended nexthop", capabilities.extended_next_hop.words());
     line("Role", capabilities.role.words());
+    line("Long-lived Graceful Restart", capabilities.long_lived.words());
     line("Graceful Restart Capability", capabilities.graceful_restart.words());
     if let Some(time) = capabilities.peer_restart_time {
         let _ = writeln!(out, "      Remote Restart timer is {} seconds", time.as_secs());
@@ -304,6 +305,7 @@ fn capabilities_json(neighbor: &Neighbor) -> Value {
     put("enhancedRouteRefresh", capabilities.enhanced_route_refresh.key());
     put("extendedNexthop", capabilities.extended_next_hop.key());
     put("role", capabilities.role.key());
+    put("longLivedGracefulRestart", capabilities.long_lived.key());
     put("gracefulRestart", capabilities.graceful_restart.key());
     let families = capabilities.families.iter().filter_map(|(family, mutual)| {
         let said = Value::Object(object([(mutual.key()?, true.into())]));

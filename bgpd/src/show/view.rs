@@ -104,6 +104,8 @@ pub struct Capabilities {
     pub enhanced_route_refresh: Mutual,
     /// RFC 4724
     pub graceful_restart: Mutual,
+    /// RFC 9494
+    pub long_lived: Mutual,
     /// Restart time that the peer announced.
     pub peer_restart_time: Option<Duration>,
     /// Families for which the peer preserved its forwarding state.

@@ -115,6 +115,8 @@ fn start(rib: &mut Rib, now: Instant, peer: PeerId) {
         router_id: RouterId::try_from(Ipv4Addr::new(10, 9, 9, octet)).expect("not zero"),
         remote_as: Asn::literal(64500),
         negotiated: Negotiated::base(PeerKind::External),
+        long_lived: FamilySet::EMPTY,
+        long_lived_preserved: FamilySet::EMPTY,
         preserved: FamilySet::EMPTY,
         sends_end_of_rib: true,
         stale_limit: Duration::from_secs(360),

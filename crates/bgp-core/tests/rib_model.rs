@@ -239,6 +239,8 @@ fn up(peer: usize, preserved: bool) -> PeerUp {
             add_path_out: if peer == SEVERAL { V4.into() } else { FamilySet::EMPTY },
             ..Negotiated::base(PeerKind::External)
         },
+        long_lived: FamilySet::EMPTY,
+        long_lived_preserved: FamilySet::EMPTY,
         preserved: if preserved { FamilySet::from(V4) } else { FamilySet::EMPTY },
         sends_end_of_rib: true,
         stale_limit: Duration::from_secs(3600),
@@ -288,7 +290,11 @@ impl Real {
             }
             Step::Down { peer, graceful: true } => {
                 let until = now + Duration::from_secs(3600);
-                self.rib.peer_down(now, id(*peer), Departure::Stale { until, families: FamilySet::from(V4) });
+                self.rib.peer_down(
+                    now,
+                    id(*peer),
+                    Departure::Stale { until, families: FamilySet::from(V4), long_lived: [Duration::ZERO; 2] },
+                );
                 self.told[*peer].clear();
             }
             Step::Up { peer, preserved } => {

@@ -703,7 +703,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     let confederation = (of(asn()), proptest::collection::btree_set(asn(), 0..3))
         .prop_map(|(identifier, members)| Confederation { identifier, members });
     (
-        (confederation, of(seconds(1, 65_535)), any::<[bool; 3]>()),
+        (confederation, of(seconds(1, 65_535)), any::<[bool; 3]>(), of(seconds(1, 16_777_215))),
         (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
         (
             graceful_restart,
@@ -715,7 +715,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
             btree_map(name(), bmp_targets(), 0..2),
         ),
     )
-        .prop_map(|((mut confederation, minimum_hold_time, more), first, second)| {
+        .prop_map(|((mut confederation, minimum_hold_time, more, long_lived_stale_time), first, second)| {
             let (asn, router_id, cluster_id, flags, default_local_preference, best_path) = first;
             let (
                 graceful_restart,
@@ -734,6 +734,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 client_to_client_reflection: more[0],
                 confederation,
                 minimum_hold_time,
+                long_lived_stale_time,
                 fast_external_failover: more[1],
                 graceful_shutdown: more[2],
                 log_neighbor_changes: flags[0],

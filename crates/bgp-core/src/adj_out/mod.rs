@@ -83,6 +83,8 @@ pub(crate) struct Terms {
     over_ipv6: bool,
     /// Routes with the peer's AS on the path are not worth sending.
     loop_check: bool,
+    /// It speaks long-lived graceful restart.
+    long_lived: bool,
     /// Between bursts of messages: those that go out together have to pause together.
     pub(crate) advertisement_interval: Duration,
     shared_subnets: Vec<Prefix>,
@@ -133,6 +135,7 @@ impl Terms {
             role: peer.config.role,
             over_ipv6: up.negotiated.over_ipv6.contains(family),
             loop_check,
+            long_lived: up.long_lived.contains(family),
             advertisement_interval: peer.config.advertisement_interval,
             shared_subnets: up.shared_subnets.clone(),
             policy: config.export.clone(),
@@ -172,7 +175,9 @@ impl Terms {
             SourceKind::Confederation => has(Community::NO_EXPORT_SUBCONFED),
             SourceKind::Internal | SourceKind::Local => false,
         };
-        if has(Community::NO_ADVERTISE) || stays {
+        // RFC 9494 §4.3: who does not know what it means would prefer it.
+        let misleading = has(Community::LLGR_STALE) && !self.long_lived;
+        if has(Community::NO_ADVERTISE) || stays || misleading {
             return None;
         }
         // RFC 9234 §5, egress 2.

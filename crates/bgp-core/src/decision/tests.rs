@@ -16,6 +16,8 @@ const PLAIN: Merit = Merit {
     clusters: 0,
     origin: 0,
     blackhole: false,
+    long_lived_stale: false,
+    never_long_lived: false,
 };
 
 fn candidate(merit: &Merit, source: u16) -> Candidate<'_> {
@@ -156,6 +158,8 @@ fn any_merit() -> impl Strategy<Value = Merit> {
             clusters,
             origin,
             blackhole: false,
+            long_lived_stale: false,
+            never_long_lived: false,
         },
     )
 }

@@ -13,7 +13,7 @@ use std::{
     num::NonZeroU32,
 };
 
-use bgp_wire::{Attributes, NextHop};
+use bgp_wire::{Attributes, Community, NextHop};
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
@@ -197,6 +197,10 @@ pub(crate) struct Merit {
     pub(crate) clusters: u16,
     pub(crate) origin: u8,
     pub(crate) blackhole: bool,
+    /// LLGR_STALE: the last resort, whoever says so (RFC 9494 §4.3).
+    pub(crate) long_lived_stale: bool,
+    /// NO_LLGR: not to be used once the restart time is over (RFC 9494 §4.2).
+    pub(crate) never_long_lived: bool,
 }
 
 impl Merit {
@@ -212,6 +216,8 @@ impl Merit {
             clusters: u16::try_from(a.cluster_list.len()).unwrap_or(u16::MAX),
             origin: a.origin as u8,
             blackhole: attrs.install.blackhole,
+            long_lived_stale: a.communities.contains(&Community::LLGR_STALE),
+            never_long_lived: a.communities.contains(&Community::NO_LLGR),
         }
     }
 }

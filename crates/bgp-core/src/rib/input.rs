@@ -181,6 +181,16 @@ impl Importer {
         }
     }
 
+    /// The path outlived its session's restart time (RFC 9494 §4.2).
+    pub(super) fn make_long_lived(&mut self, shared: &mut Shared) {
+        let communities = &mut self.attrs.attributes.communities;
+        if !communities.contains(&Community::LLGR_STALE) {
+            communities.push(Community::LLGR_STALE);
+            let base = shared.attrs.intern(&self.attrs);
+            shared.attrs.release(std::mem::replace(&mut self.base, base));
+        }
+    }
+
     pub(super) fn effective(&mut self, shared: &mut Shared, prefix: &Prefix) -> Result<AttrId, Refusal> {
         self.admitted?;
         let origins = Some(Origins { roas: &shared.roas, own_as: self.own_as });

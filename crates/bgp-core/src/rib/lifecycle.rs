@@ -121,7 +121,8 @@ impl Rib {
             let state = &mut known.families[family as usize];
             state.active = up.negotiated.families.contains(family);
             // RFC 4724 §4.2: without the F bit, or without the family, the forwarding state there is gone.
-            let lost = !up.preserved.contains(family) || !state.active;
+            let preserved = if state.long_lived { up.long_lived_preserved } else { up.preserved };
+            let lost = !preserved.contains(family) || !state.active;
             if state.retain == Retain::Stale && lost {
                 known.retain(family, remains);
                 known.visit(family, Visit::default());
@@ -163,9 +164,17 @@ impl Rib {
             (state.warned, state.exceeded) = (false, false);
             match departure {
                 _ if state.adj_in.is_empty() => known.retain(family, Retain::Nothing),
-                Departure::Stale { until, families } if families.contains(family) && until > now => {
-                    known.retain(family, Retain::Stale);
-                    known.families[family as usize].retain_until = Some((until, remains));
+                Departure::Stale { until, families, long_lived } => {
+                    let short = families.contains(family) && until > now;
+                    let long = long_lived[family as usize];
+                    if short || !long.is_zero() {
+                        known.retain(family, Retain::Stale);
+                        let state = &mut known.families[family as usize];
+                        state.retain_until = Some((if short { until } else { now }, remains));
+                        state.long_lived_for = long;
+                    } else {
+                        known.retain(family, remains);
+                    }
                 }
                 _ => known.retain(family, remains),
             }

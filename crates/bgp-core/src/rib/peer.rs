@@ -223,6 +223,11 @@ pub struct PeerUp {
     pub negotiated: Negotiated,
     /// Families whose forwarding state the peer kept over its restart (RFC 4724 §3, F bit).
     pub preserved: FamilySet,
+    /// Families that it speaks long-lived graceful restart for: only such peers are told of long-lived stale routes
+    /// (RFC 9494 §4.3).
+    pub long_lived: FamilySet,
+    /// Those of them whose forwarding state it kept.
+    pub long_lived_preserved: FamilySet,
     /// The peer marks the end of its initial routes (it negotiated graceful restart).
     pub sends_end_of_rib: bool,
     /// How long what an earlier session left may wait for that mark.
@@ -246,6 +251,8 @@ pub enum Departure {
         until: Instant,
         /// The families that it negotiated graceful restart for.
         families: FamilySet,
+        /// How long those of a family may serve after that, indexed by `Family as usize` (RFC 9494 §4.2); zero is not at all.
+        long_lived: [Duration; 2],
     },
 }
 
@@ -306,6 +313,10 @@ pub(crate) struct FamilyState {
     pub(crate) retain_from: u16,
     /// When `retain` changes by itself, and to what.
     pub(crate) retain_until: Option<(Instant, Retain)>,
+    /// How long they go on after that as long-lived stale paths (RFC 9494).
+    pub(crate) long_lived_for: Duration,
+    /// That is what they are now.
+    pub(crate) long_lived: bool,
     pub(crate) visit: Option<Visit>,
     /// Its Adj-RIB-Out: the group that it is told with, while a session carries the family.
     pub(crate) member: Option<Member>,
@@ -363,6 +374,7 @@ impl Peer {
     pub(crate) fn retain(&mut self, family: Family, retain: Retain) {
         let state = &mut self.families[family as usize];
         (state.retain, state.retain_until) = (retain, None);
+        (state.long_lived_for, state.long_lived) = (Duration::ZERO, false);
         if retain == Retain::Nothing {
             state.retain_from = self.epoch;
         }

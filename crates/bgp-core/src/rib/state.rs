@@ -12,7 +12,7 @@ use super::{
     monitor::Monitors,
     next_hops::NextHops,
     path_ids::PathIds,
-    peer::{GHOST_EPOCH, Peer, Protection, Standing},
+    peer::{GHOST_EPOCH, Peer, Protection, Retain, Standing},
     table::{Entry, Path, Table},
 };
 use crate::{
@@ -54,7 +54,17 @@ impl Shared {
 
     /// Whether `path` may be used now, and if only for want of a better one.
     pub(crate) fn standing(&self, family: Family, path: &Path) -> Standing {
-        self.peer(path.source).standing(family, path.epoch)
+        let peer = self.peer(path.source);
+        match peer.standing(family, path.epoch) {
+            // RFC 9494 §4.2: NO_LLGR. What came through a tunnel stays protected all the same.
+            Standing::Stale
+                if peer.families[family as usize].long_lived
+                    && path.effective.is_some_and(|id| self.attrs.merit(id).0.never_long_lived) =>
+            {
+                if peer.remains() == Retain::Ghosts { Standing::Ghost } else { Standing::Gone }
+            }
+            standing => standing,
+        }
     }
 
     /// `path` as the decision process sees it, if it is usable.
@@ -63,7 +73,7 @@ impl Shared {
             return None; // it is for peers that are told one, whatever is in the table
         }
         let peer = self.peer(path.source);
-        let stale = match peer.standing(family, path.epoch) {
+        let stale = match self.standing(family, path) {
             Standing::Fresh => false,
             Standing::Stale => true,
             Standing::Ghost | Standing::Gone => return None,
@@ -73,7 +83,7 @@ impl Shared {
         Some(Candidate {
             merit,
             kind: peer.kind,
-            stale,
+            stale: stale || merit.long_lived_stale,
             router_id: peer.router_id,
             address: peer.config.address,
             metric: resolved.metric,

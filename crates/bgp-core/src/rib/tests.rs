@@ -43,6 +43,8 @@ fn up(peer: PeerId) -> PeerUp {
         router_id: RouterId::try_from(peer.0).unwrap(),
         remote_as: Asn::try_from(65100 + peer.0).unwrap(),
         negotiated: Negotiated::base(PeerKind::External),
+        long_lived: FamilySet::EMPTY,
+        long_lived_preserved: FamilySet::EMPTY,
         preserved: FamilySet::from(V4),
         sends_end_of_rib: true,
         stale_limit: Duration::from_secs(360),
@@ -241,7 +243,11 @@ fn a_restarting_peers_paths_serve_until_end_of_rib_or_the_deadline() {
     bench.hear(B, announce(B, 5, &["10.0.0.0/8"]));
     bench.changes();
     let until = bench.now + Duration::from_secs(120);
-    bench.rib.peer_down(bench.now, A, Departure::Stale { until, families: FamilySet::from(V4) });
+    bench.rib.peer_down(
+        bench.now,
+        A,
+        Departure::Stale { until, families: FamilySet::from(V4), long_lived: [Duration::ZERO; 2] },
+    );
     bench.settle();
     assert_eq!(bench.chosen(), (from(B), from(A)), "stale loses against fresh, whatever else");
     let mut changes = Vec::new();
@@ -259,7 +265,11 @@ fn a_restarting_peers_paths_serve_until_end_of_rib_or_the_deadline() {
     assert_eq!(bench.rib.poll_timeout(), None);
 
     let until = bench.now + Duration::from_secs(120);
-    bench.rib.peer_down(bench.now, A, Departure::Stale { until, families: FamilySet::from(V4) });
+    bench.rib.peer_down(
+        bench.now,
+        A,
+        Departure::Stale { until, families: FamilySet::from(V4), long_lived: [Duration::ZERO; 2] },
+    );
     bench.pass(Duration::from_secs(119));
     assert_eq!(bench.chosen(), (from(B), from(A)));
     bench.pass(Duration::from_secs(1));
@@ -271,7 +281,11 @@ fn a_peer_that_lost_its_forwarding_state_is_not_waited_for() {
     let mut bench = Bench::new();
     bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
     let until = bench.now + Duration::from_secs(120);
-    bench.rib.peer_down(bench.now, A, Departure::Stale { until, families: FamilySet::from(V4) });
+    bench.rib.peer_down(
+        bench.now,
+        A,
+        Departure::Stale { until, families: FamilySet::from(V4), long_lived: [Duration::ZERO; 2] },
+    );
     bench.settle();
     assert_eq!(bench.chosen(), (from(A), None));
     bench.changes();
@@ -893,7 +907,7 @@ mod monitors {
                     3 => bench.hear(peer, withdraw(&[&text])),
                     4 => {
                         let until = bench.now + Duration::from_secs(60);
-                        let stale = Departure::Stale { until, families: FamilySet::from(V4) };
+                        let stale = Departure::Stale { until, families: FamilySet::from(V4), long_lived: [Duration::ZERO; 2] };
                         bench.rib.peer_down(bench.now, peer, if octet < 3 { stale } else { Departure::Withdraw });
                         bench.settle();
                     }
@@ -978,4 +992,51 @@ fn one_path_of_each_neighboring_as_is_told_where_that_is_asked() {
     }
     hops.sort_unstable();
     assert_eq!((hops, end), (vec![2, 3], true), "our AS before the two of A and the one of B");
+}
+
+#[test]
+fn long_lived_stale_paths_are_the_last_resort_and_say_so() {
+    let mut bench = Bench::new();
+    let long_lived = [Duration::from_secs(1000), Duration::ZERO];
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    let mut never = announce(A, 1, &["10.9.0.0/16"]);
+    never.reach.as_mut().unwrap().attributes.communities.push(bgp_wire::Community::NO_LLGR);
+    bench.hear(A, never);
+    let until = bench.now + Duration::from_secs(120);
+    bench.rib.peer_down(bench.now, A, Departure::Stale { until, families: FamilySet::from(V4), long_lived });
+    bench.settle();
+    let path =
+        |bench: &Bench, text: &str| bench.rib.route(bench.now, &prefix(text)).map(|route| route.paths[0].clone());
+    let marked = |path: &PathView| {
+        let attrs = path.effective.as_ref().unwrap();
+        attrs.attributes.communities.contains(&bgp_wire::Community::LLGR_STALE)
+    };
+    let stale = path(&bench, "10.0.0.0/8").unwrap();
+    assert!(stale.stale && stale.state == PathState::Best && !marked(&stale), "the restart time is not over");
+    bench.pass(Duration::from_secs(120));
+    let long = path(&bench, "10.0.0.0/8").unwrap();
+    assert!(long.stale && long.state == PathState::Best && marked(&long), "RFC 9494 §4.2");
+    assert_eq!(path(&bench, "10.9.0.0/16").unwrap().state, PathState::Ghost, "NO_LLGR: unused, and still protected");
+    // Who does not speak it is not told, who does is.
+    assert_eq!(bench.rib.advertised(B, &prefix("10.0.0.0/8")), None);
+    let speaker = PeerUp { long_lived: FamilySet::from(V4), ..up(C) };
+    bench.rib.peer_up(bench.now, C, speaker);
+    bench.settle();
+    while bench.rib.poll_out(C, 100).is_some() {}
+    let told = bench.rib.advertised(C, &prefix("10.0.0.0/8")).expect("a speaker is told");
+    assert!(told.attributes.communities.contains(&bgp_wire::Community::LLGR_STALE));
+    // Anything fresher wins, and anything that somebody else marked does not count as fresher.
+    let mut marked_by_b = announce(B, 1, &["10.0.0.0/8"]);
+    marked_by_b.reach.as_mut().unwrap().attributes.communities.push(bgp_wire::Community::LLGR_STALE);
+    bench.hear(B, marked_by_b);
+    let mut longer = announce(C, 5, &["10.0.0.0/8"]);
+    longer.reach.as_mut().unwrap().attributes.local_pref = None;
+    bench.hear(C, longer);
+    assert_eq!(path(&bench, "10.0.0.0/8").unwrap().source, Source::Peer(C));
+    // In the end they go; the prefix stays protected, as after any loss.
+    bench.hear(C, withdraw(&["10.0.0.0/8"]));
+    bench.hear(B, withdraw(&["10.0.0.0/8"]));
+    bench.pass(Duration::from_secs(1000));
+    let gone = path(&bench, "10.0.0.0/8").unwrap();
+    assert_eq!(gone.state, PathState::Ghost);
 }

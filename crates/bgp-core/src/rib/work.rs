@@ -9,7 +9,7 @@ use super::{
     Path, Rib, RibEvent, Slot,
     attrs::AttrId,
     input::Importer,
-    peer::{Source, Standing, Visit},
+    peer::{Retain, Source, Standing, Visit},
 };
 
 impl Rib {
@@ -73,6 +73,13 @@ impl Rib {
             for family in Family::ALL {
                 let state = &mut peer.families[family as usize];
                 if let Some((_, retain)) = state.retain_until.filter(|(at, _)| *at <= now) {
+                    // RFC 9494 §4.2: from the end of the restart time on they carry LLGR_STALE, and go if they may not.
+                    let longer = std::mem::take(&mut state.long_lived_for);
+                    if state.retain == Retain::Stale && !longer.is_zero() && peer.up.is_none() {
+                        (state.long_lived, state.retain_until) = (true, Some((now + longer, retain)));
+                        peer.visit(family, Visit { reimport: true, ..Visit::default() });
+                        continue;
+                    }
                     peer.retain(family, retain);
                     peer.visit(family, Visit::default());
                 }
@@ -145,7 +152,12 @@ impl Rib {
         let Self { shared, tables, config, .. } = self;
         let prefix = tables[family as usize].table.prefix(id);
         let received = shared.attrs.attrs(path.received);
+        let peer = shared.peer(path.source);
+        let long_lived = peer.families[family as usize].long_lived && path.epoch != peer.epoch;
         let mut importer = Importer::new(shared, config, path.source, family, path.received, received);
+        if long_lived {
+            importer.make_long_lived(shared);
+        }
         let effective = importer.effective(shared, &prefix).ok();
         if let Some(effective) = effective {
             shared.attrs.hold(effective);

@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use bgp_wire::{AddPath, Capability, ExtendedNextHop, FamilySet, Fqdn, GracefulRestart, Open, PeerKind, Role};
+use bgp_wire::{
+    AddPath, Capability, ExtendedNextHop, FamilySet, Fqdn, GracefulRestart, LongLivedFamily, MAX_LONG_LIVED_SECONDS,
+    Open, PeerKind, Role,
+};
 use net_types::{Asn, Family, RouterId};
 
 /// Which AS a neighbor may be in.
@@ -108,6 +111,9 @@ pub struct SessionConfig {
     pub families: FamilySet,
     /// What we promise about our restarts; `None` keeps the capability out of our OPEN.
     pub graceful_restart: Option<GracefulRestart>,
+    /// How long our routes may be used after a restart that takes longer than announced (RFC 9494), as far as restarts are
+    /// graceful at all; `None` keeps that capability out of our OPEN.
+    pub long_lived: Option<Duration>,
     /// Refuse paths of an external neighbor that do not start with its AS (RFC 4271 §6.3).
     pub enforce_first_as: bool,
     /// Our name, for the neighbor's operator.
@@ -139,6 +145,7 @@ impl SessionConfig {
             passive: false,
             families: FamilySet::from(Family::Ipv4Unicast),
             graceful_restart: None,
+            long_lived: None,
             enforce_first_as: true,
             name: None,
             software_version: None,
@@ -182,6 +189,17 @@ impl SessionConfig {
         }
         capabilities.extend(self.role.map(|local| Capability::Role(local.role as u8)));
         capabilities.extend(self.graceful_restart.clone().map(Capability::GracefulRestart));
+        // RFC 9494 §3.1: never without the other one.
+        if let (Some(restart), Some(time)) = (&self.graceful_restart, self.long_lived) {
+            let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX).min(MAX_LONG_LIVED_SECONDS);
+            let long_lived = restart.families.iter().map(|family| LongLivedFamily {
+                afi: family.afi,
+                safi: family.safi,
+                forwarding_preserved: family.forwarding_preserved,
+                stale_seconds: seconds,
+            });
+            capabilities.push(Capability::LongLived(long_lived.collect()));
+        }
         capabilities.extend(self.name.clone().map(Capability::Fqdn));
         capabilities.extend(self.software_version.clone().map(Capability::SoftwareVersion));
         Open { asn, hold_seconds, router_id, capabilities, extended_parameters }

@@ -90,8 +90,13 @@ impl DownReason {
             Self::Malformed(_) | Self::Unexpected { .. } => restart.notification,
             Self::Stopped(_) | Self::Refused(_) => false,
         };
-        (kept && !restart.families.is_empty())
-            .then_some(Retain { families: restart.families, restart_time: restart.restart_time })
+        let long_lived = restart.long_lived;
+        let something = !restart.families.is_empty() || long_lived.iter().any(|time| !time.is_zero());
+        (kept && something).then_some(Retain {
+            families: restart.families,
+            restart_time: restart.restart_time,
+            long_lived,
+        })
     }
 }
 
@@ -120,4 +125,6 @@ pub struct Retain {
     pub families: FamilySet,
     /// How long to wait for the neighbor to come back.
     pub restart_time: Duration,
+    /// How long those of a family may be used after that, indexed by `Family as usize` (RFC 9494); zero is not at all.
+    pub long_lived: [Duration; 2],
 }

@@ -87,7 +87,6 @@ pub enum Input {
 
 /// What the owner has to do, in order.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all outputs are UPDATEs; a box each would cost more")]
 pub enum Output {
     /// Open a connection to the neighbor; answer with `Connected` or `DialFailed`.
     Dial,

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use bgp_wire::{
-    Capability, FamilySet, GracefulRestart, Negotiated, Notification, Open, PeerKind, Role,
+    Capability, FamilySet, LongLivedFamily, Negotiated, Notification, Open, PeerKind, Role,
     notification::{NotificationCode, OpenCode},
 };
 use net_types::{Asn, Family, RouterId};
@@ -40,6 +40,9 @@ pub struct RestartTerms {
     pub preserved: FamilySet,
     /// How long to wait for it.
     pub restart_time: Duration,
+    /// How long its routes of a family may be used after that, indexed by `Family as usize`, where both sides speak
+    /// long-lived graceful restart (RFC 9494 §4.2); zero is not at all.
+    pub long_lived: [Duration; 2],
     /// It has just restarted, and does not wait for our End-of-RIB (R bit).
     pub restarting: bool,
     /// NOTIFICATIONs other than hard resets are restarts too (RFC 8538): both sides set the N bit.
@@ -50,6 +53,18 @@ impl Terms {
     /// Whether the neighbor is in our AS.
     pub fn peer_kind(&self) -> PeerKind {
         self.negotiated.peer_kind
+    }
+
+    /// The families that the neighbor speaks long-lived graceful restart for (RFC 9494 §3.1).
+    pub fn long_lived(&self) -> FamilySet {
+        let listed = self.peer_open.long_lived().into_iter().flatten();
+        listed.filter_map(LongLivedFamily::family).collect::<FamilySet>().intersection(self.negotiated.families)
+    }
+
+    /// Those of them whose forwarding state it says that it kept (F bit).
+    pub fn long_lived_preserved(&self) -> FamilySet {
+        let listed = self.peer_open.long_lived().into_iter().flatten().filter(|listed| listed.forwarding_preserved);
+        listed.filter_map(LongLivedFamily::family).collect::<FamilySet>().intersection(self.long_lived())
     }
 }
 
@@ -206,7 +221,7 @@ impl SessionConfig {
             keepalive: keepalive(self.keepalive, hold_time),
             route_refresh: both(&Capability::RouteRefresh),
             enhanced_route_refresh: both(&Capability::EnhancedRouteRefresh),
-            restart: self.restart_terms(families, theirs.graceful_restart()),
+            restart: self.restart_terms(families, theirs),
             peer_open: theirs.clone(),
             local_open: ours,
         })
@@ -236,8 +251,14 @@ impl SessionConfig {
     }
 
     /// RFC 4724 §4.2: routes are kept of the families that the neighbor lists, if we announced the capability too.
-    fn restart_terms(&self, negotiated: FamilySet, theirs: Option<&GracefulRestart>) -> Option<RestartTerms> {
-        let (ours, theirs) = (self.graceful_restart.as_ref()?, theirs?);
+    fn restart_terms(&self, negotiated: FamilySet, open: &Open) -> Option<RestartTerms> {
+        let (ours, theirs) = (self.graceful_restart.as_ref()?, open.graceful_restart()?);
+        let mut long_lived = [Duration::ZERO; 2];
+        for listed in open.long_lived().into_iter().flatten().filter(|_| self.long_lived.is_some()) {
+            if let Some(family) = listed.family().filter(|family| negotiated.contains(*family)) {
+                long_lived[family as usize] = Duration::from_secs(listed.stale_seconds.into());
+            }
+        }
         let families: FamilySet = theirs.families.iter().filter_map(|listed| listed.family()).collect();
         let preserved: FamilySet = theirs
             .families
@@ -248,6 +269,7 @@ impl SessionConfig {
         Some(RestartTerms {
             families: families.intersection(negotiated),
             preserved: preserved.intersection(negotiated),
+            long_lived,
             restart_time: Duration::from_secs(theirs.restart_seconds.into()),
             restarting: theirs.restarting,
             notification: ours.notification && theirs.notification,

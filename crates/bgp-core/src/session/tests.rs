@@ -301,7 +301,11 @@ fn a_restarted_neighbor_replaces_its_old_connection_and_keeps_its_routes() {
     let mut session = established(&config, start);
     assert_eq!(session.handle_input(later, Input::Connected(IN, Direction::Incoming)), [], "its OPEN will tell");
     let out = session.handle_input(later, Input::Received(IN, restarted.clone()));
-    let retain = Retain { families: FamilySet::from(Family::Ipv4Unicast), restart_time: secs(120) };
+    let retain = Retain {
+        families: FamilySet::from(Family::Ipv4Unicast),
+        restart_time: secs(120),
+        long_lived: [Duration::ZERO; 2],
+    };
     assert_eq!(out[..2], [Output::Down(DownReason::Reconnected, Some(retain)), Output::HangUp(OUT)]);
     assert!(out.contains(&Output::Send(IN, Outgoing::Keepalive)), "{out:?}");
     session.handle_input(later, Input::Received(IN, Message::Keepalive));
@@ -617,4 +621,21 @@ fn a_session_that_is_established_because_the_other_connection_failed_owes_its_ke
     session.handle_input(later, Input::Timeout);
     assert_eq!(session.phase(), Phase::Established);
     assert!(session.poll_timeout().is_some_and(|at| at > later));
+}
+
+#[test]
+fn long_lived_restarts_take_both_sides_and_graceful_restart() {
+    let willing = SessionConfig { long_lived: Some(secs(3600)), ..restarting_config() };
+    let time = |ours: &SessionConfig, theirs: &SessionConfig| {
+        let terms = ours.agree(&peer_open(theirs, 9)).unwrap();
+        terms.restart.map(|restart| restart.long_lived)
+    };
+    assert_eq!(time(&willing, &willing), Some([secs(3600), Duration::ZERO]));
+    assert_eq!(time(&willing, &restarting_config()), Some([Duration::ZERO; 2]));
+    assert_eq!(time(&restarting_config(), &willing), Some([Duration::ZERO; 2]));
+    let alone = SessionConfig { graceful_restart: None, ..willing.clone() };
+    assert!(alone.open().long_lived().is_none(), "RFC 9494 §3.1: never alone");
+    let terms = willing.agree(&peer_open(&willing, 9)).unwrap();
+    assert_eq!(terms.long_lived(), FamilySet::from(Family::Ipv4Unicast));
+    assert_eq!(terms.long_lived_preserved(), FamilySet::from(Family::Ipv4Unicast));
 }

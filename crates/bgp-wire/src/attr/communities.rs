@@ -22,18 +22,24 @@ impl Community {
     pub const NO_EXPORT: Self = Self(0xffff_ff01);
     /// Not to any peer (RFC 1997).
     pub const NO_ADVERTISE: Self = Self(0xffff_ff02);
+    /// Its route outlived the restart time of who announced it (RFC 9494).
+    pub const LLGR_STALE: Self = Self(0xffff_0006);
+    /// Its route is not to be kept beyond that (RFC 9494).
+    pub const NO_LLGR: Self = Self(0xffff_0007);
     /// Not beyond our AS, even inside the confederation (RFC 1997).
     pub const NO_EXPORT_SUBCONFED: Self = Self(0xffff_ff03);
     /// Not to peers of the same standing (RFC 3765).
     pub const NO_PEER: Self = Self(0xffff_ff04);
 
-    const NAMES: [(Self, &'static str); 6] = [
+    const NAMES: [(Self, &'static str); 8] = [
         (Self::GRACEFUL_SHUTDOWN, "graceful-shutdown"),
         (Self::BLACKHOLE, "blackhole"),
         (Self::NO_EXPORT, "no-export"),
         (Self::NO_ADVERTISE, "no-advertise"),
         (Self::NO_EXPORT_SUBCONFED, "local-AS"),
         (Self::NO_PEER, "no-peer"),
+        (Self::LLGR_STALE, "llgr-stale"),
+        (Self::NO_LLGR, "no-llgr"),
     ];
 
     /// From its two halves.

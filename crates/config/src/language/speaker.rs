@@ -107,6 +107,32 @@ pub(super) const ROWS: &[Statement] = &[
         }),
     },
     Statement {
+        syntax: "bgp long-lived-graceful-restart stale-time SECONDS:1-16777215",
+        help: "Seconds that stale paths may be used once the restart time is over (RFC 9494)",
+        action: Action::Bgp(Verb {
+            read: |bgp, args| {
+                bgp.long_lived_stale_time = Some(Duration::from_secs(args.get("SECONDS")?));
+                Ok(())
+            },
+            write: |bgp, lines| {
+                if let Some(time) = bgp.long_lived_stale_time {
+                    lines.line(format_args!("bgp long-lived-graceful-restart stale-time {}", time.as_secs()));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "no bgp long-lived-graceful-restart stale-time [SECONDS:1-16777215]",
+        help: "No stale path is used once the restart time is over",
+        action: Action::Bgp(Verb {
+            read: |bgp, _| {
+                bgp.long_lived_stale_time = None;
+                Ok(())
+            },
+            write: |_, _| {},
+        }),
+    },
+    Statement {
         syntax: "[no] bgp fast-external-failover",
         help: "End sessions with external neighbors when the link to them goes down",
         action: Action::Bgp(Verb {

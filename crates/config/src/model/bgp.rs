@@ -41,6 +41,8 @@ pub struct Bgp {
     pub best_path: BestPath,
     /// `bgp graceful-restart …`
     pub graceful_restart: GracefulRestart,
+    /// `bgp long-lived-graceful-restart stale-time` (RFC 9494); not announced unless said.
+    pub long_lived_stale_time: Option<Duration>,
     /// `bgp graceful-shutdown` (RFC 8326): everything is announced as about to go, and what is learned is a last resort.
     pub graceful_shutdown: bool,
     /// `bgp fail-closed`
@@ -79,6 +81,7 @@ impl Bgp {
             default_local_preference: 100,
             best_path: BestPath::default(),
             graceful_restart: GracefulRestart::default(),
+            long_lived_stale_time: None,
             graceful_shutdown: false,
             fail_closed: FailClosed::default(),
             timers: Timers::default(),

@@ -77,7 +77,14 @@ impl Dump {
                 _ => Err(error.into()),
             };
         }
-        for message in socket::messages(&self.input) {
+        let mut rest = &self.input[..];
+        // Routes are by far the most, and lead the part that they are in.
+        while let Some((body, later)) = socket::leading(rest, wire::NEW_ROUTE) {
+            let route = wire::read_route(body).map_err(|error| BackendError::Malformed(error.to_string()))?;
+            rows.extend(route.map(|(prefix, nexthop)| Row::Route(prefix, nexthop)));
+            rest = later;
+        }
+        for message in socket::messages(rest) {
             let message = message?;
             match message.payload {
                 NetlinkPayload::InnerMessage(Message::Nexthop(_, object)) if object.protocol == ROUTE_PROTOCOL => {

@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) const READ: usize = 64 << 10;
 
 const NLMSGERR_ATTR_MSG: u16 = 1;
+/// Octets of `struct nlmsghdr`.
+const HEADER: usize = 16;
 
 /// One message to send, with the flags beyond `NLM_F_REQUEST` that it needs.
 pub(super) struct Request {
@@ -143,6 +145,15 @@ pub(super) fn messages(read: &[u8]) -> impl Iterator<Item = Result<NetlinkMessag
         };
         Some(parsed.map_err(|error| BackendError::Malformed(error.to_string())))
     })
+}
+
+/// The body of the first message, if it is of this type, and what follows it.
+pub(super) fn leading(read: &[u8], kind: u16) -> Option<(&[u8], &[u8])> {
+    let (head, _) = read.split_first_chunk::<HEADER>()?;
+    let [a, b, c, d, low, high, ..] = *head;
+    let length = u32::from_ne_bytes([a, b, c, d]) as usize;
+    let body = read.get(HEADER..length).filter(|_| u16::from_ne_bytes([low, high]) == kind)?;
+    Some((body, read.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
 /// Puts the kernel's words to its error number; `quoted` is our header (or message) as it came back, then attributes.

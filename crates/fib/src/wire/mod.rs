@@ -5,7 +5,7 @@ mod route;
 
 pub use nexthop::NexthopMessage;
 pub use route::{ROUTE_METRIC, ROUTE_PROTOCOL, ROUTE_TABLE};
-pub(crate) use route::{foreign_route, parse_route, put_route, remove_route, route_query};
+pub(crate) use route::{foreign_route, parse_route, put_route, read_route, remove_route, route_query};
 
 use netlink_packet_core::{
     DecodeError, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, Parseable,

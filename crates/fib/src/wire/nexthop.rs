@@ -110,7 +110,7 @@ impl NexthopMessage {
     }
 }
 
-fn parse_address(value: &[u8]) -> Result<IpAddr, DecodeError> {
+pub(super) fn parse_address(value: &[u8]) -> Result<IpAddr, DecodeError> {
     if let Ok(v4) = <[u8; 4]>::try_from(value) {
         return Ok(IpAddr::from(v4));
     }

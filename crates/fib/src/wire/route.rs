@@ -3,12 +3,23 @@
 use std::net::IpAddr;
 
 use net_types::{Family, Prefix};
+use netlink_packet_core::{DecodeError, NlasIterator, parse_u32};
 use netlink_packet_route::{
     AddressFamily,
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 
+use super::nexthop::parse_address;
 use crate::backend::NexthopId;
+
+/// Octets of `struct rtmsg` (linux/rtnetlink.h).
+const HEADER_LEN: usize = 12;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const RTA_DST: u16 = 1;
+const RTA_PRIORITY: u16 = 6;
+const RTA_TABLE: u16 = 15;
+const RTA_NH_ID: u16 = 30;
 
 /// The number that marks routes and nexthop objects as ours (`proto 201` in `ip route`).
 ///
@@ -70,6 +81,47 @@ pub(crate) fn parse_route(message: &RouteMessage) -> Option<(Prefix, Option<Next
     (u8::from(message.header.protocol) == ROUTE_PROTOCOL).then(|| in_our_place(message)).flatten()
 }
 
+/// The same of a route message's octets, without a value in between: a table of a million is read at every start.
+///
+/// # Errors
+/// When an attribute is cut short or has an impossible length.
+pub(crate) fn read_route(body: &[u8]) -> Result<Option<(Prefix, Option<NexthopId>)>, DecodeError> {
+    let Some((header, rest)) = body.split_first_chunk::<HEADER_LEN>() else {
+        return Err(DecodeError::from(format!("route message of {} octets, expected {HEADER_LEN}", body.len())));
+    };
+    let [family, bits, _, _, table, protocol, ..] = *header;
+    if protocol != ROUTE_PROTOCOL {
+        return Ok(None);
+    }
+    let family = match family {
+        AF_INET => Family::Ipv4Unicast,
+        AF_INET6 => Family::Ipv6Unicast,
+        _ => return Ok(None),
+    };
+    let (mut destination, mut nexthop, mut metric, mut table) = (None, None, 0, u32::from(table));
+    for attribute in NlasIterator::new(rest) {
+        let attribute = attribute?;
+        let value = attribute.value();
+        match attribute.kind() {
+            RTA_DST => destination = Some(parse_address(value)?),
+            RTA_PRIORITY => metric = parse_u32(value)?,
+            RTA_TABLE => table = parse_u32(value)?,
+            RTA_NH_ID => nexthop = Some(NexthopId(parse_u32(value)?)),
+            _ => {}
+        }
+    }
+    if table != ROUTE_TABLE || metric != ROUTE_METRIC {
+        return Ok(None);
+    }
+    // A default route carries no destination at all.
+    let address = destination.unwrap_or(match family {
+        Family::Ipv4Unicast => Prefix::DEFAULT_V4.address(),
+        Family::Ipv6Unicast => Prefix::DEFAULT_V6.address(),
+    });
+    let prefix = Prefix::new(address, bits).ok().filter(|prefix| prefix.family() == family);
+    Ok(prefix.map(|prefix| (prefix, nexthop)))
+}
+
 /// The prefix of somebody else's route that has the table and metric of ours, and so may stand in the place of one.
 pub(crate) fn foreign_route(message: &RouteMessage) -> Option<Prefix> {
     (u8::from(message.header.protocol) != ROUTE_PROTOCOL).then(|| in_our_place(message)).flatten().map(|(it, _)| it)
@@ -118,6 +170,15 @@ mod tests {
                 message.emit(&mut buffer);
                 let parsed = RouteMessage::parse(&buffer).unwrap();
                 prop_assert_eq!(parse_route(&parsed), Some((prefix, Some(NexthopId(id)))));
+                prop_assert_eq!(read_route(&buffer).unwrap(), Some((prefix, Some(NexthopId(id)))));
+            }
+        }
+
+        #[test]
+        fn both_readers_agree_on_whatever_can_be_read(body in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let read = read_route(&body);
+            if let (Ok(parsed), Ok(read)) = (RouteMessage::parse(&body), read) {
+                prop_assert_eq!(parse_route(&parsed), read);
             }
         }
     }
