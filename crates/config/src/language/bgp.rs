@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use net_types::{Asn, Family};
 
-use super::{Action, LEAVE, Lines, Section, Statement, Verb, family, monitoring, neighbor, neighbor_session, speaker};
+use super::{
+    Action, LEAVE, Lines, Section, Statement, Verb, family, frr, monitoring, neighbor, neighbor_session, speaker,
+};
 use crate::{
     grammar::{Args, Complaint},
     model::{Bgp, FailClosed, GracefulRestart, Timers},
@@ -56,6 +58,7 @@ pub(super) const ROWS: &[&[Statement]] = &[
     neighbor_session::ROWS,
     FAMILIES,
     monitoring::BEGIN_BMP,
+    frr::SPEAKER,
     LEAVE,
 ];
 
