@@ -288,10 +288,11 @@ impl Supervisor {
         let decision = policy_setup::decision(bgp);
         let (between_clients, confederation) = (bgp.client_to_client_reflection, bgp.confederation.identifier);
         let graceful_shutdown = bgp.graceful_shutdown;
-        let (mut local, mut aggregates) = (Vec::new(), Vec::new());
+        let (mut local, mut aggregates, mut table_maps) = (Vec::new(), Vec::new(), Vec::new());
         for family in Family::ALL {
             let section = bgp.families.get(&family).cloned().unwrap_or_default();
             aggregates.push((family, policy_setup::aggregates(policies, &section)));
+            table_maps.push((family, policies.of_map(section.table_map.as_ref())));
             let of_family = policy_setup::local_policies(policies, family, &section);
             local.extend(of_family.into_iter().map(|(source, policy)| (source, family, policy)));
         }
@@ -310,6 +311,9 @@ impl Supervisor {
                 }
                 for (family, aggregates) in aggregates {
                     rib.set_aggregates(family, aggregates);
+                }
+                for (family, policy) in table_maps {
+                    rib.set_table_map(family, policy);
                 }
             })
             .await

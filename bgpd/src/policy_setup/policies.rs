@@ -417,7 +417,7 @@ mod tests {
             "bgp community-list standard C permit no-export\nroute-map M permit 10\n set comm-list C delete\n \
              set community 65000:9 additive\n set large-community 4:5:6\n set extcommunity soo 192.0.2.1:7\n \
              set extcommunity bandwidth 8 non-transitive\n set as-path exclude 65001\n set as-path prepend 3 4\n set metric +5\n \
-             set local-preference -1\n set weight 7\n set ip next-hop 192.0.2.9\n set aggregator as 5 192.0.2.5\n \
+             set local-preference +99\n set weight 7\n set ip next-hop 192.0.2.9\n set aggregator as 5 192.0.2.5\n \
              set originator-id 192.0.2.6\n set tag 1\n set distance 2\n set table 3\n set src 192.0.2.7\nrouter bgp 65009\n",
         )
         .unwrap();

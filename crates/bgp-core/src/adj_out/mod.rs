@@ -89,7 +89,8 @@ pub(crate) struct Terms {
     pub(crate) advertisement_interval: Duration,
     shared_subnets: Vec<Prefix>,
     policy: Policy,
-    /// Suppressed routes that it permits are sent all the same.
+    /// What suppressed routes go through: those that it permits are sent all the same. As in FRR its route-map stands in
+    /// the place of the peer's own.
     unsuppress: Option<Policy>,
     /// Peers that depend on different conditions are never told together.
     conditional: (Option<DefaultOriginate>, Option<ConditionalAdvertisement>),
@@ -139,7 +140,10 @@ impl Terms {
             advertisement_interval: peer.config.advertisement_interval,
             shared_subnets: up.shared_subnets.clone(),
             policy: config.export.clone(),
-            unsuppress: config.unsuppress.clone(),
+            unsuppress: config
+                .unsuppress
+                .as_ref()
+                .map(|unsuppress| Policy { route_map: unsuppress.route_map.clone(), ..config.export.clone() }),
             conditional: (config.default_originate.clone(), config.advertise.clone()),
             default_route: peer.families[family as usize].default_route.clone(),
             withheld_now: peer.families[family as usize].withheld.clone(),
@@ -189,7 +193,6 @@ impl Terms {
         let mut out = PathAttrs { scope: 0, weight: 0, ..attrs.clone() };
         let attributes = &mut out.attributes;
         if external {
-            attributes.local_pref = None; // §5.1.5
             attributes.ext_communities.retain(|community: &ExtCommunity| community.is_transitive());
             if from.kind != SourceKind::Local && !self.unchanged.med {
                 attributes.med = None; // §5.1.4: not beyond the AS that it was meant for
@@ -227,8 +230,22 @@ impl Terms {
     pub(crate) fn is_suppressed(&self, shared: &Shared, prefix: &Prefix, attrs: AttrId) -> bool {
         let aggregates = &shared.aggregates[self.family as usize];
         let attrs = || shared.attrs.attrs(attrs);
-        let unsuppressed = || self.unsuppress.as_ref().is_some_and(|map| map.judge(prefix, &attrs(), None).is_some());
-        !aggregates.is_empty() && aggregates.suppresses(prefix, attrs) && !unsuppressed()
+        !aggregates.is_empty() && aggregates.suppresses(prefix, attrs)
+    }
+
+    /// Whether some suppressed routes may be sent all the same.
+    pub(crate) fn may_unsuppress(&self) -> bool {
+        self.unsuppress.is_some()
+    }
+
+    /// A suppressed route as it is sent, if the unsuppress-map lets it.
+    pub(crate) fn unsuppressed(&self, from: Teller, prefix: &Prefix, attrs: &PathAttrs) -> Option<PathAttrs> {
+        let policy = self.unsuppress.as_ref()?;
+        let outline = self.outline(from, attrs)?;
+        let (peer, attrs) = (self.address, &outline);
+        let route = Route { prefix, attrs, peer, source: None, inbound: false, origins: None };
+        let changes = policy.evaluate(route)?;
+        Some(self.finish_by(policy, from.kind, &outline, &changes))
     }
 
     /// Whether what policy says depends on origin validation.
@@ -282,6 +299,9 @@ impl Terms {
         };
         out.next_hop = chosen.or_else(|| self.next_hop(from, outline)).unwrap_or(outline.next_hop);
         let attributes = &mut out.attributes;
+        if self.kind == SourceKind::External {
+            attributes.local_pref = None; // §5.1.5; policy may ask for it before
+        }
         self.path.finish(&mut attributes.as_path);
         if self.withheld.standard {
             attributes.communities.clear();

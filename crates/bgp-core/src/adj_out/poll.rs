@@ -290,8 +290,11 @@ impl Rib {
         if path.source == conditions::default_slot() {
             return terms.default_route(from, prefix, &self.shared.attrs.attrs(attrs));
         }
-        if terms.is_suppressed(&self.shared, prefix, attrs) || terms.is_withheld(&self.shared, prefix, attrs) {
+        if terms.is_withheld(&self.shared, prefix, attrs) {
             return None;
+        }
+        if terms.is_suppressed(&self.shared, prefix, attrs) {
+            return terms.unsuppressed(from, prefix, &self.shared.attrs.attrs(attrs));
         }
         let outline = terms.outline(from, &self.shared.attrs.attrs(path.effective?))?;
         let changes = terms.permits(prefix, &outline, &self.shared.roas)?;
@@ -436,7 +439,8 @@ fn is_settled(
 ) -> bool {
     let told = choose(own, shared, table, (group, index), id, scratch);
     scratch.announced.iter_mut().for_each(|(_, group)| group.prefixes.clear());
-    told.map(|path| path.source) == group.told(id)
+    // An unsuppress-map changes what a route says, too.
+    !group.terms.may_unsuppress() && told.map(|path| path.source) == group.told(id)
 }
 
 /// What the group is to be told of an entry.
@@ -653,8 +657,13 @@ impl Making {
             announced.push((audience, OutGroup { attrs, prefixes: vec![*prefix], ids: name.into_iter().collect() }));
             return Some(());
         }
-        if terms.is_suppressed(shared, prefix, attrs) || terms.is_withheld(shared, prefix, attrs) {
+        if terms.is_withheld(shared, prefix, attrs) {
             return None;
+        }
+        if terms.is_suppressed(shared, prefix, attrs) {
+            let attrs = Arc::new(terms.unsuppressed(from, prefix, &shared.attrs.attrs(attrs))?);
+            announced.push((audience, OutGroup { attrs, prefixes: vec![*prefix], ids: name.into_iter().collect() }));
+            return Some(());
         }
         if let Some((last, place)) = &memo.last
             && (last.attrs, last.from, last.audience) == (attrs, from, audience)

@@ -9,7 +9,7 @@ use bgp_wire::{Aggregator, AsPath, Community, ExtCommunity, LargeCommunity, Next
 use net_types::Asn;
 
 use super::CommunityList;
-use crate::rib::{DEFAULT_LOCAL_PREF, PathAttrs};
+use crate::rib::PathAttrs;
 
 /// How a number is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,8 +161,8 @@ impl Set {
         let attributes = &mut attrs.attributes;
         match self {
             Self::LocalPreference(adjust) => {
-                let old = attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
-                attributes.local_pref = Some(adjust.apply(old));
+                // As in FRR, what has none counts from 0 and not from the default.
+                attributes.local_pref = Some(adjust.apply(attributes.local_pref.unwrap_or(0)));
             }
             Self::Metric(adjust) => attributes.med = Some(adjust.apply(attributes.med.unwrap_or(0))),
             Self::Weight(weight) => attrs.weight = *weight,

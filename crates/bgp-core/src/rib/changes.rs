@@ -3,6 +3,7 @@
 use net_types::{Family, Prefix};
 
 use super::{Path, Rib, Source, next_hops::Resolved, peer::Standing, state::Shared};
+use crate::policy::Policy;
 
 /// A path as the FIB needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,13 @@ impl Rib {
         self.tables.iter_mut().for_each(|table| table.fib_dirty = Default::default());
     }
 
+    /// What best paths of `family` go through on their way into the FIB (`table-map`): what it denies is not installed.
+    pub fn set_table_map(&mut self, family: Family, policy: Policy) {
+        if std::mem::replace(&mut self.shared.table_maps[family as usize], policy.clone()) != policy {
+            self.replay_changes();
+        }
+    }
+
     /// Hands every prefix over again, for a FIB that lost its state.
     pub fn replay_changes(&mut self) {
         for table in &mut self.tables {
@@ -80,15 +88,32 @@ impl Rib {
         table.fib_cursor = id + 1;
         table.fib_dirty.remove(id);
         let entry = &table.table.entries[id as usize];
+        let prefix = table.table.prefix(id);
+        let kept = |path: &&Path| is_installed(shared, &prefix, path);
+        let best = entry.best().filter(kept);
+        // What the table-map keeps out of the kernel is not protected there either.
+        let kept_out = best.is_none() && entry.has_best;
+        let alternate = entry.alternate().filter(|path| !kept_out && kept(path));
         let change = BestChange {
-            prefix: table.table.prefix(id),
-            best: entry.best().and_then(|path| path_ref(shared, family, path)),
-            alternate: entry.alternate().and_then(|path| path_ref(shared, family, path)),
-            protect: entry.protect,
+            prefix,
+            best: best.and_then(|path| path_ref(shared, family, path)),
+            alternate: alternate.and_then(|path| path_ref(shared, family, path)),
+            protect: entry.protect && !kept_out,
         };
         table.reap(id);
         Some(change)
     }
+}
+
+/// Whether the table-map lets a path into the FIB.
+fn is_installed(shared: &Shared, prefix: &Prefix, path: &Path) -> bool {
+    let policy = &shared.table_maps[prefix.family() as usize];
+    let source = match shared.peer(path.source).source {
+        Source::Local(source) => Some(source),
+        Source::Peer(_) => None,
+    };
+    let attrs = || path.effective.map(|id| shared.attrs.attrs(id));
+    policy.is_open() || attrs().is_some_and(|attrs| policy.judge(prefix, &attrs, source).is_some())
 }
 
 fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {

@@ -174,6 +174,7 @@ impl Rib {
                 monitors: Default::default(),
                 aggregates: Default::default(),
                 conditions: Default::default(),
+                table_maps: Default::default(),
             },
             tables: Family::ALL.map(|family| FamilyTable::new(family, seed)),
             by_id: HashMap::default(),

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     adj_out::Group,
     decision::{self, Candidate, DecisionOptions},
+    policy::Policy,
     validation::RoaTable,
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) aggregates: [Aggregates; 2],
     /// What announcements to some peers depend on.
     pub(crate) conditions: [Vec<Condition>; 2],
+    /// `table-map`: what best paths go through on their way into the FIB.
+    pub(crate) table_maps: [Policy; 2],
 }
 
 pub(super) const CONFIGURED: &str = "a slot is freed only after the paths that name it";

@@ -244,3 +244,17 @@ fn a_change_of_policy_visits_the_routes_of_the_neighbor_that_it_concerns_and_no_
     assert_eq!(states.paths[0].source, Source::Peer(B), "and the new weight decides");
     assert!(bench.rib.shared.peer(slot(&bench, A)).up.is_some());
 }
+
+#[test]
+fn a_table_map_keeps_routes_out_of_the_kernel_and_nowhere_else() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8", "11.0.0.0/8"]));
+    bench.changes();
+    bench.rib.set_table_map(V4, exactly(&["10.0.0.0/8"], vec![]));
+    let changes = bench.changes();
+    assert!(changes.contains(&("10.0.0.0/8".into(), from(A), None, true)));
+    assert!(changes.contains(&("11.0.0.0/8".into(), None, None, false)), "{changes:?}");
+    assert_eq!(bench.told(B).len(), 2, "neighbors are told all the same");
+    bench.rib.set_table_map(V4, Policy::default());
+    assert!(bench.changes().contains(&("11.0.0.0/8".into(), from(A), None, true)));
+}
