@@ -231,7 +231,7 @@ impl Supervisor {
 
     async fn clear(&mut self, whom: &Cleared, how: Clear) -> Result<Result<String, String>, Gone> {
         let mut chosen = self.daemon.neighbors.all();
-        let own = self.rib_config.asn;
+        let (own, config) = (self.rib_config.asn, self.daemon.config());
         chosen.retain(|(address, entry)| {
             let status = entry.handle.status();
             match whom {
@@ -239,7 +239,10 @@ impl Supervisor {
                 Cleared::Neighbor(wanted) => wanted == address,
                 Cleared::As(wanted) => status.remote_as() == Some(*wanted),
                 Cleared::External => status.remote_as() != Some(own),
-                Cleared::Group(_) => false,
+                Cleared::Group(wanted) => {
+                    let bgp = config.bgp.as_ref();
+                    bgp.and_then(|bgp| bgp.resolve(&(*address).into())?.peer_group).as_ref() == Some(wanted)
+                }
             }
         });
         let nobody = match whom {

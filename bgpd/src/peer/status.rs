@@ -287,6 +287,7 @@ impl PeerStatus {
             connect_retry: session.connect_retry,
             capabilities: self.terms.as_ref().map(capabilities).unwrap_or_default(),
             families: session.families.iter().map(|family| (family, view::NeighborTable::default())).collect(),
+            peer_group: None,
             configured: BTreeMap::new(),
             own_hostname: session.name.as_ref().map(|name| name.host.clone()),
             restart_times: (Duration::from_secs(120), Duration::from_secs(360)),

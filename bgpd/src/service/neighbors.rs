@@ -45,6 +45,7 @@ async fn all(state: &State, running: &Running) -> Result<BTreeMap<IpAddr, view::
         let configured = running.config.bgp.as_ref().and_then(|bgp| bgp.resolve(&(*address).into()));
         if let (Some(configured), Some(bgp)) = (configured, &running.config.bgp) {
             neighbor.description = configured.settings.description;
+            neighbor.peer_group = configured.peer_group.map(|name| name.to_string());
             neighbor.configured = configured.settings.families;
             neighbor.restart_times = (bgp.graceful_restart.restart_time, bgp.graceful_restart.stalepath_time);
         }

@@ -216,6 +216,9 @@ fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Val
     if let Some(hostname) = &neighbor.capabilities.peer_hostname {
         out.insert("hostname".into(), hostname.as_str().into());
     }
+    if let Some(group) = &neighbor.peer_group {
+        out.insert("peerGroup".into(), group.as_str().into());
+    }
     if neighbor.admin_shutdown {
         out.insert("adminShutDown".into(), true.into());
     }

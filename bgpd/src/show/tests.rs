@@ -76,6 +76,7 @@ fn neighbor() -> Neighbor {
             Family::Ipv4Unicast,
             NeighborTable { received: 2, sent: 2, ..NeighborTable::default() },
         )]),
+        peer_group: None,
         configured: BTreeMap::new(),
         own_hostname: Some("edgea".into()),
         restart_times: (Duration::from_secs(120), Duration::from_secs(360)),

@@ -209,6 +209,8 @@ pub struct Neighbor {
     pub capabilities: Capabilities,
     /// By family that is configured.
     pub families: BTreeMap<Family, NeighborTable>,
+    /// Its peer-group.
+    pub peer_group: Option<String>,
     /// What is configured of it within those.
     pub configured: BTreeMap<Family, NeighborFamily>,
     /// Host name that we announce.
