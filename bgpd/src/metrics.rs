@@ -228,7 +228,7 @@ impl Snapshot {
             for (name, help, value) in gauges {
                 out.gauge(name, help, None, [([], count(value))].into_iter())?;
             }
-            let queued = [("urgent", fib.urgent), ("lazy", fib.lazy)];
+            let queued = [("urgent", fib.urgent), ("unprotected", fib.unprotected), ("lazy", fib.lazy)];
             let queued = queued.into_iter().map(|(kind, length)| ([label("kind", kind)], count(length)));
             out.gauge("fib_queued_changes", "Changes that wait to be written", None, queued)?;
             out.counter(

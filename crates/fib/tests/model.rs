@@ -20,6 +20,16 @@ proptest! {
     }
 
     #[test]
+    fn once_written_any_path_may_die_and_no_route_has_to_be_written(ops in any_ops(1..120), dying in 0..6usize) {
+        let mut script = Script::new(Fib::new(Twin::default()));
+        for op in &ops {
+            script.run(op)?;
+        }
+        script.flush()?;
+        script.survives(dying)?;
+    }
+
+    #[test]
     fn a_restart_rewrites_nothing_that_stays_as_it_was(ops in any_op_without_faults(1..80)) {
         let mut script = Script::new(Fib::new(Twin::default()));
         for op in &ops {

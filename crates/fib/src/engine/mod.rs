@@ -94,23 +94,31 @@ impl<B: Backend> Fib<B> {
                 if wanted == id {
                     return Queued::No;
                 }
-                let present = self.slots.get(id).and_then(|slot| slot.present);
-                let better = self.slots.get(wanted).map(|slot| match slot.present {
-                    Some(present) => present,
-                    None => slot.choose(&self.states),
-                });
+                let (Some(used), Some(own)) = (self.slots.get(id), self.slots.get(wanted)) else {
+                    return Queued::Urgent;
+                };
+                let better = own.present.unwrap_or_else(|| own.choose(&self.states));
                 // A path-list that could do better waits for this route to leave.
-                let waited_for = self.waiting.contains(&id);
-                if present.is_some() && present == better && !waited_for { Queued::Lazy } else { Queued::Urgent }
+                if used.present != Some(better) || self.waiting.contains(&id) {
+                    Queued::Urgent
+                } else if used.after(better, &self.states) != own.after(better, &self.states) {
+                    Queued::Unprotected
+                } else {
+                    Queued::Lazy
+                }
             }
             _ => Queued::Urgent,
         }
     }
 
-    /// Writes routes that forward to the wrong place, or not at all: at most `budget` messages, in one go.
+    /// Writes routes that forward to the wrong place, or not at all, and when there are none, those that the next fault
+    /// would find without the way out that they have by now: at most `budget` messages, in one go.
     pub fn flush(&mut self, budget: usize) -> Flushed {
         self.improve();
         let mut flushed = self.write(Queued::Urgent, budget);
+        if flushed.written == 0 && flushed.error.is_none() {
+            flushed = self.write(Queued::Unprotected, budget);
+        }
         if flushed.written == 0 && flushed.error.is_none() {
             self.collect(budget, &mut flushed);
         }
@@ -137,9 +145,7 @@ impl<B: Backend> Fib<B> {
             let Some(index) = self.routes.pop(queue) else { break };
             self.plan(index, queue, &mut batch);
         }
-        let flushed = self.commit(batch);
-        let (urgent, lazy) = self.routes.queued();
-        Flushed { urgent, lazy, ..flushed }
+        self.commit(batch)
     }
 
     /// Adds what one entry needs to a batch; make before break, so the object first.
@@ -152,8 +158,9 @@ impl<B: Backend> Fib<B> {
                     self.routes.release(index);
                 }
             }
-            Queued::Lazy if queue == Queued::Urgent => self.routes.queue(index, Queued::Lazy),
-            Queued::Lazy | Queued::Urgent => match entry.desired.slot() {
+            how @ (Queued::Lazy | Queued::Unprotected) if queue == Queued::Urgent => self.routes.queue(index, how),
+            Queued::Lazy if queue == Queued::Unprotected => self.routes.queue(index, Queued::Lazy),
+            Queued::Lazy | Queued::Unprotected | Queued::Urgent => match entry.desired.slot() {
                 None => batch.push(Change::RemoveRoute(prefix), Cause::Route(index, Installed::Nothing)),
                 Some(id) => {
                     let Some(slot) = self.slots.get_mut(id) else { return };
@@ -290,7 +297,7 @@ impl<B: Backend> Fib<B> {
         let unknown =
             |index: &usize| self.routes.get(*index).is_some_and(|entry| entry.installed == Installed::Unknown);
         // With its last object the kernel removes a route, so nothing goes while a route may use we know not what.
-        if self.routes.queued().0 > 0 || self.refused.iter().any(unknown) {
+        if self.routes.queued().urgent > 0 || self.refused.iter().any(unknown) {
             return;
         }
         let mut batch = Batch::default();
@@ -395,16 +402,18 @@ impl<B: Backend> Fib<B> {
     /// Whether nothing is left to [flush](Self::flush).
     pub fn is_settled(&self) -> bool {
         let garbage = self.slots.has_idle() && self.may_collect();
-        self.routes.queued().0 == 0 && self.waiting.is_empty() && !garbage
+        let queued = self.routes.queued();
+        queued.urgent == 0 && queued.unprotected == 0 && self.waiting.is_empty() && !garbage
     }
 
     /// Counts for metrics and `show`.
     pub fn stats(&self) -> Stats {
-        let (urgent, lazy) = self.routes.queued();
+        let routes::Lengths { urgent, unprotected, lazy } = self.routes.queued();
         Stats {
             routes: self.routes.len(),
             path_lists: self.slots.len(),
             urgent,
+            unprotected,
             lazy,
             refused: self.refused.len(),
             resyncs: u64::from(self.cycle.number()),

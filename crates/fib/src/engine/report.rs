@@ -37,10 +37,6 @@ pub struct Flushed {
     pub refused: usize,
     /// One of the refusals, in words.
     pub refusal: Option<String>,
-    /// Queue entries left that forwarding waits for.
-    pub urgent: usize,
-    /// Queue entries left that make no difference to forwarding.
-    pub lazy: usize,
     /// The outcome of this batch is unknown; it will be sent again, and a resync follows.
     pub error: Option<BackendError>,
 }
@@ -92,6 +88,8 @@ pub struct Stats {
     pub path_lists: usize,
     /// Queue entries that forwarding waits for.
     pub urgent: usize,
+    /// Queue entries that the next fault would find without the way out that they have by now.
+    pub unprotected: usize,
     /// Queue entries that make no difference to forwarding.
     pub lazy: usize,
     /// Routes that the kernel refused.

@@ -41,8 +41,12 @@ pub(super) enum Installed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queued {
     No,
+    /// It forwards to the wrong place, or not at all.
     Urgent,
-    /// It forwards to the right place already, only by way of another path-list.
+    /// It forwards to the right place, by way of a path-list that knows no such way out as its own does: the next fault
+    /// would find it unprotected.
+    Unprotected,
+    /// It forwards to the right place already, and would after a fault, only by way of another path-list.
     Lazy,
 }
 
@@ -64,13 +68,22 @@ impl Entry {
     }
 }
 
-/// All of them, with the two queues.
+/// All of them, with the queues.
 #[derive(Default)]
 pub(super) struct Routes {
     by_prefix: HashMap<Prefix, usize, foldhash::fast::RandomState>,
     entries: Slab<Entry>,
     urgent: VecDeque<usize>,
+    unprotected: VecDeque<usize>,
     lazy: VecDeque<usize>,
+}
+
+/// How many entries each queue holds, counting some twice that moved from one to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lengths {
+    pub(super) urgent: usize,
+    pub(super) unprotected: usize,
+    pub(super) lazy: usize,
 }
 
 impl Routes {
@@ -86,9 +99,8 @@ impl Routes {
         self.entries.len()
     }
 
-    /// Urgent and lazy, counting some twice that moved from one queue to the other.
-    pub(super) fn queued(&self) -> (usize, usize) {
-        (self.urgent.len(), self.lazy.len())
+    pub(super) fn queued(&self) -> Lengths {
+        Lengths { urgent: self.urgent.len(), unprotected: self.unprotected.len(), lazy: self.lazy.len() }
     }
 
     /// One more than the greatest index in use.
@@ -133,21 +145,22 @@ impl Routes {
     /// Queues an entry; one that is queued as urgently already stays where it is.
     pub(super) fn queue(&mut self, index: usize, how: Queued) {
         let Some(entry) = self.entries.get_mut(index) else { return };
-        match (entry.queued, how) {
-            (_, Queued::No) | (Queued::Urgent, _) | (Queued::Lazy, Queued::Lazy) => {}
-            (Queued::No | Queued::Lazy, Queued::Urgent) => {
-                entry.queued = how;
-                self.urgent.push_back(index);
-            }
-            (Queued::No, Queued::Lazy) => {
-                entry.queued = how;
-                self.lazy.push_back(index);
-            }
-        }
+        let line = match (entry.queued, how) {
+            (_, Queued::No)
+            | (Queued::Urgent, _)
+            | (Queued::Unprotected, Queued::Unprotected | Queued::Lazy)
+            | (Queued::Lazy, Queued::Lazy) => return,
+            (_, Queued::Urgent) => &mut self.urgent,
+            (_, Queued::Unprotected) => &mut self.unprotected,
+            (_, Queued::Lazy) => &mut self.lazy,
+        };
+        entry.queued = how;
+        line.push_back(index);
     }
 
     /// Everything that could wait has to be looked at again.
     pub(super) fn promote(&mut self) {
+        self.urgent.append(&mut self.unprotected);
         self.urgent.append(&mut self.lazy);
     }
 
@@ -156,11 +169,12 @@ impl Routes {
         loop {
             let index = match queue {
                 Queued::Lazy => self.lazy.pop_front()?,
+                Queued::Unprotected => self.unprotected.pop_front()?,
                 Queued::Urgent | Queued::No => self.urgent.pop_front()?,
             };
             if let Some(entry) = self.entries.get_mut(index) {
                 let due = match queue {
-                    Queued::Lazy => entry.queued == Queued::Lazy,
+                    Queued::Lazy | Queued::Unprotected => entry.queued == queue,
                     Queued::Urgent | Queued::No => entry.queued != Queued::No,
                 };
                 if due {

@@ -40,7 +40,7 @@ impl Slot {
     /// What the object should do, as things stand.
     pub(super) fn choose(&self, states: &States) -> Nexthop {
         match (&self.candidates, self.present) {
-            (Some(candidates), _) => choose(self.family, candidates, states),
+            (Some(candidates), _) => choose(self.family, candidates.iter(), states),
             // Not understood yet: goes on as it is while its interface lives, and fails closed afterwards.
             (None, Some(Nexthop::Via { ifindex, gateway, .. }))
                 if states.of(&PathKey { source: u32::MAX, ifindex, gateway }) == PathState::Dead =>
@@ -50,6 +50,13 @@ impl Slot {
             (None, Some(present)) => present,
             (None, None) => Nexthop::Blackhole(self.family),
         }
+    }
+
+    /// What it would do without the path that `nexthop` stands for.
+    pub(super) fn after(&self, nexthop: Nexthop, states: &States) -> Nexthop {
+        let Nexthop::Via { ifindex, gateway, .. } = nexthop else { return nexthop };
+        let others = |path: &&PathKey| (path.ifindex, path.gateway) != (ifindex, gateway);
+        choose(self.family, self.candidates.iter().flatten().filter(others), states)
     }
 
     /// Whether what it does now is still fine, so that doing better can wait for the routes that have to leave first.
@@ -65,10 +72,10 @@ impl Slot {
 }
 
 /// The first path that is up, else the first of last resort, else nothing gets through.
-fn choose(family: Family, candidates: &[PathKey], states: &States) -> Nexthop {
+fn choose<'a>(family: Family, candidates: impl Iterator<Item = &'a PathKey> + Clone, states: &States) -> Nexthop {
     // IPv4 goes over an IPv6 gateway (RFC 8950), but not the other way round.
     let fits = |path: &PathKey| family == Family::Ipv4Unicast || path.gateway.is_none_or(|gateway| gateway.is_ipv6());
-    let of_state = |wanted| candidates.iter().find(|path| fits(path) && states.of(path) == wanted);
+    let of_state = |wanted| candidates.clone().find(|path| fits(path) && states.of(path) == wanted);
     match of_state(PathState::Up).or_else(|| of_state(PathState::LastResort)) {
         Some(path) => {
             Nexthop::Via { family: nexthop_family(family, path), ifindex: path.ifindex, gateway: path.gateway }
@@ -158,7 +165,7 @@ impl Slots {
         if let Some(id) = self.by_list.get(&ListRef(family, candidates)) {
             return *id;
         }
-        let wanted = choose(family, candidates, states);
+        let wanted = choose(family, candidates.iter(), states);
         let fits = |slot: &Slot| slot.candidates.is_none() && slot.family == family && slot.present == Some(wanted);
         let adopted = hint.filter(|id| self.by_id.get(id).is_some_and(fits));
         let id = match adopted {

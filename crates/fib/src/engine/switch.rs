@@ -43,6 +43,7 @@ impl<B: Backend> Fib<B> {
     pub(super) fn reevaluate(&mut self, mut ids: Vec<NexthopId>) -> Switch {
         let started = Instant::now();
         let mut switch = Switch::default();
+        let any = !ids.is_empty();
         // A refused nexthop counts as a dead path, so each round has fewer to try; the blackhole ends them all.
         while !ids.is_empty() {
             let moves = self.moves(&ids);
@@ -50,8 +51,9 @@ impl<B: Backend> Fib<B> {
             ids = again;
         }
         switch.elapsed = started.elapsed();
-        if switch.lists > 0 {
-            // What forwarded to the right place by another way may do so no longer.
+        if any {
+            // What forwarded to the right place by another way may do so no longer, be it that a path-list without
+            // routes yet, which is not replaced, leads elsewhere now.
             self.routes.promote();
         }
         switch

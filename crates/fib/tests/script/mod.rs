@@ -245,6 +245,31 @@ impl Script {
         Err(TestCaseError::fail(format!("does not settle: {:?}", self.fib.stats())))
     }
 
+    /// Serves what cannot wait, until nothing of it is left.
+    pub(crate) fn flush(&mut self) -> Result<(), TestCaseError> {
+        self.fib.backend_mut().lose_answers(0);
+        for _ in 0..1000 {
+            self.deliver();
+            let resync = self.fib.resync_step().unwrap();
+            let flushed = self.fib.flush(7);
+            if matches!(resync, Resync::Idle) && flushed.written == 0 && self.fib.is_settled() {
+                return Ok(());
+            }
+        }
+        Err(TestCaseError::fail(format!("does not settle: {:?}", self.fib.stats())))
+    }
+
+    /// Nothing is left to write, so whichever path dies next, the table is right at once: no route has to be written.
+    pub(crate) fn survives(&mut self, dying: usize) -> Result<(), TestCaseError> {
+        for family in [Family::Ipv4Unicast, Family::Ipv6Unicast] {
+            self.run(&Op::State(Scope::Path(path(dying, family)), PathState::Dead))?;
+        }
+        let wanted: BTreeMap<Prefix, Nexthop> =
+            self.desired.iter().map(|(prefix, list)| (*prefix, self.wanted(prefix, list))).collect();
+        prop_assert_eq!(self.table(), wanted);
+        Ok(())
+    }
+
     /// The table is what the model says, and nothing is left over.
     pub(crate) fn check_final(&mut self) -> Result<(), TestCaseError> {
         let wanted: BTreeMap<Prefix, Nexthop> =
