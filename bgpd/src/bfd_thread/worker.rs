@@ -28,10 +28,14 @@ use crate::show::view;
 const PRIORITY: u8 = 10;
 /// Where that is not allowed.
 const NICE: i8 = -15;
+/// Waking so much later than asked for is a stall of this host, which is no fault of any peer. Less makes no difference to
+/// the shortest detection times in use.
+const STALL: Duration = Duration::from_millis(3);
 /// Between attempts to open sockets on an interface that was not ready.
 const REOPEN: Duration = Duration::from_secs(1);
 
 static STRANGE: LogLimit = LogLimit::new(5, Duration::from_secs(60));
+static STALLS: LogLimit = LogLimit::new(5, Duration::from_secs(60));
 
 /// A session with all that belongs to it.
 struct Running {
@@ -80,14 +84,18 @@ impl Worker {
     pub(super) fn run(mut self) {
         prefer_this_thread();
         while self.open {
-            self.wait();
+            let late = self.wait();
             self.hear();
+            if late >= STALL {
+                self.excuse(late);
+            }
             self.serve_timers();
             self.serve_commands();
         }
     }
 
-    fn wait(&self) {
+    /// Waits for packets, commands or the next deadline; how late it was when that was over.
+    fn wait(&self) -> Duration {
         let due = self.agenda.first().map(|(at, _)| *at);
         let next = [due, self.reopen_at].into_iter().flatten().min();
         let patience = next.map(|at| at.saturating_duration_since(Instant::now()));
@@ -100,6 +108,19 @@ impl Worker {
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => warn!(%error, "waiting for BFD packets failed"),
+        }
+        next.map_or(Duration::ZERO, |at| Instant::now().saturating_duration_since(at))
+    }
+
+    /// This thread did not run when it was to. What peers have sent meanwhile may be stuck elsewhere in this host, in a
+    /// process that did not run either.
+    fn excuse(&mut self, late: Duration) {
+        if let Some(left_out) = STALLS.admit(Instant::now()) {
+            debug!(late_us = late.as_micros() as u64, left_out, "this host stalled; no BFD peer is blamed for it");
+        }
+        for running in self.sessions.values_mut() {
+            running.input(Input::Stalled(late), &mut self.random, &mut self.changed);
+            running.reschedule(&mut self.agenda);
         }
     }
 

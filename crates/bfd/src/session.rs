@@ -66,6 +66,11 @@ pub enum Input<'a> {
     Received(&'a Packet),
     /// It is time, or not yet.
     Timeout,
+    /// This host did not run us for so long beyond what we asked for. What the peer sent meanwhile may still be on its
+    /// way through this host, so the silence is not held against it: detection is put off by as long, but never by more
+    /// than one detection time in all. A busy host so takes at most twice the detection time to notice a fault, instead
+    /// of taking its own stall for one.
+    Stalled(Duration),
     /// Hold the session down, or let it go.
     AdminDown(bool),
     /// Other timers are wanted.
@@ -142,6 +147,8 @@ struct Remote {
     required_min_rx: Duration,
     required_min_echo_rx: Duration,
     heard_at: Instant,
+    /// By how much detection was put off since.
+    excused: Duration,
 }
 
 /// A session.
@@ -272,7 +279,9 @@ impl Session {
     }
 
     fn detect_at(&self) -> Option<Instant> {
-        Some(self.remote?.heard_at + self.detection_time()?)
+        let remote = self.remote?;
+        let detection_time = self.detection_time()?;
+        Some(remote.heard_at + detection_time + remote.excused.min(detection_time))
     }
 
     /// Takes what happened and says what to do about it. `random` spreads the sending times.
@@ -281,6 +290,11 @@ impl Session {
         match input {
             Input::Received(packet) => self.received(now, packet, random, &mut out),
             Input::Timeout => self.expire(now, random, &mut out),
+            Input::Stalled(late) => {
+                if let Some(remote) = &mut self.remote {
+                    remote.excused = remote.excused.saturating_add(late);
+                }
+            }
             Input::AdminDown(true) if self.state != State::AdminDown => {
                 self.diagnostic = Diagnostic::AdministrativelyDown; // RFC 5880 §6.8.16
                 self.enter(now, State::AdminDown, Cause::Administrative, random, &mut out);
@@ -313,6 +327,7 @@ impl Session {
             required_min_rx: packet.required_min_rx,
             required_min_echo_rx: packet.required_min_echo_rx,
             heard_at: now,
+            excused: Duration::ZERO,
         });
         self.told = self.remote;
         if packet.r#final {

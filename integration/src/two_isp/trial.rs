@@ -10,6 +10,7 @@ use super::{Armed, Fault, TwoIsp};
 use crate::capture::{Capture, Captured};
 use crate::clock;
 use crate::edge::{Edge, FailoverEvent};
+use crate::feeder::Feeder;
 use crate::packet::Packet;
 use crate::probe::{self, Flow, Flows};
 
@@ -123,6 +124,7 @@ impl TwoIsp<'_> {
         std::thread::sleep(SETTLING);
         self.wait_converged()?;
         let known = [last_event(&self.a)?, last_event(&self.b)?];
+        let fed = self.feeder.as_ref().map(Feeder::sessions);
         let begin = clock::monotonic_ns();
         tell("a packet each millisecond, both ways");
         std::thread::sleep(BASELINE);
@@ -147,6 +149,11 @@ impl TwoIsp<'_> {
         }
         std::thread::sleep(AFTERWARDS);
 
+        if let Some(feeder) = &self.feeder
+            && fed != Some(feeder.sessions())
+        {
+            complaints.push(format!("site B lost its core router: {}", feeder.last_error()));
+        }
         let times = Times { begin, fault: struck, mend: mended, end: clock::monotonic_ns() };
         let flows = probe.finish()?;
         let events = [new_events(&self.a, known[0])?, new_events(&self.b, known[1])?];

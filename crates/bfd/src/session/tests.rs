@@ -147,6 +147,20 @@ fn a_silent_peer_is_noticed_within_the_detection_time() {
 }
 
 #[test]
+fn a_stall_of_this_host_puts_detection_off_by_as_long_but_only_so_often() {
+    let mut pair = Pair::up([fast(); 2]);
+    pair.open = [false; 2];
+    let (session, random) = (&mut pair.ends[0], &mut pair.random);
+    let before = session.detect_at().unwrap();
+    assert_eq!(session.handle_input(pair.now, Input::Stalled(ms(20)), random), []);
+    assert_eq!(session.detect_at(), Some(before + ms(20)));
+    session.handle_input(pair.now, Input::Stalled(ms(500)), random);
+    assert_eq!(session.detect_at(), Some(before + ms(30)), "twice the detection time is the most");
+    pair.run(ms(100));
+    assert_eq!(pair.states(), [State::Down; 2]);
+}
+
+#[test]
 fn before_it_is_up_a_session_sends_once_a_second() {
     let mut pair = Pair::new([fast(), fast()], 1);
     pair.open = [false; 2];
