@@ -20,13 +20,15 @@ pub use policies::{Policies, community, large_community};
 
 use crate::peer::{self, Ases};
 
-/// How paths are compared. `deterministic-med` is not asked: they always are.
+/// How paths are compared. `deterministic-med` is not asked: they always are. Neither is `bestpath med confed`, since paths that
+/// never left the confederation have the same neighboring AS, which is none (RFC 5065 §5.3).
 pub fn decision(bgp: &Bgp) -> DecisionOptions {
     DecisionOptions {
         always_compare_med: bgp.best_path.always_compare_med,
         missing_med_as_worst: bgp.best_path.missing_med_is_worst,
         compare_router_id: bgp.best_path.compare_router_id,
         ignore_as_path_length: bgp.best_path.ignore_as_path_length,
+        count_confederation: bgp.best_path.confed_as_path,
     }
 }
 
@@ -40,6 +42,7 @@ pub fn rib_config(bgp: &Bgp, router_id: RouterId, hash_seed: u64) -> RibConfig {
         graceful_shutdown: bgp.graceful_shutdown,
         confederation: bgp.confederation.identifier,
         default_local_pref: bgp.default_local_preference,
+        reject_as_sets: bgp.checks.reject_as_sets,
         decision: decision(bgp),
         hash_seed,
     }

@@ -330,6 +330,7 @@ fn table(us: u8) -> RibHandle {
         graceful_shutdown: false,
         confederation: None,
         default_local_pref: 100,
+        reject_as_sets: false,
         decision: Default::default(),
         hash_seed: 1,
     };

@@ -80,6 +80,7 @@ mod tests {
             graceful_shutdown: false,
             confederation: None,
             default_local_pref: 100,
+            reject_as_sets: false,
             decision: Default::default(),
             hash_seed: 1,
         };

@@ -130,6 +130,7 @@ impl Lab {
             graceful_shutdown: false,
             confederation: None,
             default_local_pref: 100,
+            reject_as_sets: false,
             decision: Default::default(),
             hash_seed: 5,
         };
@@ -461,6 +462,7 @@ fn the_thread_ends_when_nobody_can_reach_it() {
             graceful_shutdown: false,
             confederation: None,
             default_local_pref: 100,
+            reject_as_sets: false,
             decision: Default::default(),
             hash_seed: 5,
         },

@@ -31,6 +31,7 @@ fn main() {
             graceful_shutdown: false,
             confederation: None,
             default_local_pref: 100,
+            reject_as_sets: false,
             decision: Default::default(),
             hash_seed: 0x5eed,
         },

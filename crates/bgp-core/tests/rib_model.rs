@@ -260,6 +260,7 @@ impl Real {
             graceful_shutdown: false,
             confederation: None,
             default_local_pref: 100,
+            reject_as_sets: false,
             decision: Default::default(),
             hash_seed: 3,
         };

@@ -17,9 +17,9 @@ use config::{
         LogFormat, LogLevel, Match, MatchPeer, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry,
         NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password, Pattern,
         PolicySettings, PrefixList, PrefixListEntry, Prf, Proposal, Protocol, Redistribute, RedistributeSource, Remote,
-        RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteMap, RouteMapEntry, RouteSettings, Rpki, RpkiCache,
-        RpkiTransport, Rules, SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource,
-        Validation, Wan,
+        RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteChecks, RouteMap, RouteMapEntry, RouteSettings, Rpki,
+        RpkiCache, RpkiTransport, Rules, SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel,
+        UpdateSource, Validation, Wan,
     },
     parse,
 };
@@ -677,7 +677,9 @@ fn family_config(family: Family) -> impl Strategy<Value = FamilyConfig> {
 }
 
 fn bgp() -> impl Strategy<Value = Bgp> {
-    let best_path = any::<[bool; 5]>().prop_map(|[a, b, c, d, e]| BestPath {
+    let best_path = any::<[bool; 7]>().prop_map(|[a, b, c, d, e, f, g]| BestPath {
+        confed_as_path: f,
+        confed_med: g,
         ignore_as_path_length: a,
         compare_router_id: b,
         missing_med_is_worst: c,
@@ -703,7 +705,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     let confederation = (of(asn()), proptest::collection::btree_set(asn(), 0..3))
         .prop_map(|(identifier, members)| Confederation { identifier, members });
     (
-        (confederation, of(seconds(1, 65_535)), any::<[bool; 3]>(), of(seconds(1, 16_777_215))),
+        (confederation, of(seconds(1, 65_535)), any::<[bool; 5]>(), of(seconds(1, 16_777_215))),
         (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
         (
             graceful_restart,
@@ -743,6 +745,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 default_ipv4_unicast: flags[2],
                 default_local_preference,
                 best_path,
+                checks: RouteChecks { network_import: more[3], reject_as_sets: more[4] },
                 graceful_restart,
                 fail_closed,
                 timers,

@@ -102,6 +102,8 @@ pub(crate) struct Terms {
     pub(crate) maximum_out: Option<u32>,
     /// We are about to go (RFC 8326).
     draining: bool,
+    /// Paths with sets are not told (RFC 6472 §3).
+    reject_as_sets: bool,
 }
 
 impl Terms {
@@ -149,6 +151,7 @@ impl Terms {
             withheld_now: peer.families[family as usize].withheld.clone(),
             maximum_out: config.maximum_out,
             draining: own.graceful_shutdown,
+            reject_as_sets: own.reject_as_sets,
         }
     }
 
@@ -169,6 +172,9 @@ impl Terms {
             return None;
         }
         if self.loop_check && self.path.remote_as.is_some_and(|asn| attrs.attributes.as_path.contains(asn)) {
+            return None;
+        }
+        if self.reject_as_sets && attrs.attributes.as_path.has_sets() {
             return None;
         }
         let external = self.kind == SourceKind::External;

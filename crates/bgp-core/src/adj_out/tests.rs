@@ -48,6 +48,7 @@ fn terms(kind: SourceKind) -> Terms {
         withheld_now: None,
         maximum_out: None,
         draining: false,
+        reject_as_sets: false,
     }
 }
 

@@ -39,6 +39,8 @@ pub struct DecisionOptions {
     pub compare_router_id: bool,
     /// Do not compare path lengths (`bgp bestpath as-path ignore`).
     pub ignore_as_path_length: bool,
+    /// Member ASes of the confederation count as length (`bgp bestpath as-path confed`).
+    pub count_confederation: bool,
 }
 
 /// A usable path.
@@ -114,6 +116,8 @@ fn compare(a: &Candidate<'_>, b: &Candidate<'_>, options: &DecisionOptions) -> O
     let (x, y) = (a.merit, b.merit);
     let local = |c: &Candidate<'_>| c.kind == SourceKind::Local;
     let med = |m: &Merit| m.med.unwrap_or(if options.missing_med_as_worst { u32::MAX } else { 0 });
+    let confed = |m: &Merit| if options.count_confederation { m.confed_len } else { 0 };
+    let length = |m: &Merit| m.path_len.saturating_add(confed(m).into());
     // ORIGINATOR_ID stands in for the router-id of reflected paths (RFC 4456 §9).
     let router_id = |c: &Candidate<'_>| if c.merit.originator == 0 { c.router_id } else { c.merit.originator };
     a.stale
@@ -123,7 +127,7 @@ fn compare(a: &Candidate<'_>, b: &Candidate<'_>, options: &DecisionOptions) -> O
         .then(local(b).cmp(&local(a)))
         .then_with(|| match options.ignore_as_path_length {
             true => Ordering::Equal,
-            false => x.path_len.cmp(&y.path_len), // §9.1.2.2 a
+            false => length(x).cmp(&length(y)), // §9.1.2.2 a
         })
         .then(x.origin.cmp(&y.origin)) // §9.1.2.2 b
         .then_with(|| match options.always_compare_med || x.neighbor_as == y.neighbor_as {

@@ -10,6 +10,7 @@ const PLAIN: Merit = Merit {
     weight: 0,
     local_pref: 100,
     path_len: 3,
+    confed_len: 0,
     med: None,
     neighbor_as: 64500,
     originator: 0,
@@ -82,6 +83,21 @@ fn between_external_equals_the_older_stays_unless_router_ids_are_compared() {
 }
 
 #[test]
+fn the_way_through_the_confederation_counts_when_asked_to() {
+    let (far, near) = (Merit { confed_len: 3, ..PLAIN }, Merit { confed_len: 1, ..PLAIN });
+    let candidates = [candidate(&far, 1), candidate(&near, 2)];
+    assert_eq!(best(&candidates, DecisionOptions::default()), 1);
+    assert_eq!(best(&candidates, DecisionOptions { count_confederation: true, ..Default::default() }), 2);
+}
+
+#[test]
+fn paths_that_never_left_the_confederation_are_compared_by_med() {
+    let of = |med| Merit { confed_len: 1, path_len: 0, neighbor_as: 0, med: Some(med), ..PLAIN };
+    let (low, high) = (of(1), of(9));
+    assert_eq!(best(&[candidate(&high, 1), candidate(&low, 2)], DecisionOptions::default()), 2);
+}
+
+#[test]
 fn meds_of_different_neighbors_are_compared_only_when_asked_to() {
     let low = Merit { med: Some(1), neighbor_as: 1, ..PLAIN };
     let high = Merit { med: Some(9), neighbor_as: 2, ..PLAIN };
@@ -129,7 +145,8 @@ fn by_elimination(candidates: &[Candidate<'_>], options: &DecisionOptions) -> Op
     keep_min(&|c| -i64::from(c.merit.local_pref), &all);
     keep_min(&|c| (c.kind != SourceKind::Local).into(), &all);
     if !options.ignore_as_path_length {
-        keep_min(&|c| c.merit.path_len.into(), &all);
+        let confed = |m: &Merit| if options.count_confederation { m.confed_len } else { 0 };
+        keep_min(&|c| i64::from(c.merit.path_len) + i64::from(confed(c.merit)), &all);
     }
     keep_min(&|c| c.merit.origin.into(), &all);
     keep_min(&|c| med(c.merit), &|a, b| options.always_compare_med || a.merit.neighbor_as == b.merit.neighbor_as);
@@ -147,11 +164,12 @@ fn by_elimination(candidates: &[Candidate<'_>], options: &DecisionOptions) -> Op
 
 fn any_merit() -> impl Strategy<Value = Merit> {
     let numbers = (0u32..2, 100u32..102, 1u32..3, proptest::option::of(0u32..3), 1u32..4);
-    (numbers, 0u32..3, 0u16..2, 0u8..2).prop_map(
-        |((weight, local_pref, path_len, med, neighbor_as), originator, clusters, origin)| Merit {
+    (numbers, 0u32..3, 0u16..2, 0u8..2, 0u16..2).prop_map(
+        |((weight, local_pref, path_len, med, neighbor_as), originator, clusters, origin, confed_len)| Merit {
             weight,
             local_pref,
             path_len,
+            confed_len,
             med,
             neighbor_as,
             originator,
@@ -185,13 +203,14 @@ proptest! {
     #[test]
     fn the_choice_is_what_elimination_leaves(
         paths in proptest::collection::vec((any_merit(), any_circumstances()), 0..7),
-        (always, worst, router_ids, ignore) in any::<(bool, bool, bool, bool)>(),
+        [always, worst, router_ids, ignore, confederation] in any::<[bool; 5]>(),
     ) {
         let options = DecisionOptions {
             always_compare_med: always,
             missing_med_as_worst: worst,
             compare_router_id: router_ids,
             ignore_as_path_length: ignore,
+            count_confederation: confederation,
         };
         let candidates: Vec<_> = paths.iter().enumerate().map(|(i, (merit, c))| build(i, merit, *c)).collect();
         let choice = choose(&candidates, &options);

@@ -195,6 +195,8 @@ pub(crate) struct Merit {
     /// ORIGINATOR_ID, 0 without one.
     pub(crate) originator: u32,
     pub(crate) clusters: u16,
+    /// Member ASes of the confederation on the path, which are no part of its length.
+    pub(crate) confed_len: u16,
     pub(crate) origin: u8,
     pub(crate) blackhole: bool,
     /// LLGR_STALE: the last resort, whoever says so (RFC 9494 §4.3).
@@ -214,6 +216,7 @@ impl Merit {
             neighbor_as: a.as_path.first().map_or(0, |asn| asn.get()),
             originator: a.originator_id.map_or(0, u32::from),
             clusters: u16::try_from(a.cluster_list.len()).unwrap_or(u16::MAX),
+            confed_len: u16::try_from(a.as_path.confed_count()).unwrap_or(u16::MAX),
             origin: a.origin as u8,
             blackhole: attrs.install.blackhole,
             long_lived_stale: a.communities.contains(&Community::LLGR_STALE),

@@ -29,6 +29,8 @@ pub enum Refusal {
     OwnCluster,
     /// The next hop is no host's address, or ours (RFC 4271 §6.3, §5.1.3).
     NextHop,
+    /// There is a set on the path (RFC 6472 §3).
+    AsSet,
     /// It was not meant to come this way (RFC 9234 §5).
     RouteLeak,
     /// The prefix-list or route-map denied it.
@@ -42,6 +44,7 @@ impl fmt::Display for Refusal {
             Self::OwnOriginator => f.write_str("own router-id as originator"),
             Self::OwnCluster => f.write_str("own cluster on the cluster list"),
             Self::NextHop => f.write_str("next hop is not a host or is this router"),
+            Self::AsSet => f.write_str("a set of ASes on the path"),
             Self::RouteLeak => f.write_str("leaked: ONLY_TO_CUSTOMER forbids it from this neighbor"),
             Self::Policy => f.write_str("denied by inbound policy"),
         }
@@ -72,6 +75,9 @@ pub(super) fn admit(peer: &Peer, own: &RibConfig, family: Family, attrs: &PathAt
     }
     if !attrs.next_hop.is_host() || peer.is_ourselves(attrs.next_hop.address()) {
         return Err(Refusal::NextHop);
+    }
+    if own.reject_as_sets && attributes.as_path.has_sets() {
+        return Err(Refusal::AsSet);
     }
     if config.role.is_some_and(|role| is_leak(role, peer.remote_as, attributes.only_to_customer)) {
         return Err(Refusal::RouteLeak);

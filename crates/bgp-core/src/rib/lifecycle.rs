@@ -228,13 +228,15 @@ impl Rib {
             self.shared.decision = new.decision;
             self.redecide = [Some(0); 2];
         }
-        let export = |c: &RibConfig| (c.cluster_id(), c.client_to_client_reflection, c.graceful_shutdown);
+        let export =
+            |c: &RibConfig| (c.cluster_id(), c.client_to_client_reflection, c.graceful_shutdown, c.reject_as_sets);
         if export(&old) != export(new) {
             Family::ALL.into_iter().for_each(|family| self.resend_to_all(family));
         }
         let new = &self.config;
         let import = |c: &RibConfig| {
-            (c.asn, c.router_id, c.cluster_id, c.confederation, c.default_local_pref, c.graceful_shutdown)
+            let policy = (c.default_local_pref, c.graceful_shutdown, c.reject_as_sets);
+            (c.asn, c.router_id, c.cluster_id, c.confederation, policy)
         };
         if import(&old) != import(new) {
             for peer in self.shared.peers.iter_mut().flatten() {

@@ -85,6 +85,8 @@ pub struct RibConfig {
     pub confederation: Option<Asn>,
     /// Preference of routes that come without one.
     pub default_local_pref: u32,
+    /// Paths with sets are neither accepted nor announced (RFC 6472 §3).
+    pub reject_as_sets: bool,
     /// How paths are compared.
     pub decision: DecisionOptions,
     /// Peers choose the keys of our hash tables: a number that they cannot guess. It is read once.

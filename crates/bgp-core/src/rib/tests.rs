@@ -91,6 +91,7 @@ impl Bench {
             graceful_shutdown: false,
             confederation: None,
             default_local_pref: 100,
+            reject_as_sets: false,
             decision: Default::default(),
             hash_seed: 1,
         };

@@ -146,6 +146,21 @@ impl AsPath {
         self.segments.iter().map(Segment::hops).sum()
     }
 
+    /// How many member ASes of the confederation it went through: a set counts one (RFC 5065 §5.3).
+    pub fn confed_count(&self) -> usize {
+        let hops = |segment: &Segment| match segment.kind {
+            SegmentKind::ConfedSequence => segment.asns.len(),
+            SegmentKind::ConfedSet => 1,
+            SegmentKind::Sequence | SegmentKind::Set => 0,
+        };
+        self.segments.iter().map(hops).sum()
+    }
+
+    /// Whether a segment of it is a set, within a confederation or not (RFC 6472).
+    pub fn has_sets(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment.kind, SegmentKind::Set | SegmentKind::ConfedSet))
+    }
+
     /// Every AS number on it, in wire order.
     pub fn asns(&self) -> impl Iterator<Item = Asn> {
         self.segments.iter().flat_map(|segment| segment.asns.iter().copied())

@@ -5,7 +5,8 @@ use std::time::Duration;
 use net_types::{Asn, Family};
 
 use super::{
-    Action, LEAVE, Lines, Section, Statement, Verb, family, frr, monitoring, neighbor, neighbor_session, speaker,
+    Action, LEAVE, Lines, Section, Statement, Verb, family, frr, monitoring, neighbor, neighbor_session, route_checks,
+    speaker,
 };
 use crate::{
     grammar::{Args, Complaint},
@@ -52,6 +53,7 @@ fn write(bgp: &Bgp, lines: &mut Lines) {
 
 pub(super) const ROWS: &[&[Statement]] = &[
     BGP,
+    route_checks::ROWS,
     speaker::ROWS,
     neighbor::DECLARATIONS,
     neighbor::ROWS,
@@ -192,17 +194,6 @@ const BGP: &[Statement] = &[
                 Ok(())
             },
             write: |bgp, lines| lines.flag(bgp.best_path.compare_router_id, "bgp bestpath compare-routerid"),
-        }),
-    },
-    Statement {
-        syntax: "[no] bgp bestpath med missing-as-worst",
-        help: "No MED is the worst MED",
-        action: Action::Bgp(Verb {
-            read: |bgp, args| {
-                bgp.best_path.missing_med_is_worst = !args.has("no");
-                Ok(())
-            },
-            write: |bgp, lines| lines.flag(bgp.best_path.missing_med_is_worst, "bgp bestpath med missing-as-worst"),
         }),
     },
     Statement {

@@ -32,11 +32,9 @@ pub(super) const ROWS: &[Statement] = &[
     },
 ];
 
-/// Lines within `router bgp` that ask for what holds here anyway: a network is announced whether or not there is a route to it, a
-/// policy that changes is applied at once, conditions are looked at when something changes, and UPDATEs are sent when there is
+/// Lines within `router bgp` that ask for what holds here anyway: a policy that changes is applied at once, conditions are looked at when something changes, and UPDATEs are sent when there is
 /// room for them.
 pub(super) const SPEAKER: &[Statement] = &[
-    ignored("no bgp network import-check"),
     ignored("[no] bgp route-map delay-timer [SECONDS:0-600]"),
     ignored("[no] bgp conditional-advertisement timer [SECONDS:5-240]"),
     ignored("[no] bgp send-extra-data zebra"),

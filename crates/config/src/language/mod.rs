@@ -17,6 +17,7 @@ mod neighbor;
 mod neighbor_policy;
 mod neighbor_routes;
 mod neighbor_session;
+mod route_checks;
 mod route_map;
 mod routing;
 mod rpki;

@@ -39,6 +39,8 @@ pub struct Bgp {
     pub default_local_preference: u32,
     /// `bgp bestpath …`, `bgp always-compare-med`, `bgp deterministic-med`
     pub best_path: BestPath,
+    /// `bgp network import-check`, `bgp reject-as-sets`
+    pub checks: RouteChecks,
     /// `bgp graceful-restart …`
     pub graceful_restart: GracefulRestart,
     /// `bgp long-lived-graceful-restart stale-time` (RFC 9494); not announced unless said.
@@ -80,6 +82,7 @@ impl Bgp {
             default_ipv4_unicast: true,
             default_local_preference: 100,
             best_path: BestPath::default(),
+            checks: RouteChecks::default(),
             graceful_restart: GracefulRestart::default(),
             long_lived_stale_time: None,
             graceful_shutdown: false,
@@ -129,10 +132,12 @@ impl Bgp {
         Some(Neighbor { id, peer_group: group.cloned(), v6only, remote_as, settings })
     }
 
-    /// A speaker of FRR's traditional profile: external neighbors need a policy, and restarting gracefully is for others.
+    /// A speaker of FRR's traditional profile: external neighbors need a policy, a network needs a route, and restarting
+    /// gracefully is for others.
     pub fn with_frr_defaults(asn: Asn) -> Self {
         let graceful_restart = GracefulRestart { restarter: false, ..GracefulRestart::default() };
-        Self { frr_defaults: true, ebgp_requires_policy: true, graceful_restart, ..Self::new(asn) }
+        let checks = RouteChecks { network_import: true, ..RouteChecks::default() };
+        Self { frr_defaults: true, ebgp_requires_policy: true, checks, graceful_restart, ..Self::new(asn) }
     }
 
     /// The neighbor's AS number.
@@ -186,6 +191,10 @@ impl Default for Timers {
 pub struct BestPath {
     /// `bgp bestpath as-path ignore`
     pub ignore_as_path_length: bool,
+    /// `bgp bestpath as-path confed`: confederation segments count as length.
+    pub confed_as_path: bool,
+    /// `bgp bestpath med confed`: paths that never left the confederation are compared by MED, as they are in any case.
+    pub confed_med: bool,
     /// `bgp bestpath compare-routerid`: between eBGP paths too, rather than the older one.
     pub compare_router_id: bool,
     /// `bgp bestpath med missing-as-worst`
@@ -194,6 +203,16 @@ pub struct BestPath {
     pub always_compare_med: bool,
     /// `bgp deterministic-med`: paths are compared grouped by neighbor AS.
     pub deterministic_med: bool,
+}
+
+/// What a route must meet before it is announced or used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteChecks {
+    /// `bgp network import-check`: a network is announced only while this router has another route to exactly it; off
+    /// unless said, and on with FRR's defaults.
+    pub network_import: bool,
+    /// `bgp reject-as-sets`: paths with sets are neither accepted nor announced (RFC 6472).
+    pub reject_as_sets: bool,
 }
 
 /// Graceful restart (RFC 4724).
