@@ -66,35 +66,51 @@ pub fn statics(config: &Config, view: &View) -> Statics {
 
 /// What `network` and `redistribute` of the running configuration originate while links are as they are.
 ///
-/// A `network` is announced whether or not the kernel has a route for it, as with `no bgp network import-check`.
+/// With `bgp network import-check` a `network` is announced only while there is another route to exactly it: connected, static
+/// or of others in the kernel. One of BGP's own does not count, as it would hold itself up.
 pub fn originated(config: &Config, view: &View) -> Originated {
     let mut wanted = Originated::new();
     let Some(bgp) = &config.bgp else { return wanted };
+    let statics = statics(config, view);
+    let connected = || view.connected().map(|(prefix, _)| prefix).filter(|prefix| !is_loopback(prefix));
+    let is_routed = |prefix: &Prefix| {
+        connected().any(|other| other == *prefix) || statics.contains_key(prefix) || view.has_foreign_route(prefix)
+    };
     for (family, section) in &bgp.families {
-        for prefix in section.networks.keys() {
+        for prefix in section.networks.keys().filter(|prefix| !bgp.checks.network_import || is_routed(prefix)) {
             wanted.insert((LocalSource::Network, *prefix), LocalRoute::default());
         }
         for (source, redistribute) in &section.redistribute {
-            let route = LocalRoute { metric: redistribute.metric };
-            let mut originate = |source, prefix: Prefix| {
+            let mut originate = |source, prefix: Prefix, metric: Option<u32>| {
                 if prefix.family() == *family {
-                    wanted.insert((source, prefix), route);
+                    wanted.insert((source, prefix), LocalRoute { metric: redistribute.metric.or(metric) });
                 }
             };
             match source {
                 RedistributeSource::Connected => {
-                    let prefixes = view.connected().filter(|(prefix, _)| !is_loopback(prefix));
-                    prefixes.for_each(|(prefix, _)| originate(LocalSource::Connected, prefix));
+                    connected().for_each(|prefix| originate(LocalSource::Connected, prefix, None));
                 }
                 RedistributeSource::Static => {
-                    statics(config, view).into_keys().for_each(|prefix| originate(LocalSource::Static, prefix));
+                    statics.keys().for_each(|prefix| originate(LocalSource::Static, *prefix, None));
                 }
-                // Routes of others in the kernel are not followed (see `netwatch`); the configuration says so.
-                RedistributeSource::Kernel => {}
+                // Those that forwarding goes by: what is connected or static goes before them.
+                RedistributeSource::Kernel => view
+                    .foreign_routes()
+                    .filter(|(prefix, _)| !statics.contains_key(prefix) && connected().all(|other| other != *prefix))
+                    .for_each(|(prefix, route)| originate(LocalSource::Kernel, prefix, Some(route.metric))),
             }
         }
     }
     wanted
+}
+
+/// Whether what `config` originates depends on routes that others put into the kernel.
+pub fn asks_for_foreign_routes(config: &Config) -> bool {
+    let Some(bgp) = &config.bgp else { return false };
+    bgp.families.values().any(|section| {
+        section.redistribute.contains_key(&RedistributeSource::Kernel)
+            || bgp.checks.network_import && !section.networks.is_empty()
+    })
 }
 
 fn is_loopback(prefix: &Prefix) -> bool {
@@ -138,14 +154,16 @@ mod tests {
                 ip("link set va up");
                 ip("link set vb up");
                 ip("addr add 192.0.2.1/24 dev va");
+                ip("route add 10.3.0.0/16 via 192.0.2.7 metric 30");
                 let prefix = |text: &str| text.parse::<Prefix>().unwrap();
                 let route =
                     |to: &str, target, distance| config::model::StaticRoute { prefix: prefix(to), target, distance };
                 let gateway = |text: &str| StaticTarget::Gateway { address: text.parse().unwrap(), interface: None };
                 let family = config::model::FamilyConfig {
-                    networks: [(prefix("10.9.0.0/16"), None)].into(),
+                    networks: [(prefix("10.9.0.0/16"), None), (prefix("10.3.0.0/16"), None)].into(),
                     redistribute: [
                         (RedistributeSource::Static, Default::default()),
+                        (RedistributeSource::Kernel, Default::default()),
                         (
                             RedistributeSource::Connected,
                             config::model::Redistribute { metric: Some(5), route_map: None },
@@ -156,7 +174,7 @@ mod tests {
                 };
                 let mut bgp = config::model::Bgp::new(net_types::Asn::literal(65001));
                 bgp.families.insert(net_types::Family::Ipv4Unicast, family);
-                let config = Config {
+                let mut config = Config {
                     static_routes: vec![
                         route("10.1.0.0/16", gateway("192.0.2.9"), 1),
                         route("10.1.0.0/16", StaticTarget::Blackhole, 200),
@@ -165,7 +183,12 @@ mod tests {
                     bgp: Some(bgp),
                     ..Config::default()
                 };
+                assert!(asks_for_foreign_routes(&config));
                 let mut watch = netwatch::Watch::start().await.unwrap();
+                watch.follow_routes(201).unwrap();
+                while watch.view().foreign_routes().next().is_none() {
+                    watch.changed().await.unwrap();
+                }
                 let via = statics(&config, watch.view());
                 assert!(matches!(via[&prefix("10.1.0.0/16")], (Static::Via { gateway: Some(_), .. }, 1)));
                 assert_eq!(via.len(), 1, "a gateway on no link is no way");
@@ -173,11 +196,25 @@ mod tests {
                 assert_eq!(
                     all.keys().map(|(source, prefix)| (*source, prefix.to_string())).collect::<Vec<_>>(),
                     [
+                        (LocalSource::Network, "10.3.0.0/16".to_owned()),
                         (LocalSource::Network, "10.9.0.0/16".to_owned()),
                         (LocalSource::Connected, "192.0.2.0/24".to_owned()),
                         (LocalSource::Static, "10.1.0.0/16".to_owned()),
+                        (LocalSource::Kernel, "10.3.0.0/16".to_owned()),
                     ]
                 );
+                assert_eq!(all[&(LocalSource::Kernel, prefix("10.3.0.0/16"))].metric, Some(30));
+                config.bgp.as_mut().unwrap().checks.network_import = true;
+                let networks = |watch: &netwatch::Watch| {
+                    let all = originated(&config, watch.view()).into_keys();
+                    let networks = all.filter(|(source, _)| *source == LocalSource::Network);
+                    networks.map(|(_, prefix)| prefix.to_string()).collect::<Vec<_>>()
+                };
+                assert_eq!(networks(&watch), ["10.3.0.0/16"], "nothing leads to the other");
+                ip("route add 10.9.0.0/16 dev va");
+                while networks(&watch).len() < 2 {
+                    watch.changed().await.unwrap();
+                }
 
                 ip("link set vb down");
                 while watch.view().link_named("va").is_some_and(netwatch::Link::is_up) {

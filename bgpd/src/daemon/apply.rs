@@ -17,7 +17,7 @@ use config::{
     Config,
     model::{BfdPeer, BfdPeerId, Neighbor, UpdateSource},
 };
-use fib::PathKey;
+use fib::{PathKey, wire::ROUTE_PROTOCOL};
 use net_types::{Family, IfName};
 use netwatch::View;
 use tracing::{info, warn};
@@ -129,6 +129,11 @@ impl Supervisor {
         self.apply_policies(&config, &policies).await.map_err(|gone| gone.to_string())?;
         *self.daemon.running.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
         self.open_doors(config.bgp.as_ref())?;
+        if local_routes::asks_for_foreign_routes(&config)
+            && let Err(error) = self.watch.follow_routes(ROUTE_PROTOCOL)
+        {
+            warn!(%error, "routes of others in the kernel cannot be followed");
+        }
         self.links_changed().await.map_err(|gone| gone.to_string())?;
         Ok(summary)
     }
@@ -333,6 +338,22 @@ impl Supervisor {
         self.originate(&config, &view).await?;
         self.distances(&config);
         self.statics(&config, &view);
+        self.refresh_next_hops().await?;
+        self.publish();
+        Ok(())
+    }
+
+    /// What follows from routes of others in the kernel.
+    pub(super) async fn routes_changed(&mut self) -> Result<(), Gone> {
+        let config = self.daemon.config();
+        let view = self.watch.view().clone();
+        self.originate(&config, &view).await?;
+        self.refresh_next_hops().await?;
+        self.publish();
+        Ok(())
+    }
+
+    async fn refresh_next_hops(&mut self) -> Result<(), Gone> {
         match self.next_hops.refresh(&self.watch).await {
             Ok(answers) => {
                 for (key, way) in answers {
@@ -341,7 +362,6 @@ impl Supervisor {
             }
             Err(error) => warn!(%error, "next hops cannot be resolved"),
         }
-        self.publish();
         Ok(())
     }
 

@@ -346,11 +346,17 @@ impl Supervisor {
             self.state.tap.event(Kind::Link, &link.name, what);
         }
         match &change {
+            Change::Routes => return self.routes_changed().await,
             Change::Address(ifindex) => self.daemon.fib.retry(*ifindex),
             Change::Link(link) if link.is_up() => self.daemon.fib.retry(link.ifindex),
             Change::Link(_) | Change::LinkGone(_) | Change::Everything => {}
         }
-        self.links_changed().await
+        self.links_changed().await?;
+        if let Change::Address(ifindex) = change {
+            // An address that came, or is known to be nobody else's now: what was dialed without it went nowhere.
+            self.daemon.neighbors.path_back(ifindex);
+        }
+        Ok(())
     }
 
     /// What ipsecd says of a tunnel, as a word on the paths over it.

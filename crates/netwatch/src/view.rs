@@ -3,9 +3,12 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
+    sync::Arc,
 };
 
 use net_types::Prefix;
+
+use crate::routes::{ForeignRoute, Routes};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +57,8 @@ impl Address {
 pub struct View {
     links: BTreeMap<u32, Link>,
     addresses: BTreeMap<(u32, IpAddr, u8), Address>,
+    /// Shared, because views are copied more often than routes change.
+    routes: Arc<Routes>,
 }
 
 impl View {
@@ -108,6 +113,29 @@ impl View {
             let link = self.links.get(&address.ifindex).filter(|link| link.is_up())?;
             Some((address.connected()?, link))
         })
+    }
+
+    /// Routes that others have in the kernel's main table and that lead over a link which is up, or nowhere: the one of the
+    /// least metric for each prefix, in order. There are none unless they are [followed](crate::Watch::follow_routes).
+    pub fn foreign_routes(&self) -> impl Iterator<Item = (Prefix, &ForeignRoute)> {
+        self.routes.best(|route| self.is_usable(route))
+    }
+
+    /// Whether a route of others is there to exactly this prefix.
+    pub fn has_foreign_route(&self, prefix: &Prefix) -> bool {
+        self.routes.of(prefix).any(|route| self.is_usable(route))
+    }
+
+    fn is_usable(&self, route: &ForeignRoute) -> bool {
+        route.target.ifindex().is_none_or(|ifindex| self.links.get(&ifindex).is_some_and(Link::is_up))
+    }
+
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    pub(crate) fn routes_mut(&mut self) -> &mut Routes {
+        Arc::make_mut(&mut self.routes)
     }
 
     /// The link on which `address` is directly reachable: the longest connected prefix that holds it. Our own addresses

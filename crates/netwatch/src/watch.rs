@@ -1,28 +1,77 @@
 //! Keeps a [`View`] true: one dump, then notifications; after a lost one a dump again.
 
-use std::{collections::BTreeSet, io, net::IpAddr, pin::pin};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    pin::pin,
+};
 
-use futures_util::{StreamExt, TryStreamExt};
-use netlink_packet_core::NetlinkPayload;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use netlink_packet_core::{NLM_F_REPLACE, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage},
+    address::{AddressAttribute, AddressFlags, AddressMessage},
     link::{LinkAttribute, LinkFlags, LinkMessage},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType},
 };
+use netlink_sys::AsyncSocket;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use tokio::task::JoinHandle;
 
-use crate::{Address, Link, View};
+use crate::{
+    Address, Link, View,
+    routes::{self, Routes},
+};
 
-type Messages =
-    Box<dyn futures_util::Stream<Item = netlink_packet_core::NetlinkMessage<RouteNetlinkMessage>> + Send + Unpin>;
+type Messages = Box<dyn futures_util::Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send + Unpin>;
 
 /// A [`View`] and the subscription that keeps it true. Lives on a tokio runtime.
 pub struct Watch {
     view: View,
     handle: Handle,
     messages: Messages,
+    followed: Option<Followed>,
 }
+
+/// The subscription to routes.
+struct Followed {
+    /// Routes of this protocol number are ours.
+    own: u8,
+    messages: Messages,
+    /// Something may have been lost: everything is to be read anew.
+    doubtful: bool,
+    /// Everything is being read; what is reported meanwhile waits, since it may be newer.
+    reading: Option<JoinHandle<io::Result<Routes>>>,
+}
+
+impl Followed {
+    /// What comes next: what was read, or a message. Cancelling it loses nothing.
+    async fn next(&mut self, handle: &Handle) -> io::Result<News> {
+        if self.doubtful && self.reading.is_none() {
+            self.doubtful = false;
+            let (handle, own) = (handle.clone(), self.own);
+            self.reading = Some(tokio::spawn(async move { read_routes(&handle, own).await }));
+        }
+        if let Some(reading) = &mut self.reading {
+            let read = reading.await.map_err(io::Error::other)?;
+            self.reading = None;
+            return Ok(News::All(read?));
+        }
+        self.messages.next().await.map(News::One).ok_or_else(|| io::Error::other(ENDED))
+    }
+}
+
+/// What is heard of routes.
+enum News {
+    All(Routes),
+    One(NetlinkMessage<RouteNetlinkMessage>),
+}
+
+const ENDED: &str = "rtnetlink connection ended";
+
+/// Changes of routes that are looked at together, at most.
+const TOGETHER: usize = 4096;
 
 /// What became different in the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +82,8 @@ pub enum Change {
     LinkGone(Link),
     /// An address came to or went from this interface.
     Address(u32),
+    /// Routes of others came or went.
+    Routes,
     /// Notifications were lost and everything was read anew: anything may be different.
     Everything,
 }
@@ -60,7 +111,7 @@ impl Watch {
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
         tokio::spawn(connection);
         let messages: Messages = Box::new(messages.map(|(message, _from)| message));
-        let mut watch = Self { view: View::default(), handle, messages };
+        let mut watch = Self { view: View::default(), handle, messages, followed: None };
         watch.view = watch.read_all().await?;
         Ok(watch)
     }
@@ -75,6 +126,25 @@ impl Watch {
         &self.handle
     }
 
+    /// Follows, from now on, the routes that others put into the kernel's main table: all but those of protocol number `own`.
+    /// Those that are there already are told as a [change](Self::changed), too.
+    ///
+    /// # Errors
+    /// When the netlink socket cannot be opened; nothing is followed then.
+    pub fn follow_routes(&mut self, own: u8) -> io::Result<()> {
+        if self.followed.is_some() {
+            return Ok(());
+        }
+        let groups = [MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
+        let (mut connection, _, messages) = rtnetlink::new_multicast_connection(&groups)?;
+        // In the kernel, before the queue: a million routes of our own must not push out what counts.
+        sys::netlink::ignore_routes_of(&*connection.socket_mut().socket_mut(), own)?;
+        tokio::spawn(connection);
+        let messages: Messages = Box::new(messages.map(|(message, _from)| message));
+        self.followed = Some(Followed { own, messages, doubtful: true, reading: None });
+        Ok(())
+    }
+
     /// Waits until the view has changed and says how. Cancelling it loses nothing but a resynchronisation under way,
     /// which then starts anew.
     ///
@@ -82,21 +152,78 @@ impl Watch {
     /// When the netlink connection ended, or a resynchronisation failed.
     pub async fn changed(&mut self) -> io::Result<Change> {
         loop {
-            let message = self.messages.next().await.ok_or_else(|| io::Error::other("rtnetlink connection ended"))?;
+            let message = tokio::select! {
+                biased;
+                message = self.messages.next() => message.ok_or_else(|| io::Error::other(ENDED))?,
+                news = next_route(&mut self.followed, &self.handle) => {
+                    if self.apply_routes(news?) {
+                        return Ok(Change::Routes);
+                    }
+                    continue;
+                }
+            };
             match message.payload {
                 NetlinkPayload::InnerMessage(inner) => {
                     if let Some(change) = self.apply(inner) {
+                        self.doubt_routes(&change);
                         return Ok(change);
                     }
                 }
                 NetlinkPayload::Overrun(_) => {
                     tracing::warn!("rtnetlink notifications were lost; reading links and addresses anew");
-                    self.view = self.read_all().await?;
+                    let mut view = self.read_all().await?;
+                    *view.routes_mut() = self.view.routes().clone();
+                    self.view = view;
+                    self.doubt_routes(&Change::Everything);
                     return Ok(Change::Everything);
                 }
                 _ => {}
             }
         }
+    }
+
+    /// The kernel says nothing of IPv4 routes that go with their link or address.
+    fn doubt_routes(&mut self, change: &Change) {
+        let Some(followed) = &mut self.followed else { return };
+        followed.doubtful |= match change {
+            Change::Link(link) | Change::LinkGone(link) => self.view.routes().uses(link.ifindex),
+            Change::Address(ifindex) => self.view.routes().uses(*ifindex),
+            Change::Everything => true,
+            Change::Routes => false,
+        };
+    }
+
+    /// Takes in a change of routes and those that wait behind it; whether the view is another one.
+    fn apply_routes(&mut self, news: News) -> bool {
+        let Self { view, followed: Some(followed), .. } = self else { return false };
+        let (mut next, mut changed) = match news {
+            News::One(first) => (Some(first), false),
+            News::All(routes) => {
+                let changed = *view.routes() != routes;
+                *view.routes_mut() = routes;
+                (followed.messages.next().now_or_never().flatten(), changed)
+            }
+        };
+        for _ in 0..TOGETHER {
+            let Some(message) = next else { break };
+            let replaces = message.header.flags & NLM_F_REPLACE != 0;
+            match message.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
+                    if let Some((prefix, route)) = routes::parse(&route, followed.own) {
+                        changed |= view.routes_mut().put(prefix, route, replaces);
+                    }
+                }
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRoute(route)) => {
+                    if let Some((prefix, route)) = routes::parse(&route, followed.own) {
+                        changed |= view.routes_mut().remove(prefix, &route);
+                    }
+                }
+                NetlinkPayload::Overrun(_) => followed.doubtful = true,
+                _ => {}
+            }
+            next = followed.messages.next().now_or_never().flatten();
+        }
+        changed
     }
 
     /// The route that the kernel would take to `address` now; `None` if there is none, or only one that discards.
@@ -132,7 +259,7 @@ impl Watch {
                 self.view.remove_link(message.header.index).map(Change::LinkGone)
             }
             RouteNetlinkMessage::NewAddress(message) => {
-                let address = address(&message)?;
+                let address = address(&message).filter(|_| is_sure(&message))?;
                 self.view.put_address(address).then_some(Change::Address(address.ifindex))
             }
             RouteNetlinkMessage::DelAddress(message) => {
@@ -151,7 +278,7 @@ impl Watch {
         }
         let mut addresses = self.handle.address().get().execute();
         while let Some(message) = addresses.try_next().await.map_err(io::Error::other)? {
-            address(&message).map(|address| view.put_address(address));
+            address(&message).filter(|_| is_sure(&message)).map(|address| view.put_address(address));
         }
         let known: BTreeSet<u32> = view.links().map(|link| link.ifindex).collect();
         let orphans: Vec<Address> = view.addresses().filter(|a| !known.contains(&a.ifindex)).copied().collect();
@@ -160,6 +287,28 @@ impl Watch {
         }
         Ok(view)
     }
+}
+
+/// The next that is heard of routes; nothing ever is while they are not followed.
+async fn next_route(followed: &mut Option<Followed>, handle: &Handle) -> io::Result<News> {
+    match followed {
+        Some(followed) => followed.next(handle).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read_routes(handle: &Handle, own: u8) -> io::Result<Routes> {
+    let mut known = Routes::default();
+    let requests = [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+    for request in requests {
+        let mut messages = handle.route().get(request).execute();
+        while let Some(message) = messages.try_next().await.map_err(io::Error::other)? {
+            if let Some((prefix, route)) = routes::parse(&message, own) {
+                known.put(prefix, route, false);
+            }
+        }
+    }
+    Ok(known)
 }
 
 /// ENETUNREACH, EHOSTUNREACH, and the errors of unreachable, blackhole and prohibit routes.
@@ -205,6 +354,19 @@ fn address(message: &AddressMessage) -> Option<Address> {
         bits: message.header.prefix_len,
         peer: far.filter(|far| *far != own),
     })
+}
+
+/// An address is not ours before nobody else claims it (RFC 4862 §5.4), nor if somebody does. The kernel reports it again
+/// when it is.
+fn is_sure(message: &AddressMessage) -> bool {
+    let given = |attribute: &AddressAttribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    };
+    let header = || AddressFlags::from_bits_retain(message.header.flags.bits().into());
+    let flags = message.attributes.iter().find_map(given).unwrap_or_else(header);
+    let unsure = flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
+    !unsure || flags.contains(AddressFlags::Optimistic) // RFC 4429 §3.1
 }
 
 fn hop(message: &RouteMessage) -> Option<Hop> {
@@ -281,6 +443,59 @@ mod tests {
             ip("link del va");
             while watch.view().link_named("va").is_some() {
                 watch.changed().await.unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn routes_of_others_are_followed_and_ours_are_not() {
+        in_namespace(|| async {
+            ip("link add va type veth peer name vb");
+            ip("link set va up");
+            ip("link set vb up");
+            ip("addr add 192.0.2.1/24 dev va");
+            ip("route add 10.1.0.0/16 via 192.0.2.254");
+            let mut watch = Watch::start().await.unwrap();
+            while watch.view().link_named("va").is_none_or(|link| !link.is_up()) {
+                watch.changed().await.unwrap();
+            }
+            assert_eq!(watch.view().foreign_routes().count(), 0, "not asked for");
+            watch.follow_routes(201).unwrap();
+            let known = |watch: &Watch| -> Vec<String> {
+                watch.view().foreign_routes().map(|(prefix, _)| prefix.to_string()).collect()
+            };
+            while known(&watch).is_empty() {
+                watch.changed().await.unwrap();
+            }
+            assert_eq!(known(&watch), ["10.1.0.0/16"], "the connected subnet is not among them");
+
+            ip("route add 10.2.0.0/16 via 192.0.2.254 proto 201");
+            ip("route add blackhole 10.3.0.0/16");
+            ip("route add 10.4.0.0/16 dev va table 77");
+            ip("-6 route add 2001:db8:9::/48 dev va");
+            while known(&watch).len() < 3 {
+                watch.changed().await.unwrap();
+            }
+            assert_eq!(known(&watch), ["10.1.0.0/16", "10.3.0.0/16", "2001:db8:9::/48"]);
+
+            ip("route replace 10.1.0.0/16 dev va");
+            ip("route del blackhole 10.3.0.0/16");
+            while known(&watch).len() > 2 {
+                watch.changed().await.unwrap();
+            }
+            let prefix: net_types::Prefix = "10.1.0.0/16".parse().unwrap();
+            let (_, route) = watch.view().foreign_routes().find(|(other, _)| *other == prefix).unwrap();
+            assert!(matches!(route.target, crate::ForeignTarget::Via { gateway: None, .. }), "{route:?}");
+
+            ip("link set va down");
+            while watch.view().has_foreign_route(&prefix) {
+                watch.changed().await.unwrap();
+            }
+            ip("link set va up");
+            while watch.view().link_named("va").is_none_or(|link| !link.is_up())
+                || watch.view().routes().of(&prefix).next().is_some()
+            {
+                watch.changed().await.unwrap(); // the kernel dropped it with the link, and said nothing
             }
         });
     }
