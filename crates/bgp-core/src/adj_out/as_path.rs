@@ -54,7 +54,9 @@ impl PathRules {
             SourceKind::External if self.unchanged && !path.is_empty() => {}
             SourceKind::External => {
                 if let Some(alias) = self.alias.filter(|alias| alias.asn != self.local_as) {
-                    if alias.keep_own {
+                    // Whoever is to see no private numbers is not to see ours behind the alias either.
+                    let private = self.remove_private.is_some() && self.local_as.is_private();
+                    if alias.keep_own && !private {
                         path.prepend(self.local_as, 1);
                     }
                     path.prepend(alias.asn, 1);
@@ -123,6 +125,15 @@ mod tests {
         assert_eq!(sent(remove(false, true), &[64512, 64513]), "65001 65001 65001");
         assert_eq!(sent(remove(true, true), &[64512, 3356]), "65001 65001 3356");
         assert_eq!(sent(remove(true, false), &[64999, 64512]), "65001 64999", "the peer's own stays");
+    }
+
+    #[test]
+    fn a_private_number_of_our_own_does_not_show_behind_an_alias() {
+        let alias = Some(Alias { asn: asn(500), prepend_received: true, keep_own: true });
+        let remove_private = Some(RemovePrivate { all: false, replace: false });
+        let rules = PathRules { alias, remove_private, local_as: asn(65000), ..RULES };
+        assert_eq!(sent(rules, &[]), "500");
+        assert_eq!(sent(PathRules { local_as: asn(3000), ..rules }, &[]), "500 3000");
     }
 
     #[test]
