@@ -1,7 +1,7 @@
 //! From the configuration to what BFD works with, and where neighbors are. The sessions' part is in
 //! [`peer::spec`](crate::peer::spec()), the routing table's in [`policy_setup`](crate::policy_setup).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use bgp_wire::PeerKind;
 use config::model::{self, BfdProfile, Bgp, Config, Neighbor, NeighborId};
@@ -83,20 +83,31 @@ pub fn bfd(config: &Config, neighbor: &Neighbor, reach: BfdReach) -> Option<(bfd
         config.bfd_peers.iter().find(|(id, _)| (id.address, id.multihop) == (address, multihop))
     });
     let said = said.map(|(_, peer)| peer.clone()).unwrap_or_default();
-    let (timing, shutdown) = timing(said.timing(&config.bfd_profiles, used.profile.as_ref()));
+    let (timing, shutdown) = timing(said.timing(&config.bfd_profiles, used.profile.as_ref()), config.frr_defaults);
     Some((timing, shutdown || neighbor.settings.shutdown.as_ref().is_some_and(model::Shutdown::is_down)))
 }
 
+/// How often FRR's BFD says that it reflects Echo packets where nothing is configured.
+const FRR_ECHO: Duration = Duration::from_millis(50);
+
 /// As a session takes it, and whether it is held down.
-pub fn timing(profile: BfdProfile) -> (bfd::Config, bool) {
-    let BfdProfile { transmit_interval, receive_interval, detect_multiplier, passive, shutdown, echo_receive_interval } =
-        profile;
+pub fn timing(profile: BfdProfile, frr_defaults: bool) -> (bfd::Config, bool) {
+    let BfdProfile {
+        transmit_interval,
+        receive_interval,
+        detect_multiplier,
+        passive,
+        shutdown,
+        echo_receive_interval,
+        minimum_ttl: _,
+    } = profile;
+    let unsaid = if frr_defaults { FRR_ECHO } else { Duration::ZERO };
     let timing = bfd::Config {
         desired_min_tx: transmit_interval,
         required_min_rx: receive_interval,
         detect_multiplier,
         passive,
-        required_min_echo_rx: echo_receive_interval,
+        required_min_echo_rx: echo_receive_interval.unwrap_or(unsaid),
     };
     (timing, shutdown)
 }

@@ -13,6 +13,7 @@ use bgp_core::{PeerId, rib::RibConfig};
 use config::{
     Config,
     command::{Clear, Cleared},
+    model::NeighborId,
 };
 use netwatch::View;
 use tokio::sync::{mpsc, oneshot};
@@ -44,6 +45,14 @@ impl Running {
     /// The neighbor of this number.
     pub fn peer(&self, id: PeerId) -> Option<(&IpAddr, &Arc<PeerHandle>)> {
         self.peers.iter().find(|(_, handle)| handle.id() == id)
+    }
+
+    /// The neighbor that operators call so, if it is known where it is.
+    pub fn named(&self, name: &NeighborId) -> Option<(&IpAddr, &Arc<PeerHandle>)> {
+        match name {
+            NeighborId::Address(address) => self.peers.get_key_value(address),
+            NeighborId::Interface(_) => self.peers.iter().find(|(_, handle)| handle.status().spec.name() == *name),
+        }
     }
 }
 

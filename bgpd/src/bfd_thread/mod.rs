@@ -60,6 +60,8 @@ pub struct Change {
     pub to: State,
     /// Why.
     pub cause: Cause,
+    /// The peer's BFD would go on while its control plane restarts (C bit, RFC 5882 §4.3).
+    pub independent: bool,
     /// When the packet, or the silence, was noticed.
     pub at: Instant,
 }

@@ -286,7 +286,8 @@ impl Running {
                 Output::Changed { from, to, cause } => {
                     self.changed_at = SystemTime::now();
                     let Wanted { neighbor, peer, .. } = self.wanted;
-                    changed(Change { neighbor, peer, from, to, cause, at });
+                    let independent = self.session.remote_is_independent();
+                    changed(Change { neighbor, peer, from, to, cause, independent, at });
                     let interface = self.wanted.interface.as_ref().map(tracing::field::display);
                     info!(peer = %peer.address, interface, %from, %to, %cause, "BFD session changed state");
                 }

@@ -84,7 +84,8 @@ pub(super) fn locate(config: &Config, neighbor: &Neighbor, view: &View) -> Optio
 
 /// A session that no neighbor asks for: `bfd` / `peer …`.
 fn bfd_alone(config: &Config, id: &BfdPeerId, peer: &BfdPeer, view: &View) -> Option<Wanted> {
-    let (timing, admin_down) = setup::timing(peer.timing(&config.bfd_profiles, None));
+    let profile = peer.timing(&config.bfd_profiles, None);
+    let (timing, admin_down) = setup::timing(profile, config.frr_defaults);
     let link = match &id.interface {
         _ if id.multihop => None,
         Some(interface) => Some(view.link_named(interface.as_str())?),
@@ -96,7 +97,7 @@ fn bfd_alone(config: &Config, id: &BfdPeerId, peer: &BfdPeer, view: &View) -> Op
         neighbor: None,
         peer: Peer { ifindex: link.map_or(0, |link| link.ifindex), address: id.address },
         interface,
-        minimum_ttl: if id.multihop { peer.minimum_ttl.unwrap_or(BfdPeer::MINIMUM_TTL) } else { u8::MAX },
+        minimum_ttl: if id.multihop { profile.minimum_ttl.unwrap_or(BfdPeer::MINIMUM_TTL) } else { u8::MAX },
         local: id.local.or_else(local),
         config: timing,
         admin_down,

@@ -136,7 +136,7 @@ impl Neighbors {
         let handles: Vec<_> = ending.map(|(_, entry)| entry.handle).collect();
         fib.fault(fault.then(move || {
             if ends {
-                handles.iter().for_each(|handle| handle.send(PeerCommand::BfdDown));
+                handles.iter().for_each(|handle| handle.send(PeerCommand::PathLost));
             }
         }));
     }

@@ -201,7 +201,7 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     supervisor.apply(Arc::new(config)).await.map_err(|text| anyhow!(text))?;
     if preserved {
         let awaited = supervisor.awaited();
-        let limit = bgp.graceful_restart.restart_time;
+        let limit = bgp.graceful_restart.select_defer_time.unwrap_or(bgp.graceful_restart.restart_time);
         info!(neighbors = awaited.len(), ?limit, "waiting for every neighbor's routes before anything is changed");
         supervisor.daemon.rib.defer(limit, awaited).await?;
     }
@@ -283,7 +283,7 @@ fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Sen
             (_, BfdState::Up) => {
                 fib.words(vec![(scope, PathState::Up)]);
                 if let Some(entry) = neighbors.get(&change.peer.address) {
-                    entry.handle.send(PeerCommand::PathUp);
+                    entry.handle.send(PeerCommand::BfdUp);
                 }
             }
             (BfdState::Up, _) if lost => {
@@ -298,7 +298,7 @@ fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Sen
                     .tunnel(tunnel)
                     .then(move || {
                         if let Some(entry) = entry {
-                            entry.handle.send(PeerCommand::BfdDown);
+                            entry.handle.send(PeerCommand::BfdLost { independent: change.independent });
                         }
                     });
                 fault.at = change.at;

@@ -236,17 +236,17 @@ impl Supervisor {
             let status = entry.handle.status();
             match whom {
                 Cleared::All => true,
-                Cleared::Neighbor(wanted) => wanted == address,
+                Cleared::Neighbor(wanted) => *wanted == (*address).into() || *wanted == status.spec.name(),
                 Cleared::As(wanted) => status.remote_as() == Some(*wanted),
                 Cleared::External => status.remote_as() != Some(own),
                 Cleared::Group(wanted) => {
                     let bgp = config.bgp.as_ref();
-                    bgp.and_then(|bgp| bgp.resolve(&(*address).into())?.peer_group).as_ref() == Some(wanted)
+                    bgp.and_then(|bgp| bgp.named(&status.spec.name())?.peer_group).as_ref() == Some(wanted)
                 }
             }
         });
         let nobody = match whom {
-            Cleared::Neighbor(address) => Some(format!("{address} is no neighbor")),
+            Cleared::Neighbor(name) => Some(format!("{name} is no neighbor")),
             Cleared::As(asn) => Some(format!("no neighbor is in {asn}")),
             Cleared::Group(name) => Some(format!("no neighbor is in peer-group {name}")),
             Cleared::All | Cleared::External => None,

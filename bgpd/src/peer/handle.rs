@@ -21,9 +21,16 @@ pub enum PeerCommand {
     Stop(Notification),
     /// End it with this NOTIFICATION and start over (`clear bgp`).
     Reset(Notification),
-    /// BFD lost the neighbor.
-    BfdDown,
-    /// The path to the neighbor works again: BFD, the tunnel or the link came up.
+    /// BFD sees the neighbor.
+    BfdUp,
+    /// BFD has seen the neighbor and lost it.
+    BfdLost {
+        /// The neighbor's BFD would go on while its control plane restarts (C bit, RFC 5882 §4.3).
+        independent: bool,
+    },
+    /// The path to the neighbor is gone.
+    PathLost,
+    /// The path to the neighbor works again: the tunnel or the link came up.
     PathUp,
     /// The configuration changed. The session starts over where it must.
     Reconfigure(Box<PeerSpec>),

@@ -29,5 +29,5 @@ pub use queue::{Chunk, RouteQueue};
 pub use rules::{add_path, alias, role, rules};
 pub use setup::{Ases, SelfState, SetupError, password, spec};
 pub(crate) use socket::prepare;
-pub use spec::{Hops, Password, PeerSpec, Source, Transport};
+pub use spec::{BfdRules, Hops, Password, PeerSpec, Source, Transport};
 pub use status::{PeerStatus, ResetInfo};

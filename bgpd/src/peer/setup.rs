@@ -14,7 +14,7 @@ use config::model as bgp;
 use net_types::{Asn, Family, RouterId};
 use zeroize::Zeroizing;
 
-use super::{Hops, Password, PeerSpec, Source, Transport, role};
+use super::{BfdRules, Hops, Password, PeerSpec, Source, Transport, role};
 
 /// The shortest hold time that there may be (RFC 4271 §4.2).
 const LEAST_HOLD_TIME: Duration = Duration::from_secs(3);
@@ -98,7 +98,15 @@ pub fn spec(
             Some(Notification::shutdown(CeaseCode::AdministrativeShutdown, text.as_ref()))
         }
     };
-    Ok(PeerSpec { id, address, session, transport, shutdown })
+    let link = match &neighbor.id {
+        bgp::NeighborId::Interface(link) => Some(link.clone()),
+        bgp::NeighborId::Address(_) => None,
+    };
+    let bfd = settings.bfd.as_ref().map_or_else(BfdRules::default, |used| BfdRules {
+        strict: used.strict,
+        check_control_plane: used.check_control_plane,
+    });
+    Ok(PeerSpec { id, address, link, bfd, session, transport, shutdown })
 }
 
 /// Who is in which AS, as the two see each other.
@@ -194,7 +202,8 @@ fn graceful_restart(
     if !helper {
         return None;
     }
-    let family = |family| GracefulRestartFamily::new(family, ourselves.forwarding_preserved);
+    let family =
+        |family| GracefulRestartFamily::new(family, ourselves.forwarding_preserved || settings.preserve_forwarding);
     Some(GracefulRestart {
         restarting: restarter && ourselves.restarting,
         notification: true, // RFC 8538

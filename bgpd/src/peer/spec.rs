@@ -9,6 +9,7 @@ use std::{
 
 use bgp_core::{PeerId, session::SessionConfig};
 use bgp_wire::Notification;
+use config::model::NeighborId;
 use net_types::IfName;
 use zeroize::Zeroizing;
 
@@ -19,15 +20,33 @@ pub struct PeerSpec {
     pub id: PeerId,
     /// Its address.
     pub address: IpAddr,
+    /// The link that it is known by (`neighbor IFNAME interface`); none where its address is configured.
+    pub link: Option<IfName>,
     /// What to agree on.
     pub session: SessionConfig,
     /// How to reach it.
     pub transport: Transport,
+    /// What BFD has to say in it.
+    pub bfd: BfdRules,
     /// Not wanted now (`shutdown`): what to tell it.
     pub shutdown: Option<Notification>,
 }
 
+/// How a session depends on what BFD sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BfdRules {
+    /// There is no session while BFD does not see the neighbor (`bfd strict`).
+    pub strict: bool,
+    /// A loss that may be a restart of the neighbor is left to the hold timer (`bfd check-control-plane-failure`).
+    pub check_control_plane: bool,
+}
+
 impl PeerSpec {
+    /// As the configuration calls it.
+    pub fn name(&self) -> NeighborId {
+        self.link.clone().map_or(NeighborId::Address(self.address), NeighborId::Interface)
+    }
+
     /// Whether going over to `new` takes a new session: what two OPENs or a connection settle has changed.
     pub fn needs_reset(&self, new: &Self) -> bool {
         self.address != new.address

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bgp_core::session::{DownReason, Phase, Terms};
-use bgp_wire::{Capability, MessageType, Notification, PeerKind, Role};
+use bgp_wire::{AddPath, Capability, MessageType, Notification, Open, PeerKind, Role};
 use net_types::{Asn, Family, RouterId};
 
 use super::PeerSpec;
@@ -230,6 +230,11 @@ fn time(millis: u64) -> Option<SystemTime> {
 }
 
 impl PeerStatus {
+    /// Of a neighbor that has never had a session.
+    pub fn idle(spec: PeerSpec) -> Self {
+        Shared::new(spec).snapshot()
+    }
+
     /// The neighbor's AS: what it said, or what is configured.
     pub fn remote_as(&self) -> Option<Asn> {
         use bgp_core::session::RemoteAs;
@@ -262,6 +267,8 @@ impl PeerStatus {
         let (local, remote) = self.ends.unzip();
         view::Neighbor {
             address: self.spec.address,
+            link: self.spec.link.clone(),
+            dynamic: false,
             description: None,
             remote_as: self.remote_as(),
             local_as: session.local_asn,
@@ -354,6 +361,7 @@ fn capabilities(terms: &Terms) -> view::Capabilities {
         peer_restart_time: terms.restart.as_ref().map(|restart| restart.restart_time),
         peer_preserved: terms.restart.iter().flat_map(|restart| restart.preserved.iter()).collect(),
         extended_next_hop: mutual(&|c| matches!(c, Capability::ExtendedNextHop(_))),
+        add_path: Family::ALL.into_iter().map(|family| (family, add_path(ours, theirs, family))).collect(),
         role: mutual(&|c| matches!(c, Capability::Role(_))),
         peer_role: theirs.roles().next().and_then(Role::from_code),
         families: Family::ALL.into_iter().map(family).collect(),
@@ -363,6 +371,18 @@ fn capabilities(terms: &Terms) -> view::Capabilities {
         }),
         peer_hostname: peer_hostname(terms),
     }
+}
+
+/// Who sends several paths of `family`, and who takes them (RFC 7911 §4).
+fn add_path(ours: &Open, theirs: &Open, family: Family) -> (view::Mutual, view::Mutual) {
+    let says = |open: &Open, test: fn(AddPath) -> Option<Family>| {
+        open.capabilities.iter().any(|capability| match capability {
+            Capability::AddPath(list) => list.iter().any(|one| test(*one) == Some(family)),
+            _ => false,
+        })
+    };
+    let mutual = |test| view::Mutual { advertised: says(ours, test), received: says(theirs, test) };
+    (mutual(AddPath::sends), mutual(AddPath::receives))
 }
 
 fn peer_hostname(terms: &Terms) -> Option<String> {

@@ -68,6 +68,8 @@ pub(super) struct Task<E, H> {
     updates: usize,
     /// The task ends once everything is said.
     leaving: bool,
+    /// BFD sees the neighbor.
+    bfd_up: bool,
     mistakes: LogLimit,
     failures: LogLimit,
 }
@@ -98,6 +100,7 @@ where
             pending: VecDeque::new(),
             updates: 0,
             leaving: false,
+            bfd_up: false,
             mistakes: LogLimit::new(MISTAKES.0, MISTAKES.1),
             failures: LogLimit::new(MISTAKES.0, MISTAKES.1),
         }
@@ -255,11 +258,19 @@ where
 
     fn command(&mut self, command: PeerCommand) {
         match command {
-            PeerCommand::Start if self.spec.shutdown.is_none() => self.input(Input::Start),
+            PeerCommand::Start if self.is_wanted() => self.input(Input::Start),
             PeerCommand::Start => {}
             PeerCommand::Stop(notification) => self.input(Input::Stop(notification)),
             PeerCommand::Reset(notification) => self.input(Input::Reset(notification)),
-            PeerCommand::BfdDown => self.input(Input::BfdDown),
+            PeerCommand::BfdUp => {
+                self.bfd_up = true;
+                if self.spec.bfd.strict && self.is_wanted() {
+                    self.input(Input::Start);
+                }
+                self.input(Input::PathUp);
+            }
+            PeerCommand::BfdLost { independent } => self.bfd_lost(independent),
+            PeerCommand::PathLost => self.input(Input::BfdDown),
             PeerCommand::PathUp => self.input(Input::PathUp),
             PeerCommand::Reconfigure(spec) => self.reconfigure(*spec),
             PeerCommand::RequestRoutes(family) => self.request_routes(family),
@@ -268,13 +279,40 @@ where
         }
     }
 
+    /// Whether there is to be a session now.
+    fn is_wanted(&self) -> bool {
+        self.spec.shutdown.is_none() && (self.bfd_up || !self.spec.bfd.strict)
+    }
+
+    fn bfd_lost(&mut self, independent: bool) {
+        self.bfd_up = false;
+        let restart = self.session.terms().and_then(|terms| terms.restart.as_ref());
+        let survives = restart.is_some_and(|restart| !restart.families.is_empty());
+        // RFC 5882 §4.3: the silence of a neighbor whose BFD shares the fate of its control plane may be a restart.
+        if self.spec.bfd.check_control_plane && !independent && survives {
+            tracing::info!(
+                neighbor = %self.spec.address,
+                "BFD lost the neighbor, which may be restarting: its session is left to the hold timer"
+            );
+            return;
+        }
+        self.input(Input::BfdDown);
+        if self.spec.bfd.strict {
+            self.input(Input::Stop(Notification::cease(CeaseCode::BfdDown)));
+        }
+    }
+
     fn reconfigure(&mut self, spec: PeerSpec) {
+        let was_wanted = self.is_wanted();
         let old = std::mem::replace(&mut self.spec, spec);
         self.session.reconfigure(self.spec.session.clone());
         self.status.reconfigured(&self.spec);
         match (&old.shutdown, &self.spec.shutdown) {
             (None, Some(notification)) => self.input(Input::Stop(notification.clone())),
-            (Some(_), None) => self.input(Input::Start),
+            (Some(_), None) if self.is_wanted() => self.input(Input::Start),
+            // `bfd strict` was taken back before BFD saw the neighbor.
+            (None, None) if !was_wanted && self.is_wanted() => self.input(Input::Start),
+            (Some(_), None) => {}
             (Some(_), Some(_)) => {}
             (None, None) if old.needs_reset(&self.spec) => {
                 self.input(Input::Reset(Notification::cease(CeaseCode::OtherConfigurationChange)));

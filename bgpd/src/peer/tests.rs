@@ -15,7 +15,7 @@ use bgp_core::{
     session::{DownReason, Phase, RemoteAs, SessionConfig},
 };
 use bgp_wire::{
-    Announcements, Attributes, Notification, PeerKind, Withdrawals,
+    Announcements, Attributes, GracefulRestart, GracefulRestartFamily, Notification, PeerKind, Withdrawals,
     notification::{CeaseCode, ShutdownCommunication},
 };
 use net_types::{Asn, Family, IfName, Prefix};
@@ -85,7 +85,15 @@ fn spec(us: u8, them: u8, port: u16) -> PeerSpec {
         ..SessionConfig::new(asn(us), router_id, RemoteAs::Exactly(asn(them)))
     };
     let transport = Transport { port, source: Some(Source::Address(host_address(us))), ..Transport::default() };
-    PeerSpec { id: PeerId(u32::from(them)), address: host_address(them), session, transport, shutdown: None }
+    PeerSpec {
+        id: PeerId(u32::from(them)),
+        address: host_address(them),
+        link: None,
+        bfd: BfdRules::default(),
+        session,
+        transport,
+        shutdown: None,
+    }
 }
 
 fn start(spec: PeerSpec, listener: Listener, acceptors: &Acceptors, room: usize) -> Speaker {
@@ -257,6 +265,57 @@ async fn a_changed_session_starts_over_and_an_unchanged_one_does_not() {
     assert!(matches!(a.event().await, PeerEvent::Down { reason: DownReason::Stopped(_), .. }));
     a.handle.send(PeerCommand::Reconfigure(Box::new(spec)));
     a.up().await;
+}
+
+#[tokio::test]
+async fn a_strict_session_waits_for_bfd_and_ends_with_it() {
+    let (listener_a, acceptors_a, port_a) = listen(43);
+    let (listener_b, acceptors_b, port_b) = listen(44);
+    let bfd = BfdRules { strict: true, ..BfdRules::default() };
+    let mut a = start(PeerSpec { bfd, ..spec(43, 44, port_b) }, listener_a, &acceptors_a, 16);
+    let mut b = start(PeerSpec { bfd, ..spec(44, 43, port_a) }, listener_b, &acceptors_b, 16);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(host_address(44), 0)).unwrap();
+    let mut early = socket.connect(SocketAddr::new(host_address(43), port_a)).await.unwrap();
+    let mut answer = Vec::new();
+    let end = timeout(PATIENCE, early.read_to_end(&mut answer)).await.unwrap();
+    let opened = answer.get(18) == Some(&1);
+    assert!(end.is_err() || !opened, "nobody is let in before BFD has seen him: {answer:?}");
+    a.handle.send(PeerCommand::BfdUp);
+    b.handle.send(PeerCommand::BfdUp);
+    a.up().await;
+    b.up().await;
+    a.handle.send(PeerCommand::BfdLost { independent: false });
+    assert!(matches!(a.event().await, PeerEvent::Down { reason: DownReason::BfdDown, .. }));
+    let PeerEvent::Down { reason: DownReason::Received(said), .. } = b.event().await else { panic!() };
+    assert_eq!(said, Notification::cease(CeaseCode::BfdDown));
+    a.until("a rests", |status| status.phase == Phase::Idle).await;
+    // Without the word nobody waits.
+    let spec = PeerSpec { bfd: BfdRules::default(), ..a.handle.status().spec };
+    a.handle.send(PeerCommand::Reconfigure(Box::new(spec)));
+    b.handle.send(PeerCommand::PathUp);
+    a.up().await;
+}
+
+#[tokio::test]
+async fn a_loss_that_may_be_a_restart_is_left_to_the_hold_timer_where_that_is_asked_for() {
+    let rules = BfdRules { check_control_plane: true, ..BfdRules::default() };
+    let restart = GracefulRestart {
+        restarting: false,
+        notification: false,
+        restart_seconds: 60,
+        families: vec![GracefulRestartFamily::new(Family::Ipv4Unicast, true)],
+    };
+    let (mut a, mut b) = pair([45, 46], 16, |spec| {
+        spec.bfd = rules;
+        spec.session.graceful_restart = Some(restart.clone());
+    });
+    a.up().await;
+    b.up().await;
+    a.handle.send(PeerCommand::BfdLost { independent: false });
+    a.handle.send(PeerCommand::BfdLost { independent: true });
+    assert!(matches!(a.event().await, PeerEvent::Down { reason: DownReason::BfdDown, .. }));
+    assert_eq!(a.host.faults.lock().unwrap().len(), 1, "the first was not a fault");
 }
 
 #[tokio::test]

@@ -129,12 +129,10 @@ async fn failover(state: &State, json: bool, out: &Output) -> Result<(), Failure
 }
 
 async fn clear(state: &State, whom: Cleared, how: Clear, out: &Output) -> Result<(), Failure> {
-    if let Cleared::Neighbor(address) = whom
-        && !state.running().peers.contains_key(&address)
+    if let Cleared::Neighbor(name) = &whom
+        && state.running().named(name).is_none()
     {
-        return Err(not_found(format!(
-            "neighbor {address} is not configured; \"show bgp summary\" lists those that are"
-        )));
+        return Err(not_found(format!("neighbor {name} is not configured; \"show bgp summary\" lists those that are")));
     }
     order(state.control(|answer| Control::Clear { whom, how, answer }).await, out).await
 }

@@ -1,14 +1,22 @@
 //! `show bgp summary` and `show bgp neighbors`: what sessions, the table and BFD know, put together.
 
-use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    time::SystemTime,
+};
 
 use bgp_core::{PeerId, rib::Source};
-use config::command::{Nesting, SummaryOf};
+use config::{
+    command::{Nesting, SummaryOf},
+    model::NeighborId,
+};
 use net_types::Family;
 use rpc::Failure;
 
 use super::{Output, gone, not_found};
 use crate::{
+    peer::{self, PeerStatus, SelfState},
     show::{
         neighbors, summary,
         view::{self, NeighborTable, Speaker, TableCounters},
@@ -27,8 +35,8 @@ pub(super) fn speaker(running: &Running) -> Result<Speaker, Failure> {
     })
 }
 
-/// Everything about every neighbor, in the order of addresses.
-async fn all(state: &State, running: &Running) -> Result<BTreeMap<IpAddr, view::Neighbor>, Failure> {
+/// Everything about every neighbor, in the order of addresses; then those whose links show nobody yet.
+async fn all(state: &State, running: &Running, speaker: &Speaker) -> Result<Vec<view::Neighbor>, Failure> {
     let ids: Vec<PeerId> = running.peers.values().map(|peer| peer.id()).collect();
     let counters = state
         .rib
@@ -42,13 +50,7 @@ async fn all(state: &State, running: &Running) -> Result<BTreeMap<IpAddr, view::
     let sessions = state.bfd.snapshot().await;
     let neighbor = |(address, peer): (&IpAddr, &std::sync::Arc<crate::peer::PeerHandle>)| {
         let mut neighbor = peer.status().view();
-        let configured = running.config.bgp.as_ref().and_then(|bgp| bgp.resolve(&(*address).into()));
-        if let (Some(configured), Some(bgp)) = (configured, &running.config.bgp) {
-            neighbor.description = configured.settings.description;
-            neighbor.peer_group = configured.peer_group.map(|name| name.to_string());
-            neighbor.configured = configured.settings.families;
-            neighbor.restart_times = (bgp.graceful_restart.restart_time, bgp.graceful_restart.stalepath_time);
-        }
+        configured(running, &mut neighbor, &peer.status().spec.name());
         neighbor.bfd = sessions.iter().find(|session| session.peer == *address).cloned();
         if let Some(counters) = counters.get(&peer.id()) {
             for (family, table) in &mut neighbor.families {
@@ -61,9 +63,44 @@ async fn all(state: &State, running: &Running) -> Result<BTreeMap<IpAddr, view::
                 };
             }
         }
-        (*address, neighbor)
+        neighbor
     };
-    Ok(running.peers.iter().map(neighbor).collect())
+    let mut all: Vec<_> = running.peers.iter().map(neighbor).collect();
+    all.extend(sought(running, speaker));
+    Ok(all)
+}
+
+/// Puts in what the configuration says of a neighbor and its task does not know.
+fn configured(running: &Running, neighbor: &mut view::Neighbor, name: &NeighborId) {
+    let Some(bgp) = &running.config.bgp else { return };
+    if let Some(found) = bgp.named(name) {
+        neighbor.description = found.settings.description;
+        neighbor.peer_group = found.peer_group.map(|name| name.to_string());
+        neighbor.configured = found.settings.families;
+        neighbor.dynamic = !bgp.neighbors.contains_key(name);
+        neighbor.restart_times = (bgp.graceful_restart.restart_time, bgp.graceful_restart.stalepath_time);
+    }
+}
+
+/// Neighbors that are known by links at whose other end nobody has shown himself yet.
+fn sought(running: &Running, speaker: &Speaker) -> Vec<view::Neighbor> {
+    let ourselves = SelfState {
+        router_id: speaker.router_id,
+        hostname: speaker.hostname.clone(),
+        restarting: false,
+        forwarding_preserved: false,
+    };
+    let Some(bgp) = &running.config.bgp else { return Vec::new() };
+    let by_link = bgp.resolved().filter(|neighbor| matches!(neighbor.id, NeighborId::Interface(_)));
+    let missing = by_link.filter(|neighbor| running.named(&neighbor.id).is_none());
+    let shown = missing.filter_map(|neighbor| {
+        let nowhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let spec = peer::spec(bgp, &neighbor, nowhere, PeerId(0), &ourselves).ok()?;
+        let mut shown = PeerStatus::idle(spec).view();
+        configured(running, &mut shown, &neighbor.id);
+        Some(shown)
+    });
+    shown.collect()
 }
 
 pub(super) async fn summary(
@@ -76,7 +113,7 @@ pub(super) async fn summary(
 ) -> Result<(), Failure> {
     let running = state.running();
     let speaker = speaker(&running)?;
-    let neighbors = all(state, &running).await?;
+    let neighbors = all(state, &running, &speaker).await?;
     let listed = |neighbor: &&view::Neighbor| match of {
         SummaryOf::All => true,
         SummaryOf::Established => neighbor.established_at.is_some(),
@@ -92,9 +129,9 @@ pub(super) async fn summary(
         .map(|family| summary::FamilySummary {
             family,
             table: TableCounters { prefixes: counters[family as usize].0, ..TableCounters::default() },
-            neighbors: neighbors.values().filter(|neighbor| neighbor.families.contains_key(&family)).collect(),
+            neighbors: neighbors.iter().filter(|neighbor| neighbor.families.contains_key(&family)).collect(),
             listed: neighbors
-                .values()
+                .iter()
                 .filter(|neighbor| neighbor.families.contains_key(&family))
                 .filter(listed)
                 .collect(),
@@ -121,12 +158,15 @@ pub(super) async fn summary(
     }
 }
 
-pub(super) async fn detail(state: &State, only: Option<IpAddr>, json: bool, out: &Output) -> Result<(), Failure> {
+pub(super) async fn detail(state: &State, only: Option<NeighborId>, json: bool, out: &Output) -> Result<(), Failure> {
     let running = state.running();
     let speaker = speaker(&running)?;
-    let mut neighbors = all(state, &running).await?;
+    let mut neighbors = all(state, &running, &speaker).await?;
     if let Some(only) = only {
-        neighbors.retain(|address, _| *address == only);
+        neighbors.retain(|neighbor| match &only {
+            NeighborId::Address(address) => neighbor.address == *address,
+            NeighborId::Interface(link) => neighbor.link.as_ref() == Some(link),
+        });
         if neighbors.is_empty() && json {
             return out.json(&serde_json::json!({ "bgpNoSuchNeighbor": true })).await;
         }
@@ -136,10 +176,9 @@ pub(super) async fn detail(state: &State, only: Option<IpAddr>, json: bool, out:
     }
     let now = SystemTime::now();
     if json {
-        let list: Vec<_> = neighbors.into_values().collect();
-        return out.json(&neighbors::json(&speaker, &list, now)).await;
+        return out.json(&neighbors::json(&speaker, &neighbors, now)).await;
     }
-    for neighbor in neighbors.values() {
+    for neighbor in &neighbors {
         out.text(neighbors::text(&speaker, neighbor, now)).await?;
     }
     Ok(())

@@ -10,10 +10,10 @@ use bgp_core::{
 use bgp_wire::PeerKind;
 use config::{
     command::{Destination, NeighborRoutes, Paths},
-    model::RedistributeSource,
+    model::{NeighborId, RedistributeSource},
 };
 use fib::Nexthop;
-use net_types::{Family, Prefix, RouterId};
+use net_types::{Family, IfName, Prefix, RouterId};
 use rpc::{Failure, Text};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -41,6 +41,7 @@ struct Known {
     router_id: Option<RouterId>,
     kind: Option<PeerKind>,
     hostname: Option<String>,
+    link: Option<IfName>,
 }
 
 impl Peers {
@@ -48,7 +49,7 @@ impl Peers {
         let entry = |(address, peer): (&IpAddr, &Arc<crate::peer::PeerHandle>)| {
             let status = peer.status();
             let (router_id, kind, hostname) = (status.router_id(), status.kind(), status.hostname());
-            (peer.id(), Known { address: *address, router_id, kind, hostname })
+            (peer.id(), Known { address: *address, router_id, kind, hostname, link: status.spec.link })
         };
         Self(running.peers.iter().map(entry).collect())
     }
@@ -68,6 +69,11 @@ impl Peers {
     fn hostname(&self, source: Source) -> Option<String> {
         let Source::Peer(id) = source else { return None };
         self.0.get(&id)?.hostname.clone()
+    }
+
+    fn link(&self, source: Source) -> Option<IfName> {
+        let Source::Peer(id) = source else { return None };
+        self.0.get(&id)?.link.clone()
     }
 
     fn route(&self, view: &RouteView, now: SystemTime) -> Route {
@@ -108,6 +114,7 @@ impl Peers {
             validation: None,
             reason: None,
             hostname: self.hostname(source),
+            link: self.link(source),
             updated: now,
         }
     }
@@ -273,7 +280,11 @@ pub(super) async fn destination(
         .map_err(gone)?;
     match found {
         Some((view, told)) => {
-            let named = |(id, address): (PeerId, IpAddr)| (address, peers.hostname(Source::Peer(id)));
+            let named = |(id, address): (PeerId, IpAddr)| {
+                let source = Source::Peer(id);
+                let name = peers.link(source).map_or(NeighborId::Address(address), NeighborId::Interface);
+                (name, peers.hostname(source))
+            };
             let told = told.into_iter().map(named).collect();
             let mut route = Route { advertised_to: told, ..peers.route(&view, now) };
             route.paths.retain(|path| match paths {
@@ -290,13 +301,13 @@ pub(super) async fn destination(
 pub(super) async fn of_neighbor(
     state: &State,
     family: Family,
-    neighbor: IpAddr,
+    neighbor: NeighborId,
     which: NeighborRoutes,
     json: bool,
     out: &Output,
 ) -> Result<(), Failure> {
     let running = state.running();
-    let Some(peer) = running.peers.get(&neighbor).map(|peer| peer.id()) else {
+    let Some(peer) = running.named(&neighbor).map(|(_, peer)| peer.id()) else {
         return Err(not_found(format!("neighbor {neighbor} is not configured")));
     };
     if which == NeighborRoutes::Advertised {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     epoch, family_key, family_name, msec, object, uptime,
-    view::{Bfd, Capabilities, MessageCounts, Neighbor, NeighborTable, Speaker},
+    view::{Bfd, Capabilities, MessageCounts, Mutual, Neighbor, NeighborTable, Speaker},
 };
 
 /// One neighbor, as text.
@@ -22,11 +22,11 @@ pub fn text(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> String {
         PeerKind::External => "external",
     };
     let remote_as = neighbor.remote_as.map_or_else(|| "unspecified".to_owned(), |asn| asn.to_string());
-    let _ = writeln!(
-        out,
-        "BGP neighbor is {}, remote AS {remote_as}, local AS {}, {kind} link",
-        neighbor.address, neighbor.local_as
-    );
+    let who = match &neighbor.link {
+        Some(link) => format!("on {link}: {}", found(neighbor)),
+        None => format!("is {}{}", if neighbor.dynamic { "*" } else { "" }, neighbor.address),
+    };
+    let _ = writeln!(out, "BGP neighbor {who}, remote AS {remote_as}, local AS {}, {kind} link", neighbor.local_as);
     if neighbor.kind == PeerKind::Confederation {
         out.push_str("  Neighbor under common administration\n");
     }
@@ -152,6 +152,10 @@ fn capabilities_text(capabilities: &Capabilities, out: &mut String) {
         line(&format!("Address Family {}", family_name(*family)), mutual.words());
     }
     line("Extended nexthop", capabilities.extended_next_hop.words());
+    for (family, (tx, rx)) in &capabilities.add_path {
+        line(&format!("AddPath {} tx", family_name(*family)), tx.words());
+        line(&format!("AddPath {} rx", family_name(*family)), rx.words());
+    }
     line("Role", capabilities.role.words());
     line("Long-lived Graceful Restart", capabilities.long_lived.words());
     line("Graceful Restart Capability", capabilities.graceful_restart.words());
@@ -184,11 +188,15 @@ fn capitalised(word: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// Neighbors as JSON: an object by address.
+/// The address of a neighbor that is known by its link, as FRR prints it.
+fn found(neighbor: &Neighbor) -> String {
+    if neighbor.address.is_unspecified() { "None".to_owned() } else { neighbor.address.to_string() }
+}
+
+/// Neighbors as JSON: an object by name.
 pub fn json(speaker: &Speaker, neighbors: &[Neighbor], now: SystemTime) -> Value {
-    let by_address =
-        neighbors.iter().map(|neighbor| (neighbor.address.to_string(), neighbor_json(speaker, neighbor, now)));
-    Value::Object(by_address.collect())
+    let by_name = neighbors.iter().map(|neighbor| (neighbor.name(), neighbor_json(speaker, neighbor, now)));
+    Value::Object(by_name.collect())
 }
 
 fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Value {
@@ -198,11 +206,18 @@ fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Val
         PeerKind::Confederation => "nbrConfedExternalLink",
         PeerKind::External => "nbrExternalLink",
     };
-    let mut out = object([
+    let mut out = Map::new();
+    if neighbor.link.is_some() {
+        out.insert("bgpNeighborAddr".into(), found(neighbor).to_lowercase().into());
+    }
+    out.extend(object([
         ("remoteAs", neighbor.remote_as.map_or(0, |asn| asn.get()).into()),
         ("localAs", neighbor.local_as.get().into()),
         (link, true.into()),
-    ]);
+    ]));
+    if neighbor.dynamic {
+        out.insert("dynamicPeer".into(), true.into());
+    }
     if neighbor.kind == PeerKind::Confederation {
         out.insert("nbrCommonAdmin".into(), true.into());
     }
@@ -307,6 +322,7 @@ fn capabilities_json(neighbor: &Neighbor) -> Value {
     put("routeRefresh", refresh);
     put("enhancedRouteRefresh", capabilities.enhanced_route_refresh.key());
     put("extendedNexthop", capabilities.extended_next_hop.key());
+    let add_path = add_path_json(capabilities);
     put("role", capabilities.role.key());
     put("longLivedGracefulRestart", capabilities.long_lived.key());
     put("gracefulRestart", capabilities.graceful_restart.key());
@@ -316,6 +332,9 @@ fn capabilities_json(neighbor: &Neighbor) -> Value {
     });
     let families = Value::Object(families.collect());
     out.insert("multiprotocolExtensions".into(), families);
+    if !add_path.is_empty() {
+        out.insert("addPath".into(), add_path.into());
+    }
     let mut names = Map::new();
     let told = [("adv", &neighbor.own_hostname), ("rcv", &capabilities.peer_hostname)];
     for (whose, name) in told.into_iter().filter_map(|(whose, name)| Some((whose, name.as_ref()?))) {
@@ -339,6 +358,20 @@ fn capabilities_json(neighbor: &Neighbor) -> Value {
         out.insert("addressFamiliesByPeer".into(), kept);
     }
     Value::Object(out)
+}
+
+/// `txAdvertised` and the like, by family.
+fn add_path_json(capabilities: &Capabilities) -> Map<String, Value> {
+    let of_family = |(family, (tx, rx)): (&Family, &(Mutual, Mutual))| {
+        let said = [("tx", tx.key()), ("rx", rx.key())].into_iter().filter_map(|(what, key)| {
+            let key = key?;
+            let (first, rest) = key.split_at_checked(1)?;
+            Some((format!("{what}{}{rest}", first.to_uppercase()), Value::Bool(true)))
+        });
+        let said: Map<String, Value> = said.collect();
+        (!said.is_empty()).then(|| (family_key(*family).to_owned(), Value::Object(said)))
+    };
+    capabilities.add_path.iter().filter_map(of_family).collect()
 }
 
 fn restart_json(neighbor: &Neighbor) -> Value {

@@ -46,7 +46,8 @@ fn path_text(path: &Path, now: SystemTime, out: &mut String) {
     let from = match path.source {
         PathSource::Local => "0.0.0.0 (self)".to_owned(),
         PathSource::External { peer, router_id } | PathSource::Internal { peer, router_id } => {
-            format!("{peer} ({})", identifier(router_id))
+            let from = path.link.as_ref().map_or_else(|| peer.to_string(), ToString::to_string);
+            format!("{from} ({})", identifier(router_id))
         }
     };
     let reach = if path.valid { String::new() } else { " (inaccessible)".into() };
@@ -221,6 +222,9 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
     let mut peer = peer;
     if let Some(hostname) = &path.hostname {
         peer.insert("hostname".into(), hostname.as_str().into());
+    }
+    if let Some(link) = &path.link {
+        peer.insert("interface".into(), link.as_str().into());
     }
     out.insert("peer".into(), Value::Object(peer));
     Value::Object(out)

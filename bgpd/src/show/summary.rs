@@ -36,7 +36,7 @@ pub fn text(speaker: &Speaker, families: &[FamilySummary<'_>], now: SystemTime) 
             octets(summary.table.memory_octets)
         );
         let _ = writeln!(out, "Peers {}\n", summary.neighbors.len());
-        let width = summary.neighbors.iter().map(|n| n.address.to_string().len()).max().unwrap_or(0).max(15);
+        let width = summary.neighbors.iter().map(|n| shown(n).len()).max().unwrap_or(0).max(15);
         let _ = writeln!(
             out,
             "{:<width$} V         AS   MsgRcvd   MsgSent   TblVer  InQ OutQ  Up/Down State/PfxRcd   PfxSnt Desc",
@@ -52,7 +52,7 @@ pub fn text(speaker: &Speaker, families: &[FamilySummary<'_>], now: SystemTime) 
             let _ = writeln!(
                 out,
                 "{:<width$} 4 {:>10} {:>9} {:>9} {:>8} {:>4} {:>4} {:>8} {:>12} {:>8} {}",
-                neighbor.address.to_string(),
+                shown(neighbor),
                 neighbor.remote_as.map_or(0, |asn| asn.get()),
                 neighbor.received.total(),
                 neighbor.sent.total(),
@@ -66,6 +66,10 @@ pub fn text(speaker: &Speaker, families: &[FamilySummary<'_>], now: SystemTime) 
             );
         }
         let _ = writeln!(out, "\nTotal number of neighbors {}", summary.neighbors.len());
+        let dynamic = summary.neighbors.iter().filter(|neighbor| neighbor.dynamic).count();
+        if dynamic > 0 {
+            let _ = writeln!(out, "* - dynamic neighbor\n{dynamic} dynamic neighbor(s)");
+        }
     }
     if families.iter().all(|summary| summary.neighbors.is_empty()) {
         out.push_str("% No BGP neighbors found\n");
@@ -89,7 +93,7 @@ fn family_json(speaker: &Speaker, summary: &FamilySummary<'_>, failed: bool, now
         .iter()
         .map(|neighbor| {
             let peer = if failed { failed_json(neighbor, now) } else { peer_json(summary.family, neighbor, now) };
-            (neighbor.address.to_string(), peer)
+            (neighbor.name(), peer)
         })
         .collect();
     let failures = summary.neighbors.iter().filter(|neighbor| neighbor.established_at.is_none()).count();
@@ -107,7 +111,7 @@ fn family_json(speaker: &Speaker, summary: &FamilySummary<'_>, failed: bool, now
         ("failedPeers", failures.into()),
         ("displayedPeers", summary.listed.len().into()),
         ("totalPeers", count.into()),
-        ("dynamicPeers", 0.into()),
+        ("dynamicPeers", summary.neighbors.iter().filter(|neighbor| neighbor.dynamic).count().into()),
         ("bestPath", Value::Object(object([("multiPathRelax", "false".into())]))),
     ]))
 }
@@ -120,6 +124,9 @@ fn peer_json(family: Family, neighbor: &Neighbor, now: SystemTime) -> Value {
     }
     if let Some(description) = &neighbor.description {
         peer.insert("desc".into(), description.as_str().into());
+    }
+    if neighbor.dynamic {
+        peer.insert("dynamicPeer".into(), true.into());
     }
     let elapsed = now.duration_since(neighbor.established_at.unwrap_or(neighbor.since)).unwrap_or_default();
     peer.extend(object([
@@ -144,7 +151,7 @@ fn peer_json(family: Family, neighbor: &Neighbor, now: SystemTime) -> Value {
         ("peerState", if neighbor.admin_shutdown { "Admin" } else { "OK" }.into()),
         ("connectionsEstablished", neighbor.established_count.into()),
         ("connectionsDropped", neighbor.dropped_count.into()),
-        ("idType", super::afi(neighbor.address).into()),
+        ("idType", id_type(neighbor).into()),
     ]));
     Value::Object(peer)
 }
@@ -159,8 +166,17 @@ fn failed_json(neighbor: &Neighbor, now: SystemTime) -> Value {
     if let Some(reset) = &neighbor.last_reset {
         peer.insert("lastResetDueTo".into(), reset.due_to.into());
     }
-    peer.insert("idType".into(), super::afi(neighbor.address).into());
+    peer.insert("idType".into(), id_type(neighbor).into());
     Value::Object(peer)
+}
+
+/// Who came from a listen range has a star, as in FRR.
+fn shown(neighbor: &Neighbor) -> String {
+    format!("{}{}", if neighbor.dynamic { "*" } else { "" }, neighbor.name())
+}
+
+fn id_type(neighbor: &Neighbor) -> &'static str {
+    if neighbor.link.is_some() { "interface" } else { super::afi(neighbor.address) }
 }
 
 fn state_word(neighbor: &Neighbor) -> &'static str {

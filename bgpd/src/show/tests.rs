@@ -45,6 +45,8 @@ fn neighbor() -> Neighbor {
         configured_max_segment_octets: None,
         max_segment_octets: None,
         address: "169.254.1.2".parse().unwrap(),
+        link: None,
+        dynamic: false,
         description: None,
         remote_as: Some(Asn::literal(65002)),
         router_id: Some("10.2.0.1".parse().unwrap()),
@@ -98,6 +100,7 @@ fn neighbor() -> Neighbor {
 fn path(peer: &str, best: bool) -> Path {
     Path {
         hostname: None,
+        link: None,
         source: PathSource::External { peer: peer.parse().unwrap(), router_id: "10.2.0.1".parse().ok() },
         attributes: Arc::new(Attributes {
             as_path: AsPath::sequence([Asn::literal(65002)]),
@@ -161,6 +164,47 @@ fn a_neighbor_that_is_down_shows_its_state_where_the_count_stands() {
     let text = summary::text(&speaker(), &families, now());
     assert!(text.lines().any(|line| line.contains("never") && line.contains("Active")), "{text}");
     assert_eq!(summary::json(&speaker(), &families, false, now())["ipv4Unicast"]["failedPeers"], 1);
+}
+
+#[test]
+fn a_neighbor_goes_by_the_link_that_it_is_known_by() {
+    let address = "fe80::1".parse().unwrap();
+    let neighbor = Neighbor { link: Some("eth0".parse().unwrap()), address, ..neighbor() };
+    let nowhere = Neighbor { address: "::".parse().unwrap(), ..neighbor.clone() };
+    let families = [FamilySummary {
+        family: Family::Ipv4Unicast,
+        table: TableCounters::default(),
+        neighbors: vec![&neighbor],
+        listed: vec![&neighbor],
+    }];
+    assert!(summary::text(&speaker(), &families, now()).contains("\neth0 "));
+    let json = summary::json(&speaker(), &families, false, now());
+    assert_eq!(json["ipv4Unicast"]["peers"]["eth0"]["idType"], "interface");
+    assert!(neighbors::text(&speaker(), &neighbor, now()).starts_with("BGP neighbor on eth0: fe80::1, remote AS"));
+    let json = neighbors::json(&speaker(), &[neighbor], now());
+    assert_eq!(json["eth0"]["bgpNeighborAddr"], "fe80::1");
+    let json = neighbors::json(&speaker(), &[nowhere], now());
+    assert_eq!(json["eth0"]["bgpNeighborAddr"], "none");
+
+    let told = Path { link: Some("eth0".parse().unwrap()), ..path("fe80::1", true) };
+    let route = Route { paths: vec![told], advertised_to: Vec::new(), ..two_paths() };
+    assert!(route::text(&route, now()).contains(" from eth0 ("));
+    assert_eq!(route::json(&route, &speaker())["paths"][0]["peer"]["interface"], "eth0");
+}
+
+#[test]
+fn who_came_from_a_range_has_a_star() {
+    let neighbor = Neighbor { dynamic: true, ..neighbor() };
+    let families = [FamilySummary {
+        family: Family::Ipv4Unicast,
+        table: TableCounters::default(),
+        neighbors: vec![&neighbor],
+        listed: vec![&neighbor],
+    }];
+    assert!(summary::text(&speaker(), &families, now()).contains("\n*169.254.1.2 "));
+    let json = summary::json(&speaker(), &families, false, now());
+    assert_eq!(json["ipv4Unicast"]["dynamicPeers"], 1);
+    assert_eq!(json["ipv4Unicast"]["peers"]["169.254.1.2"]["dynamicPeer"], true);
 }
 
 #[test]

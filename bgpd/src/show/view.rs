@@ -9,7 +9,7 @@ use std::{
 
 use bgp_core::validation::ValidationState;
 use bgp_wire::{PeerKind, Role, attr::Attributes};
-use config::model::{NeighborFamily, RedistributeSource};
+use config::model::{NeighborFamily, NeighborId, RedistributeSource};
 use net_types::{Asn, Family, IfName, Prefix, RouterId};
 
 /// The speaker itself.
@@ -112,6 +112,8 @@ pub struct Capabilities {
     pub peer_preserved: Vec<Family>,
     /// RFC 8950
     pub extended_next_hop: Mutual,
+    /// RFC 7911, by family: that several paths are sent, and that they are taken.
+    pub add_path: BTreeMap<Family, (Mutual, Mutual)>,
     /// RFC 9234
     pub role: Mutual,
     /// The role that the peer announced.
@@ -157,8 +159,12 @@ pub struct LastReset {
 /// One neighbor.
 #[derive(Clone, Debug)]
 pub struct Neighbor {
-    /// Its address.
+    /// Its address; unspecified as long as nobody was found on its link.
     pub address: IpAddr,
+    /// The link that it is known by (`neighbor IFNAME interface`).
+    pub link: Option<IfName>,
+    /// It came from a listen range.
+    pub dynamic: bool,
     /// `description`
     pub description: Option<String>,
     /// Its AS.
@@ -235,6 +241,13 @@ pub struct Neighbor {
     pub max_hops: u8,
 }
 
+impl Neighbor {
+    /// As FRR calls it: by its link where that is what is configured, by its address otherwise.
+    pub fn name(&self) -> String {
+        self.link.as_ref().map_or_else(|| self.address.to_string(), ToString::to_string)
+    }
+}
+
 /// Where a path comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathSource {
@@ -287,6 +300,8 @@ pub struct Path {
     pub reason: Option<&'static str>,
     /// Host name of the neighbor that it came from.
     pub hostname: Option<String>,
+    /// The link that this neighbor is known by (`neighbor IFNAME interface`).
+    pub link: Option<IfName>,
     /// When it came.
     pub updated: SystemTime,
 }
@@ -301,7 +316,7 @@ pub struct Route {
     /// Its paths.
     pub paths: Vec<Path>,
     /// Neighbors that it is announced to, with the host names that they told.
-    pub advertised_to: Vec<(IpAddr, Option<String>)>,
+    pub advertised_to: Vec<(NeighborId, Option<String>)>,
 }
 
 /// A BFD session.

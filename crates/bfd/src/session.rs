@@ -146,6 +146,7 @@ struct Remote {
     desired_min_tx: Duration,
     required_min_rx: Duration,
     required_min_echo_rx: Duration,
+    control_plane_independent: bool,
     heard_at: Instant,
     /// By how much detection was put off since.
     excused: Duration,
@@ -228,6 +229,11 @@ impl Session {
     /// How often the peer reflects Echo packets, as last heard; zero for not at all.
     pub fn remote_echo(&self) -> Duration {
         self.told.map_or(Duration::ZERO, |remote| remote.required_min_echo_rx)
+    }
+
+    /// Whether the peer's BFD goes on while its control plane restarts (C bit, RFC 5882 §4.3), as last heard.
+    pub fn remote_is_independent(&self) -> bool {
+        self.told.is_some_and(|remote| remote.control_plane_independent)
     }
 
     /// What the peer wants to send, can receive, and its multiplier, as last heard.
@@ -326,6 +332,7 @@ impl Session {
             desired_min_tx: packet.desired_min_tx,
             required_min_rx: packet.required_min_rx,
             required_min_echo_rx: packet.required_min_echo_rx,
+            control_plane_independent: packet.control_plane_independent,
             heard_at: now,
             excused: Duration::ZERO,
         });

@@ -14,7 +14,7 @@ pub use watch::{RpkiState, RpkiView, Watch};
 use crate::{
     diagnostic::nearest,
     grammar::{Args, Choice, Complaint, Mismatch, Spelling, Tree},
-    model::{Name, RedistributeSource},
+    model::{Name, NeighborId, RedistributeSource},
 };
 
 /// Who runs a command.
@@ -76,7 +76,7 @@ pub enum Command {
     /// `show bgp neighbors`
     ShowBgpNeighbors {
         /// Only this one.
-        neighbor: Option<IpAddr>,
+        neighbor: Option<NeighborId>,
         /// As JSON.
         json: bool,
     },
@@ -85,7 +85,7 @@ pub enum Command {
         /// Of this family.
         family: Family,
         /// Of this neighbor.
-        neighbor: IpAddr,
+        neighbor: NeighborId,
         /// Which ones.
         which: NeighborRoutes,
         /// As JSON.
@@ -253,7 +253,7 @@ pub enum Cleared {
     /// Everybody's.
     All,
     /// This neighbor's.
-    Neighbor(IpAddr),
+    Neighbor(NeighborId),
     /// Of the neighbors in this AS.
     As(Asn),
     /// Of the neighbors in other ASes.

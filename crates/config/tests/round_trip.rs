@@ -163,11 +163,14 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
 
 fn bfd_profile() -> impl Strategy<Value = BfdProfile> {
     let interval = || (10u64..=60_000).prop_map(Duration::from_millis);
-    let echo = prop_oneof![Just(Duration::ZERO), interval()];
-    (interval(), interval(), 2u8..=255, any::<bool>(), any::<bool>(), echo).prop_map(
-        |(transmit_interval, receive_interval, detect_multiplier, passive, shutdown, echo_receive_interval)| {
+    let echo = of(prop_oneof![Just(Duration::ZERO), interval()]);
+    let last = (echo, of(1u8..=254));
+    (interval(), interval(), 2u8..=255, any::<bool>(), any::<bool>(), last).prop_map(
+        |(transmit_interval, receive_interval, detect_multiplier, passive, shutdown, last)| {
+            let (echo_receive_interval, minimum_ttl) = last;
             BfdProfile {
                 echo_receive_interval,
+                minimum_ttl,
                 transmit_interval,
                 receive_interval,
                 detect_multiplier,
@@ -544,7 +547,7 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
     let flag = || of(any::<bool>());
     (
         (of(remote_as), of(text()), of(shutdown), of(password), of(timers())),
-        (of(seconds(1, 65_535)), any::<bool>(), distance, flag(), of(source), of(interface())),
+        (of(seconds(1, 65_535)), of(any::<(bool, bool)>()), distance, flag(), of(source), of(interface())),
         (of(1u16..), flag(), of(restart), session_settings(), btree_map(family(), neighbor_family().boxed(), 0..3)),
     )
         .prop_map(|(first, second, third)| {
@@ -565,7 +568,7 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
                 password,
                 timers,
                 connect_retry,
-                bfd: bfd.then_some(BfdUse { profile: None }),
+                bfd: bfd.map(|(strict, check_control_plane)| BfdUse { profile: None, strict, check_control_plane }),
                 ttl_security_hops,
                 ebgp_multihop,
                 disable_connected_check,
@@ -602,7 +605,10 @@ fn peers() -> impl Strategy<Value = Peers> {
         btree_map(neighbor_id(), neighbor, 0..3),
         btree_map(prefix(), any::<proptest::sample::Index>(), 0..3),
     )
-        .prop_map(|(groups, neighbors, ranges)| {
+        .prop_map(|(mut groups, neighbors, ranges)| {
+            for group in groups.values_mut() {
+                group.shutdown.take_if(|shutdown| !shutdown.is_down());
+            }
             let names: Vec<Name> = groups.keys().cloned().collect();
             let pick =
                 |index: proptest::sample::Index| (!names.is_empty()).then(|| names[index.index(names.len())].clone());
@@ -612,6 +618,10 @@ fn peers() -> impl Strategy<Value = Peers> {
                 let group = peer_group.as_ref().map(|name| &groups[name]);
                 if group.is_none_or(|group| group.remote_as.is_none()) {
                     settings.remote_as.get_or_insert(RemoteAs::External);
+                }
+                // Whoever is not held down anyway has nothing to say of it.
+                if !group.is_some_and(|group| group.shutdown.as_ref().is_some_and(Shutdown::is_down)) {
+                    settings.shutdown.take_if(|shutdown| !shutdown.is_down());
                 }
                 if group.is_some_and(|group| group.ttl_security_hops.is_some()) {
                     settings.ebgp_multihop = None;
@@ -686,12 +696,14 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         always_compare_med: d,
         deterministic_med: e,
     });
-    let graceful_restart = (any::<bool>(), any::<bool>(), seconds(1, 4095), seconds(1, 4095)).prop_map(
-        |(restarter, helper, restart_time, stalepath_time)| GracefulRestart {
+    let graceful_restart = (any::<[bool; 3]>(), seconds(0, 4095), seconds(1, 4095), of(seconds(0, 3600))).prop_map(
+        |([restarter, helper, preserve_forwarding], restart_time, stalepath_time, select_defer_time)| GracefulRestart {
             restarter,
             helper,
             restart_time,
             stalepath_time,
+            select_defer_time,
+            preserve_forwarding,
         },
     );
     let fail_closed = select(&[FailClosed::Off, FailClosed::Lost, FailClosed::Withdrawn][..]);
@@ -705,7 +717,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     let confederation = (of(asn()), proptest::collection::btree_set(asn(), 0..3))
         .prop_map(|(identifier, members)| Confederation { identifier, members });
     (
-        (confederation, of(seconds(1, 65_535)), any::<[bool; 5]>(), of(seconds(1, 16_777_215))),
+        (confederation, of(seconds(1, 65_535)), any::<[bool; 6]>(), of(seconds(1, 16_777_215))),
         (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
         (
             graceful_restart,
@@ -743,6 +755,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 frr_defaults: false, // As the whole has it.
                 ebgp_requires_policy: flags[1],
                 default_ipv4_unicast: flags[2],
+                default_ipv6_unicast: more[5],
                 default_local_preference,
                 best_path,
                 checks: RouteChecks { network_import: more[3], reject_as_sets: more[4] },

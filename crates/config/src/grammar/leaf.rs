@@ -10,7 +10,7 @@ use net_types::{Asn, Family, IfName, Prefix, RouterId, TunnelName, WanName};
 
 use crate::model::{
     Adjust, Community, EspSuite, ExtCommunity, ExtCommunityTerms, Host, IkeId, IkeSuite, InterfaceAddress,
-    LargeCommunity, Name, Pattern, Secret,
+    LargeCommunity, Name, NeighborId, Pattern, Secret,
 };
 
 /// A value's place in a syntax: a label, unique within the syntax, and what is taken there.
@@ -82,6 +82,8 @@ pub enum Kind {
     Interface,
     /// A BGP neighbor: an address, an interface or a peer-group.
     Peer,
+    /// A BGP neighbor proper: an address, or the interface that it is known by.
+    Neighbor,
     /// A tunnel.
     Tunnel,
     /// A WAN link.
@@ -130,7 +132,8 @@ impl Leaf {
             "ROUTER-ID" => Kind::RouterId,
             "IPV4" | "WILDCARD" => Kind::Ipv4,
             "IPV6" => Kind::Ipv6,
-            "ADDRESS" | "LOCAL" | "GATEWAY" | "NEIGHBOR" => Kind::Address,
+            "ADDRESS" | "LOCAL" | "GATEWAY" => Kind::Address,
+            "NEIGHBOR" => Kind::Neighbor,
             "PEER" => Kind::Peer,
             "PEER-GROUP" => Kind::Reference(Reference::PeerGroup),
             "PREFIX4" => Kind::Prefix4,
@@ -193,6 +196,7 @@ impl Kind {
                 | Self::Host
                 | Self::Path
                 | Self::Peer
+                | Self::Neighbor
                 | Self::Interface
                 | Self::Tunnel
                 | Self::Wan
@@ -249,6 +253,7 @@ impl Kind {
             Self::Interface => is::<IfName>(text),
             Self::Tunnel => is::<TunnelName>(text),
             Self::Wan | Self::Reference(Reference::Wan) => is::<WanName>(text),
+            Self::Neighbor => is::<NeighborId>(text),
             Self::Name | Self::Peer | Self::Reference(_) => is::<Name>(text),
             Self::Host => is::<Host>(text),
             Self::Path => {
@@ -297,6 +302,7 @@ impl fmt::Display for Leaf {
             Kind::Reference(Reference::AccessList(_)) => f.write_str("ACCESS-LIST"),
             Kind::Reference(Reference::Wan) => f.write_str("WAN"),
             Kind::Peer => f.write_str("A.B.C.D|X:X::X:X|IFNAME|PEER-GROUP"),
+            Kind::Neighbor => f.write_str("A.B.C.D|X:X::X:X|IFNAME"),
             Kind::Reference(Reference::PrefixList(_)) => f.write_str("PREFIX-LIST"),
             _ => f.write_str(self.label),
         }

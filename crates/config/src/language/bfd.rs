@@ -193,7 +193,7 @@ fn millis(time: Duration) -> u128 {
 
 /// Rows about Echo packets: those of the peer are reflected by the kernel, which the peer has to be told; none are sent.
 macro_rules! echo {
-    ($action:ident, $value:expr, $write:expr) => {
+    ($action:ident) => {
         &[
             Statement {
                 syntax: "echo receive-interval (disabled|MILLISECONDS:10-60000)",
@@ -201,10 +201,14 @@ macro_rules! echo {
                 action: Action::$action(Verb {
                     read: |target, args| {
                         let millis = args.opt("MILLISECONDS")?.unwrap_or(0);
-                        target.echo_receive_interval = $value(Duration::from_millis(millis));
+                        target.echo_receive_interval = Some(Duration::from_millis(millis));
                         Ok(())
                     },
-                    write: $write,
+                    write: |target, lines| {
+                        if let Some(interval) = target.echo_receive_interval {
+                            write_echo(interval, lines);
+                        }
+                    },
                 }),
             },
             Statement {
@@ -213,7 +217,7 @@ macro_rules! echo {
                 action: Action::$action(Verb {
                     read: |target, args| {
                         let millis = args.get("MILLISECONDS")?;
-                        target.echo_receive_interval = $value(Duration::from_millis(millis));
+                        target.echo_receive_interval = Some(Duration::from_millis(millis));
                         Ok(())
                     },
                     write: |_, _| {},
@@ -233,17 +237,9 @@ macro_rules! echo {
     };
 }
 
-const PEER_ECHO: &[Statement] = echo!(BfdPeer, Some, |peer, lines| {
-    if let Some(interval) = peer.echo_receive_interval {
-        write_echo(interval, lines);
-    }
-});
+const PEER_ECHO: &[Statement] = echo!(BfdPeer);
 
-const PROFILE_ECHO: &[Statement] = echo!(BfdProfile, std::convert::identity, |profile, lines| {
-    if !profile.echo_receive_interval.is_zero() {
-        write_echo(profile.echo_receive_interval, lines);
-    }
-});
+const PROFILE_ECHO: &[Statement] = echo!(BfdProfile);
 
 fn write_echo(interval: Duration, lines: &mut Lines) {
     match interval.as_millis() {
@@ -309,6 +305,19 @@ const PROFILE: &[Statement] = &[
                 Ok(())
             },
             write: |profile, lines| lines.flag(profile.passive, "passive-mode"),
+        }),
+    },
+    Statement {
+        syntax: "minimum-ttl NUMBER:1-254",
+        help: "Drop packets that came further (multihop)",
+        action: Action::BfdProfile(Verb {
+            read: |profile, args| {
+                profile.minimum_ttl = Some(args.get("NUMBER")?);
+                Ok(())
+            },
+            write: |profile, lines| {
+                profile.minimum_ttl.iter().for_each(|ttl| lines.line(format_args!("minimum-ttl {ttl}")))
+            },
         }),
     },
     Statement {

@@ -138,6 +138,17 @@ const BGP: &[Statement] = &[
         }),
     },
     Statement {
+        syntax: "[no] bgp default ipv6-unicast",
+        help: "Neighbors carry IPv6 unicast without being activated",
+        action: Action::Bgp(Verb {
+            read: |bgp, args| {
+                bgp.default_ipv6_unicast = !args.has("no");
+                Ok(())
+            },
+            write: |bgp, lines| lines.flag(bgp.default_ipv6_unicast, "bgp default ipv6-unicast"),
+        }),
+    },
+    Statement {
         syntax: "bgp default local-preference NUMBER:0-4294967295",
         help: "LOCAL_PREF of routes that come without",
         action: Action::Bgp(Verb {
@@ -223,7 +234,7 @@ const BGP: &[Statement] = &[
         }),
     },
     Statement {
-        syntax: "bgp graceful-restart restart-time SECONDS:1-4095",
+        syntax: "bgp graceful-restart restart-time SECONDS:0-4095",
         help: "Seconds that we ask neighbors to wait for us",
         action: Action::Bgp(Verb {
             read: |bgp, args| {
@@ -251,6 +262,34 @@ const BGP: &[Statement] = &[
                 if time != GracefulRestart::default().stalepath_time {
                     lines.line(format_args!("bgp graceful-restart stalepath-time {}", time.as_secs()));
                 }
+            },
+        }),
+    },
+    Statement {
+        syntax: "bgp graceful-restart select-defer-time SECONDS:0-3600",
+        help: "Seconds that we wait after our own restart for what neighbors have to say",
+        action: Action::Bgp(Verb {
+            read: |bgp, args| {
+                bgp.graceful_restart.select_defer_time = Some(Duration::from_secs(args.get("SECONDS")?));
+                Ok(())
+            },
+            write: |bgp, lines| {
+                if let Some(time) = bgp.graceful_restart.select_defer_time {
+                    lines.line(format_args!("bgp graceful-restart select-defer-time {}", time.as_secs()));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "[no] bgp graceful-restart preserve-fw-state",
+        help: "Tell neighbors that our forwarding state has survived (F bit)",
+        action: Action::Bgp(Verb {
+            read: |bgp, args| {
+                bgp.graceful_restart.preserve_forwarding = !args.has("no");
+                Ok(())
+            },
+            write: |bgp, lines| {
+                lines.flag(bgp.graceful_restart.preserve_forwarding, "bgp graceful-restart preserve-fw-state");
             },
         }),
     },

@@ -15,7 +15,7 @@ use crate::{
     model::{
         BfdPeer, BfdPeerId, BfdProfile, Bgp, ChildLifetime, Config, Credential, Dpd, EspSuite, Identity, IkeId,
         IkeSuite, Initiate, InterfaceAddress, Name, NeighborEntry, NeighborId, NeighborSettings, Proposal, Remote,
-        RouteMapEntry, Tunnel, Wan,
+        RouteMapEntry, Shutdown, Tunnel, Wan,
     },
 };
 
@@ -233,6 +233,7 @@ impl Draft {
             bgp.frr_defaults = config.frr_defaults;
             for settings in bgp.peer_groups.values_mut() {
                 settings.families.retain(|_, settings| *settings != Default::default());
+                settings.shutdown.take_if(|shutdown| !shutdown.is_down());
             }
             let (placed, neighbors) = neighbors
                 .into_iter()
@@ -242,6 +243,13 @@ impl Draft {
                 })
                 .unzip::<_, _, Vec<_>, BTreeMap<_, _>>();
             bgp.neighbors = neighbors;
+            // What is not held down anyway has nothing to say of it, as in FRR.
+            let Bgp { neighbors, peer_groups, .. } = &mut *bgp;
+            for neighbor in neighbors.values_mut() {
+                let group = neighbor.peer_group.as_ref().and_then(|name| peer_groups.get(name));
+                let held = group.is_some_and(|group| group.shutdown.as_ref().is_some_and(Shutdown::is_down));
+                neighbor.settings.shutdown.take_if(|shutdown| !shutdown.is_down() && !held);
+            }
             for (id, line) in placed {
                 if let Some(message) = contradiction(bgp, &id) {
                     problems.push(Problem { line, kind: "neighbor", name: id.to_string(), message });

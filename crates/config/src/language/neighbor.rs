@@ -9,8 +9,7 @@ use super::{Action, Lines, Said, Statement, Verb, bgp, then};
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        BfdUse, Bgp, NeighborEntry, NeighborId, NeighborRestart, NeighborSettings, Password, RemoteAs, Shutdown,
-        UpdateSource,
+        Bgp, NeighborEntry, NeighborId, NeighborRestart, NeighborSettings, Password, RemoteAs, Shutdown, UpdateSource,
     },
 };
 
@@ -115,6 +114,44 @@ macro_rules! unsay {
             action: Action::Neighbor(Verb {
                 read: |neighbor, _| {
                     neighbor.$field = None;
+                    Ok(())
+                },
+                write: |_, _| {},
+            }),
+        }
+    };
+}
+
+/// Rows of one word about how BFD is used.
+macro_rules! bfd_use {
+    ($word:literal, $help:literal, $field:ident) => {
+        Statement {
+            syntax: concat!("neighbor PEER ", $word),
+            help: $help,
+            action: Action::Neighbor(Verb {
+                read: |neighbor, _| {
+                    neighbor.bfd.get_or_insert_default().$field = true;
+                    Ok(())
+                },
+                write: |neighbor, lines| {
+                    flag(lines, neighbor, neighbor.what.bfd.as_ref().is_some_and(|bfd| bfd.$field), $word);
+                },
+            }),
+        }
+    };
+}
+
+/// Rows that take such a word back.
+macro_rules! no_bfd_use {
+    ($word:literal, $help:literal, $field:ident) => {
+        Statement {
+            syntax: concat!("no neighbor PEER ", $word),
+            help: $help,
+            action: Action::Neighbor(Verb {
+                read: |neighbor, _| {
+                    if let Some(bfd) = &mut neighbor.bfd {
+                        bfd.$field = false;
+                    }
                     Ok(())
                 },
                 write: |_, _| {},
@@ -271,7 +308,10 @@ pub(super) const ROWS: &[Statement] = &[
         help: "Watch the neighbor with BFD",
         action: Action::Neighbor(Verb {
             read: |neighbor, args| {
-                neighbor.bfd = Some(BfdUse { profile: args.opt("PROFILE")? });
+                let bfd = neighbor.bfd.get_or_insert_default();
+                if let Some(profile) = args.opt("PROFILE")? {
+                    bfd.profile = Some(profile);
+                }
                 Ok(())
             },
             write: |neighbor, lines| {
@@ -281,6 +321,12 @@ pub(super) const ROWS: &[Statement] = &[
             },
         }),
     },
+    bfd_use!(
+        "bfd check-control-plane-failure",
+        "What BFD misses does not end a session that survives a restart of the neighbor (RFC 5882)",
+        check_control_plane
+    ),
+    bfd_use!("bfd strict", "No session while BFD does not see the neighbor", strict),
     flag!(
         "disable-connected-check",
         "Allow a neighbor one hop away that is on no connected subnet",
@@ -439,7 +485,22 @@ pub(super) const ROWS: &[Statement] = &[
     },
     unsay!("remote-as [(ASN|internal|external)]", "Take back the neighbor's AS", remote_as),
     unsay!("description [TEXT]", "Take back the note", description),
-    unsay!("bfd [profile PROFILE]", "Do not watch the neighbor with BFD", bfd),
+    unsay!("bfd", "Do not watch the neighbor with BFD", bfd),
+    Statement {
+        syntax: "no neighbor PEER bfd profile [PROFILE]",
+        help: "Watch the neighbor with the usual timing",
+        action: Action::Neighbor(Verb {
+            read: |neighbor, _| {
+                if let Some(bfd) = &mut neighbor.bfd {
+                    bfd.profile = None;
+                }
+                Ok(())
+            },
+            write: |_, _| {},
+        }),
+    },
+    no_bfd_use!("bfd check-control-plane-failure", "What BFD misses ends the session", check_control_plane),
+    no_bfd_use!("bfd strict", "A session needs no BFD to come up", strict),
     unsay!("ebgp-multihop [NUMBER:1-255]", "Expect the neighbor one hop away", ebgp_multihop),
     unsay!("graceful-restart", "Restart as the speaker does", graceful_restart),
     unsay!("graceful-restart-helper", "Restart as the speaker does", graceful_restart),

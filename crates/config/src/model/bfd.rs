@@ -20,7 +20,9 @@ pub struct BfdProfile {
     /// `shutdown`: sessions are held in AdminDown.
     pub shutdown: bool,
     /// `echo receive-interval`: how often the peer may have Echo packets reflected; zero for not at all.
-    pub echo_receive_interval: Duration,
+    pub echo_receive_interval: Option<Duration>,
+    /// `minimum-ttl`: packets that came further are dropped, in a session over several hops.
+    pub minimum_ttl: Option<u8>,
 }
 
 impl Default for BfdProfile {
@@ -32,7 +34,8 @@ impl Default for BfdProfile {
             detect_multiplier: 3,
             passive: false,
             shutdown: false,
-            echo_receive_interval: Duration::ZERO,
+            echo_receive_interval: None,
+            minimum_ttl: None,
         }
     }
 }
@@ -101,7 +104,8 @@ impl BfdPeer {
             detect_multiplier: self.detect_multiplier.unwrap_or(profile.detect_multiplier),
             passive: self.passive.unwrap_or(profile.passive),
             shutdown: self.shutdown.unwrap_or(profile.shutdown),
-            echo_receive_interval: self.echo_receive_interval.unwrap_or(profile.echo_receive_interval),
+            echo_receive_interval: self.echo_receive_interval.or(profile.echo_receive_interval),
+            minimum_ttl: self.minimum_ttl.or(profile.minimum_ttl),
         }
     }
 }

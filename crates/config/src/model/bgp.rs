@@ -35,6 +35,8 @@ pub struct Bgp {
     pub ebgp_requires_policy: bool,
     /// `bgp default ipv4-unicast`: neighbors carry IPv4 unicast without `activate`; on unless `no` is said.
     pub default_ipv4_unicast: bool,
+    /// `bgp default ipv6-unicast`: the same of IPv6.
+    pub default_ipv6_unicast: bool,
     /// `bgp default local-preference`
     pub default_local_preference: u32,
     /// `bgp bestpath …`, `bgp always-compare-med`, `bgp deterministic-med`
@@ -80,6 +82,7 @@ impl Bgp {
             frr_defaults: false,
             ebgp_requires_policy: false,
             default_ipv4_unicast: true,
+            default_ipv6_unicast: false,
             default_local_preference: 100,
             best_path: BestPath::default(),
             checks: RouteChecks::default(),
@@ -119,6 +122,11 @@ impl Bgp {
         self.join(NeighborId::Address(address), Some(group), false, &NeighborSettings::default())
     }
 
+    /// Who goes by `id`: a configured neighbor, or a member of a range.
+    pub fn named(&self, id: &NeighborId) -> Option<Neighbor> {
+        self.resolve(id).or_else(|| self.dynamic(id.address()?))
+    }
+
     fn join(
         &self,
         id: NeighborId,
@@ -152,7 +160,10 @@ impl Bgp {
     /// Whether `neighbor` carries `family`.
     pub fn is_active(&self, neighbor: &Neighbor, family: Family) -> bool {
         let said = neighbor.settings.families.get(&family).and_then(|settings| settings.activate);
-        said.unwrap_or(family == Family::Ipv4Unicast && self.default_ipv4_unicast)
+        said.unwrap_or(match family {
+            Family::Ipv4Unicast => self.default_ipv4_unicast,
+            Family::Ipv6Unicast => self.default_ipv6_unicast,
+        })
     }
 
     /// Timers of `neighbor`: its own, or the speaker's.
@@ -227,6 +238,11 @@ pub struct GracefulRestart {
     pub restart_time: Duration,
     /// `bgp graceful-restart stalepath-time`
     pub stalepath_time: Duration,
+    /// `bgp graceful-restart select-defer-time`: how long after our own restart we wait for what neighbors have to say.
+    pub select_defer_time: Option<Duration>,
+    /// `bgp graceful-restart preserve-fw-state`: neighbors are told that our forwarding state has survived, whatever was
+    /// found in the kernel (F bit).
+    pub preserve_forwarding: bool,
 }
 
 impl Default for GracefulRestart {
@@ -236,6 +252,8 @@ impl Default for GracefulRestart {
             helper: true,
             restart_time: Duration::from_secs(120),
             stalepath_time: Duration::from_secs(360),
+            select_defer_time: None,
+            preserve_forwarding: false,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! What a neighbor comes to is worked out by [`Bgp::resolve`](super::Bgp::resolve) and has another type, so that nobody acts
 //! on lines without those of the group.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use net_types::{Asn, Family, IfName};
 
@@ -32,6 +32,15 @@ impl NeighborId {
 impl From<IpAddr> for NeighborId {
     fn from(address: IpAddr) -> Self {
         Self::Address(address)
+    }
+}
+
+impl FromStr for NeighborId {
+    type Err = <IfName as FromStr>::Err;
+
+    /// An address where it is one, the name of a link otherwise.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map_or_else(|_| text.parse().map(Self::Interface), |address| Ok(Self::Address(address)))
     }
 }
 
@@ -214,6 +223,11 @@ pub enum Password {
 pub struct BfdUse {
     /// Timing; the default profile's without.
     pub profile: Option<Name>,
+    /// `bfd strict`: there is no session with the neighbor while BFD does not see it.
+    pub strict: bool,
+    /// `bfd check-control-plane-failure`: what BFD says of a neighbor that may be restarting does not end the session
+    /// (RFC 5882 §4.3).
+    pub check_control_plane: bool,
 }
 
 /// `update-source`

@@ -70,8 +70,8 @@ pub(super) const ROWS: &[Statement] = &[
     row!("match origin (igp|egp|incomplete)", "Routes with this ORIGIN", |entry, args| {
         matching(entry, Match::Origin(origin(args).unwrap_or(Origin::Incomplete)))
     }),
-    row!("match peer (NEIGHBOR|local)", "Routes from, or to, this neighbor, or from ourselves", |entry, args| {
-        let peer = args.opt("NEIGHBOR")?.map_or(MatchPeer::Local, MatchPeer::Address);
+    row!("match peer (ADDRESS|local)", "Routes from, or to, this neighbor, or from ourselves", |entry, args| {
+        let peer = args.opt("ADDRESS")?.map_or(MatchPeer::Local, MatchPeer::Address);
         matching(entry, Match::Peer(peer))
     }),
     row!(
