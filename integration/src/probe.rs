@@ -187,6 +187,13 @@ impl Flow {
         bounds.zip(ends).map(|(before, after)| after - before).max().map_or(0, |gap| (gap - INTERVAL_NS).max(0))
     }
 
+    /// The longest time between two packets sent one after the other: much more than the interval means that the machine
+    /// stood still.
+    pub fn longest_pause_ns(&self, from: i64, to: i64) -> i64 {
+        let within: Vec<i64> = self.sent.iter().copied().filter(|at| (from..to).contains(at)).collect();
+        within.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    }
+
     /// How many packets sent between two moments never arrived.
     pub fn lost(&self, from: i64, to: i64) -> usize {
         let fates = self.sent.iter().zip(&self.arrived);
@@ -219,6 +226,13 @@ mod tests {
     fn an_outage_that_has_not_ended_lasts_until_the_end_of_the_window() {
         let flow = Flow { sent: vec![ms(0), ms(1)], arrived: vec![Some(ms(0)), None] };
         assert_eq!(flow.outage_ns(0, ms(50)), ms(49));
+    }
+
+    #[test]
+    fn a_pause_is_what_lies_between_two_packets_sent() {
+        let flow = Flow { sent: vec![ms(0), ms(1), ms(40), ms(41)], arrived: vec![None; 4] };
+        assert_eq!(flow.longest_pause_ns(0, ms(50)), ms(39));
+        assert_eq!(flow.longest_pause_ns(ms(40), ms(50)), ms(1));
     }
 
     #[test]

@@ -255,7 +255,11 @@ impl TwoIsp<'_> {
         };
         let before = flows.forth.lost(times.begin, from) + flows.back.lost(times.begin, from);
         if before > 0 {
-            complaints.push(format!("{before} packets were lost before the fault"));
+            // Senders sleep for a millisecond at a time, in real time where that is allowed.
+            let standstill = milliseconds(both(&|flow| flow.longest_pause_ns(times.begin, from)));
+            complaints.push(format!(
+                "{before} packets were lost before the fault; the longest that this machine ran no sender was {standstill} ms"
+            ));
         }
         if !leaks.is_empty() {
             complaints.push(format!("{} packets in the clear, the first: {}", leaks.len(), leaks[0]));
