@@ -70,6 +70,7 @@ impl Source {
             PeerEvent::Up(up) => self.start(rib, now, *up),
             PeerEvent::Routes { updates, .. } => {
                 let mut ends = FamilySet::EMPTY;
+                rib.look_ahead(&updates);
                 for update in updates {
                     update.end_of_rib.into_iter().for_each(|family| ends.insert(family));
                     rib.update(now, self.peer, update);

@@ -228,6 +228,7 @@ impl Merit {
 struct Held {
     packed: Box<[u8]>,
     merit: Merit,
+    /// Uses other than those counted by `active`.
     uses: u32,
     /// Uses as effective attributes; while there is one, the next hop is tracked.
     active: u32,
@@ -317,7 +318,6 @@ impl Interner {
     /// Holds `id` once more as effective attributes of a path; its next hop is wanted from now on.
     pub(crate) fn activate(&mut self, id: AttrId, next_hops: &mut NextHops) -> NextHopId {
         let held = self.get_mut(id);
-        held.uses += 1;
         held.active += 1;
         *held.next_hop.get_or_insert_with(|| next_hops.acquire(next_hop_key(&held.packed)))
     }
@@ -331,14 +331,18 @@ impl Interner {
         {
             next_hops.release(next_hop);
         }
-        self.release(id);
+        self.free_if_unused(id);
     }
 
     /// Lets go of `id`; the last one frees the set.
     pub(crate) fn release(&mut self, id: AttrId) {
-        let held = self.get_mut(id);
-        held.uses -= 1;
-        if held.uses > 0 {
+        self.get_mut(id).uses -= 1;
+        self.free_if_unused(id);
+    }
+
+    fn free_if_unused(&mut self, id: AttrId) {
+        let held = self.get(id);
+        if held.uses > 0 || held.active > 0 {
             return;
         }
         let hash = self.hasher.hash_one(&self.get(id).packed[..]);

@@ -45,6 +45,7 @@ impl Rib {
                 changes.push(change);
                 left -= 1;
             }
+            self.tables[family as usize].sweep();
         }
         self.has_changes()
     }

@@ -135,12 +135,17 @@ pub(crate) struct FamilyTable {
     pub(crate) fib_cursor: u32,
     /// Entries with a best path.
     pub(crate) reachable: u32,
+    /// Entries that may hold nothing any more; together they cost less to forget.
+    doomed: Vec<u32>,
 }
+
+/// Entries after which those that hold nothing are forgotten at the latest.
+const DOOMED: usize = 1024;
 
 impl FamilyTable {
     pub(crate) fn new(family: Family, seed: u64) -> Self {
         let table = Table::new(family, seed);
-        Self { family, table, fib_dirty: IdSet::default(), fib_cursor: 0, reachable: 0 }
+        Self { family, table, fib_dirty: IdSet::default(), fib_cursor: 0, reachable: 0, doomed: Vec::new() }
     }
 
     /// Puts `path` in place of what its source said before under the same number. The caller lends the references that
@@ -312,11 +317,33 @@ impl FamilyTable {
         self.reap(id);
     }
 
-    /// Forgets an entry that has no path left and that everybody has been told about.
+    /// Lets an entry be forgotten that has no path left and that everybody has been told about, at the next
+    /// [`sweep`](Self::sweep).
     pub(crate) fn reap(&mut self, id: u32) {
-        let entry = &self.table.entries[id as usize];
-        if entry.live && entry.paths.is_empty() && entry.sent == 0 && !self.fib_dirty.contains(id) {
-            self.table.forget(id);
+        if self.is_over(id) {
+            self.doomed.push(id);
+            if self.doomed.len() >= DOOMED {
+                self.sweep();
+            }
         }
+    }
+
+    fn is_over(&self, id: u32) -> bool {
+        let entry = &self.table.entries[id as usize];
+        entry.live && entry.paths.is_empty() && entry.sent == 0 && !self.fib_dirty.contains(id)
+    }
+
+    /// Forgets what was [reaped](Self::reap) and has not come back since.
+    pub(crate) fn sweep(&mut self) {
+        let mut doomed = std::mem::take(&mut self.doomed);
+        doomed.retain(|id| self.is_over(*id));
+        self.table.forget(&doomed);
+        doomed.clear();
+        self.doomed = doomed;
+    }
+
+    /// Whether there is something to [`sweep`](Self::sweep).
+    pub(crate) fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
     }
 }

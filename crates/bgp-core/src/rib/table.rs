@@ -109,6 +109,8 @@ fn key6(prefix: &Prefix) -> Option<Key6> {
     }
 }
 
+/// Lookups that wait for memory together.
+const LOOKUPS: usize = 32;
 /// How many parts the index has.
 const SHARDS: usize = 64;
 
@@ -184,13 +186,28 @@ impl Table {
         Some(id)
     }
 
-    /// Forgets an entry that holds nothing any more; its number will name another prefix.
-    pub(crate) fn forget(&mut self, id: u32) {
-        let prefix = self.prefix(id);
-        let hash = match &self.keys {
+    /// Forgets entries that hold nothing any more; their numbers will name other prefixes.
+    pub(crate) fn forget(&mut self, ids: &[u32]) {
+        for ids in ids.chunks(LOOKUPS) {
+            // Found first and taken out then: lookups that do not depend on each other wait for memory together.
+            let found = |id: &u32| {
+                let hash = self.hash_of(*id);
+                self.index[shard(hash)].find(hash, |other| other == id).map(|id| (*id, hash))
+            };
+            let found: SmallVec<[_; LOOKUPS]> = ids.iter().filter_map(found).collect();
+            found.into_iter().for_each(|(id, hash)| self.forget_found(id, hash));
+        }
+    }
+
+    fn hash_of(&self, id: u32) -> u64 {
+        match &self.keys {
             Keys::V4(keys) => self.hasher.hash_one(keys[id as usize]),
             Keys::V6(keys) => self.hasher.hash_one(keys[id as usize]),
-        };
+        }
+    }
+
+    fn forget_found(&mut self, id: u32, hash: u64) {
+        let prefix = self.prefix(id);
         if let Ok(slot) = self.index[shard(hash)].find_entry(hash, |other| *other == id) {
             slot.remove();
             self.lengths[usize::from(prefix.bits())] -= 1;
@@ -326,7 +343,7 @@ mod tests {
                     let id = table.find_or_insert(&prefix).unwrap();
                     prop_assert_eq!(*model.entry(prefix).or_insert(id), id);
                 } else if let Some(id) = model.remove(&prefix) {
-                    table.forget(id);
+                    table.forget(&[id, id]);
                 }
                 prop_assert_eq!(table.find(&prefix), model.get(&prefix).copied());
                 prop_assert_eq!(table.len(), model.len());

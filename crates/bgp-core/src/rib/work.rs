@@ -10,6 +10,7 @@ use super::{
     attrs::AttrId,
     input::Importer,
     peer::{Retain, Source, Standing, Visit},
+    state::FamilyTable,
 };
 
 impl Rib {
@@ -45,6 +46,7 @@ impl Rib {
         while left > 0 && self.take_back_retired() {
             left -= 1;
         }
+        self.tables.iter_mut().for_each(FamilyTable::sweep);
         self.has_work()
     }
 
@@ -58,6 +60,7 @@ impl Rib {
             || self.has_aggregates_to_do()
             || self.has_conditions_to_tell()
             || !self.retired.is_empty()
+            || self.tables.iter().any(FamilyTable::has_doomed)
     }
 
     /// When `work` has to be called although nothing is pending.
