@@ -16,7 +16,7 @@ use self::{
 };
 use crate::{
     backend::{Backend, BackendError, Change, Refusal, Row},
-    wire::{self, Message, NexthopMessage, ROUTE_PROTOCOL},
+    wire::{self, Message, NexthopMessage, OurRoute, ROUTE_PROTOCOL},
 };
 
 /// Most messages in one send: more of them gain nothing, and hold the kernel's route lock for longer.
@@ -63,10 +63,12 @@ impl Kernel {
                 ),
             },
             Change::PutRoute(prefix, nexthop) => {
-                Request { flags: put, message: Message::Route(wire::NEW_ROUTE, wire::put_route(&prefix, nexthop)) }
+                let route = OurRoute { prefix, nexthop: Some(nexthop) };
+                Request { flags: put, message: Message::OurRoute(wire::NEW_ROUTE, route) }
             }
             Change::RemoveRoute(prefix) => {
-                Request { flags: 0, message: Message::Route(wire::DELETE_ROUTE, wire::remove_route(&prefix)) }
+                let route = OurRoute { prefix, nexthop: None };
+                Request { flags: 0, message: Message::OurRoute(wire::DELETE_ROUTE, route) }
             }
         }
     }

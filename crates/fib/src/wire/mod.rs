@@ -1,11 +1,13 @@
 //! The netlink messages of the forwarding table: routes by `netlink-packet-route`, nexthop objects and links by us.
 
 mod nexthop;
+mod our_route;
 mod route;
 
 pub use nexthop::NexthopMessage;
+pub(crate) use our_route::OurRoute;
 pub use route::{ROUTE_METRIC, ROUTE_PROTOCOL, ROUTE_TABLE};
-pub(crate) use route::{foreign_route, parse_route, put_route, read_route, remove_route, route_query};
+pub(crate) use route::{foreign_route, parse_route, read_route, route_query};
 
 use netlink_packet_core::{
     DecodeError, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, Parseable,
@@ -38,6 +40,8 @@ const IFF_LOWER_UP: u32 = 1 << 16;
 pub(crate) enum Message {
     /// A route, under one of the three route message types.
     Route(u16, RouteMessage),
+    /// A route that we put or remove, under the type for that.
+    OurRoute(u16, OurRoute),
     /// A nexthop object, under one of the three nexthop message types.
     Nexthop(u16, NexthopMessage),
     /// A link exists and is usable or not, or exists no more.
@@ -49,7 +53,7 @@ pub(crate) enum Message {
 impl NetlinkSerializable for Message {
     fn message_type(&self) -> u16 {
         match self {
-            Self::Route(kind, _) | Self::Nexthop(kind, _) | Self::Other(kind) => *kind,
+            Self::Route(kind, _) | Self::OurRoute(kind, _) | Self::Nexthop(kind, _) | Self::Other(kind) => *kind,
             Self::Link { .. } => NEW_LINK,
         }
     }
@@ -57,6 +61,7 @@ impl NetlinkSerializable for Message {
     fn buffer_len(&self) -> usize {
         match self {
             Self::Route(_, message) => message.buffer_len(),
+            Self::OurRoute(_, route) => route.len(),
             Self::Nexthop(_, message) => message.buffer_len(),
             Self::Link { .. } | Self::Other(_) => 0,
         }
@@ -65,6 +70,7 @@ impl NetlinkSerializable for Message {
     fn serialize(&self, buffer: &mut [u8]) {
         match self {
             Self::Route(_, message) => message.emit(buffer),
+            Self::OurRoute(_, route) => route.emit(buffer),
             Self::Nexthop(_, message) => message.emit(buffer),
             Self::Link { .. } | Self::Other(_) => {}
         }

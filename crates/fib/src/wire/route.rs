@@ -4,22 +4,24 @@ use std::net::IpAddr;
 
 use net_types::{Family, Prefix};
 use netlink_packet_core::{DecodeError, NlasIterator, parse_u32};
+#[cfg(test)]
+use netlink_packet_route::route::{RouteScope, RouteType};
 use netlink_packet_route::{
     AddressFamily,
-    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol},
 };
 
 use super::nexthop::parse_address;
 use crate::backend::NexthopId;
 
 /// Octets of `struct rtmsg` (linux/rtnetlink.h).
-const HEADER_LEN: usize = 12;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-const RTA_DST: u16 = 1;
-const RTA_PRIORITY: u16 = 6;
+pub(super) const HEADER_LEN: usize = 12;
+pub(super) const AF_INET: u8 = 2;
+pub(super) const AF_INET6: u8 = 10;
+pub(super) const RTA_DST: u16 = 1;
+pub(super) const RTA_PRIORITY: u16 = 6;
 const RTA_TABLE: u16 = 15;
-const RTA_NH_ID: u16 = 30;
+pub(super) const RTA_NH_ID: u16 = 30;
 
 /// The number that marks routes and nexthop objects as ours (`proto 201` in `ip route`).
 ///
@@ -45,6 +47,7 @@ fn header(family: Family, bits: u8) -> RouteHeader {
     }
 }
 
+#[cfg(test)]
 fn message(prefix: &Prefix, kind: RouteType, scope: RouteScope, nexthop: Option<NexthopId>) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = RouteHeader { kind, scope, ..header(prefix.family(), prefix.bits()) };
@@ -57,14 +60,15 @@ fn message(prefix: &Prefix, kind: RouteType, scope: RouteScope, nexthop: Option<
     message
 }
 
-/// The route of `prefix` through a nexthop object. The object may be a blackhole: the route's own type is unicast.
-pub(crate) fn put_route(prefix: &Prefix, nexthop: NexthopId) -> RouteMessage {
+/// The route of `prefix` through a nexthop object, as the library has it.
+#[cfg(test)]
+pub(super) fn put_route(prefix: &Prefix, nexthop: NexthopId) -> RouteMessage {
     message(prefix, RouteType::Unicast, RouteScope::Universe, Some(nexthop))
 }
 
 /// Names our route of `prefix`, whatever it uses.
-pub(crate) fn remove_route(prefix: &Prefix) -> RouteMessage {
-    // "Nowhere" and "unspecified" match any scope and type in a deletion.
+#[cfg(test)]
+pub(super) fn remove_route(prefix: &Prefix) -> RouteMessage {
     message(prefix, RouteType::Unspec, RouteScope::NoWhere, None)
 }
 
