@@ -29,6 +29,7 @@ pub struct Policies {
     community_lists: BTreeMap<Name, Arc<CommunityList<Community>>>,
     large_community_lists: BTreeMap<Name, Arc<CommunityList<LargeCommunity>>>,
     ext_community_lists: BTreeMap<Name, Arc<CommunityList<ExtCommunity>>>,
+    aliases: BTreeMap<Name, model::AliasedCommunity>,
     route_maps: BTreeMap<Name, Arc<policy::RouteMap>>,
     /// Ours, which a link bandwidth names; without a speaker there is none.
     asn: Option<Asn>,
@@ -51,6 +52,7 @@ impl Policies {
                 community_list(name, list, large_community)
             }),
             ext_community_lists: arcs(&config.ext_community_lists, |name, list| community_list(name, list, term)),
+            aliases: config.community_aliases.iter().map(|(community, name)| (name.clone(), *community)).collect(),
             route_maps: BTreeMap::new(),
             asn: config.bgp.as_ref().map(|bgp| bgp.asn),
         };
@@ -152,6 +154,11 @@ impl Policies {
             From::LargeCommunity { list, exact } => {
                 To::LargeCommunityList { list: or_empty(&self.large_community_lists, list), exact: *exact }
             }
+            From::Alias(name) => match self.aliases.get(name) {
+                Some(model::AliasedCommunity::Standard(known)) => To::Communities(vec![community(known)]),
+                Some(model::AliasedCommunity::Large(known)) => To::LargeCommunities(vec![large_community(known)]),
+                None => To::CommunityList { list: Arc::new(CommunityList::new(name.as_str(), [])), exact: false },
+            },
             From::ExtCommunity(list) => To::ExtCommunityList(or_empty(&self.ext_community_lists, list)),
             From::Metric(metric) => To::Metric(*metric),
             From::LocalPreference(preference) => To::LocalPreference(*preference),
@@ -175,6 +182,7 @@ impl Policies {
             From::AsPathPrepend(asns) => To::Prepend(asns.clone()),
             From::AsPathPrependLast(times) => To::PrependLast(*times),
             From::AsPathExclude(asns) => To::Exclude(asns.clone()),
+            From::AsPathReplace(target) => To::Replace { target: *target, with: self.asn? },
             From::Community(change) => To::Communities(communities(change, community)),
             From::CommunityDelete(name) => To::DeleteCommunities(or_empty(&self.community_lists, name)),
             From::LargeCommunity(change) => To::LargeCommunities(communities(change, large_community)),

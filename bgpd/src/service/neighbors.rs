@@ -19,7 +19,7 @@ use crate::{
     peer::{self, PeerStatus, SelfState},
     show::{
         neighbors, summary,
-        view::{self, NeighborTable, Speaker, TableCounters},
+        view::{self, Aliases, NeighborTable, Speaker, TableCounters},
     },
     state::{Running, State},
 };
@@ -32,6 +32,7 @@ pub(super) fn speaker(running: &Running) -> Result<Speaker, Failure> {
         router_id: rib.router_id,
         asn: rib.asn,
         default_local_preference: rib.default_local_pref,
+        aliases: Aliases::of(&running.config),
     })
 }
 

@@ -9,7 +9,7 @@ use bgp_core::{
 use config::{
     Config,
     command::{PolicyView, RouteFilter},
-    model::Name,
+    model::{AliasedCommunity, Name},
 };
 use net_types::{Family, Prefix};
 use rpc::Failure;
@@ -63,6 +63,10 @@ pub(super) async fn show(state: &State, what: PolicyView, json: bool, out: &Outp
         PolicyView::Routes(family, filter) => {
             let test = Test::new(config, family, filter)?;
             routes::passing(state, test.within, json, out, |prefix, path| test.passes(prefix, path)).await
+        }
+        PolicyView::RoutesInDetail(family, filter) => {
+            let test = Test::new(config, family, filter)?;
+            routes::passing_in_detail(state, test.within, json, out, |prefix, path| test.passes(prefix, path)).await
         }
     }
 }
@@ -123,6 +127,20 @@ impl Test {
                 let list =
                     policies.large_community_list(&name).ok_or_else(|| missing("large-community-list", &name))?;
                 Box::new(move |_, attrs, _| list.permits(&attrs.attributes.large_communities))
+            }
+            RouteFilter::Alias(name) => {
+                let mut aliases = config.community_aliases.iter();
+                match aliases.find(|(_, known)| **known == name).map(|(community, _)| *community) {
+                    Some(AliasedCommunity::Standard(known)) => {
+                        let wanted = policy_setup::community(&known);
+                        Box::new(move |_, attrs, _| attrs.attributes.communities.contains(&wanted))
+                    }
+                    Some(AliasedCommunity::Large(known)) => {
+                        let wanted = policy_setup::large_community(&known);
+                        Box::new(move |_, attrs, _| attrs.attributes.large_communities.contains(&wanted))
+                    }
+                    None => return Err(missing("community alias", &name)),
+                }
             }
             RouteFilter::Regexp(pattern) => {
                 Box::new(move |_, attrs, _| pattern.regex().is_match(&attrs.attributes.as_path.to_string()))

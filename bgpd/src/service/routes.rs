@@ -24,7 +24,7 @@ use crate::{
     rib_thread::RouteWalk,
     show::{
         kernel, route, table,
-        view::{Forwarding, KernelRoute, Path, PathSource, Route, RouteProtocol, Speaker},
+        view::{Aliases, Forwarding, KernelRoute, Learned, Path, PathSource, Route, RouteProtocol, Speaker},
     },
     state::{Running, State},
 };
@@ -77,7 +77,9 @@ impl Peers {
     }
 
     fn route(&self, view: &RouteView, now: SystemTime) -> Route {
-        let paths = view.paths.iter().map(|path| self.path(path, now)).collect();
+        // What policy or a loop check refused is no route; `received-routes` and `filtered-routes` have it.
+        let kept = view.paths.iter().filter(|path| !matches!(path.state, PathState::Refused(_)));
+        let paths = kept.map(|path| self.path(path, now)).collect();
         Route { prefix: view.prefix, version: 0, paths, advertised_to: Vec::new() }
     }
 
@@ -180,7 +182,7 @@ pub(super) async fn table(
 ) -> Result<(), Failure> {
     let walk = state.rib.walk(everything(family)).await.map_err(gone)?;
     if detail {
-        return in_detail(state, walk, json, out).await;
+        return in_detail(state, walk, json, out, |peers, view, now| Some(peers.route(view, now))).await;
     }
     walked(state, walk, json, out, |peers, view, now| Some(peers.route(view, now))).await
 }
@@ -230,24 +232,49 @@ async fn walked(
     let (speaker, peers, now) = (speaker(&running)?, Peers::of(&running), SystemTime::now());
     let mut rows = Rows::new(out, head(&speaker, json));
     while let Some(views) = walk.next().await.map_err(gone)? {
-        for route in views.iter().filter_map(|view| render(&peers, view, now)) {
+        let rendered = views.iter().filter_map(|view| render(&peers, view, now));
+        for route in rendered.filter(|route| !route.paths.is_empty()) {
             rows.route(&route, json, &speaker).await?;
         }
     }
     rows.table_end(json).await
 }
 
+/// The same, each as `show bgp PREFIX` has it.
+pub(super) async fn passing_in_detail(
+    state: &State,
+    within: Prefix,
+    json: bool,
+    out: &Output,
+    passes: impl Fn(&Prefix, &PathView) -> bool,
+) -> Result<(), Failure> {
+    let walk = state.rib.walk(within).await.map_err(gone)?;
+    in_detail(state, walk, json, out, |peers, view, now| {
+        let paths = view.paths.iter().filter(|path| passes(&view.prefix, path)).map(|path| peers.path(path, now));
+        let route = Route { paths: paths.collect(), ..peers.route(view, now) };
+        (!route.paths.is_empty()).then_some(route)
+    })
+    .await
+}
+
 /// Every route as `show bgp PREFIX` has it.
-async fn in_detail(state: &State, mut walk: RouteWalk, json: bool, out: &Output) -> Result<(), Failure> {
+async fn in_detail(
+    state: &State,
+    mut walk: RouteWalk,
+    json: bool,
+    out: &Output,
+    render: impl Fn(&Peers, &RouteView, SystemTime) -> Option<Route>,
+) -> Result<(), Failure> {
     let running = state.running();
     let (speaker, peers, now) = (speaker(&running)?, Peers::of(&running), SystemTime::now());
     let mut rows = Rows::new(out, if json { table::json_head(&speaker, 0) } else { String::new() });
     while let Some(views) = walk.next().await.map_err(gone)? {
-        for route in views.iter().map(|view| peers.route(view, now)) {
+        let rendered = views.iter().filter_map(|view| render(&peers, view, now));
+        for route in rendered.filter(|route| !route.paths.is_empty()) {
             let row = if json {
                 route::json_row(&route, rows.routes == 0, &speaker)
             } else {
-                route::text(&route, now) + "\n"
+                route::text(&route, &speaker, now) + "\n"
             };
             rows.push(&row, route.paths.len()).await?;
         }
@@ -278,7 +305,8 @@ pub(super) async fn destination(
         })
         .await
         .map_err(gone)?;
-    match found {
+    let refused = |view: &RouteView| view.paths.iter().all(|path| matches!(path.state, PathState::Refused(_)));
+    match found.filter(|(view, _)| !refused(view)) {
         Some((view, told)) => {
             let named = |(id, address): (PeerId, IpAddr)| {
                 let source = Source::Peer(id);
@@ -291,7 +319,11 @@ pub(super) async fn destination(
                 Paths::All => true,
                 Paths::Best | Paths::Multipath => path.best,
             });
-            if json { out.json(&route::json(&route, &speaker)).await } else { out.text(route::text(&route, now)).await }
+            if json {
+                out.json(&route::json(&route, &speaker)).await
+            } else {
+                out.text(route::text(&route, &speaker, now)).await
+            }
         }
         None if json => out.json(&json!({})).await,
         None => out.text("% Network not in table\n").await,
@@ -441,6 +473,7 @@ pub(super) async fn kernel(
         }
         None => {}
     }
+    let aliases = Aliases::of(&running.config);
     let mut rows = Rows::new(out, if json { "{".into() } else { kernel::HEAD.into() });
     for piece in prefixes.chunks(PIECE) {
         let piece = piece.to_vec();
@@ -455,7 +488,7 @@ pub(super) async fn kernel(
             piece.iter().filter_map(|prefix| describe(table, prefix, &names, &own, &connected)).collect::<Vec<_>>()
         })
         .await?;
-        let found = with_bgp(state, found).await?;
+        let found = with_bgp(state, &aliases, found).await?;
         let wanted = |route: &&KernelRoute| from.is_none_or(|from| from == route.protocol.source());
         for route in found.iter().filter(wanted) {
             let row = if json { kernel::json_row(route, rows.routes == 0) } else { kernel::row(route) };
@@ -467,7 +500,7 @@ pub(super) async fn kernel(
 
 /// What BGP adds to its routes in the kernel: the MED, which FRR shows as their metric, and the next hop where the way to
 /// it leads by another router.
-async fn with_bgp(state: &State, mut routes: Vec<KernelRoute>) -> Result<Vec<KernelRoute>, Failure> {
+async fn with_bgp(state: &State, aliases: &Aliases, mut routes: Vec<KernelRoute>) -> Result<Vec<KernelRoute>, Failure> {
     let learned = routes.iter().filter(|route| matches!(route.protocol, RouteProtocol::Bgp { .. }));
     let prefixes: Vec<Prefix> = learned.map(|route| route.prefix).collect();
     if prefixes.is_empty() {
@@ -480,15 +513,21 @@ async fn with_bgp(state: &State, mut routes: Vec<KernelRoute>) -> Result<Vec<Ker
                 let view = rib.route(now, prefix)?;
                 let path = view.paths.into_iter().find(|path| path.state == PathState::Best)?;
                 let attrs = path.effective.unwrap_or(path.received);
-                Some((*prefix, (attrs.next_hop.address(), attrs.attributes.med)))
+                Some((*prefix, (attrs.next_hop.address(), attrs.attributes.clone(), attrs.install.tag)))
             };
             prefixes.iter().filter_map(best).collect::<BTreeMap<_, _>>()
         })
         .await
         .map_err(gone)?;
     for route in &mut routes {
-        let Some((next_hop, med)) = best.get(&route.prefix) else { continue };
-        route.metric = med.unwrap_or(0);
+        let Some((next_hop, attributes, tag)) = best.get(&route.prefix) else { continue };
+        route.metric = attributes.med.unwrap_or(0);
+        route.tag = *tag;
+        route.learned = Some(Learned {
+            as_path: attributes.as_path.to_string(),
+            communities: aliases.spell(&attributes.communities),
+            large_communities: aliases.spell(&attributes.large_communities),
+        });
         if let Forwarding::Via { gateway: Some(gateway), .. } = &route.forwarding
             && gateway != next_hop
             && gateway.is_ipv4() == next_hop.is_ipv4()
@@ -533,6 +572,8 @@ fn describe(
         protocol,
         distance,
         metric: 0,
+        tag: 0,
+        learned: None,
         recursive: None,
         forwarding,
         backup: None,

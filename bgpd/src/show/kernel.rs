@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     afi, object,
-    view::{Forwarding, KernelRoute, RouteProtocol},
+    view::{Forwarding, KernelRoute, Learned, RouteProtocol},
 };
 
 /// What stands above the routes, as text.
@@ -24,6 +24,9 @@ pub fn row(route: &KernelRoute) -> String {
     let mut out = format!("{code}>{} {}", if route.installed { '*' } else { 'q' }, route.prefix);
     if route.protocol != RouteProtocol::Connected {
         let _ = write!(out, " [{}/{}]", route.distance, route.metric);
+    }
+    if route.tag != 0 {
+        let _ = write!(out, " tag {},", route.tag);
     }
     let _ = write!(out, " {}", forwarding_text(&route.forwarding));
     if let Some(id) = route.nexthop_id {
@@ -71,6 +74,14 @@ pub fn json_row(route: &KernelRoute, first: bool) -> String {
         ("internalStatus", (if route.installed { 16 } else { 0 }).into()),
         ("internalFlags", internal_flags(route).into()),
     ]);
+    if route.tag != 0 {
+        out.insert("tag".into(), route.tag.into());
+    }
+    if let Some(Learned { as_path, communities, large_communities }) = &route.learned {
+        out.insert("asPath".into(), as_path.as_str().into());
+        out.insert("communities".into(), communities.as_str().into());
+        out.insert("largeCommunities".into(), large_communities.as_str().into());
+    }
     if route.protected {
         out.insert("failsClosed".into(), true.into());
     }

@@ -221,10 +221,9 @@ fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Val
     if neighbor.kind == PeerKind::Confederation {
         out.insert("nbrCommonAdmin".into(), true.into());
     }
-    if let Some(role) = neighbor.local_role {
-        let remote = neighbor.capabilities.peer_role.map_or("undefined", Role::as_str);
-        out.extend(object([("localRole", role.as_str().into()), ("remoteRole", remote.into())]));
-    }
+    let role = |role: Option<Role>| role.map_or("undefined", Role::as_str).into();
+    out.insert("localRole".into(), role(neighbor.local_role));
+    out.insert("remoteRole".into(), role(neighbor.capabilities.peer_role));
     if let Some(description) = &neighbor.description {
         out.insert("nbrDesc".into(), description.as_str().into());
     }

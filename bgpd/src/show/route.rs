@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use bgp_wire::{AsPath, SegmentKind};
+use bgp_wire::{AsPath, Community, SegmentKind};
 use serde_json::{Map, Value};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 
 /// As text.
-pub fn text(route: &Route, now: SystemTime) -> String {
+pub fn text(route: &Route, speaker: &Speaker, now: SystemTime) -> String {
     let mut out = String::new();
     let best = route.paths.iter().position(|path| path.best);
     let _ = writeln!(out, "BGP routing table entry for {}, version {}", route.prefix, route.version);
@@ -25,12 +25,12 @@ pub fn text(route: &Route, now: SystemTime) -> String {
         let _ = writeln!(out, "  Advertised to non peer-group peers:\n  {}", peers.join(" "));
     }
     for path in &route.paths {
-        path_text(path, now, &mut out);
+        path_text(path, speaker, now, &mut out);
     }
     out
 }
 
-fn path_text(path: &Path, now: SystemTime, out: &mut String) {
+fn path_text(path: &Path, speaker: &Speaker, now: SystemTime, out: &mut String) {
     let attributes = &path.attributes;
     if attributes.as_path.is_empty() {
         out.push_str("  Local");
@@ -93,9 +93,9 @@ fn path_text(path: &Path, now: SystemTime, out: &mut String) {
             let _ = writeln!(out, "      {name}: {}", values.join(" "));
         }
     };
-    list("Community", attributes.communities.iter().map(ToString::to_string).collect());
+    list("Community", speaker.aliases.list(&attributes.communities));
     list("Extended Community", attributes.ext_communities.iter().map(ToString::to_string).collect());
-    list("Large Community", attributes.large_communities.iter().map(ToString::to_string).collect());
+    list("Large Community", speaker.aliases.list(&attributes.large_communities));
     if let Some(originator) = attributes.originator_id {
         let clusters: Vec<String> = attributes.cluster_list.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "      Originator: {originator}, Cluster list: {}", clusters.join(" "));
@@ -179,13 +179,19 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
     if let Some(validation) = path.validation {
         out.insert("rpkiValidationState".into(), rpki::spelling(validation).into());
     }
-    for (key, values) in [
-        ("community", attributes.communities.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        ("extendedCommunity", attributes.ext_communities.iter().map(ToString::to_string).collect()),
-        ("largeCommunity", attributes.large_communities.iter().map(ToString::to_string).collect()),
+    if let Some(asn) = attributes.only_to_customer {
+        out.insert("otc".into(), asn.get().into());
+    }
+    let known = speaker.aliases.list(&attributes.communities);
+    let spelt = known.iter().map(|word| camel(word)).collect::<Vec<_>>();
+    let extended: Vec<String> = attributes.ext_communities.iter().map(ToString::to_string).collect();
+    let large = speaker.aliases.list(&attributes.large_communities);
+    for (key, string, values) in [
+        ("community", known.join(" "), spelt),
+        ("extendedCommunity", extended.join(" "), extended),
+        ("largeCommunity", large.join(" "), large),
     ] {
         if !values.is_empty() {
-            let string = values.join(" ");
             out.insert(key.into(), Value::Object(object([("string", string.into()), ("list", values.into())])));
         }
     }
@@ -228,6 +234,22 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
     }
     out.insert("peer".into(), Value::Object(peer));
     Value::Object(out)
+}
+
+/// A well-known community as FRR's JSON lists it, `no-export` as `noExport`; others stay as they are.
+fn camel(word: &str) -> String {
+    let well_known = word.parse::<Community>().is_ok() && !word.contains(':');
+    if !well_known {
+        return word.to_owned();
+    }
+    let mut parts = word.split('-');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |mut out, part| {
+        let (head, tail) = part.split_at(1);
+        out.push_str(&head.to_ascii_uppercase());
+        out.push_str(&tail.to_ascii_lowercase());
+        out
+    })
 }
 
 /// As FRR prints one that is not known.

@@ -15,8 +15,8 @@ use super::{
     summary::{self, FamilySummary},
     table,
     view::{
-        Bfd, Capabilities, Forwarding, KernelRoute, LastReset, MessageCounts, Mutual, Neighbor, NeighborTable, Path,
-        PathSource, Route, RouteProtocol, Speaker, TableCounters,
+        Bfd, Capabilities, Forwarding, KernelRoute, LastReset, Learned, MessageCounts, Mutual, Neighbor, NeighborTable,
+        Path, PathSource, Route, RouteProtocol, Speaker, TableCounters,
     },
 };
 
@@ -30,6 +30,7 @@ fn speaker() -> Speaker {
         router_id: "10.1.0.1".parse().unwrap(),
         asn: Asn::literal(65001),
         default_local_preference: 100,
+        aliases: Default::default(),
     }
 }
 
@@ -235,7 +236,7 @@ fn the_table_in_json_is_one_document() {
 
 #[test]
 fn one_route_is_told_in_full() {
-    let text = route::text(&two_paths(), now());
+    let text = route::text(&two_paths(), &speaker(), now());
     assert!(text.contains("Paths: (2 available, best #1, table default)"), "{text}");
     assert!(text.contains("Origin IGP, metric 0, valid, external, best (Older Path)"), "{text}");
     let json = route::json(&two_paths(), &speaker());
@@ -278,6 +279,12 @@ fn kernel_routes_show_their_backup() {
         protocol: RouteProtocol::Bgp { internal: false },
         distance: 20,
         metric: 0,
+        tag: 10,
+        learned: Some(Learned {
+            as_path: "65101".into(),
+            communities: "home 65001:2".into(),
+            large_communities: "".into(),
+        }),
         forwarding: via("169.254.1.2", 5, "tun1"),
         backup: Some(via("169.254.2.2", 6, "tun2")),
         nexthop_id: Some(11),
@@ -285,12 +292,13 @@ fn kernel_routes_show_their_backup() {
         protected: false,
     };
     let text = kernel::row(&route);
-    assert!(text.starts_with("B>* 10.2.0.0/16 [20/0] via 169.254.1.2, tun1, weight 1, nhid 11\n"), "{text}");
+    assert!(text.starts_with("B>* 10.2.0.0/16 [20/0] tag 10, via 169.254.1.2, tun1, weight 1, nhid 11\n"), "{text}");
     assert!(text.contains("  b ") && text.contains("via 169.254.2.2, tun2"), "{text}");
     let json: Value = serde_json::from_str(&format!("{{{}}}", kernel::json_row(&route, true))).unwrap();
     let entry = &json["10.2.0.0/16"][0];
     assert_eq!((&entry["protocol"], &entry["installed"]), (&"bgp".into(), &true.into()));
     assert_eq!(entry["nexthops"][0]["interfaceName"], "tun1");
+    assert_eq!((&entry["tag"], &entry["communities"]), (&10.into(), &"home 65001:2".into()));
     assert_eq!(entry["backupNexthops"][0]["ip"], "169.254.2.2");
 }
 

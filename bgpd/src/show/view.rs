@@ -9,7 +9,10 @@ use std::{
 
 use bgp_core::validation::ValidationState;
 use bgp_wire::{PeerKind, Role, attr::Attributes};
-use config::model::{NeighborFamily, NeighborId, RedistributeSource};
+use config::{
+    Config,
+    model::{NeighborFamily, NeighborId, RedistributeSource},
+};
 use net_types::{Asn, Family, IfName, Prefix, RouterId};
 
 /// The speaker itself.
@@ -23,6 +26,33 @@ pub struct Speaker {
     pub asn: Asn,
     /// `bgp default local-preference`
     pub default_local_preference: u32,
+    /// `bgp community alias`
+    pub aliases: Aliases,
+}
+
+/// What communities are called, as they are printed otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Aliases(BTreeMap<String, String>);
+
+impl Aliases {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        Self(config.community_aliases.iter().map(|(known, name)| (known.to_string(), name.to_string())).collect())
+    }
+
+    /// Each by its alias where it has one.
+    pub fn list<C: ToString>(&self, communities: &[C]) -> Vec<String> {
+        let name = |community: &C| {
+            let text = community.to_string();
+            self.0.get(&text).cloned().unwrap_or(text)
+        };
+        communities.iter().map(name).collect()
+    }
+
+    /// The same in one line.
+    pub fn spell<C: ToString>(&self, communities: &[C]) -> String {
+        self.list(communities).join(" ")
+    }
 }
 
 /// Counters of one family's table.
@@ -412,6 +442,17 @@ pub enum Forwarding {
     Unreachable,
 }
 
+/// What BGP says of a route that it brought into the kernel.
+#[derive(Clone, Debug)]
+pub struct Learned {
+    /// Its AS path.
+    pub as_path: String,
+    /// Its communities.
+    pub communities: String,
+    /// Its large communities.
+    pub large_communities: String,
+}
+
 /// A route in the kernel's main table.
 #[derive(Clone, Debug)]
 pub struct KernelRoute {
@@ -423,6 +464,10 @@ pub struct KernelRoute {
     pub distance: u8,
     /// Metric.
     pub metric: u32,
+    /// Tag; 0 for none.
+    pub tag: u32,
+    /// What BGP says of it.
+    pub learned: Option<Learned>,
     /// BGP's next hop, where it is reached by way of another.
     pub recursive: Option<IpAddr>,
     /// What it does.

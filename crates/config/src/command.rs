@@ -364,8 +364,8 @@ const ROWS: &[Row] = &[
 
 /// All rows, in parts.
 const PARTS: &[&[Row]] = &{
-    let [a, b, c, d, e, f, g, h, i, j] = policy::FILTERS;
-    [bgp::ROWS, policy::LISTS, a, b, c, d, e, f, g, h, i, j, watch::ROWS, ROWS]
+    let [a, b, c, d, e, f, g, h, i, j, k] = policy::FILTERS;
+    [bgp::ROWS, policy::LISTS, a, b, c, d, e, f, g, h, i, j, k, watch::ROWS, ROWS]
 };
 
 fn rows() -> impl Iterator<Item = &'static Row> {

@@ -9,10 +9,10 @@ use std::{
 use config::{
     Command, Config,
     model::{
-        AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AllowOwnAs, AttributeUnchanged, BestPath, BfdPeer,
-        BfdPeerId, BfdProfile, BfdUse, Bgp, BmpMonitor, BmpRetry, BmpTargets, ChildLifetime, Community,
-        CommunityChange, CommunityList, Confederation, Credential, DefaultOriginate, Distances, Dpd, Dump, Dumps, Esn,
-        EspSuite, Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm, FailClosed, FamilyConfig,
+        AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AliasedCommunity, AllowOwnAs, AttributeUnchanged,
+        BestPath, BfdPeer, BfdPeerId, BfdProfile, BfdUse, Bgp, BmpMonitor, BmpRetry, BmpTargets, ChildLifetime,
+        Community, CommunityChange, CommunityList, Confederation, Credential, DefaultOriginate, Distances, Dpd, Dump,
+        Dumps, Esn, EspSuite, Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm, FailClosed, FamilyConfig,
         GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity, LocalAs, LocalRole, Log,
         LogFormat, LogLevel, Match, MatchPeer, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry,
         NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password, Pattern,
@@ -334,7 +334,15 @@ fn condition() -> impl Strategy<Value = Match> {
         1 => Just(Match::Peer(MatchPeer::Local)),
         1 => prop_oneof![Just(Protocol::Bgp), sources].prop_map(Match::SourceProtocol),
         1 => (1u32..).prop_map(Match::Tag),
+        1 => name().prop_map(Match::Alias),
         1 => select(&Validation::ALL[..]).prop_map(Match::Rpki),
+    ]
+}
+
+fn aliased_community() -> impl Strategy<Value = AliasedCommunity> {
+    prop_oneof![
+        any::<u32>().prop_map(|value| AliasedCommunity::Standard(Community(value))),
+        large_community().prop_map(AliasedCommunity::Large),
     ]
 }
 
@@ -371,6 +379,7 @@ fn change_of_route() -> impl Strategy<Value = Set> {
         vec(asn(), 1..4).prop_map(Set::AsPathPrepend),
         (1u8..=10).prop_map(Set::AsPathPrependLast),
         vec(asn(), 1..4).prop_map(Set::AsPathExclude),
+        of(asn()).prop_map(Set::AsPathReplace),
     ];
     prop_oneof![
         3 => path,
@@ -843,6 +852,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             community_lists(any::<u32>().prop_map(Community)),
             community_lists(large_community()),
             community_lists(ext_community_term()),
+            btree_map(aliased_community(), Just(()), 0..3),
         ),
         (
             btree_map(
@@ -855,8 +865,11 @@ fn any_config() -> impl Strategy<Value = Config> {
         ),
     )
         .prop_map(|(first, second, third, lists_of_policy, fourth)| {
-            let (access_lists, as_path_lists, community_lists, large_community_lists, ext_community_lists) =
+            let (access_lists, as_path_lists, community_lists, large_community_lists, ext_community_lists, aliased) =
                 lists_of_policy;
+            let aliases = aliased.into_keys().enumerate();
+            let community_aliases = aliases.map(|(at, community)| (community, format!("alias-{at}").parse().unwrap()));
+            let community_aliases = community_aliases.collect();
             let ((frr_defaults, hostname), log, metrics, wans) = first;
             let (proposals, identities, mut tunnels) = second;
             let (bfd_profiles, bfd_peers, mut static_routes, lists) = third;
@@ -906,6 +919,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 community_lists,
                 large_community_lists,
                 ext_community_lists,
+                community_aliases,
                 route_maps,
                 rpki,
                 dumps,

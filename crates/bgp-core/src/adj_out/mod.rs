@@ -249,7 +249,15 @@ impl Terms {
         let policy = self.unsuppress.as_ref()?;
         let outline = self.outline(from, attrs)?;
         let (peer, attrs) = (self.address, &outline);
-        let route = Route { prefix, attrs, peer, source: None, inbound: false, origins: None };
+        let route = Route {
+            prefix,
+            attrs,
+            peer,
+            source: None,
+            inbound: false,
+            default_local_pref: DEFAULT_LOCAL_PREF,
+            origins: None,
+        };
         let changes = policy.evaluate(route)?;
         Some(self.finish_by(policy, from.kind, &outline, &changes))
     }
@@ -268,6 +276,7 @@ impl Terms {
             peer: self.address,
             source: None,
             inbound: false,
+            default_local_pref: DEFAULT_LOCAL_PREF,
             origins,
         })
     }
@@ -283,7 +292,15 @@ impl Terms {
         let map = self.default_route.as_ref()?;
         let outline = self.outline(from, attrs)?;
         let (peer, attrs) = (self.address, &outline);
-        let route = Route { prefix, attrs, peer, source: None, inbound: false, origins: None };
+        let route = Route {
+            prefix,
+            attrs,
+            peer,
+            source: None,
+            inbound: false,
+            default_local_pref: DEFAULT_LOCAL_PREF,
+            origins: None,
+        };
         // The route-map decides by other routes whether there is a default route; what it says of this one are changes.
         let changes = map.evaluate(route).unwrap_or_default();
         Some(self.finish_by(map, from.kind, &outline, &changes))

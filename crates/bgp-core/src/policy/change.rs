@@ -49,6 +49,13 @@ pub enum Set {
     PrependLast(u8),
     /// These ASes off the path, wherever they are.
     Exclude(Vec<Asn>),
+    /// An AS in the place of another wherever that is on the path, or of every one.
+    Replace {
+        /// This one, or every one.
+        target: Option<Asn>,
+        /// What stands there then.
+        with: Asn,
+    },
     /// COMMUNITIES.
     Communities(CommunityChange<Community>),
     /// LARGE_COMMUNITY.
@@ -137,6 +144,8 @@ impl ExtCommunityChange {
 pub(crate) enum Way {
     /// From this address.
     In(IpAddr),
+    /// From ourselves, where routes without a preference have this one.
+    Own(u32),
     /// To a neighbor.
     Out,
 }
@@ -161,8 +170,9 @@ impl Set {
         let attributes = &mut attrs.attributes;
         match self {
             Self::LocalPreference(adjust) => {
-                // As in FRR, what has none counts from 0 and not from the default.
-                attributes.local_pref = Some(adjust.apply(attributes.local_pref.unwrap_or(0)));
+                // As in FRR, what has none counts from 0 and not from the default, unless it is ours.
+                let none = if let Way::Own(default) = way { default } else { 0 };
+                attributes.local_pref = Some(adjust.apply(attributes.local_pref.unwrap_or(none)));
             }
             Self::Metric(adjust) => attributes.med = Some(adjust.apply(attributes.med.unwrap_or(0))),
             Self::Weight(weight) => attrs.weight = *weight,
@@ -174,6 +184,9 @@ impl Set {
                 }
             }
             Self::Exclude(asns) => attributes.as_path = without(&attributes.as_path, asns),
+            Self::Replace { target, with } => {
+                attributes.as_path.map(|asn| Some(if target.is_none_or(|target| target == asn) { *with } else { asn }));
+            }
             Self::Communities(change) => change.apply(&mut attributes.communities),
             Self::LargeCommunities(change) => change.apply(&mut attributes.large_communities),
             Self::ExtCommunities(change) => change.apply(&mut attributes.ext_communities),
@@ -203,7 +216,7 @@ impl Set {
             Self::NextHopPeerAddress => match way {
                 // An address of the other family says nothing about where packets go.
                 Way::In(peer) if peer.is_ipv4() == attrs.next_hop.address().is_ipv4() => attrs.next_hop = peer.into(),
-                Way::In(_) => {}
+                Way::In(_) | Way::Own(_) => {}
                 Way::Out => *next_hop = NextHopRule::Ourselves,
             },
             Self::NextHopUnchanged => *next_hop = NextHopRule::Unchanged,
@@ -259,6 +272,23 @@ mod tests {
         assert_eq!(changed.attributes.as_path.to_string(), "1 3");
         let (changed, _) = apply(&[Set::Exclude([1, 2, 3].map(Asn::literal).into())], Way::Out);
         assert!(changed.attributes.as_path.is_empty());
+    }
+
+    #[test]
+    fn our_as_stands_for_one_or_for_all() {
+        let path = |target| {
+            let replace = Set::Replace { target, with: Asn::literal(9) };
+            apply(&[replace], Way::Out).0.attributes.as_path.to_string()
+        };
+        assert_eq!(path(Some(Asn::literal(2))), "1 9 3 9");
+        assert_eq!(path(None), "9 9 9 9");
+    }
+
+    #[test]
+    fn the_preference_of_our_own_routes_counts_from_the_default() {
+        let set = [Set::LocalPreference(Adjust::Add(10))];
+        assert_eq!(apply(&set, Way::Own(100)).0.attributes.local_pref, Some(110));
+        assert_eq!(apply(&set, Way::Out).0.attributes.local_pref, Some(10));
     }
 
     #[test]

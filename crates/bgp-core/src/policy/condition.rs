@@ -47,6 +47,8 @@ pub enum Match {
         /// No others may be there.
         exact: bool,
     },
+    /// The route carries all of these large communities.
+    LargeCommunities(Vec<LargeCommunity>),
     /// The list permits the route's extended communities.
     ExtCommunityList(Arc<CommunityList<ExtCommunity>>),
     /// The route has this MED, where none is 0.
@@ -92,6 +94,7 @@ impl Match {
             Self::CommunityList { list, exact: true } => list.permits_exactly(&attributes.communities),
             Self::LargeCommunityList { list, exact: false } => list.permits(&attributes.large_communities),
             Self::LargeCommunityList { list, exact: true } => list.permits_exactly(&attributes.large_communities),
+            Self::LargeCommunities(wanted) => wanted.iter().all(|one| attributes.large_communities.contains(one)),
             Self::ExtCommunityList(list) => list.permits(&attributes.ext_communities),
             Self::Metric(metric) => attributes.med.unwrap_or(0) == *metric,
             Self::LocalPreference(preference) => attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF) == *preference,

@@ -29,7 +29,7 @@ pub(crate) use route_map::Changes;
 pub use route_map::{Clause, OnMatch, RouteMap};
 
 use crate::{
-    rib::{LocalSource, PathAttrs},
+    rib::{DEFAULT_LOCAL_PREF, LocalSource, PathAttrs},
     validation::RoaTable,
 };
 
@@ -57,6 +57,8 @@ pub(crate) struct Route<'a> {
     pub(crate) source: Option<LocalSource>,
     /// It comes from the neighbor.
     pub(crate) inbound: bool,
+    /// The preference of routes of our own that have none.
+    pub(crate) default_local_pref: u32,
     /// What its origin is validated by; without, it has no validation state.
     pub(crate) origins: Option<Origins<'a>>,
 }
@@ -71,7 +73,11 @@ pub(crate) struct Origins<'a> {
 
 impl Route<'_> {
     fn way(&self) -> Way {
-        if self.inbound { Way::In(self.peer) } else { Way::Out }
+        match (self.inbound, self.source) {
+            (false, _) => Way::Out,
+            (true, None) => Way::In(self.peer),
+            (true, Some(_)) => Way::Own(self.default_local_pref),
+        }
     }
 }
 
@@ -134,7 +140,15 @@ impl Policy {
     /// it may not pass.
     pub fn judge(&self, prefix: &Prefix, attrs: &PathAttrs, source: Option<LocalSource>) -> Option<PathAttrs> {
         let nobody = std::net::Ipv4Addr::UNSPECIFIED.into();
-        let changes = self.evaluate(Route { prefix, attrs, peer: nobody, source, inbound: false, origins: None })?;
+        let changes = self.evaluate(Route {
+            prefix,
+            attrs,
+            peer: nobody,
+            source,
+            inbound: false,
+            default_local_pref: DEFAULT_LOCAL_PREF,
+            origins: None,
+        })?;
         let mut changed = attrs.clone();
         self.apply(&changes, &mut changed, Way::Out);
         Some(changed)

@@ -243,7 +243,15 @@ mod tests {
         let map = RouteMap::new("m", clauses);
         let mut attrs = attrs();
         let prefix = "10.0.0.0/8".parse().unwrap();
-        let route = Route { prefix: &prefix, attrs: &attrs, peer: PEER, source: None, inbound: true, origins: None };
+        let route = Route {
+            prefix: &prefix,
+            attrs: &attrs,
+            peer: PEER,
+            source: None,
+            inbound: true,
+            default_local_pref: 100,
+            origins: None,
+        };
         let changes = map.evaluate(route)?;
         map.apply(&changes, &mut attrs, Way::In(PEER));
         Some(attrs)

@@ -123,6 +123,11 @@ impl Aggregates {
         lengths.filter_map(of).filter(|outer| self.by_prefix.contains_key(outer)).collect()
     }
 
+    /// Each is worked out again.
+    pub(crate) fn renew(&mut self) {
+        self.by_prefix.values_mut().for_each(|aggregate| aggregate.dirty = true);
+    }
+
     /// The best path of an entry changed.
     pub(crate) fn note(&mut self, prefix: &Prefix, id: u32, before: Option<&Merit>, after: Option<&Merit>) {
         for outer in self.covering(prefix) {
@@ -241,11 +246,14 @@ impl Rib {
                 None => done = Some(pass),
             }
         }
-        let Some(pass) = done else {
+        let Some(mut pass) = done else {
             shared.aggregates[family as usize] = all;
             return true;
         };
         let own = &self.config;
+        if own.reject_as_sets {
+            pass.asns.clear(); // RFC 6472 §3: the aggregate says that something is missing, and not what
+        }
         let attrs = wanted
             .then(|| pass.attrs(aggregate, family, Aggregator { asn: own.asn, address: own.router_id.get().into() }));
         let attrs =
@@ -282,12 +290,12 @@ impl Pass {
 
     fn attrs(self, aggregate: &Aggregate, family: Family, aggregator: Aggregator) -> PathAttrs {
         // A segment holds 255 ASes (RFC 4271 §4.3); of more, the path says as much as fits and that something is missing.
-        let fits = self.asns.len() <= 255;
+        let (fits, stripped) = (self.asns.len() <= 255, self.asns.is_empty());
         let set = attr::Segment { kind: attr::SegmentKind::Set, asns: self.asns.into_iter().take(255).collect() };
         let attributes = Attributes {
             origin: aggregate.origin(),
             as_path: AsPath::from_segments([set]),
-            atomic_aggregate: !aggregate.config.as_set || !fits,
+            atomic_aggregate: !aggregate.config.as_set || !fits || stripped,
             aggregator: Some(aggregator),
             communities: self.communities.into_iter().collect(),
             ext_communities: self.ext_communities.into_iter().collect(),

@@ -113,6 +113,7 @@ pub(super) struct Importer {
     policy: Policy,
     peer: IpAddr,
     own_as: Asn,
+    default_local_pref: u32,
     source: Option<LocalSource>,
     admitted: Result<(), Refusal>,
     /// The received attributes with what is configured for all routes of the peer.
@@ -176,6 +177,7 @@ impl Importer {
             peer,
             source,
             own_as,
+            default_local_pref: own.default_local_pref,
             admitted,
             base,
             attrs,
@@ -204,8 +206,15 @@ impl Importer {
         let verdict = match &self.verdict {
             Some(known) => known.clone(),
             None => {
-                let verdict =
-                    self.policy.evaluate(Route { prefix, attrs: &self.attrs, peer, source, inbound: true, origins });
+                let verdict = self.policy.evaluate(Route {
+                    prefix,
+                    attrs: &self.attrs,
+                    peer,
+                    source,
+                    inbound: true,
+                    default_local_pref: self.default_local_pref,
+                    origins,
+                });
                 self.verdict = (!self.policy.looks_at_prefix()).then(|| verdict.clone());
                 verdict
             }
@@ -222,7 +231,8 @@ impl Importer {
             return Ok(*id);
         }
         let mut attrs = self.attrs.clone();
-        self.policy.apply(&changes, &mut attrs, Way::In(peer));
+        let way = source.map_or(Way::In(peer), |_| Way::Own(self.default_local_pref));
+        self.policy.apply(&changes, &mut attrs, way);
         self.do_as_asked(&mut attrs, host);
         let id = shared.attrs.intern(&attrs);
         if let Some((_, _, old)) = self.last.replace((changes, host, id)) {
@@ -234,19 +244,21 @@ impl Importer {
     /// Whether a well-known community, or our own state, asks for a change that no policy makes.
     fn is_asked_for(&self, attrs: &PathAttrs, host: bool) -> bool {
         let has = |community| attrs.attributes.communities.contains(&community);
-        self.draining || self.external && (has(Community::GRACEFUL_SHUTDOWN) || host && has(Community::BLACKHOLE))
+        let kept = has(Community::BLACKHOLE) && (host || !has(Community::NO_EXPORT));
+        self.draining || self.external && (has(Community::GRACEFUL_SHUTDOWN) || kept)
     }
 
     fn do_as_asked(&self, attrs: &mut PathAttrs, host: bool) {
         let has = |community| attrs.attributes.communities.contains(&community);
-        let (drained, blackhole) = (has(Community::GRACEFUL_SHUTDOWN), host && has(Community::BLACKHOLE));
+        let (drained, blackhole) = (has(Community::GRACEFUL_SHUTDOWN), has(Community::BLACKHOLE));
         if self.draining || self.external && drained {
             attrs.attributes.local_pref = Some(0); // RFC 8326 §4.3: used when nothing else is there
         }
         if self.external && blackhole {
-            // RFC 7999 §3.2, §3.3: packets to the host end here, and nobody else is told.
-            attrs.install.blackhole = true;
-            attrs.attributes.communities.push(Community::NO_ADVERTISE);
+            // RFC 7999 §3.2, §3.3: packets to a host end here, and nobody outside of our AS is told. Those within are, so that
+            // they end at every edge.
+            attrs.install.blackhole |= host;
+            attrs.attributes.communities.push(Community::NO_EXPORT);
             attrs.attributes.communities.sort_unstable();
             attrs.attributes.communities.dedup();
         }

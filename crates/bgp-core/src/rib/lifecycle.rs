@@ -7,6 +7,7 @@ use net_types::Family;
 
 use super::{
     Deferral, FamilyConfig, IdSet, Rib, RibConfig, RibEvent, Slot,
+    aggregate::Aggregates,
     peer::{Departure, GHOST_EPOCH, Peer, PeerConfig, PeerUp, Retain, Source, Visit},
 };
 use crate::{
@@ -232,6 +233,9 @@ impl Rib {
             |c: &RibConfig| (c.cluster_id(), c.client_to_client_reflection, c.graceful_shutdown, c.reject_as_sets);
         if export(&old) != export(new) {
             Family::ALL.into_iter().for_each(|family| self.resend_to_all(family));
+        }
+        if old.reject_as_sets != self.config.reject_as_sets {
+            self.shared.aggregates.iter_mut().for_each(Aggregates::renew);
         }
         let new = &self.config;
         let import = |c: &RibConfig| {

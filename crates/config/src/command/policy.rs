@@ -27,6 +27,8 @@ pub enum PolicyView {
     ExtCommunityLists(Option<Name>),
     /// `show bgp ipv4|ipv6 unicast FILTER`: routes with a path that passes.
     Routes(Family, RouteFilter),
+    /// The same with every route as `show bgp PREFIX` has it.
+    RoutesInDetail(Family, RouteFilter),
 }
 
 /// Which paths of a table are shown.
@@ -50,6 +52,8 @@ pub enum RouteFilter {
     LargeCommunities(Vec<LargeCommunity>),
     /// `large-community-list NAME`
     LargeCommunityList(Name),
+    /// `alias NAME`: a community by its alias.
+    Alias(Name),
     /// `regexp REGEX`: over the AS path.
     Regexp(Pattern),
     /// `filter-list NAME`
@@ -119,6 +123,11 @@ const LARGE_COMMUNITY_LIST: [Row; 2] =
     filter!("large-community-list NAME [json]", "Routes whose large communities a list permits", |args| {
         routes(args, RouteFilter::LargeCommunityList(args.get("NAME")?))
     });
+const ALIAS: [Row; 2] = filter!("alias NAME [json [detail]]", "Routes with the community of this alias", |args| {
+    let filter = RouteFilter::Alias(args.get("NAME")?);
+    let of = if args.has("detail") { PolicyView::RoutesInDetail } else { PolicyView::Routes };
+    view(args, of(family(args), filter))
+});
 const REGEXP: [Row; 2] = filter!("regexp REGEX", "Routes whose AS path the expression matches", |args| {
     // The expression takes the rest of the line, as in FRR; what is asked for besides stands at its end.
     let whole: String = args.get("REGEX")?;
@@ -149,11 +158,12 @@ const LONGER: [Row; 2] = filter!("(PREFIX4|PREFIX6) longer-prefixes [json]", "Ro
     routes(args, RouteFilter::LongerPrefixes(prefix))
 });
 
-pub(super) const FILTERS: [&[Row]; 10] = [
+pub(super) const FILTERS: [&[Row]; 11] = [
     &COMMUNITY,
     &COMMUNITY_LIST,
     &LARGE_COMMUNITY,
     &LARGE_COMMUNITY_LIST,
+    &ALIAS,
     &REGEXP,
     &FILTER_LIST,
     &PREFIX_LIST,

@@ -24,6 +24,7 @@ pub(super) const ROWS: &[Statement] = &[
     ignored("username TEXT"),
     ignored("domainname TEXT"),
     ignored("agentx"),
+    ignored("[no] bgp send-extra-data zebra"),
     ignored("[no] (ip|ipv6) forwarding"),
     Statement {
         syntax: "interface IFNAME",

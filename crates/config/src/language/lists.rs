@@ -7,7 +7,7 @@ use net_types::{Family, Prefix};
 use super::{Action, Draft, Lines, Statement, Verb, routing};
 use crate::{
     grammar::{Args, Complaint},
-    model::{AccessTarget, CommunityList, Config, ExtCommunityTerms, Name, Pattern, Rules},
+    model::{AccessTarget, AliasedCommunity, CommunityList, Config, ExtCommunityTerms, Name, Pattern, Rules},
 };
 
 /// A row that reads; what it reads is written by the first row of its kind.
@@ -74,6 +74,28 @@ pub(super) const EXT_COMMUNITY: &[Statement] = &community_list!(
 );
 
 pub(super) const ROWS: &[Statement] = &[
+    row!(
+        "bgp community alias (COMMUNITY|LARGE-COMMUNITY) NAME",
+        "A name for a community, in what is shown and in route-maps",
+        |draft, args| {
+            let community = match args.opt("COMMUNITY")? {
+                Some(community) => AliasedCommunity::Standard(community),
+                None => AliasedCommunity::Large(args.get("LARGE-COMMUNITY")?),
+            };
+            let name: Name = args.get("NAME")?;
+            let aliases = &mut draft.config.community_aliases;
+            if let Some((other, _)) = aliases.iter().find(|(other, known)| **other != community && **known == name) {
+                return Err(args.complain("NAME", format!("{name} is the alias of {other} already")));
+            }
+            aliases.insert(community, name);
+            Ok(())
+        },
+        |config, lines| {
+            for (community, name) in &config.community_aliases {
+                lines.line(format_args!("bgp community alias {community} {name}"));
+            }
+        }
+    ),
     row!(
         "[ip] access-list NAME [seq SEQUENCE:1-4294967295] (permit|deny) (any|PREFIX4 [exact-match]|host IPV4|IPV4 WILDCARD)",
         "A line of an access-list",

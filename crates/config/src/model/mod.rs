@@ -3,6 +3,7 @@
 //! Everything here is plain data with `Eq`: a reload compares the running value with the new one and applies the difference.
 //! Defaults are the ones documented in holdfast.conf(5); a field is an `Option` where "not said" differs from every value.
 
+mod alias;
 mod bfd;
 mod bgp;
 mod host;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 
 use net_types::{Family, TunnelName, WanName};
 
+pub use alias::AliasedCommunity;
 pub use bfd::{BfdPeer, BfdPeerId, BfdProfile};
 pub use bgp::{
     Aggregate, BestPath, Bgp, Confederation, Distances, FailClosed, FamilyConfig, GracefulRestart, Redistribute,
@@ -95,6 +97,8 @@ pub struct Config {
     pub large_community_lists: BTreeMap<Name, CommunityList<LargeCommunity>>,
     /// `bgp extcommunity-list`.
     pub ext_community_lists: BTreeMap<Name, CommunityList<ExtCommunityTerm>>,
+    /// `bgp community alias`: one name for a community, one community for a name.
+    pub community_aliases: BTreeMap<AliasedCommunity, Name>,
     /// `route-map`.
     pub route_maps: BTreeMap<Name, RouteMap>,
     /// `rpki`.

@@ -74,6 +74,8 @@ pub enum Match {
         /// No others may be there.
         exact: bool,
     },
+    /// `match alias NAME`: the community that has this name of the operator's.
+    Alias(Name),
     /// `match extcommunity NAME`
     ExtCommunity(Name),
     /// `match metric N`: MULTI_EXIT_DISC.
@@ -195,6 +197,8 @@ pub enum Set {
     AsPathPrependLast(u8),
     /// `set as-path exclude AS…`
     AsPathExclude(Vec<Asn>),
+    /// `set as-path replace any|AS`: our own AS in the place of every AS, or of this one.
+    AsPathReplace(Option<Asn>),
     /// `set community`
     Community(CommunityChange<Community>),
     /// `set comm-list NAME delete`: the communities that the list names go.

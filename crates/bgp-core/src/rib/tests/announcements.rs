@@ -211,11 +211,14 @@ fn who_is_about_to_go_is_the_last_resort() {
 }
 
 #[test]
-fn a_host_with_the_blackhole_community_is_dropped_and_told_to_nobody() {
+fn a_host_with_the_blackhole_community_is_dropped_and_told_within_the_as_only() {
     let mut bench = Bench::new();
     let blackhole = |attributes: &mut Attributes| attributes.communities = vec![Community::BLACKHOLE];
     bench.hear(A, announce_with(A, &["192.0.2.66/32", "10.0.0.0/8"], blackhole));
-    assert_eq!(bench.told(B), ["+10.0.0.0/8"], "the community means a host");
+    assert!(bench.told(B).is_empty(), "RFC 7999 §3.2, whatever the length");
+    let route = bench.rib.route(bench.now, &prefix("192.0.2.66/32")).unwrap();
+    let kept = &route.paths[0].effective.as_ref().unwrap().attributes.communities;
+    assert_eq!(*kept, [Community::BLACKHOLE, Community::NO_EXPORT]);
     let mut changes = Vec::new();
     while bench.rib.poll_changes(10, &mut changes) {}
     let dropped: Vec<_> = changes.iter().map(|c| (c.prefix.to_string(), c.best.unwrap().blackhole)).collect();

@@ -58,6 +58,9 @@ pub(super) const ROWS: &[Statement] = &[
             matching(entry, Match::LargeCommunity { list, exact })
         }
     ),
+    row!("match alias NAME", "Routes with the community that has this alias", |entry, args| {
+        matching(entry, Match::Alias(args.get("NAME")?))
+    }),
     row!("match extcommunity EXTCOMMUNITY-LIST", "Routes whose extended communities a list permits", |entry, args| {
         matching(entry, Match::ExtCommunity(args.get("EXTCOMMUNITY-LIST")?))
     }),
@@ -128,6 +131,7 @@ pub(super) fn spell(condition: &Match) -> String {
         Match::AsPath(name) => format!("as-path {name}"),
         Match::Community { list, exact } => format!("community {list}{}", exactly(exact)),
         Match::LargeCommunity { list, exact } => format!("large-community {list}{}", exactly(exact)),
+        Match::Alias(name) => format!("alias {name}"),
         Match::ExtCommunity(name) => format!("extcommunity {name}"),
         Match::Metric(number) => format!("metric {number}"),
         Match::LocalPreference(number) => format!("local-preference {number}"),

@@ -16,6 +16,9 @@ pub(super) const ROWS: &[Statement] = &[
     row!("set as-path exclude ASN...", "Take these off the AS path", |entry, args| {
         setting(entry, Set::AsPathExclude(args.all("ASN")?))
     }),
+    row!("set as-path replace (any|ASN)", "Put our own AS in the place of every AS, or of this one", |entry, args| {
+        setting(entry, Set::AsPathReplace(args.opt("ASN")?))
+    }),
     row!("set community (none|COMMUNITY... [additive])", "Communities", |entry, args| {
         setting(entry, Set::Community(communities(args, "COMMUNITY")?))
     }),
@@ -130,6 +133,8 @@ pub(super) fn spell(change: &Set) -> String {
         Set::AsPathPrepend(path) => format!("as-path prepend {}", numbers(path)),
         Set::AsPathPrependLast(times) => format!("as-path prepend last-as {times}"),
         Set::AsPathExclude(path) => format!("as-path exclude {}", numbers(path)),
+        Set::AsPathReplace(None) => "as-path replace any".to_owned(),
+        Set::AsPathReplace(Some(asn)) => format!("as-path replace {}", asn.get()),
         Set::Community(change) => format!("community {}", spell_communities(change)),
         Set::CommunityDelete(name) => format!("comm-list {name} delete"),
         Set::LargeCommunity(change) => format!("large-community {}", spell_communities(change)),
