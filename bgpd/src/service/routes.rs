@@ -513,7 +513,7 @@ async fn with_bgp(state: &State, aliases: &Aliases, mut routes: Vec<KernelRoute>
                 let view = rib.route(now, prefix)?;
                 let path = view.paths.into_iter().find(|path| path.state == PathState::Best)?;
                 let attrs = path.effective.unwrap_or(path.received);
-                Some((*prefix, (attrs.next_hop.address(), attrs.attributes.clone(), attrs.install.tag)))
+                Some((*prefix, (attrs.next_hop, attrs.attributes.clone(), attrs.install.tag)))
             };
             prefixes.iter().filter_map(best).collect::<BTreeMap<_, _>>()
         })
@@ -529,10 +529,11 @@ async fn with_bgp(state: &State, aliases: &Aliases, mut routes: Vec<KernelRoute>
             large_communities: aliases.spell(&attributes.large_communities),
         });
         if let Forwarding::Via { gateway: Some(gateway), .. } = &route.forwarding
-            && gateway != next_hop
-            && gateway.is_ipv4() == next_hop.is_ipv4()
+            && *gateway != next_hop.address()
+            && next_hop.link_local().map(IpAddr::V6) != Some(*gateway)
+            && gateway.is_ipv4() == next_hop.address().is_ipv4()
         {
-            route.recursive = Some(*next_hop);
+            route.recursive = Some(next_hop.address());
         }
     }
     Ok(routes)

@@ -625,7 +625,7 @@ impl Making {
         // Nobody is told to use himself as next hop: that member gets ours (RFC 4271 §5.1.3).
         let through = match self.memo.through {
             Some((asked, through)) if asked == attrs => through,
-            _ => group.by_address.get(&shared.attrs.next_hop(attrs)).copied(),
+            _ => group.by_address.get(&shared.attrs.next_hop(attrs).address()).copied(),
         };
         self.memo.through = Some((attrs, through));
         if let Some(slot) = through.filter(|slot| *slot != path.source)

@@ -359,8 +359,8 @@ impl Interner {
     }
 
     /// The next hop that it names.
-    pub(crate) fn next_hop(&self, id: AttrId) -> IpAddr {
-        next_hop_key(&self.get(id).packed).address
+    pub(crate) fn next_hop(&self, id: AttrId) -> NextHop {
+        unpack_head(&self.get(id).packed).0
     }
 
     /// What the decision process asks of it, and its next hop if it is tracked.

@@ -1,5 +1,8 @@
 //! What the FIB is told.
 
+use std::net::IpAddr;
+
+use bgp_wire::NextHop;
 use net_types::{Family, Prefix};
 
 use super::{Path, Rib, Source, next_hops::Resolved, peer::Standing, state::Shared};
@@ -106,6 +109,17 @@ impl Rib {
     }
 }
 
+/// What packets are handed to. A router on the link is best known by its link-local address where it has told that
+/// (RFC 2545 §2, §3): it stays when global addresses are renumbered.
+fn on_the_link(next_hop: NextHop, gateway: Option<IpAddr>) -> Option<IpAddr> {
+    match (next_hop, gateway) {
+        (NextHop::V6 { global, link_local: Some(link_local) }, Some(IpAddr::V6(gateway))) if gateway == global => {
+            Some(link_local.into())
+        }
+        _ => gateway,
+    }
+}
+
 /// Whether the table-map lets a path into the FIB.
 fn is_installed(shared: &Shared, prefix: &Prefix, path: &Path) -> bool {
     let policy = &shared.table_maps[prefix.family() as usize];
@@ -120,9 +134,10 @@ fn is_installed(shared: &Shared, prefix: &Prefix, path: &Path) -> bool {
 fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {
     let effective = path.effective?;
     let (merit, next_hop) = shared.attrs.merit(effective);
+    let resolved = *shared.next_hops.resolved(next_hop?)?;
     Some(PathRef {
         source: shared.peer(path.source).source,
-        resolved: *shared.next_hops.resolved(next_hop?)?,
+        resolved: Resolved { gateway: on_the_link(shared.attrs.next_hop(effective), resolved.gateway), ..resolved },
         stale: shared.standing(family, path) != Standing::Fresh,
         blackhole: merit.blackhole,
     })

@@ -93,16 +93,16 @@ pub(super) const LISTS: &[Row] = &[
     row(Owner::Bgpd, "show (ip|ipv6) access-list [NAME] [json]", "Access-lists", |args| {
         view(args, PolicyView::AccessLists(family(args), args.opt("NAME")?))
     }),
-    row(Owner::Bgpd, "show bgp as-path-access-list [NAME] [json]", "AS path access-lists", |args| {
+    row(Owner::Bgpd, "show bgp as-path-access-list [NAME] [detail] [json]", "AS path access-lists", |args| {
         view(args, PolicyView::AsPathLists(args.opt("NAME")?))
     }),
-    row(Owner::Bgpd, "show bgp community-list [NAME] [json]", "Community-lists", |args| {
+    row(Owner::Bgpd, "show bgp community-list [NAME] [detail] [json]", "Community-lists", |args| {
         view(args, PolicyView::CommunityLists(args.opt("NAME")?))
     }),
-    row(Owner::Bgpd, "show bgp large-community-list [NAME] [json]", "Large-community-lists", |args| {
+    row(Owner::Bgpd, "show bgp large-community-list [NAME] [detail] [json]", "Large-community-lists", |args| {
         view(args, PolicyView::LargeCommunityLists(args.opt("NAME")?))
     }),
-    row(Owner::Bgpd, "show bgp extcommunity-list [NAME] [json]", "Extcommunity-lists", |args| {
+    row(Owner::Bgpd, "show bgp extcommunity-list [NAME] [detail] [json]", "Extcommunity-lists", |args| {
         view(args, PolicyView::ExtCommunityLists(args.opt("NAME")?))
     }),
 ];

@@ -1,6 +1,6 @@
 //! Static routes and prefix-lists, in FRR's spelling.
 
-use net_types::{Family, Prefix};
+use net_types::{Family, IfName, Prefix};
 
 use super::{Action, Draft, Lines, Statement, Verb, then};
 use crate::{
@@ -60,8 +60,10 @@ pub(super) const ROWS: &[Statement] = &[
 ];
 
 fn read_route(draft: &mut Draft, args: &Args<'_>, prefix: &str, gateway: &str) -> Result<(), Complaint> {
-    let interface = args.opt("IFNAME")?;
-    let target = if args.has("blackhole") || args.has("Null0") {
+    let interface: Option<IfName> = args.opt("IFNAME")?;
+    // As in FRR, whatever the case of its letters.
+    let null = interface.as_ref().is_some_and(|name| name.as_str().eq_ignore_ascii_case("null0"));
+    let target = if args.has("blackhole") || args.has("Null0") || null {
         StaticTarget::Blackhole
     } else if args.has("reject") {
         StaticTarget::Reject

@@ -1,5 +1,7 @@
 //! Next hops: reached or not, at what cost, on which link.
 
+use std::net::Ipv6Addr;
+
 use super::*;
 
 #[test]
@@ -70,4 +72,26 @@ fn a_link_local_next_hop_is_resolved_on_the_link_that_it_was_learned_on() {
     assert_eq!(bench.told(A), ["+fd00::/16", "."]);
     let sent = bench.rib.advertised(A, &prefix("fd00::/16")).unwrap();
     assert_eq!(sent.next_hop.address(), "2001:db8::100".parse::<IpAddr>().unwrap(), "link-local stays on its link");
+}
+
+#[test]
+fn packets_are_handed_to_the_link_local_address_where_it_is_told() {
+    let mut bench = Bench::new();
+    let (global, link_local): (Ipv6Addr, Ipv6Addr) = ("2001:db8::1".parse().unwrap(), "fe80::1".parse().unwrap());
+    let gateway = |bench: &mut Bench, resolved: &str| {
+        let key = NextHopKey { address: global.into(), scope: 0 };
+        let resolved = Resolved { ifindex: 7, gateway: Some(resolved.parse().unwrap()), metric: 0 };
+        bench.rib.next_hop_resolved(key, Some(resolved));
+        while bench.rib.work(bench.now, 1) {}
+        let mut changes = Vec::new();
+        while bench.rib.poll_changes(1, &mut changes) {}
+        changes.pop().and_then(|change| change.best?.resolved.gateway)
+    };
+    let mut update = announce(A, 1, &["10.0.0.0/8"]);
+    let next_hop = bgp_wire::NextHop::V6 { global, link_local: Some(link_local) };
+    update.reach.as_mut().unwrap().announced[0].next_hop = next_hop;
+    bench.rib.update(bench.now, A, update);
+    assert_eq!(gateway(&mut bench, "2001:db8::1"), Some(link_local.into()), "the router itself is on the link");
+    let other: IpAddr = "2001:db8:1::1".parse().unwrap();
+    assert_eq!(gateway(&mut bench, "2001:db8:1::1"), Some(other), "another stands between");
 }
