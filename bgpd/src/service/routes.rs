@@ -340,6 +340,10 @@ pub(super) async fn of_neighbor(
 ) -> Result<(), Failure> {
     let running = state.running();
     let Some(peer) = running.named(&neighbor).map(|(_, peer)| peer.id()) else {
+        // It is configured by its link, and has not shown itself there yet.
+        if running.config.bgp.as_ref().is_some_and(|bgp| bgp.neighbors.contains_key(&neighbor)) {
+            return none_of_neighbor(&running, which, json, out).await;
+        }
         return Err(not_found(format!("neighbor {neighbor} is not configured")));
     };
     if which == NeighborRoutes::Advertised {
@@ -360,6 +364,20 @@ pub(super) async fn of_neighbor(
         Some(Route { prefix: view.prefix, version: 0, paths: vec![shown], advertised_to: Vec::new() })
     })
     .await
+}
+
+/// The routes of a neighbor that is not there.
+async fn none_of_neighbor(running: &Running, which: NeighborRoutes, json: bool, out: &Output) -> Result<(), Failure> {
+    let speaker = speaker(running)?;
+    let key = match which {
+        NeighborRoutes::Advertised => "advertisedRoutes",
+        NeighborRoutes::Received | NeighborRoutes::Filtered => "receivedRoutes",
+        NeighborRoutes::Accepted => return Rows::new(out, head(&speaker, json)).table_end(json).await,
+    };
+    if !json {
+        return Rows::new(out, head(&speaker, false)).table_end(false).await;
+    }
+    out.text(table::adjacent::json_head(&speaker, key) + &table::adjacent::json_foot(0, 0)).await
 }
 
 /// What a neighbor sent, or what of it was refused, as FRR lays it out.

@@ -189,7 +189,7 @@ fn a_neighbor_goes_by_the_link_that_it_is_known_by() {
 
     let told = Path { link: Some("eth0".parse().unwrap()), ..path("fe80::1", true) };
     let route = Route { paths: vec![told], advertised_to: Vec::new(), ..two_paths() };
-    assert!(route::text(&route, now()).contains(" from eth0 ("));
+    assert!(route::text(&route, &speaker(), now()).contains(" from eth0 ("));
     assert_eq!(route::json(&route, &speaker())["paths"][0]["peer"]["interface"], "eth0");
 }
 

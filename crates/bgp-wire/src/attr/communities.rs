@@ -31,7 +31,8 @@ impl Community {
     /// Not to peers of the same standing (RFC 3765).
     pub const NO_PEER: Self = Self(0xffff_ff04);
 
-    const NAMES: [(Self, &'static str); 8] = [
+    const NAMES: [(Self, &'static str); 9] = [
+        (Self(0), "internet"), // a name of the vendors for what RFC 1997 reserves
         (Self::GRACEFUL_SHUTDOWN, "graceful-shutdown"),
         (Self::BLACKHOLE, "blackhole"),
         (Self::NO_EXPORT, "no-export"),
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        for text in ["65000:1", "no-export", "blackhole", "0:0", "local-AS"] {
+        for text in ["65000:1", "no-export", "blackhole", "internet", "local-AS"] {
             assert_eq!(text.parse::<Community>().unwrap().to_string(), text);
         }
         for text in ["", "1", "1:", "65536:1", "+1:1", "1:2:3", "no-such"] {
