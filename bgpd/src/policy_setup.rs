@@ -5,7 +5,7 @@ mod policies;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use bgp_core::{
-    decision::DecisionOptions,
+    decision::{DecisionOptions, LinkBandwidth, MaximumPaths},
     policy::{self, Clause, Policy, PrefixRule},
     rib::{
         AggregateConfig, ConditionalAdvertisement, DefaultOriginate, Existence, FamilyConfig, LocalSource,
@@ -29,6 +29,29 @@ pub fn decision(bgp: &Bgp) -> DecisionOptions {
         compare_router_id: bgp.best_path.compare_router_id,
         ignore_as_path_length: bgp.best_path.ignore_as_path_length,
         count_confederation: bgp.best_path.confed_as_path,
+        relax_as_path: bgp.best_path.relax_as_path,
+        relax_peer_type: bgp.best_path.relax_peer_type,
+        maximum_paths: Family::ALL.map(|family| maximum_paths(bgp, family)),
+        link_bandwidth: match bgp.best_path.bandwidth {
+            model::LinkBandwidth::WhenAll => LinkBandwidth::WhenAll,
+            model::LinkBandwidth::Ignore => LinkBandwidth::Ignore,
+            model::LinkBandwidth::SkipMissing => LinkBandwidth::SkipMissing,
+            model::LinkBandwidth::DefaultForMissing => LinkBandwidth::DefaultForMissing,
+        },
+    }
+}
+
+/// Paths that share packets where FRR's defaults hold and nothing is said: what it is built for as a rule.
+const FRR_MAXIMUM_PATHS: u8 = 64;
+
+fn maximum_paths(bgp: &Bgp, family: Family) -> MaximumPaths {
+    let section = bgp.families.get(&family);
+    let default = if bgp.frr_defaults { FRR_MAXIMUM_PATHS } else { 1 };
+    let internal = section.and_then(|section| section.maximum_internal_paths);
+    MaximumPaths {
+        external: section.and_then(|section| section.maximum_paths).unwrap_or(default),
+        internal: internal.map_or(default, |internal| internal.paths),
+        equal_cluster_length: internal.is_some_and(|internal| internal.equal_cluster_length),
     }
 }
 

@@ -17,7 +17,7 @@ use config::{
     Config,
     model::{BfdPeer, BfdPeerId, Neighbor, UpdateSource},
 };
-use fib::{PathKey, wire::ROUTE_PROTOCOL};
+use fib::{PathKey, PathList, wire::ROUTE_PROTOCOL};
 use net_types::{Family, IfName};
 use netwatch::View;
 use tracing::{info, warn};
@@ -485,7 +485,7 @@ impl Supervisor {
                     // Nexthop objects know no ICMP unreachable; what is to be rejected is dropped.
                     Static::Blackhole | Static::Reject => Vec::new(),
                 };
-                StaticRoute { prefix: *prefix, paths, distance: *distance }
+                StaticRoute { prefix: *prefix, paths: PathList::ordered(paths), distance: *distance }
             })
             .collect();
         self.daemon.fib.statics(routes);

@@ -21,7 +21,7 @@ use std::{
 };
 
 use bgp_core::{PeerId, rib::BestChange};
-use fib::{Backend, Fib, PathKey, PathState, Scope};
+use fib::{Backend, Fib, PathKey, PathList, PathState, Scope};
 use net_types::{IfName, Prefix};
 
 use crate::failover::{Cause, FailoverLog};
@@ -117,7 +117,7 @@ pub struct StaticRoute {
     /// Its prefix.
     pub prefix: Prefix,
     /// Where it leads; no path means that packets are dropped.
-    pub paths: Vec<PathKey>,
+    pub paths: PathList,
     /// Its administrative distance.
     pub distance: u8,
 }

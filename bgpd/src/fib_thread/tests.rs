@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use bgp_core::rib::{PathRef, Resolved, Source};
-use fib::{Nexthop, Twin};
+use fib::{Forwarding, Nexthop, Twin};
 
 use super::*;
 
@@ -13,10 +13,12 @@ fn change(prefix: &str, peers: &[u32]) -> BestChange {
         resolved: Resolved { ifindex: *peer, gateway: None, metric: 0 },
         stale: false,
         blackhole: false,
+        weight: 1,
     };
     BestChange {
         prefix: prefix.parse().unwrap(),
         best: peers.first().map(path),
+        multipath: Vec::new(),
         alternate: peers.get(1).map(path),
         protect: true,
     }
@@ -47,11 +49,12 @@ impl Rig {
         loop {
             let (settled, installed) = self.ask(move |table| {
                 let route = table.route(&prefix);
-                (table.stats().urgent == 0, route.and_then(|route| route.installed))
+                (table.stats().urgent == 0, route.and_then(|route| route.installed.cloned()))
             });
             match (settled, installed) {
-                (true, Some(Nexthop::Via { ifindex, .. })) => return ifindex,
-                (true, Some(Nexthop::Blackhole(_)) | None) => return 0,
+                (true, Some(Forwarding::Single(Nexthop::Via { ifindex, .. }))) => return ifindex,
+                (true, Some(Forwarding::Single(Nexthop::Blackhole(_))) | None) => return 0,
+                (true, Some(Forwarding::Multipath(several))) => panic!("shared by {several:?}"),
                 (false, _) => std::thread::yield_now(),
             }
         }
@@ -118,7 +121,7 @@ fn a_static_route_wins_and_gives_way_to_what_was_learned_meanwhile() {
     let prefix: Prefix = "10.1.0.0/16".parse().unwrap();
     let by = |ifindex, distance| {
         let paths = if ifindex == 0 { vec![] } else { vec![PathKey { source: u32::MAX - 1, ifindex, gateway: None }] };
-        vec![StaticRoute { prefix, paths, distance }]
+        vec![StaticRoute { prefix, paths: PathList::ordered(paths), distance }]
     };
     rig.fib.statics(by(9, 1));
     rig.rib.changes(vec![change("10.1.0.0/16", &[1])]);
@@ -138,7 +141,7 @@ fn a_static_route_wins_and_gives_way_to_what_was_learned_meanwhile() {
 fn of_a_static_route_and_a_learned_one_the_nearer_is_used() {
     let rig = Rig::new();
     let prefix: Prefix = "10.1.0.0/16".parse().unwrap();
-    let paths = vec![PathKey { source: u32::MAX - 1, ifindex: 9, gateway: None }];
+    let paths = PathList::ordered([PathKey { source: u32::MAX - 1, ifindex: 9, gateway: None }]);
     let floating = |distance| vec![StaticRoute { prefix, paths: paths.clone(), distance }];
     rig.rib.changes(vec![change("10.1.0.0/16", &[1])]);
     assert_eq!(rig.way("10.1.0.0/16"), 1);
@@ -167,6 +170,38 @@ fn what_is_to_be_dropped_is_dropped_whatever_else_leads_there() {
     }
     rig.rib.changes(vec![dropped]);
     assert_eq!(rig.way("192.0.2.66/32"), 0);
-    let installed = rig.ask(|table| table.route(&"192.0.2.66/32".parse().unwrap()).and_then(|route| route.installed));
-    assert!(matches!(installed, Some(Nexthop::Blackhole(_))), "{installed:?}");
+    let installed =
+        rig.ask(|table| table.route(&"192.0.2.66/32".parse().unwrap()).and_then(|route| route.installed.cloned()));
+    assert!(installed.as_ref().is_some_and(Forwarding::is_blackhole), "{installed:?}");
+}
+
+#[test]
+fn paths_as_good_as_the_best_share_and_the_alternate_follows_when_all_are_lost() {
+    let rig = Rig::new();
+    let [one, two, three] = [1, 2, 3].map(|peer| change("10.1.0.0/16", &[peer]).best.unwrap());
+    let shared = BestChange {
+        best: Some(PathRef { weight: 3, ..one }),
+        multipath: vec![two],
+        alternate: Some(three),
+        ..change("10.1.0.0/16", &[])
+    };
+    rig.rib.changes(vec![shared]);
+    let prefix: Prefix = "10.1.0.0/16".parse().unwrap();
+    let spread = loop {
+        let (settled, spread) = rig.ask(move |table| {
+            let installed = table.route(&prefix).and_then(|route| route.installed.cloned());
+            (table.stats().urgent == 0, installed)
+        });
+        if settled && let Some(spread) = spread {
+            break spread.nexthops().map(|it| it.weight).collect::<Vec<_>>();
+        }
+    };
+    assert_eq!(spread, [3, 1]);
+    let lost = |peer| Fault::now(Cause::SessionClosed, "", vec![(Scope::Source(peer), PathState::Dead)]);
+    rig.fib.fault(lost(1));
+    assert_eq!(rig.way("10.1.0.0/16"), 2);
+    rig.fib.fault(lost(2));
+    assert_eq!(rig.way("10.1.0.0/16"), 3);
+    rig.fib.fault(lost(3));
+    assert_eq!(rig.way("10.1.0.0/16"), 0);
 }

@@ -10,7 +10,7 @@ use bgp_core::{
     PeerId,
     rib::{BestChange, PathRef, Source},
 };
-use fib::{Backend, Fib, PathKey, PathState, Resync, Scope, Switch};
+use fib::{Backend, Fib, PathKey, PathList, PathState, Resync, Scope, Switch};
 use hashbrown::HashMap;
 use net_types::Prefix;
 use tracing::{debug, error, info, warn};
@@ -42,7 +42,7 @@ pub(super) struct Worker<B> {
     /// Routed by configuration.
     statics: HashMap<Prefix, StaticRoute, foldhash::fast::RandomState>,
     /// What BGP has for such prefixes, if anything.
-    learned: HashMap<Prefix, Option<Vec<PathKey>>, foldhash::fast::RandomState>,
+    learned: HashMap<Prefix, Option<PathList>, foldhash::fast::RandomState>,
     distances: Distances,
     /// Peers that have sent everything; up once the table is idle.
     returned: Vec<(PeerId, IpAddr)>,
@@ -270,9 +270,9 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    fn route(&mut self, prefix: Prefix, wanted: Option<Vec<PathKey>>) {
+    fn route(&mut self, prefix: Prefix, wanted: Option<PathList>) {
         match wanted {
-            Some(paths) => self.fib.set_route(prefix, &paths),
+            Some(paths) => self.fib.set_path_list(prefix, &paths),
             None => self.fib.remove_route(prefix),
         }
     }
@@ -283,10 +283,10 @@ impl<B: Backend> Worker<B> {
         let learned = self.learned.get(&prefix).cloned().flatten();
         let Some(own) = self.statics.get(&prefix) else { return };
         match learned {
-            Some(paths) if self.distances.of(&prefix, paths.first()) < own.distance => {
-                self.fib.set_route(prefix, &paths)
+            Some(paths) if self.distances.of(&prefix, paths.paths().first()) < own.distance => {
+                self.fib.set_path_list(prefix, &paths)
             }
-            _ => self.fib.set_route(prefix, &own.paths),
+            _ => self.fib.set_path_list(prefix, &own.paths),
         }
     }
 
@@ -295,7 +295,7 @@ impl<B: Backend> Worker<B> {
         for route in routes {
             if !before.contains_key(&route.prefix) {
                 // What there is by now is BGP's, or was found at start and will be decided anew.
-                let there = self.fib.route(&route.prefix).and_then(|found| found.candidates.map(<[PathKey]>::to_vec));
+                let there = self.fib.route(&route.prefix).and_then(|found| found.list.cloned());
                 self.learned.insert(route.prefix, there);
             }
             self.statics.insert(route.prefix, route);
@@ -339,15 +339,25 @@ impl<B: Backend> Worker<B> {
 
 /// The paths that a prefix should have for BGP's sake, none meaning that it is dropped; `None` where it should have no
 /// route.
-fn wanted(change: &BestChange) -> Option<Vec<PathKey>> {
-    let [best, alternate] = [&change.best, &change.alternate].map(|path| path.as_ref().and_then(path_key));
+fn wanted(change: &BestChange) -> Option<PathList> {
     match &change.best {
         // Dropped on purpose: an aggregate, or a blackhole that a neighbor asked for.
-        Some(best) if best.blackhole => Some(Vec::new()),
+        Some(best) if best.blackhole => Some(PathList::default()),
         // Nothing is left, and the prefix must not go out some other way.
-        None if change.protect => Some(Vec::new()),
-        // Nothing is left; or the best path is our own, and in the kernel by other means.
-        _ => best.map(|best| std::iter::once(best).chain(alternate).collect()),
+        None if change.protect => Some(PathList::default()),
+        // Nothing is left.
+        None => None,
+        Some(best) => {
+            // A best path of our own is in the kernel by other means.
+            let key = path_key(best)?;
+            let alternate = change.alternate.as_ref().and_then(path_key);
+            if change.multipath.is_empty() {
+                return Some(PathList::ordered(std::iter::once(key).chain(alternate).collect::<Vec<_>>()));
+            }
+            let others = change.multipath.iter().filter_map(|path| Some((path_key(path)?, path.weight)));
+            let sharing: Vec<(PathKey, u8)> = std::iter::once((key, best.weight)).chain(others).collect();
+            Some(PathList::multipath(&sharing, alternate.as_slice()))
+        }
     }
 }
 

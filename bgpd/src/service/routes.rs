@@ -12,7 +12,7 @@ use config::{
     command::{Destination, NeighborRoutes, Paths},
     model::{NeighborId, RedistributeSource},
 };
-use fib::Nexthop;
+use fib::{Nexthop, WeightedNexthop};
 use net_types::{Family, IfName, Prefix, RouterId};
 use rpc::{Failure, Text};
 use serde_json::json;
@@ -24,7 +24,7 @@ use crate::{
     rib_thread::RouteWalk,
     show::{
         kernel, route, table,
-        view::{Aliases, Forwarding, KernelRoute, Learned, Path, PathSource, Route, RouteProtocol, Speaker},
+        view::{Aliases, Forwarding, KernelRoute, Learned, Path, PathSource, Route, RouteProtocol, Speaker, Way},
     },
     state::{Running, State},
 };
@@ -79,16 +79,20 @@ impl Peers {
     fn route(&self, view: &RouteView, now: SystemTime) -> Route {
         // What policy or a loop check refused is no route; `received-routes` and `filtered-routes` have it.
         let kept = view.paths.iter().filter(|path| !matches!(path.state, PathState::Refused(_)));
-        let paths = kept.map(|path| self.path(path, now)).collect();
+        let mut paths: Vec<Path> = kept.map(|path| self.path(path, now)).collect();
+        let shared = paths.iter().any(|path| path.multipath);
+        paths.iter_mut().filter(|path| path.best).for_each(|best| best.multipath = shared);
         Route { prefix: view.prefix, version: 0, paths, advertised_to: Vec::new() }
     }
 
     fn path(&self, view: &PathView, now: SystemTime) -> Path {
         let attrs = view.effective.as_ref().unwrap_or(&view.received);
-        let usable = matches!(view.state, PathState::Best | PathState::Alternate | PathState::Valid);
+        let usable =
+            matches!(view.state, PathState::Best | PathState::Multipath | PathState::Alternate | PathState::Valid);
         Path {
             valid: usable,
             best: view.state == PathState::Best,
+            multipath: view.state == PathState::Multipath,
             alternate: view.state == PathState::Alternate,
             path_id: view.path_id,
             stale: view.stale,
@@ -110,6 +114,7 @@ impl Peers {
             weight: attrs.weight,
             valid: true,
             best: false,
+            multipath: false,
             alternate: false,
             path_id: None,
             stale: false,
@@ -317,7 +322,8 @@ pub(super) async fn destination(
             let mut route = Route { advertised_to: told, ..peers.route(&view, now) };
             route.paths.retain(|path| match paths {
                 Paths::All => true,
-                Paths::Best | Paths::Multipath => path.best,
+                Paths::Best => path.best,
+                Paths::Multipath => path.best || path.multipath,
             });
             if json {
                 out.json(&route::json(&route, &speaker)).await
@@ -529,29 +535,40 @@ async fn with_bgp(state: &State, aliases: &Aliases, mut routes: Vec<KernelRoute>
         .query(move |rib, now| {
             let best = |prefix: &Prefix| {
                 let view = rib.route(now, prefix)?;
-                let path = view.paths.into_iter().find(|path| path.state == PathState::Best)?;
-                let attrs = path.effective.unwrap_or(path.received);
-                Some((*prefix, (attrs.next_hop, attrs.attributes.clone(), attrs.install.tag)))
+                let in_use = view
+                    .paths
+                    .into_iter()
+                    .filter(|path| matches!(path.state, PathState::Best | PathState::Multipath | PathState::Alternate));
+                let hop = |path: PathView| {
+                    let attrs = path.effective.unwrap_or(path.received);
+                    // As the FIB is told: a router on the link by its link-local address, if it has told that.
+                    let gateway = path.resolved?.gateway?;
+                    let on_link = attrs.next_hop.link_local().filter(|_| gateway == attrs.next_hop.address());
+                    Some((on_link.map_or(gateway, IpAddr::V6), attrs))
+                };
+                Some((*prefix, in_use.filter_map(hop).collect::<Vec<_>>()))
             };
             prefixes.iter().filter_map(best).collect::<BTreeMap<_, _>>()
         })
         .await
         .map_err(gone)?;
     for route in &mut routes {
-        let Some((next_hop, attributes, tag)) = best.get(&route.prefix) else { continue };
+        let Some([(_, first), ..]) = best.get(&route.prefix).map(Vec::as_slice) else { continue };
+        let attributes = &first.attributes;
         route.metric = attributes.med.unwrap_or(0);
-        route.tag = *tag;
+        route.tag = first.install.tag;
         route.learned = Some(Learned {
             as_path: attributes.as_path.to_string(),
             communities: aliases.spell(&attributes.communities),
             large_communities: aliases.spell(&attributes.large_communities),
         });
-        if let Forwarding::Via { gateway: Some(gateway), .. } = &route.forwarding
-            && *gateway != next_hop.address()
-            && next_hop.link_local().map(IpAddr::V6) != Some(*gateway)
-            && gateway.is_ipv4() == next_hop.address().is_ipv4()
-        {
-            route.recursive = Some(next_hop.address());
+        for way in &mut route.ways {
+            let Forwarding::Via { gateway: Some(gateway), .. } = way.forwarding else { continue };
+            let mut paths = best.get(&route.prefix).into_iter().flatten();
+            let next_hop = paths.find(|(by, _)| *by == gateway).map(|(_, attrs)| attrs.next_hop);
+            let elsewhere = next_hop.filter(|hop| hop.link_local().map(IpAddr::V6) != Some(gateway));
+            let elsewhere = elsewhere.map(|hop| hop.address());
+            way.recursive = elsewhere.filter(|hop| *hop != gateway && hop.is_ipv4() == gateway.is_ipv4());
         }
     }
     Ok(routes)
@@ -586,15 +603,14 @@ fn describe(
         let interface = view.link(ifindex).map_or_else(|| format!("if{ifindex}"), |link| link.name.clone());
         Forwarding::Via { gateway, ifindex, interface }
     };
-    let bare = |protocol, distance, forwarding| KernelRoute {
+    let bare = |protocol, distance, ways| KernelRoute {
         prefix: *prefix,
         protocol,
         distance,
         metric: 0,
         tag: 0,
         learned: None,
-        recursive: None,
-        forwarding,
+        ways,
         backup: None,
         nexthop_id: None,
         installed: true,
@@ -603,26 +619,34 @@ fn describe(
     let Some(route) = table.route(prefix) else {
         let (ifindex, interface) = connected.get(prefix)?.clone();
         let forwarding = Forwarding::Via { gateway: None, ifindex, interface };
-        return Some(bare(RouteProtocol::Connected, 0, forwarding));
+        return Some(bare(RouteProtocol::Connected, 0, vec![forwarding.into()]));
     };
-    let candidates = route.candidates.unwrap_or_default();
+    let candidates = route.list.map_or(&[][..], fib::PathList::paths);
     let (protocol, distance) = match candidates.first().map(|first| internal.get(&first.source)) {
         Some(Some(true)) => (RouteProtocol::Bgp { internal: true }, 200),
         Some(None) => (RouteProtocol::Static, 1),
         // Adopted, or failing closed: it was learned.
         Some(Some(false)) | None => (RouteProtocol::Bgp { internal: false }, 20),
     };
-    let forwarding = match route.installed {
-        Some(Nexthop::Via { ifindex, gateway, .. }) => via(ifindex, gateway),
-        Some(Nexthop::Blackhole(_)) | None => Forwarding::Blackhole,
+    let way = |WeightedNexthop { nexthop, weight }| match nexthop {
+        Nexthop::Via { ifindex, gateway, .. } => Way { weight, ..via(ifindex, gateway).into() },
+        Nexthop::Blackhole(_) => Forwarding::Blackhole.into(),
     };
-    let differs = |candidate: &&fib::PathKey| via(candidate.ifindex, candidate.gateway) != forwarding;
-    let backup = candidates.iter().find(differs).map(|candidate| via(candidate.ifindex, candidate.gateway));
-    let protected = forwarding == Forwarding::Blackhole;
+    let ways: Vec<Way> = match route.installed {
+        Some(installed) => installed.nexthops().map(way).collect(),
+        None => vec![Forwarding::Blackhole.into()],
+    };
+    let unused = |candidate: &fib::PathKey| {
+        let forwarding = via(candidate.ifindex, candidate.gateway);
+        ways.iter().all(|way| way.forwarding != forwarding).then_some(forwarding)
+    };
+    let backup = candidates.iter().find_map(unused);
+    let protected = ways.iter().all(|way| way.forwarding == Forwarding::Blackhole);
     Some(KernelRoute {
         backup,
         protected,
+        nexthop_id: route.object.map(|object| object.0),
         installed: route.installed.is_some(),
-        ..bare(protocol, distance, forwarding)
+        ..bare(protocol, distance, ways)
     })
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     afi, object,
-    view::{Forwarding, KernelRoute, Learned, RouteProtocol},
+    view::{Forwarding, KernelRoute, Learned, RouteProtocol, Way},
 };
 
 /// What stands above the routes, as text.
@@ -28,7 +28,8 @@ pub fn row(route: &KernelRoute) -> String {
     if route.tag != 0 {
         let _ = write!(out, " tag {},", route.tag);
     }
-    let _ = write!(out, " {}", forwarding_text(&route.forwarding));
+    let mut ways = route.ways.iter();
+    let _ = write!(out, " {}", ways.next().map(way_text).unwrap_or_default());
     if let Some(id) = route.nexthop_id {
         let _ = write!(out, ", nhid {id}");
     }
@@ -36,15 +37,21 @@ pub fn row(route: &KernelRoute) -> String {
         out.push_str(", fails closed");
     }
     out.push('\n');
+    let width = route.prefix.to_string().len();
+    for way in ways {
+        let _ = writeln!(out, "  {} {:width$} {}", if route.installed { '*' } else { 'q' }, "", way_text(way));
+    }
     if let Some(backup) = &route.backup {
-        let _ = writeln!(out, "  b {:width$} {}", "", forwarding_text(backup), width = route.prefix.to_string().len());
+        let _ = writeln!(out, "  b {:width$} {}", "", way_text(&backup.clone().into()));
     }
     out
 }
 
-fn forwarding_text(forwarding: &Forwarding) -> String {
-    match forwarding {
-        Forwarding::Via { gateway: Some(gateway), interface, .. } => format!("via {gateway}, {interface}, weight 1"),
+fn way_text(way: &Way) -> String {
+    match &way.forwarding {
+        Forwarding::Via { gateway: Some(gateway), interface, .. } => {
+            format!("via {gateway}, {interface}, weight {}", way.weight)
+        }
         Forwarding::Via { gateway: None, interface, .. } => format!("is directly connected, {interface}"),
         Forwarding::Blackhole => "unreachable (blackhole)".into(),
         Forwarding::Unreachable => "unreachable (ICMP unreachable)".into(),
@@ -90,23 +97,25 @@ pub fn json_row(route: &KernelRoute, first: bool) -> String {
         out.insert("installedNexthopGroupId".into(), id.into());
     }
     let mut hops = Vec::new();
-    if let Some(next_hop) = route.recursive {
-        let hop = object([
-            ("flags", 5.into()),
-            ("ip", next_hop.to_string().into()),
-            ("afi", afi(next_hop).into()),
-            ("active", true.into()),
-            ("recursive", true.into()),
-            ("weight", 1.into()),
-        ]);
-        hops.push(Value::Object(hop));
+    for way in &route.ways {
+        if let Some(next_hop) = way.recursive {
+            let hop = object([
+                ("flags", 5.into()),
+                ("ip", next_hop.to_string().into()),
+                ("afi", afi(next_hop).into()),
+                ("active", true.into()),
+                ("recursive", true.into()),
+                ("weight", way.weight.into()),
+            ]);
+            hops.push(Value::Object(hop));
+        }
+        hops.push(hop_json(way, route.installed));
     }
-    hops.push(hop_json(&route.forwarding, route.installed));
     out.insert("internalNextHopNum".into(), hops.len().into());
     out.insert("internalNextHopActiveNum".into(), hops.len().into());
     out.insert("nexthops".into(), hops.into());
     if let Some(backup) = &route.backup {
-        out.insert("backupNexthops".into(), vec![hop_json(backup, false)].into());
+        out.insert("backupNexthops".into(), vec![hop_json(&backup.clone().into(), false)].into());
     }
     let comma = if first { "" } else { "," };
     format!("{comma}\n\"{}\":[{}]", route.prefix, Value::Object(out))
@@ -117,17 +126,17 @@ fn internal_flags(route: &KernelRoute) -> u32 {
     match route.protocol {
         RouteProtocol::Static => 73,
         RouteProtocol::Bgp { internal: true } => 13,
-        RouteProtocol::Bgp { internal: false } if route.recursive.is_some() => 9,
+        RouteProtocol::Bgp { internal: false } if route.ways.iter().any(|way| way.recursive.is_some()) => 9,
         _ => 8,
     }
 }
 
-fn hop_json(forwarding: &Forwarding, fib: bool) -> Value {
+fn hop_json(way: &Way, fib: bool) -> Value {
     let mut out = object([("flags", (if fib { 3 } else { 1 }).into())]);
     if fib {
         out.insert("fib".into(), true.into());
     }
-    match forwarding {
+    match &way.forwarding {
         Forwarding::Via { gateway, ifindex, interface } => {
             match gateway {
                 Some(gateway) => {
@@ -141,7 +150,7 @@ fn hop_json(forwarding: &Forwarding, fib: bool) -> Value {
             out.insert("interfaceIndex".into(), (*ifindex).into());
             out.insert("interfaceName".into(), interface.as_str().into());
             out.insert("active".into(), true.into());
-            out.insert("weight".into(), 1.into());
+            out.insert("weight".into(), way.weight.into());
         }
         Forwarding::Blackhole => {
             out.extend(object([("unreachable", true.into()), ("blackhole", true.into()), ("active", true.into())]));

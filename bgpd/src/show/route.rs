@@ -78,6 +78,9 @@ fn path_text(path: &Path, speaker: &Speaker, now: SystemTime, out: &mut String) 
     if attributes.atomic_aggregate {
         out.push_str(", atomic-aggregate");
     }
+    if path.multipath {
+        out.push_str(", multipath");
+    }
     if path.best {
         let _ = write!(out, ", best ({})", path.reason.unwrap_or("First path received"));
     }
@@ -165,6 +168,9 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
     }
     if path.stale {
         out.insert("stale".into(), true.into());
+    }
+    if path.multipath {
+        out.insert("multipath".into(), true.into());
     }
     if path.best {
         let reason = path.reason.unwrap_or("First path received");

@@ -39,10 +39,11 @@ pub fn rows(route: &Route) -> String {
                 None => ' ',
             },
             if path.valid { '*' } else { ' ' },
-            match (path.best, path.alternate) {
-                (true, _) => '>',
-                (false, true) => 'b',
-                (false, false) => ' ',
+            match (path.best, path.multipath, path.alternate) {
+                (true, ..) => '>',
+                (_, true, _) => '=',
+                (.., true) => 'b',
+                _ => ' ',
             },
             if matches!(path.source, PathSource::Internal { .. }) { 'i' } else { ' ' },
         ];
@@ -116,7 +117,13 @@ pub fn json_foot(routes: usize, paths: usize) -> String {
 
 fn path_json(route: &Route, path: &Path, speaker: &Speaker, out: &mut String) {
     out.push('{');
-    let flags = [("valid", path.valid), ("bestpath", path.best), ("backup", path.alternate), ("stale", path.stale)];
+    let flags = [
+        ("valid", path.valid),
+        ("multipath", path.multipath),
+        ("bestpath", path.best),
+        ("backup", path.alternate),
+        ("stale", path.stale),
+    ];
     for (key, _) in flags.into_iter().filter(|(_, set)| *set) {
         let _ = write!(out, "\"{key}\":true,");
     }

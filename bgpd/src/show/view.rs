@@ -318,6 +318,8 @@ pub struct Path {
     pub valid: bool,
     /// It is the best.
     pub best: bool,
+    /// It is the best and others share its packets, or one of those.
+    pub multipath: bool,
     /// It is the one that takes over.
     pub alternate: bool,
     /// Its session is gone and it is kept (RFC 4724).
@@ -453,6 +455,23 @@ pub struct Learned {
     pub large_communities: String,
 }
 
+/// One of the ways of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// What becomes of the packets.
+    pub forwarding: Forwarding,
+    /// Its share of them, beside the other ways' weights.
+    pub weight: u8,
+    /// BGP's next hop, where it is reached by way of another.
+    pub recursive: Option<IpAddr>,
+}
+
+impl From<Forwarding> for Way {
+    fn from(forwarding: Forwarding) -> Self {
+        Self { forwarding, weight: 1, recursive: None }
+    }
+}
+
 /// A route in the kernel's main table.
 #[derive(Clone, Debug)]
 pub struct KernelRoute {
@@ -468,10 +487,8 @@ pub struct KernelRoute {
     pub tag: u32,
     /// What BGP says of it.
     pub learned: Option<Learned>,
-    /// BGP's next hop, where it is reached by way of another.
-    pub recursive: Option<IpAddr>,
-    /// What it does.
-    pub forwarding: Forwarding,
+    /// What it does: one way, or several that share the packets.
+    pub ways: Vec<Way>,
     /// What it would do next, where an alternate is ready.
     pub backup: Option<Forwarding>,
     /// The kernel's nexthop object.

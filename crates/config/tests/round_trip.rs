@@ -13,13 +13,13 @@ use config::{
         BestPath, BfdPeer, BfdPeerId, BfdProfile, BfdUse, Bgp, BmpMonitor, BmpRetry, BmpTargets, ChildLifetime,
         Community, CommunityChange, CommunityList, Confederation, Credential, DefaultOriginate, Distances, Dpd, Dump,
         Dumps, Esn, EspSuite, Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm, FailClosed, FamilyConfig,
-        GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity, LocalAs, LocalRole, Log,
-        LogFormat, LogLevel, Match, MatchPeer, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry,
-        NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password, Pattern,
-        PolicySettings, PrefixList, PrefixListEntry, Prf, Proposal, Protocol, Redistribute, RedistributeSource, Remote,
-        RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteChecks, RouteMap, RouteMapEntry, RouteSettings, Rpki,
-        RpkiCache, RpkiTransport, Rules, SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel,
-        UpdateSource, Validation, Wan,
+        GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity, LinkBandwidth, LocalAs, LocalRole,
+        Log, LogFormat, LogLevel, Match, MatchPeer, MaximumInternalPaths, MaximumPrefix, MaximumPrefixAction, Metrics,
+        Name, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password,
+        Pattern, PolicySettings, PrefixList, PrefixListEntry, Prf, Proposal, Protocol, Redistribute,
+        RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteChecks, RouteMap,
+        RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, Rules, SessionSettings, Set, Shutdown,
+        StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Validation, Wan,
     },
     parse,
 };
@@ -685,20 +685,32 @@ fn family_config(family: Family) -> impl Strategy<Value = FamilyConfig> {
         btree_map(prefix_of(family), aggregate(), 0..3),
         of(name()),
         of((1u8.., 1u8.., 1u8..).prop_map(|(external, internal, local)| Distances { external, internal, local })),
+        of(1u8..),
+        of((1u8.., any::<bool>())
+            .prop_map(|(paths, equal_cluster_length)| MaximumInternalPaths { paths, equal_cluster_length })),
     )
-        .prop_map(|(networks, redistribute, aggregates, table_map, distance)| FamilyConfig {
-            distance,
-            networks,
-            redistribute,
-            aggregates,
-            table_map,
+        .prop_map(|(networks, redistribute, aggregates, table_map, distance, maximum_paths, internal)| {
+            FamilyConfig {
+                maximum_paths,
+                maximum_internal_paths: internal,
+                distance,
+                networks,
+                redistribute,
+                aggregates,
+                table_map,
+            }
         })
 }
 
 fn bgp() -> impl Strategy<Value = Bgp> {
-    let best_path = any::<[bool; 7]>().prop_map(|[a, b, c, d, e, f, g]| BestPath {
+    let handling = LinkBandwidth::SPELLINGS.map(|(handling, _)| handling);
+    let handling = prop_oneof![Just(LinkBandwidth::WhenAll), select(handling.to_vec())];
+    let best_path = (any::<[bool; 9]>(), handling).prop_map(|([a, b, c, d, e, f, g, h, i], bandwidth)| BestPath {
         confed_as_path: f,
         confed_med: g,
+        relax_as_path: h,
+        relax_peer_type: i,
+        bandwidth,
         ignore_as_path_length: a,
         compare_router_id: b,
         missing_med_is_worst: c,

@@ -1,6 +1,6 @@
 //! The seam between the engine and whatever holds the forwarding table: the kernel, or its twin in memory.
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, sync::Arc};
 
 use net_types::{Family, Prefix};
 
@@ -9,7 +9,7 @@ use net_types::{Family, Prefix};
 pub struct NexthopId(pub u32);
 
 /// What a nexthop object does with a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Nexthop {
     /// Drops it. The kernel wants to know for which family.
     Blackhole(Family),
@@ -24,15 +24,30 @@ pub enum Nexthop {
     },
 }
 
-/// One change of the table. Each says what is to be and may be made twice.
+/// One member of a nexthop group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// The object that it is, which is no group itself: groups do not nest.
+    pub id: NexthopId,
+    /// Its share of the flows, beside the others' weights; not 0.
+    pub weight: u8,
+}
+
+/// One change of the table. Each says what is to be and may be made twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The object exists and is this.
     PutNexthop(NexthopId, Nexthop),
     /// The object, which exists, is this. Refused with `ENOENT` when it does not exist: then the kernel flushed it, and
     /// its routes with it, which it announces to nobody.
     ReplaceNexthop(NexthopId, Nexthop),
-    /// The object does not exist. The kernel removes with it every route that still uses it.
+    /// The object exists and is a group of these. Refused when one of them does not exist, when one of several is a
+    /// blackhole, and when the object exists and is no group: the kernel turns neither kind into the other.
+    PutGroup(NexthopId, Arc<[GroupMember]>),
+    /// The same of a group that exists; refused like [`ReplaceNexthop`](Self::ReplaceNexthop) when it does not.
+    ReplaceGroup(NexthopId, Arc<[GroupMember]>),
+    /// The object does not exist. The kernel removes with it every route that still uses it, and takes it out of
+    /// groups, of which one without another member goes the same way.
     RemoveNexthop(NexthopId),
     /// The prefix is routed by this object.
     PutRoute(Prefix, NexthopId),
@@ -62,10 +77,12 @@ impl std::fmt::Display for Refusal {
 }
 
 /// One thing found in the table by a dump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
     /// A nexthop object with our protocol number; `None` when it is of a kind that we never make.
     Nexthop(NexthopId, Option<Nexthop>),
+    /// A group with our protocol number.
+    Group(NexthopId, Vec<GroupMember>),
     /// A route with our protocol number; `None` when it does not use a nexthop object.
     Route(Prefix, Option<NexthopId>),
 }
@@ -73,7 +90,8 @@ pub enum Row {
 /// Something that happened to the table or the links without us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody removed a nexthop object of ours, and its routes with it. (Not said of what goes with a link.)
+    /// Somebody removed a nexthop object of ours, and its routes with it, or its part in groups. (Not said of what goes
+    /// with a link.)
     NexthopRemoved(NexthopId),
     /// Somebody rewrote a nexthop object of ours.
     NexthopChanged(NexthopId),

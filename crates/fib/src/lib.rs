@@ -1,6 +1,7 @@
 //! The forwarding table: which prefix goes where, and what becomes of it when a path dies.
 //!
-//! Routes with the same ordered candidates share one *path-list*, which is one kernel nexthop object. A path that dies
+//! Routes with the same candidates share one *path-list*, which is one kernel nexthop object, or one group of them where
+//! several equally good paths share the packets. A path that dies
 //! costs one netlink message for each path-list that used it, whatever the number of prefixes; only afterwards are
 //! routes rewritten one by one, in bounded batches that a second fault can come between. What must always hold:
 //!
@@ -16,13 +17,17 @@
 
 mod backend;
 mod engine;
+mod forwarding;
 mod kernel;
 mod path;
+mod path_list;
 mod twin;
 pub mod wire;
 
-pub use backend::{Backend, BackendError, Change, Event, Nexthop, NexthopId, Refusal, Row};
+pub use backend::{Backend, BackendError, Change, Event, GroupMember, Nexthop, NexthopId, Refusal, Row};
 pub use engine::{Adopted, Fib, Flushed, Resync, RouteView, Stats, Switch};
+pub use forwarding::{Forwarding, WeightedNexthop};
 pub use kernel::{CompatMode, Kernel, Monitor, disable_nexthop_compat_mode};
 pub use path::{PathKey, PathState, Scope};
+pub use path_list::PathList;
 pub use twin::Twin;

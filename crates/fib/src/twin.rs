@@ -1,7 +1,7 @@
 //! A forwarding table in memory that behaves as the kernel's does, for tests and for running without a kernel.
 //!
 //! It refuses what the kernel refuses, with the same error numbers, and does unasked what the kernel does unasked: a
-//! link that goes down takes its nexthop objects along, and those take their routes.
+//! link that goes down takes its nexthop objects along, those leave their groups, and what is empty then takes its routes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,12 +10,16 @@ use std::{
 
 use net_types::{Family, Prefix};
 
-use crate::backend::{Backend, BackendError, Change, Event, Nexthop, NexthopId, Refusal, Row};
+use crate::{
+    backend::{Backend, BackendError, Change, Event, GroupMember, Nexthop, NexthopId, Refusal, Row},
+    forwarding::{Forwarding, WeightedNexthop},
+};
 
 /// The table. Every link is up until [`Twin::set_link`] says otherwise.
 #[derive(Debug, Default)]
 pub struct Twin {
     nexthops: BTreeMap<NexthopId, Nexthop>,
+    groups: BTreeMap<NexthopId, Vec<GroupMember>>,
     routes: BTreeMap<Prefix, Option<NexthopId>>,
     down: BTreeSet<u32>,
     events: Vec<Event>,
@@ -50,8 +54,26 @@ impl Twin {
         }
     }
 
+    /// Somebody else removes one of the objects that groups consist of, if there is any: the `nth`, round and round.
+    pub fn lose_member(&mut self, nth: usize) {
+        let mut members: Vec<_> = self.groups.values().flatten().map(|member| member.id).collect();
+        members.sort_unstable();
+        members.dedup();
+        if let Some(id) = members.get(nth.checked_rem(members.len()).unwrap_or(0)) {
+            self.lose_nexthop(*id);
+        }
+    }
+
     fn flush(&mut self, id: NexthopId) -> bool {
         self.routes.retain(|_, used| *used != Some(id));
+        if self.groups.remove(&id).is_some() {
+            return true;
+        }
+        self.groups.values_mut().for_each(|members| members.retain(|member| member.id != id));
+        let empty: Vec<_> = self.groups.iter().filter(|(_, members)| members.is_empty()).map(|(id, _)| *id).collect();
+        for group in empty {
+            self.flush(group);
+        }
         self.nexthops.remove(&id).is_some()
     }
 
@@ -73,18 +95,30 @@ impl Twin {
     }
 
     /// What a packet to exactly this prefix meets; `None` when it has no route of ours.
-    pub fn forwarding(&self, prefix: &Prefix) -> Option<Nexthop> {
-        self.nexthops.get(&self.routes.get(prefix).copied()??).copied()
+    pub fn forwarding(&self, prefix: &Prefix) -> Option<Forwarding> {
+        let id = self.routes.get(prefix).copied()??;
+        let Some(members) = self.groups.get(&id) else {
+            return self.nexthops.get(&id).copied().map(Forwarding::Single);
+        };
+        let weighted = |member: &GroupMember| {
+            Some(WeightedNexthop { nexthop: *self.nexthops.get(&member.id)?, weight: member.weight })
+        };
+        Forwarding::spread(members.iter().filter_map(weighted))
     }
 
     /// The whole table: prefix and what it meets.
-    pub fn table(&self) -> BTreeMap<Prefix, Nexthop> {
+    pub fn table(&self) -> BTreeMap<Prefix, Forwarding> {
         self.routes.keys().filter_map(|prefix| Some((*prefix, self.forwarding(prefix)?))).collect()
     }
 
-    /// How many nexthop objects exist.
+    /// How many nexthop objects exist that are no groups.
     pub fn nexthops(&self) -> usize {
         self.nexthops.len()
+    }
+
+    /// How many groups exist.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
     }
 
     /// How many changes were applied, in total.
@@ -93,32 +127,52 @@ impl Twin {
     }
 
     fn change(&mut self, change: &Change) -> Result<(), (i32, &'static str)> {
-        match *change {
+        match change {
             Change::PutNexthop(id, nexthop) | Change::ReplaceNexthop(id, nexthop) => {
-                if matches!(change, Change::ReplaceNexthop(..)) && !self.nexthops.contains_key(&id) {
+                if self.groups.contains_key(id) {
+                    return Err((libc::EINVAL, "Can not replace a nexthop group with a nexthop."));
+                }
+                if matches!(change, Change::ReplaceNexthop(..)) && !self.nexthops.contains_key(id) {
                     return Err((libc::ENOENT, "Replace specified without create and no entry exists"));
                 }
                 if let Nexthop::Via { ifindex, .. } = nexthop
-                    && self.down.contains(&ifindex)
+                    && self.down.contains(ifindex)
                 {
                     return Err((libc::ENETDOWN, "Nexthop device is not up"));
                 }
-                self.nexthops.insert(id, nexthop);
+                self.nexthops.insert(*id, *nexthop);
+            }
+            Change::PutGroup(id, members) | Change::ReplaceGroup(id, members) => {
+                // In this order: members are looked up before the group is.
+                let found: Option<Vec<&Nexthop>> = members.iter().map(|member| self.nexthops.get(&member.id)).collect();
+                let found = found.ok_or((libc::EINVAL, "Invalid nexthop id"))?;
+                if found.len() > 1 && found.iter().any(|nexthop| matches!(nexthop, Nexthop::Blackhole(_))) {
+                    return Err((libc::EINVAL, "Blackhole nexthop can not be used in a group with more than 1 path"));
+                }
+                if self.nexthops.contains_key(id) {
+                    return Err((libc::EINVAL, "Can not replace a nexthop with a nexthop group."));
+                }
+                if matches!(change, Change::ReplaceGroup(..)) && !self.groups.contains_key(id) {
+                    return Err((libc::ENOENT, "Replace specified without create and no entry exists"));
+                }
+                self.groups.insert(*id, members.to_vec());
             }
             Change::RemoveNexthop(id) => {
-                self.flush(id);
+                self.flush(*id);
             }
             Change::PutRoute(prefix, id) => {
-                let Some(nexthop) = self.nexthops.get(&id) else {
-                    return Err((libc::EINVAL, "Nexthop id does not exist"));
-                };
-                if prefix.family() == Family::Ipv6Unicast && family(nexthop) == Family::Ipv4Unicast {
+                let of_group = self.groups.get(id).map(|members| members.iter().map(|member| member.id).collect());
+                let ids: Vec<NexthopId> = of_group.unwrap_or_else(|| vec![*id]);
+                let found: Option<Vec<&Nexthop>> = ids.iter().map(|id| self.nexthops.get(id)).collect();
+                let found = found.ok_or((libc::EINVAL, "Nexthop id does not exist"))?;
+                let v4 = |nexthop: &&Nexthop| family(nexthop) == Family::Ipv4Unicast;
+                if prefix.family() == Family::Ipv6Unicast && found.iter().any(v4) {
                     return Err((libc::EINVAL, "IPv6 routes can not use an IPv4 nexthop"));
                 }
-                self.routes.insert(prefix, Some(id));
+                self.routes.insert(*prefix, Some(*id));
             }
             Change::RemoveRoute(prefix) => {
-                self.routes.remove(&prefix);
+                self.routes.remove(prefix);
             }
         }
         Ok(())
@@ -150,9 +204,13 @@ impl Backend for Twin {
     }
 
     fn start_dump(&mut self) -> Result<(), BackendError> {
-        let nexthops = self.nexthops.iter().map(|(id, nexthop)| Row::Nexthop(*id, Some(*nexthop)));
+        // The kernel lists objects of both kinds in the order of their numbers.
+        let nexthops = self.nexthops.iter().map(|(id, nexthop)| (*id, Row::Nexthop(*id, Some(*nexthop))));
+        let groups = self.groups.iter().map(|(id, members)| (*id, Row::Group(*id, members.clone())));
+        let mut objects: Vec<_> = nexthops.chain(groups).collect();
+        objects.sort_by_key(|(id, _)| *id);
         let routes = self.routes.iter().map(|(prefix, id)| Row::Route(*prefix, *id));
-        let mut rows: Vec<Row> = nexthops.chain(routes).collect();
+        let mut rows: Vec<Row> = objects.into_iter().map(|(_, row)| row).chain(routes).collect();
         rows.reverse(); // taken from the end
         self.dump = Some(rows);
         Ok(())

@@ -5,10 +5,14 @@
 //! paths are always compared per neighboring AS first (`bgp deterministic-med`), since the outcome of comparing them
 //! in order of arrival depends on that order.
 
+mod multipath;
+
 use std::{cmp::Ordering, net::IpAddr};
 
 use smallvec::SmallVec;
 
+pub(crate) use self::multipath::Details;
+pub use self::multipath::MaximumPaths;
 use crate::rib::attrs::Merit;
 
 /// Where a path came from, as far as the decision cares.
@@ -41,6 +45,28 @@ pub struct DecisionOptions {
     pub ignore_as_path_length: bool,
     /// Member ASes of the confederation count as length (`bgp bestpath as-path confed`).
     pub count_confederation: bool,
+    /// Packets may be spread over paths through several ASes, if they are as long (`bgp bestpath as-path multipath-relax`).
+    pub relax_as_path: bool,
+    /// The same over external and internal paths at once (`bgp bestpath peer-type multipath-relax`).
+    pub relax_peer_type: bool,
+    /// Over how many; indexed by `Family as usize`.
+    pub maximum_paths: [MaximumPaths; 2],
+    /// In which shares.
+    pub link_bandwidth: LinkBandwidth,
+}
+
+/// What becomes of the bandwidths that paths name which share packets (`bgp bestpath bandwidth`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkBandwidth {
+    /// Shares are in proportion when all of them name one, else equal.
+    #[default]
+    WhenAll,
+    /// Shares are equal (`ignore`).
+    Ignore,
+    /// Those that name none get nothing when others do (`skip-missing`).
+    SkipMissing,
+    /// Those that name none get the least share when others do (`default-weight-for-missing`).
+    DefaultForMissing,
 }
 
 /// A usable path.
@@ -62,26 +88,35 @@ pub(crate) struct Candidate<'a> {
     pub(crate) exit: (u32, Option<IpAddr>),
 }
 
-/// Indexes of the best path and of the one that survives its failure.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Indexes of the best path, of those that share its packets, and of the one that survives the failure of all these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) best: Option<usize>,
+    pub(crate) beside: SmallVec<[usize; 4]>,
     pub(crate) alternate: Option<usize>,
 }
 
-/// Chooses among candidates.
-pub(crate) fn choose(candidates: &[Candidate<'_>], options: &DecisionOptions) -> Choice {
+/// Chooses among candidates of one family.
+pub(crate) fn choose(
+    candidates: &[Candidate<'_>],
+    options: &DecisionOptions,
+    maximum: &MaximumPaths,
+    details: &impl Details,
+) -> Choice {
     let Some(best) = winner(candidates, options, |_| true) else { return Choice::default() };
     if candidates.len() == 1 {
-        return Choice { best: Some(best), alternate: None };
+        return Choice { best: Some(best), ..Choice::default() };
     }
-    let Candidate { source, exit, .. } = candidates[best];
+    let beside = multipath::beside(best, candidates, options, maximum, details);
+    let chosen = || std::iter::once(best).chain(beside.iter().copied()).map(|at| &candidates[at]);
+    let other_source = |c: &Candidate<'_>| chosen().all(|it| it.source != c.source);
+    let other_exit = |c: &Candidate<'_>| chosen().all(|it| it.exit != c.exit);
     // Another peer over the same exit survives the peer's death but not the exit's: only if there is no better.
-    let apart = winner(candidates, options, |c| c.source != source && c.exit != exit);
-    let alternate = apart.or_else(|| winner(candidates, options, |c| c.source != source));
+    let apart = winner(candidates, options, |c| other_source(c) && other_exit(c));
+    let alternate = apart.or_else(|| winner(candidates, options, other_source));
     // Another path of the same peer survives at least the exit.
-    let alternate = alternate.or_else(|| winner(candidates, options, |c| c.exit != exit));
-    Choice { best: Some(best), alternate }
+    let alternate = alternate.or_else(|| winner(candidates, options, other_exit));
+    Choice { best: Some(best), beside, alternate }
 }
 
 /// The best path of each neighboring AS, in order of the AS.
@@ -111,13 +146,19 @@ fn winner(
         .min_by(|a, b| across(*a, *b))
 }
 
+fn med(merit: &Merit, options: &DecisionOptions) -> u32 {
+    merit.med.unwrap_or(if options.missing_med_as_worst { u32::MAX } else { 0 })
+}
+
+fn length(merit: &Merit, options: &DecisionOptions) -> u32 {
+    let confederation = if options.count_confederation { merit.confed_len } else { 0 };
+    merit.path_len.saturating_add(confederation.into())
+}
+
 /// `Less` when `a` is the better path.
 fn compare(a: &Candidate<'_>, b: &Candidate<'_>, options: &DecisionOptions) -> Ordering {
     let (x, y) = (a.merit, b.merit);
     let local = |c: &Candidate<'_>| c.kind == SourceKind::Local;
-    let med = |m: &Merit| m.med.unwrap_or(if options.missing_med_as_worst { u32::MAX } else { 0 });
-    let confed = |m: &Merit| if options.count_confederation { m.confed_len } else { 0 };
-    let length = |m: &Merit| m.path_len.saturating_add(confed(m).into());
     // ORIGINATOR_ID stands in for the router-id of reflected paths (RFC 4456 §9).
     let router_id = |c: &Candidate<'_>| if c.merit.originator == 0 { c.router_id } else { c.merit.originator };
     a.stale
@@ -127,11 +168,11 @@ fn compare(a: &Candidate<'_>, b: &Candidate<'_>, options: &DecisionOptions) -> O
         .then(local(b).cmp(&local(a)))
         .then_with(|| match options.ignore_as_path_length {
             true => Ordering::Equal,
-            false => length(x).cmp(&length(y)), // §9.1.2.2 a
+            false => length(x, options).cmp(&length(y, options)), // §9.1.2.2 a
         })
         .then(x.origin.cmp(&y.origin)) // §9.1.2.2 b
         .then_with(|| match options.always_compare_med || x.neighbor_as == y.neighbor_as {
-            true => med(x).cmp(&med(y)), // §9.1.2.2 c
+            true => med(x, options).cmp(&med(y, options)), // §9.1.2.2 c
             false => Ordering::Equal,
         })
         .then(a.kind.is_internal().cmp(&b.kind.is_internal())) // §9.1.2.2 d, RFC 5065 §5.3

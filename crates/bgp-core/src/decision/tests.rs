@@ -36,8 +36,28 @@ fn candidate(merit: &Merit, source: u16) -> Candidate<'_> {
     }
 }
 
+/// Next hop, AS path and neighbor AS of candidate n: the source's address, its path length, its neighboring AS.
+struct Plainly<'a>(&'a [Candidate<'a>]);
+
+impl Details for Plainly<'_> {
+    fn next_hop(&self, candidate: usize) -> IpAddr {
+        self.0[candidate].exit.1.unwrap_or(self.0[candidate].address)
+    }
+    fn peer_as(&self, candidate: usize) -> u32 {
+        self.0[candidate].merit.neighbor_as
+    }
+    fn same_as_path(&self, a: usize, b: usize) -> bool {
+        let path = |at: usize| (self.0[at].merit.neighbor_as, self.0[at].merit.path_len);
+        path(a) == path(b)
+    }
+}
+
+fn chosen(candidates: &[Candidate<'_>], options: &DecisionOptions) -> Choice {
+    choose(candidates, options, &options.maximum_paths[0], &Plainly(candidates))
+}
+
 fn best(candidates: &[Candidate<'_>], options: DecisionOptions) -> u16 {
-    candidates[choose(candidates, &options).best.unwrap()].source
+    candidates[chosen(candidates, &options).best.unwrap()].source
 }
 
 /// Every step decides before every later one: `better` differs from `PLAIN` in a step, `worse` in all later ones.
@@ -125,10 +145,10 @@ fn the_alternate_avoids_both_the_peer_and_the_exit_of_the_best_if_it_can() {
     let (one, mut two, three) = (candidate(&merits[0], 1), candidate(&merits[1], 2), candidate(&merits[2], 3));
     two.exit = one.exit;
     let options = DecisionOptions::default();
-    assert_eq!(choose(&[one, two, three], &options), Choice { best: Some(0), alternate: Some(2) });
+    assert_eq!(chosen(&[one, two, three], &options), Choice { best: Some(0), alternate: Some(2), ..Choice::default() });
     // Another peer over the same exit survives at least the peer.
-    assert_eq!(choose(&[two, one], &options), Choice { best: Some(1), alternate: Some(0) });
-    assert_eq!(choose(&[one], &options), Choice { best: Some(0), alternate: None });
+    assert_eq!(chosen(&[two, one], &options), Choice { best: Some(1), alternate: Some(0), ..Choice::default() });
+    assert_eq!(chosen(&[one], &options), Choice { best: Some(0), alternate: None, ..Choice::default() });
 }
 
 /// RFC 4271 §9.1.2.2 as it is written: at each step, remove what is worse than some other.
@@ -211,9 +231,10 @@ proptest! {
             compare_router_id: router_ids,
             ignore_as_path_length: ignore,
             count_confederation: confederation,
+            ..DecisionOptions::default()
         };
         let candidates: Vec<_> = paths.iter().enumerate().map(|(i, (merit, c))| build(i, merit, *c)).collect();
-        let choice = choose(&candidates, &options);
+        let choice = chosen(&candidates, &options);
         let source = |at: usize| candidates[at].source;
         prop_assert_eq!(choice.best.map(source), by_elimination(&candidates, &options));
         let Some(best) = choice.best else { return Ok(()) };
@@ -225,7 +246,86 @@ proptest! {
         prop_assert_eq!(choice.alternate.map(source), alternate);
         // And whatever order they stand in.
         let reversed: Vec<_> = candidates.iter().rev().copied().collect();
-        let turned = choose(&reversed, &options);
+        let turned = chosen(&reversed, &options);
         prop_assert_eq!(turned.best.map(|at| reversed[at].source), choice.best.map(source));
     }
+}
+
+/// Sources of the paths that share, the best first.
+fn sharing(candidates: &[Candidate<'_>], options: DecisionOptions) -> Vec<u16> {
+    let choice = chosen(candidates, &options);
+    choice.best.into_iter().chain(choice.beside).map(|at| candidates[at].source).collect()
+}
+
+fn up_to(external: u8, internal: u8) -> DecisionOptions {
+    let maximum = MaximumPaths { external, internal, equal_cluster_length: false };
+    DecisionOptions { maximum_paths: [maximum; 2], ..DecisionOptions::default() }
+}
+
+#[test]
+fn equals_share_up_to_the_maximum_and_differences_do_not() {
+    let all = [1, 2, 3, 4].map(|source| candidate(&PLAIN, source));
+    assert_eq!(sharing(&all, DecisionOptions::default()), [1], "one, unless said");
+    assert_eq!(sharing(&all, up_to(3, 1)), [1, 2, 3]);
+    assert_eq!(sharing(&all, up_to(9, 1)), [1, 2, 3, 4]);
+    let changes: [fn(&mut Merit); 6] = [
+        |m| m.weight = 0,
+        |m| m.local_pref = 50,
+        |m| m.path_len = 4,
+        |m| m.origin = 2,
+        |m| m.med = Some(7),
+        |m| m.blackhole = true,
+    ];
+    for (at, change) in changes.iter().enumerate() {
+        let base = Merit { weight: 1, ..PLAIN };
+        let mut other = base;
+        change(&mut other);
+        assert_eq!(sharing(&[candidate(&base, 1), candidate(&other, 2)], up_to(9, 9)), [1], "difference {at}");
+    }
+    let further = Candidate { metric: 5, ..candidate(&PLAIN, 2) };
+    assert_eq!(sharing(&[all[0], further], up_to(9, 9)), [1]);
+    let stale = Candidate { stale: true, ..candidate(&PLAIN, 2) };
+    assert_eq!(sharing(&[all[0], stale], up_to(9, 9)), [1]);
+}
+
+#[test]
+fn other_ases_share_when_that_is_relaxed_and_internal_paths_by_their_as_path() {
+    let elsewhere = Merit { neighbor_as: 64501, ..PLAIN };
+    let both = [candidate(&PLAIN, 1), candidate(&elsewhere, 2)];
+    assert_eq!(sharing(&both, up_to(9, 9)), [1]);
+    let relaxed = DecisionOptions { relax_as_path: true, ..up_to(9, 9) };
+    assert_eq!(sharing(&both, relaxed), [1, 2]);
+    let internal = both.map(|it| Candidate { kind: SourceKind::Internal, ..it });
+    assert_eq!(sharing(&internal, up_to(9, 9)), [1]);
+    assert_eq!(sharing(&internal, relaxed), [1, 2]);
+    assert_eq!(sharing(&internal, DecisionOptions { relax_as_path: true, ..up_to(9, 1) }), [1], "a maximum of its own");
+    let mixed = [both[0], Candidate { kind: SourceKind::Internal, ..candidate(&PLAIN, 2) }];
+    assert_eq!(sharing(&mixed, relaxed), [1]);
+    assert_eq!(sharing(&mixed, DecisionOptions { relax_peer_type: true, ..up_to(9, 9) }), [1, 2]);
+}
+
+#[test]
+fn cluster_lists_count_where_they_are_to() {
+    let reflected = Merit { clusters: 1, ..PLAIN };
+    let both =
+        [candidate(&PLAIN, 1), candidate(&reflected, 2)].map(|it| Candidate { kind: SourceKind::Internal, ..it });
+    assert_eq!(sharing(&both, up_to(9, 9)), [1, 2]);
+    let maximum = MaximumPaths { external: 9, internal: 9, equal_cluster_length: true };
+    assert_eq!(sharing(&both, DecisionOptions { maximum_paths: [maximum; 2], ..up_to(9, 9) }), [1]);
+}
+
+#[test]
+fn one_next_hop_shares_once_and_the_alternate_stands_apart_from_all_that_share() {
+    let gateway = |last: u8| Some(IpAddr::from([192, 0, 2, last]));
+    let via = |source, interface, last| Candidate { exit: (interface, gateway(last)), ..candidate(&PLAIN, source) };
+    let worse = Merit { local_pref: 50, ..PLAIN };
+    let all = [
+        via(1, 1, 1),
+        via(2, 2, 2),
+        via(3, 2, 2),
+        Candidate { merit: &worse, ..via(4, 2, 2) },
+        Candidate { merit: &worse, ..via(5, 3, 3) },
+    ];
+    let choice = chosen(&all, &up_to(9, 9));
+    assert_eq!((choice.best, choice.beside.as_slice(), choice.alternate), (Some(0), &[1][..], Some(4)));
 }

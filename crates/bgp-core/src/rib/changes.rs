@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use bgp_wire::NextHop;
 use net_types::{Family, Prefix};
+use smallvec::SmallVec;
 
-use super::{Path, Rib, Source, next_hops::Resolved, peer::Standing, state::Shared};
+use super::{Path, Rib, Source, bandwidth, next_hops::Resolved, peer::Standing, state::Shared};
 use crate::policy::Policy;
 
 /// A path as the FIB needs it.
@@ -19,6 +20,8 @@ pub struct PathRef {
     pub stale: bool,
     /// Packets are to be dropped.
     pub blackhole: bool,
+    /// Its share of the packets beside others' that are as good; not 0.
+    pub weight: u8,
 }
 
 /// The present state of a prefix, after it changed. Earlier states that nobody asked for are skipped.
@@ -26,8 +29,10 @@ pub struct PathRef {
 pub struct BestChange {
     /// Which prefix.
     pub prefix: Prefix,
-    /// Its best path; `None` when nothing usable is left.
+    /// Its best path; `None` when nothing usable is left. Where the best path gets no share, the first that does.
     pub best: Option<PathRef>,
+    /// Paths that share the packets with `best`.
+    pub multipath: Vec<PathRef>,
     /// The best path that does not fail together with `best`.
     pub alternate: Option<PathRef>,
     /// With nothing usable left, now or later, packets are to be dropped: the prefix was learned through a protected
@@ -96,14 +101,25 @@ impl Rib {
         let kept = |path: &&Path| is_installed(shared, &prefix, path);
         let best = entry.best().filter(kept);
         // What the table-map keeps out of the kernel is not protected there either.
-        let kept_out = best.is_none() && entry.has_best;
+        let kept_out = best.is_none() && entry.sharing > 0;
         let alternate = entry.alternate().filter(|path| !kept_out && kept(path));
+        let sharing: SmallVec<[&Path; 4]> = match best {
+            Some(best) => std::iter::once(best).chain(entry.sharing().iter().skip(1).filter(kept)).collect(),
+            None => SmallVec::new(),
+        };
+        let weighted = sharing
+            .iter()
+            .zip(bandwidth::weights(shared, &sharing))
+            .filter_map(|(path, weight)| Some(PathRef { weight: weight?, ..path_ref(shared, family, path)? }));
+        let mut weighted = weighted.collect::<SmallVec<[PathRef; 4]>>().into_iter();
         let change = BestChange {
             prefix,
-            best: best.and_then(|path| path_ref(shared, family, path)),
+            best: weighted.next(),
+            multipath: weighted.collect(),
             alternate: alternate.and_then(|path| path_ref(shared, family, path)),
             protect: entry.protect && !kept_out,
         };
+        drop(sharing);
         table.reap(id);
         Some(change)
     }
@@ -140,5 +156,6 @@ fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {
         resolved: Resolved { gateway: on_the_link(shared.attrs.next_hop(effective), resolved.gateway), ..resolved },
         stale: shared.standing(family, path) != Standing::Fresh,
         blackhole: merit.blackhole,
+        weight: 1,
     })
 }

@@ -228,7 +228,12 @@ impl Rib {
         if old.decision != new.decision {
             self.shared.decision = new.decision;
             self.redecide = [Some(0); 2];
+            // Shares are no part of what is decided.
+            if old.decision.link_bandwidth != self.config.decision.link_bandwidth {
+                self.replay_changes();
+            }
         }
+        let new = &self.config;
         let export =
             |c: &RibConfig| (c.cluster_id(), c.client_to_client_reflection, c.graceful_shutdown, c.reject_as_sets);
         if export(&old) != export(new) {

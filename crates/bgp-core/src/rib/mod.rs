@@ -15,6 +15,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod attrs;
+pub(crate) mod bandwidth;
 mod changes;
 pub(crate) mod conditions;
 mod id_set;

@@ -24,6 +24,8 @@ use crate::{PeerId, validation::ValidationState};
 pub enum PathState {
     /// The best.
     Best,
+    /// As good as the best: packets are spread over it too.
+    Multipath,
     /// In the FIB behind the best.
     Alternate,
     /// Usable, and not needed.
@@ -66,7 +68,7 @@ pub struct PathView {
 pub struct RouteView {
     /// Which prefix.
     pub prefix: Prefix,
-    /// Best first, alternate second.
+    /// Best first, then those that share its packets, then the alternate.
     pub paths: Vec<PathView>,
     /// Blackholed rather than removed when nothing usable is left.
     pub protect: bool,
@@ -302,8 +304,9 @@ impl Rib {
             (Standing::Ghost, ..) => PathState::Ghost,
             (_, None, _) => PathState::Refused(self.refusal(family, path)),
             (.., None) => PathState::Unreachable,
-            _ if at == 0 && entry.has_best => PathState::Best,
-            _ if at == 1 && entry.has_alternate => PathState::Alternate,
+            _ if at == 0 && entry.sharing > 0 => PathState::Best,
+            _ if at < usize::from(entry.sharing) => PathState::Multipath,
+            _ if at == usize::from(entry.sharing) && entry.has_alternate => PathState::Alternate,
             _ => PathState::Valid,
         };
         let received = attrs(path.received);

@@ -1,5 +1,7 @@
 //! How an entry changes: every path that comes or goes ends in [`FamilyTable::settle`].
 
+use std::net::IpAddr;
+
 use net_types::Family;
 use smallvec::SmallVec;
 
@@ -111,10 +113,43 @@ impl Shared {
     }
 }
 
+/// What the decision process asks of paths that may share packets.
+struct Details<'a> {
+    shared: &'a Shared,
+    entry: &'a Entry,
+    /// Where each candidate is in the entry.
+    places: &'a [usize],
+}
+
+impl Details<'_> {
+    fn path(&self, candidate: usize) -> &Path {
+        &self.entry.paths[self.places[candidate]]
+    }
+}
+
+impl decision::Details for Details<'_> {
+    fn next_hop(&self, candidate: usize) -> IpAddr {
+        let path = self.path(candidate);
+        self.shared.attrs.next_hop(path.effective.unwrap_or(path.received)).address()
+    }
+
+    fn peer_as(&self, candidate: usize) -> u32 {
+        self.shared.peer(self.path(candidate).source).remote_as.map_or(0, |asn| asn.get())
+    }
+
+    fn same_as_path(&self, a: usize, b: usize) -> bool {
+        let [a, b] = [a, b].map(|at| self.path(at).effective);
+        let as_path = |id: Option<AttrId>| id.map(|id| self.shared.attrs.attrs(id).attributes.as_path);
+        a == b || as_path(a) == as_path(b)
+    }
+}
+
 /// What of an entry others depend on: compared before and after a change.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Outcome {
     best: Option<(Slot, AttrId)>,
+    /// Those that share its packets.
+    beside: SmallVec<[(Slot, AttrId); 4]>,
     alternate: Option<(Slot, AttrId)>,
     protect: bool,
 }
@@ -122,7 +157,12 @@ struct Outcome {
 impl Outcome {
     fn of(entry: &Entry) -> Self {
         let name = |path: &Path| Some((path.source, path.effective?));
-        Self { best: entry.best().and_then(name), alternate: entry.alternate().and_then(name), protect: entry.protect }
+        Self {
+            best: entry.best().and_then(name),
+            beside: entry.sharing().iter().skip(1).filter_map(name).collect(),
+            alternate: entry.alternate().and_then(name),
+            protect: entry.protect,
+        }
     }
 }
 
@@ -204,7 +244,7 @@ impl FamilyTable {
         let before = Outcome::of(entry);
         // Order carries meaning only for the first two, and `decide` settles those anew.
         let old = entry.paths.swap_remove(at);
-        (entry.has_best, entry.has_alternate) = (false, false);
+        (entry.sharing, entry.has_alternate) = (0, false);
         let others = entry.paths.iter().any(|path| path.source == source);
         let peer = shared.peer_mut(source);
         let fresh = old.epoch == peer.epoch;
@@ -264,17 +304,20 @@ impl FamilyTable {
                 places.push(at);
             }
         }
-        let choice = decision::choose(&candidates, &shared.decision);
+        let details = Details { shared, entry, places: &places };
+        let maximum = &shared.decision.maximum_paths[family as usize];
+        let choice = decision::choose(&candidates, &shared.decision, maximum, &details);
         drop(candidates);
-        let best = choice.best.map(|i| places[i]);
-        let alternate = choice.alternate.map(|i| places[i]);
-        (entry.has_best, entry.has_alternate) = (best.is_some(), alternate.is_some());
-        if let Some(best) = best {
-            entry.paths.swap(0, best);
-            if let Some(alternate) = alternate {
-                // What was first has moved to where the best path was.
-                entry.paths.swap(1, if alternate == 0 { best } else { alternate });
-            }
+        let sharing = choice.best.into_iter().chain(choice.beside);
+        let mut front: SmallVec<[usize; 4]> = sharing.map(|i| places[i]).collect();
+        entry.sharing = front.len() as u8; // no more than a maximum of that size
+        entry.has_alternate = choice.alternate.is_some();
+        front.extend(choice.alternate.map(|i| places[i]));
+        for to in 0..front.len() {
+            let from = front[to];
+            entry.paths.swap(to, from);
+            // What was there has moved to where the other one came from.
+            front[to + 1..].iter_mut().filter(|place| **place == to).for_each(|place| *place = from);
         }
         entry.protect = entry.paths.iter().any(|path| shared.protects(family, path));
         let after = Outcome::of(entry);

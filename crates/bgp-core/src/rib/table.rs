@@ -39,12 +39,13 @@ pub(crate) struct Path {
 /// What is known about one prefix.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entry {
-    /// The best path first if `has_best`, the alternate second if `has_alternate`, the others in no order.
+    /// The best path first, behind it those that share its packets, `sharing` in all; then the alternate if
+    /// `has_alternate`, and the others in no order.
     pub(crate) paths: SmallVec<[Path; 2]>,
     /// How many groups were told of it, and how many members behind their group have something of it; it may not be
     /// forgotten before all were told.
     pub(crate) sent: u32,
-    pub(crate) has_best: bool,
+    pub(crate) sharing: u8,
     pub(crate) has_alternate: bool,
     /// Some path came over a protected peer: with nothing usable left, drop rather than leak.
     pub(crate) protect: bool,
@@ -55,12 +56,17 @@ pub(crate) struct Entry {
 impl Entry {
     /// The best path.
     pub(crate) fn best(&self) -> Option<&Path> {
-        self.paths.first().filter(|_| self.has_best)
+        self.sharing().first()
+    }
+
+    /// The best path and those that share its packets; none without a best path.
+    pub(crate) fn sharing(&self) -> &[Path] {
+        self.paths.get(..usize::from(self.sharing)).unwrap_or_default()
     }
 
     /// The alternate.
     pub(crate) fn alternate(&self) -> Option<&Path> {
-        self.paths.get(1).filter(|_| self.has_alternate)
+        self.paths.get(usize::from(self.sharing)).filter(|_| self.has_alternate)
     }
 
     /// Where the path of `source` with this number is.

@@ -2,6 +2,7 @@
 
 mod announcements;
 mod monitors;
+mod multipath;
 mod next_hops;
 mod policy;
 mod protection;

@@ -102,7 +102,7 @@ impl Rib {
             return true;
         }
         // The FIB has to hear of another interface or gateway even if the choice stays.
-        let named = entry.best().is_some_and(uses) || entry.alternate().is_some_and(uses);
+        let named = entry.sharing().iter().chain(entry.alternate()).any(uses);
         if named && shared.fib {
             table.fib_dirty.insert(id);
         }

@@ -2,7 +2,12 @@
 
 use std::{fmt, net::Ipv4Addr};
 
+use net_types::Asn;
+
 use super::{LengthError, elements};
+
+/// Sub-type of a link bandwidth (IANA, transitive and non-transitive two-octet AS specific).
+const LINK_BANDWIDTH: u8 = 4;
 
 /// An extended community, eight octets of which the first tells how to read the rest (RFC 4360 §2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,6 +17,23 @@ impl ExtCommunity {
     /// Whether it may cross AS boundaries (RFC 4360 §2: the second bit of the type is 0).
     pub fn is_transitive(self) -> bool {
         self.0[0] & 0x40 == 0
+    }
+
+    /// A link bandwidth of `asn`, in octets a second, as IEEE floating point (draft-ietf-idr-link-bandwidth §2).
+    /// `asn` is two octets there; a greater one is AS_TRANS (RFC 6793 §4.2.2), as with FRR.
+    pub fn link_bandwidth(asn: Asn, octets_per_second: f32, transitive: bool) -> Self {
+        let [high, low] = u16::try_from(asn.get()).unwrap_or(23_456).to_be_bytes();
+        let [a, b, c, d] = octets_per_second.to_be_bytes();
+        Self([if transitive { 0x00 } else { 0x40 }, LINK_BANDWIDTH, high, low, a, b, c, d])
+    }
+
+    /// The bandwidth that it names, in octets a second; `None` when it is no link bandwidth, or names none that makes
+    /// sense. FRR takes a transitive one as well, and so do we.
+    pub fn bandwidth(self) -> Option<u64> {
+        let [kind, sub, _, _, a, b, c, d] = self.0;
+        let octets = f32::from_be_bytes([a, b, c, d]);
+        // A number too large for the type becomes the largest.
+        (kind & !0x40 == 0 && sub == LINK_BANDWIDTH && octets.is_finite() && octets >= 1.0).then_some(octets as u64)
     }
 }
 
@@ -24,15 +46,18 @@ impl fmt::Display for ExtCommunity {
     /// `RT:65000:1`, `SoO:65000:1` and `LB:65000:125000 (1.000 Mbps)` as FRR prints them, hexadecimal for the other kinds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [kind, sub, a, b, c, d, e, g] = self.0;
-        if kind & !0x40 == 0 && sub == 4 {
-            // draft-ietf-idr-link-bandwidth §3: octets per second as an IEEE float.
-            let octets = f32::from_be_bytes([c, d, e, g]);
-            let bits = f64::from(octets) * 8.0;
-            let unit = [(1e9, "Gbps"), (1e6, "Mbps"), (1e3, "Kbps")].into_iter().find(|(unit, _)| bits >= *unit);
+        if let Some(octets) = self.bandwidth() {
+            let bits = octets as f64 * 8.0;
+            let (scaled, unit) = match octets.saturating_mul(8) {
+                1_000_000_000.. => (bits / 1e9, "Gbps"),
+                1_000_000.. => (bits / 1e6, "Mbps"),
+                1_000.. => (bits / 1e3, "Kbps"),
+                _ => (bits, "bps"),
+            };
             let asn = u16::from_be_bytes([a, b]);
             return match unit {
-                Some((unit, name)) => write!(f, "LB:{asn}:{octets:.0} ({:.3} {name})", bits / unit),
-                None => write!(f, "LB:{asn}:{octets:.0} ({bits:.0} bps)"),
+                "bps" => write!(f, "LB:{asn}:{octets} ({scaled:.0} {unit})"),
+                _ => write!(f, "LB:{asn}:{octets} ({scaled:.3} {unit})"),
             };
         }
         let name = match sub {
@@ -69,14 +94,20 @@ mod tests {
     }
 
     #[test]
-    fn link_bandwidth_is_octets_and_printed_as_bits() {
-        let of = |octets: f32| {
-            let [a, b, c, d] = octets.to_be_bytes();
-            ExtCommunity([0x40, 4, 0xfd, 0xe8, a, b, c, d]).to_string()
-        };
-        assert_eq!(of(25_000_000.0), "LB:65000:25000000 (200.000 Mbps)");
-        assert_eq!(of(1.25e9), "LB:65000:1250000000 (10.000 Gbps)");
-        assert_eq!(of(100.0), "LB:65000:100 (800 bps)");
+    fn a_link_bandwidth_is_octets_a_second_as_a_float() {
+        // 125,000 octets a second (1 Mbit/s) as IEEE 754 single precision is 0x47f42400.
+        let community = ExtCommunity([0x40, 4, 0xfd, 0xe8, 0x47, 0xf4, 0x24, 0x00]);
+        assert_eq!(community.bandwidth(), Some(125_000));
+        assert_eq!(community.to_string(), "LB:65000:125000 (1.000 Mbps)");
+        assert_eq!(ExtCommunity::link_bandwidth(Asn::literal(65000), 125_000.0, false), community);
+        let wide = ExtCommunity::link_bandwidth(Asn::literal(70000), 1.25e9, true);
+        assert_eq!(wide.0[..4], [0, 4, 0x5b, 0xa0], "AS_TRANS, transitive");
+        assert_eq!(wide.to_string(), "LB:23456:1250000000 (10.000 Gbps)");
+        for odd in [f32::NAN, f32::INFINITY, -1.0, 0.0, 0.5] {
+            assert_eq!(ExtCommunity::link_bandwidth(Asn::literal(1), odd, true).bandwidth(), None, "{odd}");
+        }
+        assert!(ExtCommunity::link_bandwidth(Asn::literal(1), f32::MAX, true).bandwidth().is_some());
+        assert_eq!(ExtCommunity([1, 4, 0, 0, 0x47, 0xf4, 0x24, 0]).bandwidth(), None, "of another type");
     }
 
     #[test]

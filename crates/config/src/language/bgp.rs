@@ -5,8 +5,8 @@ use std::time::Duration;
 use net_types::{Asn, Family};
 
 use super::{
-    Action, LEAVE, Lines, Section, Statement, Verb, family, frr, monitoring, neighbor, neighbor_session, route_checks,
-    speaker,
+    Action, LEAVE, Lines, Section, Statement, Verb, family, frr, monitoring, multipath, neighbor, neighbor_session,
+    route_checks, speaker,
 };
 use crate::{
     grammar::{Args, Complaint},
@@ -54,6 +54,7 @@ fn write(bgp: &Bgp, lines: &mut Lines) {
 pub(super) const ROWS: &[&[Statement]] = &[
     BGP,
     route_checks::ROWS,
+    multipath::SPEAKER,
     speaker::ROWS,
     neighbor::DECLARATIONS,
     neighbor::ROWS,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use net_types::{Family, Prefix};
 
 use super::{
-    Action, LEAVE, Leave, Lines, Said, Section, Statement, Verb, neighbor_policy, neighbor_routes, route_map, then,
+    Action, LEAVE, Leave, Lines, Said, Section, Statement, Verb, multipath, neighbor_policy, neighbor_routes,
+    route_map, then,
 };
 use crate::{
     grammar::{Args, Complaint},
@@ -55,7 +56,7 @@ pub(super) fn write(bgp: &Bgp, family: Family, lines: &mut Lines) {
 }
 
 pub(super) const ROWS: &[&[Statement]] =
-    &[FAMILY, NEIGHBOR, neighbor_routes::ROWS, neighbor_policy::ROWS, LEAVE_FAMILY, LEAVE];
+    &[FAMILY, multipath::FAMILY, NEIGHBOR, neighbor_routes::ROWS, neighbor_policy::ROWS, LEAVE_FAMILY, LEAVE];
 
 const LEAVE_FAMILY: &[Statement] =
     &[Statement { syntax: "exit-address-family", help: "Leave the address family", action: Action::Leave(Leave::One) }];

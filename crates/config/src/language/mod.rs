@@ -13,6 +13,7 @@ mod general;
 mod ipsec;
 mod lists;
 mod monitoring;
+mod multipath;
 mod neighbor;
 mod neighbor_policy;
 mod neighbor_routes;

@@ -214,6 +214,44 @@ pub struct BestPath {
     pub always_compare_med: bool,
     /// `bgp deterministic-med`: paths are compared grouped by neighbor AS.
     pub deterministic_med: bool,
+    /// `bgp bestpath as-path multipath-relax`: paths through several ASes may share packets.
+    pub relax_as_path: bool,
+    /// `bgp bestpath peer-type multipath-relax`: external and internal paths may share packets.
+    pub relax_peer_type: bool,
+    /// `bgp bestpath bandwidth`
+    pub bandwidth: LinkBandwidth,
+}
+
+/// What becomes of the bandwidths that paths name which share packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkBandwidth {
+    /// Where nothing is said: packets are shared in proportion when all paths name one.
+    #[default]
+    WhenAll,
+    /// `ignore`: packets are shared equally.
+    Ignore,
+    /// `skip-missing`: paths that name none get nothing.
+    SkipMissing,
+    /// `default-weight-for-missing`: paths that name none get the least share.
+    DefaultForMissing,
+}
+
+impl LinkBandwidth {
+    /// Each with the word for it.
+    pub const SPELLINGS: [(Self, &'static str); 3] = [
+        (Self::Ignore, "ignore"),
+        (Self::SkipMissing, "skip-missing"),
+        (Self::DefaultForMissing, "default-weight-for-missing"),
+    ];
+}
+
+/// `maximum-paths ibgp PATHS [equal-cluster-length]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaximumInternalPaths {
+    /// How many.
+    pub paths: u8,
+    /// Only such with cluster lists as long.
+    pub equal_cluster_length: bool,
 }
 
 /// What a route must meet before it is announced or used.
@@ -283,6 +321,11 @@ pub struct FamilyConfig {
     pub table_map: Option<Name>,
     /// `distance bgp EXTERNAL INTERNAL LOCAL`
     pub distance: Option<Distances>,
+    /// `maximum-paths`: most external paths that share the packets of a prefix; one where nothing is said, and any number
+    /// with FRR's defaults.
+    pub maximum_paths: Option<u8>,
+    /// `maximum-paths ibgp`: the same of internal ones.
+    pub maximum_internal_paths: Option<MaximumInternalPaths>,
 }
 
 /// Administrative distances: of a static route and a route of BGP for one prefix, the one with the lesser is used.

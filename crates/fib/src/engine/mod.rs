@@ -1,5 +1,6 @@
 //! The engine: decides nothing about routes, and keeps the table as it was told to be, whatever happens to it.
 
+mod members;
 mod report;
 mod resync;
 mod routes;
@@ -8,17 +9,22 @@ mod switch;
 
 pub use report::{Adopted, Flushed, Resync, RouteView, Stats, Switch};
 
+use std::borrow::Cow;
+
 use hashbrown::HashSet;
 use net_types::Prefix;
 
 use self::{
+    members::Members,
     resync::Cycle,
     routes::{Desired, Entry, Installed, Queued, Routes},
     slots::Slots,
 };
 use crate::{
     backend::{Backend, Change, Event, Nexthop, NexthopId},
+    forwarding::Forwarding,
     path::{PathKey, PathState, Scope, States},
+    path_list::PathList,
 };
 
 /// An entry that costs no message costs this part of one.
@@ -35,6 +41,8 @@ pub struct Fib<B> {
     waiting: HashSet<NexthopId, foldhash::fast::RandomState>,
     /// Routes that the backend refused; tried again after the next resync.
     refused: Vec<usize>,
+    /// Batches sent so far.
+    batches: u64,
 }
 
 impl<B: Backend> Fib<B> {
@@ -48,6 +56,7 @@ impl<B: Backend> Fib<B> {
             cycle: Cycle::default(),
             waiting: HashSet::default(),
             refused: Vec::new(),
+            batches: 0,
         }
     }
 
@@ -59,12 +68,17 @@ impl<B: Backend> Fib<B> {
     /// Routes `prefix` over the first of `candidates` that lives; with none that does (or none at all) its packets
     /// are dropped. Queued; a later word on the same prefix takes its place. Costs nothing when nothing changes.
     pub fn set_route(&mut self, prefix: Prefix, candidates: &[PathKey]) {
+        self.set_path_list(prefix, &PathList::ordered(candidates));
+    }
+
+    /// The same over the paths of `list`, of which several may share the packets.
+    pub fn set_path_list(&mut self, prefix: Prefix, list: &PathList) {
         let index = self.routes.find(&prefix).unwrap_or_else(|| self.routes.insert(prefix));
         let hint = match self.routes.get(index).map(|entry| entry.installed) {
             Some(Installed::Through(id)) => Some(id),
             _ => None,
         };
-        let id = self.slots.list(prefix.family(), candidates, hint, &self.states);
+        let id = self.slots.list(prefix.family(), list, hint, &self.states);
         self.desire(index, Desired::List(id));
     }
 
@@ -97,11 +111,12 @@ impl<B: Backend> Fib<B> {
                 let (Some(used), Some(own)) = (self.slots.get(id), self.slots.get(wanted)) else {
                     return Queued::Urgent;
                 };
-                let better = own.present.unwrap_or_else(|| own.choose(&self.states));
+                let better = own.present.as_ref().map_or_else(|| Cow::Owned(own.choose(&self.states)), Cow::Borrowed);
+                let differs = |nexthop| used.after(nexthop, &self.states) != own.after(nexthop, &self.states);
                 // A path-list that could do better waits for this route to leave.
-                if used.present != Some(better) || self.waiting.contains(&id) {
+                if used.present.as_ref() != Some(&*better) || self.waiting.contains(&id) {
                     Queued::Urgent
-                } else if used.after(better, &self.states) != own.after(better, &self.states) {
+                } else if better.nexthops().any(|it| differs(it.nexthop)) {
                     Queued::Unprotected
                 } else {
                     Queued::Lazy
@@ -137,7 +152,7 @@ impl<B: Backend> Fib<B> {
     }
 
     fn write(&mut self, queue: Queued, budget: usize) -> Flushed {
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
         for _ in 0..budget.saturating_mul(LOOKS_PER_MESSAGE) {
             if batch.changes.len() >= budget {
                 break;
@@ -165,14 +180,43 @@ impl<B: Backend> Fib<B> {
                 Some(id) => {
                     let Some(slot) = self.slots.get_mut(id) else { return };
                     if slot.present.is_none() {
-                        let nexthop = slot.choose(&self.states);
-                        slot.present = Some(nexthop);
-                        batch.push(Change::PutNexthop(id, nexthop), Cause::Object(id));
+                        let forwarding = slot.choose(&self.states);
+                        slot.present = Some(forwarding.clone());
+                        self.spare_members(id, batch);
+                        self.members(&forwarding, batch);
+                        batch.push(self.slots.change(id, &forwarding, false), Cause::Object(id));
                     }
                     batch.push(Change::PutRoute(prefix, id), Cause::Route(index, Installed::Through(id)));
                 }
             },
         }
+    }
+
+    fn batch(&mut self) -> Batch {
+        self.batches += 1;
+        Batch { number: self.batches, ..Batch::default() }
+    }
+
+    /// Adds what has to exist before a group can forward so.
+    fn members(&mut self, forwarding: &Forwarding, batch: &mut Batch) {
+        for it in forwarding.nexthops() {
+            if let Some(id) = self.slots.members.make(&it.nexthop, batch.number) {
+                batch.push(Change::PutNexthop(id, it.nexthop), Cause::Member(id));
+            }
+        }
+    }
+
+    /// Adds what a group needs when paths die later, so that one message will do then.
+    fn spare_members(&mut self, id: NexthopId, batch: &mut Batch) {
+        let Some(slot) = self.slots.get(id).filter(|slot| slot.group) else { return };
+        let usable = |nexthop: &Nexthop| match *nexthop {
+            Nexthop::Via { ifindex, gateway, .. } => {
+                self.states.of(&PathKey { source: u32::MAX, ifindex, gateway }) != PathState::Dead
+            }
+            Nexthop::Blackhole(_) => true,
+        };
+        let spare: Vec<Nexthop> = slot.held.iter().copied().filter(usable).collect();
+        spare.into_iter().for_each(|nexthop| self.members(&Forwarding::Single(nexthop), batch));
     }
 
     /// Makes a batch of changes and books what became of each.
@@ -217,8 +261,14 @@ impl<B: Backend> Fib<B> {
                 }
                 (Cause::Object(id), Some(refusal)) => {
                     let tried = self.slots.get_mut(id).and_then(|slot| slot.present.take());
-                    flushed.refusal = Some(self.object_refused(tried, &refusal.to_string()));
+                    flushed.refusal = self.object_refused(id, tried, batch.number, &refusal.to_string());
                 }
+                (Cause::Member(id), None) => self.slots.members.mark_seen(id, self.cycle.number()),
+                (Cause::Member(id), Some(refusal)) => {
+                    let tried = self.slots.members.refused(id);
+                    flushed.refusal = Some(self.nexthop_refused(tried, &refusal.to_string()));
+                }
+                (Cause::Unused(id), None) if Members::owns(id) => self.slots.members.remove(id),
                 (Cause::Unused(id), None) => self.slots.remove(id),
                 (Cause::Unused(_), Some(refusal)) => {
                     flushed.refusal = Some(refusal.to_string());
@@ -245,8 +295,22 @@ impl<B: Backend> Fib<B> {
         }
     }
 
-    /// The kernel will not have this object; the path that it stood for is out until something about it changes.
-    fn object_refused(&mut self, nexthop: Option<Nexthop>, why: &str) -> String {
+    /// The kernel will not have this object. What it was to be is tried no more until something about it changes, unless
+    /// it is a group that may merely lack a member: that one is made again. What is to be said about it.
+    fn object_refused(&mut self, id: NexthopId, tried: Option<Forwarding>, batch: u64, why: &str) -> Option<String> {
+        let group = self.slots.get(id).is_some_and(|slot| slot.group);
+        match tried {
+            Some(forwarding) if group && self.slots.members.doubt_all(&forwarding, batch) => None,
+            Some(forwarding) => {
+                let said: Vec<String> =
+                    forwarding.nexthops().map(|it| self.nexthop_refused(Some(it.nexthop), why)).collect();
+                Some(said.join("; "))
+            }
+            None => Some(self.nexthop_refused(None, why)),
+        }
+    }
+
+    fn nexthop_refused(&mut self, nexthop: Option<Nexthop>, why: &str) -> String {
         match nexthop {
             Some(Nexthop::Via { ifindex, gateway, .. }) => {
                 self.states.refuse(ifindex, gateway);
@@ -277,6 +341,11 @@ impl<B: Backend> Fib<B> {
                         slot.uncertain = true;
                     }
                 }
+                Cause::Member(id) => self.slots.members.doubt(id),
+                Cause::Unused(id) if Members::owns(id) => {
+                    self.slots.members.doubt(id);
+                    self.slots.members.list_idle(id);
+                }
                 Cause::Unused(id) => {
                     // Not removed from the books: it is sent again, and nobody minds when it is gone already.
                     self.slots.list_idle(id);
@@ -300,9 +369,19 @@ impl<B: Backend> Fib<B> {
         if self.routes.queued().urgent > 0 || self.refused.iter().any(unknown) {
             return;
         }
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
         while batch.changes.len() < budget {
-            let Some(id) = self.slots.next_idle() else { break };
+            let Some(id) = self.slots.next_idle() else {
+                // Members come after groups, in a batch of their own.
+                let groups_go =
+                    batch.causes.iter().any(|cause| !matches!(cause, Cause::Unused(id) if Members::owns(*id)));
+                match if groups_go { None } else { self.slots.members.next_idle() } {
+                    None => break,
+                    Some((id, false)) => self.slots.members.remove(id),
+                    Some((id, true)) => batch.push(Change::RemoveNexthop(id), Cause::Unused(id)),
+                }
+                continue;
+            };
             if self.slots.get(id).is_none_or(|slot| slot.present.is_none() && !slot.uncertain) {
                 self.slots.remove(id);
             } else {
@@ -319,6 +398,7 @@ impl<B: Backend> Fib<B> {
     pub fn on_event(&mut self, event: &Event) -> Switch {
         match *event {
             Event::Link { ifindex, up } => self.link_changed(ifindex, up),
+            Event::NexthopRemoved(id) | Event::NexthopChanged(id) if Members::owns(id) => self.member_touched(id),
             Event::NexthopRemoved(id) | Event::NexthopChanged(id) => {
                 if self.slots.get(id).is_none() {
                     return Switch::default();
@@ -346,14 +426,42 @@ impl<B: Backend> Fib<B> {
         let changed = self.states.set(Scope::Link(ifindex), if up { PathState::Up } else { PathState::Dead });
         if !up {
             // An object that goes elsewhere by now was replaced before the link went down, or made anew since.
+            self.slots.members.doubt_interface(ifindex);
             for id in &concerned {
-                let present = self.slots.get(*id).and_then(|slot| slot.present);
-                if matches!(present, Some(Nexthop::Via { ifindex: it, .. }) if it == ifindex) {
-                    self.flushed_with_routes(*id);
-                }
+                let through = |nexthop: &Nexthop| matches!(nexthop, Nexthop::Via { ifindex: it, .. } if *it == ifindex);
+                self.lost_nexthops(*id, through);
             }
         }
         if changed || forgiven || !up { self.reevaluate(concerned) } else { Switch::default() }
+    }
+
+    /// Somebody removed or rewrote an object that groups consist of.
+    fn member_touched(&mut self, id: NexthopId) -> Switch {
+        let Some(nexthop) = self.slots.members.get(id).and_then(|member| member.nexthop) else {
+            return Switch::default();
+        };
+        self.slots.members.doubt(id);
+        let groups = self.slots.groups_through(nexthop);
+        for id in &groups {
+            self.lost_nexthops(*id, |it| *it == nexthop);
+        }
+        self.reevaluate(groups)
+    }
+
+    /// The kernel took some nexthops away: an object that had no others is gone with its routes, a group that had goes on
+    /// with those, unless the news is old and it has been made whole since. So it is made sure; by a replacement, since
+    /// the kernel then says when it has lost the others as well by now.
+    fn lost_nexthops(&mut self, id: NexthopId, lost: impl Fn(&Nexthop) -> bool) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(present) = &slot.present else { return };
+        if present.nexthops().any(|it| lost(&it.nexthop)) {
+            match Forwarding::spread(present.nexthops().filter(|it| !lost(&it.nexthop))) {
+                Some(others) => (slot.present, slot.uncertain) = (Some(others), true),
+                None => {
+                    self.flushed_with_routes(id);
+                }
+            }
+        }
     }
 
     /// What is known about one prefix.
@@ -377,14 +485,19 @@ impl<B: Backend> Fib<B> {
 
     fn view(&self, entry: &Entry) -> RouteView<'_> {
         let slot = |id| self.slots.get(id);
+        let object = match entry.installed {
+            Installed::Through(id) => Some(id),
+            Installed::Nothing | Installed::Unknown => None,
+        };
         let installed = match entry.installed {
-            Installed::Through(id) => slot(id).and_then(|slot| slot.present),
+            Installed::Through(id) => slot(id).and_then(|slot| slot.present.as_ref()),
             Installed::Nothing | Installed::Unknown => None,
         };
         RouteView {
             prefix: entry.prefix,
-            candidates: entry.desired.slot().and_then(slot).and_then(|slot| slot.candidates.as_deref()),
+            list: entry.desired.slot().and_then(slot).and_then(|slot| slot.list.as_deref()),
             installed,
+            object,
             adopted: matches!(entry.desired, Desired::AsFound(_)),
             queued: entry.queued != Queued::No,
         }
@@ -426,11 +539,13 @@ impl<B: Backend> Fib<B> {
 enum Cause {
     Route(usize, Installed),
     Object(NexthopId),
+    Member(NexthopId),
     Unused(NexthopId),
 }
 
 #[derive(Default)]
 struct Batch {
+    number: u64,
     changes: Vec<Change>,
     causes: Vec<Cause>,
 }

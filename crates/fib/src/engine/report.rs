@@ -5,8 +5,9 @@ use std::time::Duration;
 use net_types::Prefix;
 
 use crate::{
-    backend::{BackendError, Nexthop},
-    path::PathKey,
+    backend::{BackendError, NexthopId},
+    forwarding::Forwarding,
+    path_list::PathList,
 };
 
 /// What a change of a path's health did.
@@ -65,14 +66,16 @@ pub enum Resync {
 }
 
 /// One route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteView<'a> {
     /// Where to.
     pub prefix: Prefix,
-    /// What it was told to use, best first; `None` while that is not known (or it is on its way out).
-    pub candidates: Option<&'a [PathKey]>,
+    /// What it was told to use; `None` while that is not known (or it is on its way out).
+    pub list: Option<&'a PathList>,
     /// What packets meet in the kernel now.
-    pub installed: Option<Nexthop>,
+    pub installed: Option<&'a Forwarding>,
+    /// The nexthop object or group that the kernel's route uses.
+    pub object: Option<NexthopId>,
     /// Found at start and not decided on yet.
     pub adopted: bool,
     /// There is something left to write for it.
@@ -84,7 +87,7 @@ pub struct RouteView<'a> {
 pub struct Stats {
     /// Prefixes known.
     pub routes: usize,
-    /// Nexthop objects.
+    /// Nexthop objects that routes use, groups among them; the members of groups are not counted.
     pub path_lists: usize,
     /// Queue entries that forwarding waits for.
     pub urgent: usize,

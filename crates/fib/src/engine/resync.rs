@@ -8,10 +8,14 @@ use net_types::{Family, Prefix};
 
 use super::{
     Fib,
+    members::Members,
     report::{Adopted, Resync},
     routes::{Desired, Installed, Queued},
 };
-use crate::backend::{Backend, BackendError, Nexthop, NexthopId, Row};
+use crate::{
+    backend::{Backend, BackendError, GroupMember, Nexthop, NexthopId, Row},
+    forwarding::Forwarding,
+};
 
 /// Where the engine is with reading the table.
 #[derive(Default)]
@@ -53,7 +57,12 @@ impl<B: Backend> Fib<B> {
                 match row {
                     Row::Nexthop(id, present) => {
                         adopted.nexthops += 1;
-                        self.stray_object(id, present);
+                        self.stray_nexthop(id, present);
+                    }
+                    Row::Group(id, members) => {
+                        adopted.nexthops += 1;
+                        let present = self.slots.members.forwarding(&members);
+                        self.stray_object(id, true, present);
                     }
                     Row::Route(prefix, through) => {
                         adopted.routes += 1;
@@ -119,7 +128,9 @@ impl<B: Backend> Fib<B> {
         })?;
         for row in rows {
             match row {
-                Row::Nexthop(id, present) => self.compare_object(id, present),
+                Row::Nexthop(id, present) if Members::owns(id) => self.compare_member(id, present),
+                Row::Nexthop(id, present) => self.compare_object(id, false, present.map(Forwarding::Single)),
+                Row::Group(id, members) => self.compare_group(id, &members),
                 Row::Route(prefix, through) => self.compare_route(prefix, through),
             }
         }
@@ -131,7 +142,30 @@ impl<B: Backend> Fib<B> {
         Ok(Resync::Done { repaired: self.cycle.repaired })
     }
 
-    fn compare_object(&mut self, id: NexthopId, present: Option<Nexthop>) {
+    fn compare_member(&mut self, id: NexthopId, present: Option<Nexthop>) {
+        let cycle = self.cycle.number;
+        match self.slots.members.get(id) {
+            Some(member) if member.seen == cycle => {}
+            Some(member) if member.nexthop == present && present.is_some() => {
+                self.slots.members.read(id, cycle);
+            }
+            Some(_) => {
+                self.cycle.repaired += 1;
+                self.member_touched(id);
+            }
+            None => {
+                self.cycle.repaired += 1;
+                self.stray_nexthop(id, present);
+            }
+        }
+    }
+
+    fn compare_group(&mut self, id: NexthopId, members: &[GroupMember]) {
+        let present = self.slots.members.forwarding(members);
+        self.compare_object(id, true, present);
+    }
+
+    fn compare_object(&mut self, id: NexthopId, group: bool, present: Option<Forwarding>) {
         let cycle = self.cycle.number;
         match self.slots.get_mut(id) {
             Some(slot) if slot.seen == cycle => {}
@@ -145,7 +179,7 @@ impl<B: Backend> Fib<B> {
             }
             None => {
                 self.cycle.repaired += 1;
-                self.stray_object(id, present);
+                self.stray_object(id, group, present);
             }
         }
     }
@@ -180,6 +214,9 @@ impl<B: Backend> Fib<B> {
     /// What the listing did not show is gone.
     fn finish(&mut self) {
         let cycle = self.cycle.number;
+        for member in self.slots.members.iter_mut().filter(|member| member.seen != cycle) {
+            member.present = false;
+        }
         let mut lost: HashMap<NexthopId, (), foldhash::fast::RandomState> = HashMap::default();
         for (id, slot) in self.slots.iter_mut() {
             if slot.seen != cycle {
@@ -207,13 +244,20 @@ impl<B: Backend> Fib<B> {
         self.reevaluate(self.slots.ids());
     }
 
-    /// An object with our protocol number that we know nothing of.
-    fn stray_object(&mut self, id: NexthopId, present: Option<Nexthop>) {
-        let family = match present {
+    /// An object with our protocol number that we know nothing of, and that is no group.
+    fn stray_nexthop(&mut self, id: NexthopId, present: Option<Nexthop>) {
+        match Members::owns(id) {
+            true => self.slots.members.found(id, present, self.cycle.number),
+            false => self.stray_object(id, false, present.map(Forwarding::Single)),
+        }
+    }
+
+    fn stray_object(&mut self, id: NexthopId, group: bool, present: Option<Forwarding>) {
+        let family = match present.as_ref().and_then(|present| present.nexthops().next()).map(|it| it.nexthop) {
             Some(Nexthop::Blackhole(family) | Nexthop::Via { family, .. }) => family,
             None => Family::Ipv4Unicast,
         };
-        self.slots.add(id, family, present);
+        self.slots.add(id, family, group, present);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.seen = self.cycle.number;
         }

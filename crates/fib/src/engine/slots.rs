@@ -1,13 +1,14 @@
-//! Path-lists and the nexthop objects that they are.
+//! Path-lists and the nexthop objects that they are: plain ones, or groups where paths share packets.
 
-use std::hash::{Hash, Hasher};
-
-use hashbrown::{Equivalent, HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 use net_types::Family;
 
+use super::members::Members;
 use crate::{
-    backend::{Nexthop, NexthopId},
+    backend::{Change, Nexthop, NexthopId},
+    forwarding::Forwarding,
     path::{PathKey, PathState, Scope, States},
+    path_list::PathList,
 };
 
 type Fast = foldhash::fast::RandomState;
@@ -19,11 +20,16 @@ const LAST_ID: u32 = 0x48ff_ffff;
 /// One nexthop object.
 pub(super) struct Slot {
     pub(super) family: Family,
-    /// Best first; `None` for one found at start whose meaning is not known yet.
-    pub(super) candidates: Option<Box<[PathKey]>>,
+    /// It is a group, and will be while it exists.
+    pub(super) group: bool,
+    /// `None` for one found at start whose meaning is not known yet.
+    pub(super) list: Option<Box<PathList>>,
     /// What the kernel holds under this id; `None` when it holds nothing.
-    pub(super) present: Option<Nexthop>,
-    /// An answer was lost: the kernel may hold something else than `present`, and routes that use it.
+    pub(super) present: Option<Forwarding>,
+    /// Members that it keeps from being removed.
+    pub(super) held: Vec<Nexthop>,
+    /// An answer was lost, or news of a group may be old: the kernel may hold something else than `present`, and routes
+    /// that use it.
     pub(super) uncertain: bool,
     /// Routes in the kernel that use it.
     pub(super) users: usize,
@@ -38,91 +44,61 @@ pub(super) struct Slot {
 
 impl Slot {
     /// What the object should do, as things stand.
-    pub(super) fn choose(&self, states: &States) -> Nexthop {
-        match (&self.candidates, self.present) {
-            (Some(candidates), _) => choose(self.family, candidates.iter(), states),
-            // Not understood yet: goes on as it is while its interface lives, and fails closed afterwards.
-            (None, Some(Nexthop::Via { ifindex, gateway, .. }))
-                if states.of(&PathKey { source: u32::MAX, ifindex, gateway }) == PathState::Dead =>
-            {
-                Nexthop::Blackhole(self.family)
+    pub(super) fn choose(&self, states: &States) -> Forwarding {
+        let nothing = Forwarding::Single(Nexthop::Blackhole(self.family));
+        match (&self.list, &self.present) {
+            (Some(list), _) => list.choose(self.family, states, |_| true),
+            // Not understood yet: goes on as it is while its interfaces live, and fails closed afterwards.
+            (None, Some(present)) => {
+                let alive = |nexthop: &Nexthop| match *nexthop {
+                    Nexthop::Via { ifindex, gateway, .. } => {
+                        states.of(&PathKey { source: u32::MAX, ifindex, gateway }) != PathState::Dead
+                    }
+                    Nexthop::Blackhole(_) => true,
+                };
+                Forwarding::spread(present.nexthops().filter(|it| alive(&it.nexthop))).unwrap_or(nothing)
             }
-            (None, Some(present)) => present,
-            (None, None) => Nexthop::Blackhole(self.family),
+            (None, None) => nothing,
         }
     }
 
-    /// What it would do without the path that `nexthop` stands for.
-    pub(super) fn after(&self, nexthop: Nexthop, states: &States) -> Nexthop {
-        let Nexthop::Via { ifindex, gateway, .. } = nexthop else { return nexthop };
-        let others = |path: &&PathKey| (path.ifindex, path.gateway) != (ifindex, gateway);
-        choose(self.family, self.candidates.iter().flatten().filter(others), states)
+    /// What it would do without the paths that `nexthop` stands for.
+    pub(super) fn after(&self, nexthop: Nexthop, states: &States) -> Forwarding {
+        let Nexthop::Via { ifindex, gateway, .. } = nexthop else { return Forwarding::Single(nexthop) };
+        let others = |path: &PathKey| (path.ifindex, path.gateway) != (ifindex, gateway);
+        match &self.list {
+            Some(list) => list.choose(self.family, states, others),
+            None => Forwarding::Single(Nexthop::Blackhole(self.family)),
+        }
     }
 
     /// Whether what it does now is still fine, so that doing better can wait for the routes that have to leave first.
     pub(super) fn present_is_sound(&self, states: &States) -> bool {
-        match (self.present, &self.candidates) {
-            (Some(Nexthop::Blackhole(_)), _) => true,
-            (Some(Nexthop::Via { ifindex, gateway, .. }), Some(candidates)) => candidates
+        let up = |list: &PathList, nexthop: Nexthop| match nexthop {
+            Nexthop::Blackhole(_) => true,
+            Nexthop::Via { ifindex, gateway, .. } => list
+                .paths()
                 .iter()
                 .any(|path| (path.ifindex, path.gateway) == (ifindex, gateway) && states.of(path) == PathState::Up),
-            (Some(Nexthop::Via { .. }), None) | (None, _) => false,
+        };
+        match (&self.present, &self.list) {
+            (Some(present), _) if present.is_blackhole() => true,
+            (Some(present), Some(list)) => present.nexthops().all(|it| up(list, it.nexthop)),
+            (Some(_), None) | (None, _) => false,
         }
     }
 }
 
-/// The first path that is up, else the first of last resort, else nothing gets through.
-fn choose<'a>(family: Family, candidates: impl Iterator<Item = &'a PathKey> + Clone, states: &States) -> Nexthop {
-    // IPv4 goes over an IPv6 gateway (RFC 8950), but not the other way round.
-    let fits = |path: &PathKey| family == Family::Ipv4Unicast || path.gateway.is_none_or(|gateway| gateway.is_ipv6());
-    let of_state = |wanted| candidates.clone().find(|path| fits(path) && states.of(path) == wanted);
-    match of_state(PathState::Up).or_else(|| of_state(PathState::LastResort)) {
-        Some(path) => {
-            Nexthop::Via { family: nexthop_family(family, path), ifindex: path.ifindex, gateway: path.gateway }
-        }
-        None => Nexthop::Blackhole(family),
-    }
-}
-
-/// As the kernel reports it back: the gateway's family, where there is a gateway.
-fn nexthop_family(family: Family, path: &PathKey) -> Family {
-    match path.gateway {
-        Some(gateway) if gateway.is_ipv4() => Family::Ipv4Unicast,
-        Some(_) => Family::Ipv6Unicast,
-        None => family,
-    }
-}
-
-#[derive(PartialEq, Eq)]
-struct ListKey(Family, Box<[PathKey]>);
-
-/// A [`ListKey`] that borrows, for lookups that allocate nothing.
-struct ListRef<'a>(Family, &'a [PathKey]);
-
-impl Hash for ListKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        ListRef(self.0, &self.1).hash(state);
-    }
-}
-
-impl Hash for ListRef<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
-        self.1.hash(state);
-    }
-}
-
-impl Equivalent<ListKey> for ListRef<'_> {
-    fn equivalent(&self, key: &ListKey) -> bool {
-        self.0 == key.0 && *self.1 == *key.1
-    }
-}
+/// Path-lists of one family.
+type Lists = HashMap<PathList, NexthopId, Fast>;
 
 /// All of them, and the ways to find one.
 #[derive(Default)]
 pub(super) struct Slots {
     by_id: HashMap<NexthopId, Slot, Fast>,
-    by_list: HashMap<ListKey, NexthopId, Fast>,
+    /// Per family.
+    by_list: [Lists; 2],
+    pub(super) members: Members,
     by_source: HashMap<u32, HashSet<NexthopId, Fast>, Fast>,
     by_interface: HashMap<u32, HashSet<NexthopId, Fast>, Fast>,
     last_id: u32,
@@ -158,40 +134,78 @@ impl Slots {
     pub(super) fn list(
         &mut self,
         family: Family,
-        candidates: &[PathKey],
+        list: &PathList,
         hint: Option<NexthopId>,
         states: &States,
     ) -> NexthopId {
-        if let Some(id) = self.by_list.get(&ListRef(family, candidates)) {
+        if let Some(id) = self.by_list[family as usize].get(list) {
             return *id;
         }
-        let wanted = choose(family, candidates.iter(), states);
-        let fits = |slot: &Slot| slot.candidates.is_none() && slot.family == family && slot.present == Some(wanted);
+        let wanted = list.choose(family, states, |_| true);
+        let fits = |slot: &Slot| {
+            let alike = slot.family == family && slot.group == list.is_multipath();
+            alike && slot.list.is_none() && slot.present.as_ref() == Some(&wanted)
+        };
         let adopted = hint.filter(|id| self.by_id.get(id).is_some_and(fits));
         let id = match adopted {
             Some(id) => id,
             None => {
                 let id = self.unused_id();
-                self.add(id, family, None);
+                self.add(id, family, list.is_multipath(), None);
                 id
             }
         };
-        for path in candidates {
+        for path in list.paths() {
             self.by_source.entry(path.source).or_default().insert(id);
             self.by_interface.entry(path.ifindex).or_default().insert(id);
         }
         if let Some(slot) = self.by_id.get_mut(&id) {
-            slot.candidates = Some(candidates.into());
+            slot.list = Some(Box::new(list.clone()));
+            if slot.group {
+                let before = std::mem::take(&mut slot.held);
+                slot.held = list.nexthops(family).collect();
+                slot.held.iter().for_each(|nexthop| self.members.hold(*nexthop));
+                before.into_iter().for_each(|nexthop| self.members.release(nexthop));
+            }
         }
-        self.by_list.insert(ListKey(family, candidates.into()), id);
+        self.by_list[family as usize].insert(list.clone(), id);
         id
     }
 
+    /// The message that makes an object do this; `exists` when it is known to be there.
+    pub(super) fn change(&self, id: NexthopId, forwarding: &Forwarding, exists: bool) -> Change {
+        let group = self.by_id.get(&id).is_some_and(|slot| slot.group);
+        match (forwarding, group, exists) {
+            (Forwarding::Single(nexthop), false, true) => Change::ReplaceNexthop(id, *nexthop),
+            (Forwarding::Single(nexthop), false, false) => Change::PutNexthop(id, *nexthop),
+            (_, _, true) => Change::ReplaceGroup(id, self.members.group(forwarding).into()),
+            (_, _, false) => Change::PutGroup(id, self.members.group(forwarding).into()),
+        }
+    }
+
+    /// Groups that forward to `nexthop`, as far as is known.
+    pub(super) fn groups_through(&self, nexthop: Nexthop) -> Vec<NexthopId> {
+        let through =
+            |slot: &Slot| slot.present.as_ref().is_some_and(|it| it.nexthops().any(|it| it.nexthop == nexthop));
+        self.by_id.iter().filter(|(_, slot)| slot.group && through(slot)).map(|(id, _)| *id).collect()
+    }
+
     /// Enters an object that the kernel holds, or (with `present` none) is about to.
-    pub(super) fn add(&mut self, id: NexthopId, family: Family, present: Option<Nexthop>) {
+    pub(super) fn add(&mut self, id: NexthopId, family: Family, group: bool, present: Option<Forwarding>) {
+        let nexthops: Vec<Nexthop> = present.iter().flat_map(Forwarding::nexthops).map(|it| it.nexthop).collect();
+        for nexthop in &nexthops {
+            if let Nexthop::Via { ifindex, .. } = nexthop {
+                self.by_interface.entry(*ifindex).or_default().insert(id);
+            }
+            if group {
+                self.members.hold(*nexthop);
+            }
+        }
         let slot = Slot {
             family,
-            candidates: None,
+            group,
+            list: None,
+            held: if group { nexthops } else { Vec::new() },
             present,
             uncertain: false,
             users: 0,
@@ -200,24 +214,24 @@ impl Slots {
             seen: 0,
             listed_idle: false,
         };
-        if let Some(Nexthop::Via { ifindex, .. }) = present {
-            self.by_interface.entry(ifindex).or_default().insert(id);
-        }
         self.by_id.insert(id, slot);
     }
 
     pub(super) fn remove(&mut self, id: NexthopId) {
         let Some(slot) = self.by_id.remove(&id) else { return };
-        if let Some(candidates) = slot.candidates {
-            for path in &candidates {
+        if let Some(list) = slot.list {
+            for path in list.paths() {
                 forget(&mut self.by_source, path.source, id);
                 forget(&mut self.by_interface, path.ifindex, id);
             }
-            self.by_list.remove(&ListRef(slot.family, &candidates));
+            self.by_list[slot.family as usize].remove(&*list);
         }
-        if let Some(Nexthop::Via { ifindex, .. }) = slot.present {
-            forget(&mut self.by_interface, ifindex, id);
+        for it in slot.present.iter().flat_map(Forwarding::nexthops) {
+            if let Nexthop::Via { ifindex, .. } = it.nexthop {
+                forget(&mut self.by_interface, ifindex, id);
+            }
         }
+        slot.held.into_iter().for_each(|nexthop| self.members.release(nexthop));
     }
 
     /// Notes that an object may be of no use any more.
@@ -231,7 +245,7 @@ impl Slots {
 
     /// Whether there may be objects of no use.
     pub(super) fn has_idle(&self) -> bool {
-        !self.idle.is_empty()
+        !self.idle.is_empty() || self.members.has_idle()
     }
 
     /// The next object that is of no use any more.

@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use super::{
-    Batch, Cause, Fib,
+    Cause, Fib,
     report::Switch,
     routes::{Installed, Queued},
 };
 use crate::{
-    backend::{Backend, Change, Nexthop, NexthopId},
+    backend::{Backend, Change, NexthopId},
+    forwarding::Forwarding,
     path::{PathState, Scope},
 };
 
@@ -60,15 +61,16 @@ impl<B: Backend> Fib<B> {
     }
 
     /// Which objects are to be replaced, those with the most routes first.
-    fn moves(&mut self, ids: &[NexthopId]) -> Vec<(NexthopId, Nexthop)> {
+    fn moves(&mut self, ids: &[NexthopId]) -> Vec<(NexthopId, Forwarding)> {
         let mut moves = Vec::new();
         for &id in ids {
             let Some(slot) = self.slots.get(id) else { continue };
             let better = slot.choose(&self.states);
             // An object without routes that is not there is made with its first route.
-            if slot.present == Some(better) || (slot.present.is_none() && slot.users == 0 && !slot.uncertain) {
+            let right = slot.present.as_ref() == Some(&better) && !slot.uncertain;
+            if right || (slot.present.is_none() && slot.users == 0 && !slot.uncertain) {
                 self.waiting.remove(&id);
-            } else if slot.lagging > 0 && slot.present_is_sound(&self.states) {
+            } else if slot.lagging > 0 && !slot.uncertain && slot.present_is_sound(&self.states) {
                 self.waiting.insert(id);
                 self.routes.promote();
             } else {
@@ -81,57 +83,75 @@ impl<B: Backend> Fib<B> {
     }
 
     /// Replaces objects in one go; returns those that have to be decided again.
-    fn replace(&mut self, moves: &[(NexthopId, Nexthop)], switch: &mut Switch) -> Vec<NexthopId> {
+    fn replace(&mut self, moves: &[(NexthopId, Forwarding)], switch: &mut Switch) -> Vec<NexthopId> {
         if moves.is_empty() {
             return Vec::new();
         }
-        let exists = |id| self.slots.get(id).is_some_and(|slot| slot.present.is_some() && !slot.uncertain);
-        let change = |(id, nexthop): &(NexthopId, Nexthop)| match exists(*id) {
-            true => Change::ReplaceNexthop(*id, *nexthop),
-            false => Change::PutNexthop(*id, *nexthop),
-        };
-        let changes: Vec<Change> = moves.iter().map(change).collect();
+        let mut batch = self.batch();
+        // Where the change of each move is, among those that make members for it.
+        let mut places = Vec::with_capacity(moves.len());
+        for (id, forwarding) in moves {
+            let Some(slot) = self.slots.get(*id) else { continue };
+            let exists = slot.present.is_some();
+            if slot.group {
+                self.members(forwarding, &mut batch);
+            }
+            places.push((batch.changes.len(), *id, forwarding));
+            batch.push(self.slots.change(*id, forwarding, exists), Cause::Object(*id));
+        }
         // A batch whose answer was lost can be sent again as it is.
-        let mut answer = self.backend.apply(&changes);
+        let mut answer = self.backend.apply(&batch.changes);
         for _ in 1..ATTEMPTS {
             if answer.is_err() {
-                answer = self.backend.apply(&changes);
+                answer = self.backend.apply(&batch.changes);
             }
         }
-        let refusals = match answer {
+        let mut refusals = match answer {
             Ok(refusals) => refusals,
             Err(error) => {
-                let causes = moves.iter().map(|(id, _)| Cause::Object(*id)).collect();
-                self.outcome_unknown(&Batch { changes, causes });
+                self.outcome_unknown(&batch);
                 switch.error = Some(error);
                 return Vec::new();
             }
         };
-        let mut refusals = refusals.into_iter().peekable();
+        let cycle = self.cycle.number();
+        refusals.sort_by_key(|refusal| refusal.index);
+        let refused = |place: usize| refusals.binary_search_by_key(&place, |refusal| refusal.index).ok();
+        for (place, cause) in batch.causes.iter().enumerate() {
+            let Cause::Member(id) = *cause else { continue };
+            match refused(place) {
+                None => self.slots.members.mark_seen(id, cycle),
+                Some(at) => {
+                    let tried = self.slots.members.refused(id);
+                    switch.refusals.push(self.nexthop_refused(tried, &refusals[at].to_string()));
+                }
+            }
+        }
         let mut again = Vec::new();
-        for (place, (id, nexthop)) in moves.iter().enumerate() {
-            if let Some(refusal) = refusals.next_if(|refusal| refusal.index == place) {
-                if refusal.errno == libc::ENOENT && matches!(changes.get(place), Some(Change::ReplaceNexthop(..))) {
+        for (place, id, forwarding) in places {
+            if let Some(refusal) = refused(place).map(|at| &refusals[at]) {
+                let replaced = matches!(batch.changes[place], Change::ReplaceNexthop(..) | Change::ReplaceGroup(..));
+                if refusal.errno == libc::ENOENT && replaced {
                     // Its link went down a moment ago, and the kernel said nothing; nor has the monitor yet.
-                    switch.flushed += self.flushed_with_routes(*id);
-                    again.push(*id);
+                    switch.flushed += self.flushed_with_routes(id);
+                    again.push(id);
                     continue;
                 }
                 // The kernel goes on with what it had; the next in line is tried.
-                switch.refusals.push(self.object_refused(Some(*nexthop), &refusal.to_string()));
-                if matches!(nexthop, Nexthop::Via { .. }) {
-                    again.push(*id);
+                let said = self.object_refused(id, Some(forwarding.clone()), batch.number, &refusal.to_string());
+                if said.is_none() || !forwarding.is_blackhole() {
+                    again.push(id);
                 }
+                switch.refusals.extend(said);
                 continue;
             }
-            let cycle = self.cycle.number();
-            let Some(slot) = self.slots.get_mut(*id) else { continue };
-            slot.present = Some(*nexthop);
+            let Some(slot) = self.slots.get_mut(id) else { continue };
+            slot.present = Some(forwarding.clone());
             slot.uncertain = false;
             slot.seen = cycle;
             switch.lists += 1;
             switch.routes += slot.users;
-            if matches!(nexthop, Nexthop::Blackhole(_)) {
+            if forwarding.is_blackhole() {
                 switch.blackholed += slot.users;
             }
         }

@@ -88,7 +88,10 @@ impl Dump {
             let message = message?;
             match message.payload {
                 NetlinkPayload::InnerMessage(Message::Nexthop(_, object)) if object.protocol == ROUTE_PROTOCOL => {
-                    rows.extend(object.id.map(|id| Row::Nexthop(id, object.kind)));
+                    rows.extend(object.id.map(|id| match object.group.is_empty() {
+                        true => Row::Nexthop(id, object.kind),
+                        false => Row::Group(id, object.group),
+                    }));
                 }
                 NetlinkPayload::InnerMessage(Message::Route(_, route)) => {
                     rows.extend(wire::parse_route(&route).map(|(prefix, nexthop)| Row::Route(prefix, nexthop)));

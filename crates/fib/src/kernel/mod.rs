@@ -15,7 +15,7 @@ use self::{
     socket::{Request, RouteSocket},
 };
 use crate::{
-    backend::{Backend, BackendError, Change, Refusal, Row},
+    backend::{Backend, BackendError, Change, GroupMember, NexthopId, Refusal, Row},
     wire::{self, Message, NexthopMessage, OurRoute, ROUTE_PROTOCOL},
 };
 
@@ -48,26 +48,34 @@ impl Kernel {
 
     fn request(change: &Change) -> Request {
         let put = NLM_F_CREATE | NLM_F_REPLACE;
-        let object = |id, nexthop| {
-            let message = NexthopMessage { id: Some(id), protocol: ROUTE_PROTOCOL, kind: Some(nexthop) };
-            Message::Nexthop(wire::NEW_NEXTHOP, message)
+        let ours =
+            |id: NexthopId| NexthopMessage { id: Some(id), protocol: ROUTE_PROTOCOL, ..NexthopMessage::default() };
+        let object = |flags, id, nexthop| {
+            let message = NexthopMessage { kind: Some(nexthop), ..ours(id) };
+            Request { flags, message: Message::Nexthop(wire::NEW_NEXTHOP, message) }
         };
-        match *change {
-            Change::PutNexthop(id, nexthop) => Request { flags: put, message: object(id, nexthop) },
-            Change::ReplaceNexthop(id, nexthop) => Request { flags: NLM_F_REPLACE, message: object(id, nexthop) },
+        let group = |flags, id, members: &[GroupMember]| {
+            let message = NexthopMessage { group: members.to_vec(), ..ours(id) };
+            Request { flags, message: Message::Nexthop(wire::NEW_NEXTHOP, message) }
+        };
+        match change {
+            Change::PutNexthop(id, nexthop) => object(put, *id, *nexthop),
+            Change::ReplaceNexthop(id, nexthop) => object(NLM_F_REPLACE, *id, *nexthop),
+            Change::PutGroup(id, members) => group(put, *id, members),
+            Change::ReplaceGroup(id, members) => group(NLM_F_REPLACE, *id, members),
             Change::RemoveNexthop(id) => Request {
                 flags: 0,
                 message: Message::Nexthop(
                     wire::DELETE_NEXTHOP,
-                    NexthopMessage { id: Some(id), protocol: 0, kind: None },
+                    NexthopMessage { id: Some(*id), ..NexthopMessage::default() },
                 ),
             },
             Change::PutRoute(prefix, nexthop) => {
-                let route = OurRoute { prefix, nexthop: Some(nexthop) };
+                let route = OurRoute { prefix: *prefix, nexthop: Some(*nexthop) };
                 Request { flags: put, message: Message::OurRoute(wire::NEW_ROUTE, route) }
             }
             Change::RemoveRoute(prefix) => {
-                let route = OurRoute { prefix, nexthop: None };
+                let route = OurRoute { prefix: *prefix, nexthop: None };
                 Request { flags: 0, message: Message::OurRoute(wire::DELETE_ROUTE, route) }
             }
         }
@@ -109,6 +117,13 @@ fn is_already_so(change: Option<&Change>, errno: i32) -> bool {
     match change {
         Some(Change::RemoveNexthop(_)) => errno == libc::ENOENT,
         Some(Change::RemoveRoute(_)) => errno == libc::ESRCH,
-        Some(Change::PutNexthop(..) | Change::ReplaceNexthop(..) | Change::PutRoute(..)) | None => false,
+        Some(
+            Change::PutNexthop(..)
+            | Change::ReplaceNexthop(..)
+            | Change::PutGroup(..)
+            | Change::ReplaceGroup(..)
+            | Change::PutRoute(..),
+        )
+        | None => false,
     }
 }

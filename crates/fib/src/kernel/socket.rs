@@ -185,6 +185,7 @@ mod tests {
             id: Some(NexthopId(9)),
             protocol: 1,
             kind: Some(Nexthop::Blackhole(net_types::Family::Ipv4Unicast)),
+            group: Vec::new(),
         };
         let mut out = Vec::new();
         for sequence in 1..=3 {

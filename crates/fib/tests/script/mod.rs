@@ -5,15 +5,15 @@ use std::{
     ops::Range,
 };
 
-use fib::{Fib, Nexthop, PathKey, PathState, Resync, Scope, Twin};
+use fib::{Fib, Forwarding, Nexthop, PathKey, PathList, PathState, Resync, Scope, Twin, WeightedNexthop};
 use net_types::{Family, Prefix};
 use proptest::prelude::*;
 
 /// Everything that may happen.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    /// Route a prefix.
-    Set(usize, Vec<usize>),
+    /// Route a prefix over these, of which the first ones share its packets by these weights.
+    Set(usize, Vec<usize>, Vec<u8>),
     /// Take a prefix out.
     Remove(usize),
     /// Hear about the health of a scope.
@@ -26,6 +26,8 @@ pub(crate) enum Op {
     Link(u32, bool),
     /// Somebody removes a route.
     LoseRoute(usize, bool),
+    /// Somebody removes an object that groups consist of.
+    LoseMember(usize),
     /// Answers to the next batches are lost.
     LoseAnswers(usize),
     /// Notifications are delivered.
@@ -67,15 +69,30 @@ fn any_state() -> impl Strategy<Value = PathState> {
     prop_oneof![3 => Just(PathState::Up), 1 => Just(PathState::LastResort), 3 => Just(PathState::Dead)]
 }
 
-fn any_candidates() -> impl Strategy<Value = Vec<usize>> {
-    Just((0..6).collect::<Vec<usize>>())
+/// Up to four paths; half of the time, up to all of them share the packets.
+fn any_candidates() -> impl Strategy<Value = (Vec<usize>, Vec<u8>)> {
+    let paths = Just((0..6).collect::<Vec<usize>>())
         .prop_shuffle()
-        .prop_flat_map(|all| (0..4usize).prop_map(move |n| all[..n].into()))
+        .prop_flat_map(|all| (0..5usize).prop_map(move |n| all[..n].to_vec()));
+    let weights = prop_oneof![Just(Vec::new()), proptest::collection::vec(1..4u8, 0..5)];
+    (paths, weights).prop_map(|(paths, mut weights)| {
+        weights.truncate(paths.len());
+        (paths, weights)
+    })
+}
+
+/// Most messages that one route may take beyond itself: its group, and each of the members.
+const OBJECTS: usize = 7;
+
+fn path_list(paths: &[usize], weights: &[u8], family: Family) -> PathList {
+    let paths: Vec<PathKey> = paths.iter().map(|index| path(*index, family)).collect();
+    let sharing: Vec<_> = paths.iter().copied().zip(weights.iter().copied()).collect();
+    PathList::multipath(&sharing, &paths[sharing.len()..])
 }
 
 fn quiet() -> BoxedStrategy<Op> {
     prop_oneof![
-        8 => ((0..PREFIXES), any_candidates()).prop_map(|(prefix, list)| Op::Set(prefix, list)),
+        8 => ((0..PREFIXES), any_candidates()).prop_map(|(prefix, (paths, weights))| Op::Set(prefix, paths, weights)),
         2 => (0..PREFIXES).prop_map(Op::Remove),
         5 => (any_scope(), any_state()).prop_map(|(scope, state)| Op::State(scope, state)),
         5 => (1..12usize).prop_map(Op::Flush),
@@ -90,6 +107,7 @@ pub(crate) fn any_ops(count: Range<usize>) -> impl Strategy<Value = Vec<Op>> {
         22 => quiet(),
         3 => (2..5u32, any::<bool>()).prop_map(|(ifindex, up)| Op::Link(ifindex, up)),
         1 => (0..PREFIXES, any::<bool>()).prop_map(|(prefix, announced)| Op::LoseRoute(prefix, announced)),
+        1 => (0..8usize).prop_map(Op::LoseMember),
         1 => (1..3usize).prop_map(Op::LoseAnswers),
         4 => Just(Op::Events),
     ];
@@ -104,7 +122,7 @@ pub(crate) fn any_op_without_faults(count: Range<usize>) -> impl Strategy<Value 
 /// A run: the engine over the twin, and what it was told.
 pub(crate) struct Script {
     fib: Fib<Twin>,
-    desired: BTreeMap<Prefix, Vec<PathKey>>,
+    desired: BTreeMap<Prefix, PathList>,
     states: BTreeMap<Scope, PathState>,
     /// In the table, wanted, and since then damaged by nobody.
     held: BTreeSet<Prefix>,
@@ -115,7 +133,7 @@ impl Script {
         Self { fib, desired: BTreeMap::new(), states: BTreeMap::new(), held: BTreeSet::new() }
     }
 
-    pub(crate) fn table(&mut self) -> BTreeMap<Prefix, Nexthop> {
+    pub(crate) fn table(&mut self) -> BTreeMap<Prefix, Forwarding> {
         self.fib.backend_mut().table()
     }
 
@@ -126,10 +144,10 @@ impl Script {
 
     pub(crate) fn run(&mut self, op: &Op) -> Result<(), TestCaseError> {
         match op {
-            Op::Set(index, list) => {
+            Op::Set(index, paths, weights) => {
                 let prefix = prefix(*index);
-                let list: Vec<PathKey> = list.iter().map(|index| path(*index, prefix.family())).collect();
-                self.fib.set_route(prefix, &list);
+                let list = path_list(paths, weights, prefix.family());
+                self.fib.set_path_list(prefix, &list);
                 self.desired.insert(prefix, list);
             }
             Op::Remove(index) => {
@@ -143,7 +161,11 @@ impl Script {
             }
             Op::Flush(budget) => {
                 let flushed = self.fib.flush(*budget);
-                prop_assert!(flushed.written <= *budget + 1, "{} messages on a budget of {budget}", flushed.written);
+                prop_assert!(
+                    flushed.written <= *budget + OBJECTS,
+                    "{} messages on a budget of {budget}",
+                    flushed.written
+                );
             }
             Op::Migrate(budget) => {
                 self.fib.migrate(*budget);
@@ -158,6 +180,10 @@ impl Script {
                 if !announced {
                     self.fib.request_resync();
                 }
+                self.damaged();
+            }
+            Op::LoseMember(nth) => {
+                self.fib.backend_mut().lose_member(*nth);
                 self.damaged();
             }
             Op::LoseAnswers(count) => self.fib.backend_mut().lose_answers(*count),
@@ -192,7 +218,7 @@ impl Script {
     /// What the speaker tells after a restart: all it wants, again.
     pub(crate) fn replay_desired(&mut self) {
         for (prefix, list) in &self.desired {
-            self.fib.set_route(*prefix, list);
+            self.fib.set_path_list(*prefix, list);
         }
     }
 
@@ -202,12 +228,26 @@ impl Script {
         scopes.iter().filter_map(|scope| self.states.get(scope)).max().copied().unwrap_or_default()
     }
 
-    fn wanted(&self, prefix: &Prefix, list: &[PathKey]) -> Nexthop {
-        let find = |state| list.iter().find(|path| self.state(path) == state);
-        match find(PathState::Up).or_else(|| find(PathState::LastResort)) {
-            Some(path) => Nexthop::Via { family: prefix.family(), ifindex: path.ifindex, gateway: path.gateway },
-            None => Nexthop::Blackhole(prefix.family()),
+    fn wanted(&self, prefix: &Prefix, list: &PathList) -> Forwarding {
+        let family = prefix.family();
+        let via = |path: &PathKey| Nexthop::Via { family, ifindex: path.ifindex, gateway: path.gateway };
+        let (sharing, others) = list.paths().split_at(list.weights().len());
+        for state in [PathState::Up, PathState::LastResort] {
+            let mut share: Vec<WeightedNexthop> = sharing
+                .iter()
+                .zip(list.weights())
+                .filter(|(path, _)| self.state(path) == state)
+                .map(|(path, weight)| WeightedNexthop { nexthop: via(path), weight: *weight })
+                .collect();
+            share.sort_unstable();
+            match (share.as_slice(), others.iter().find(|path| self.state(path) == state)) {
+                ([], None) => {}
+                ([], Some(path)) => return Forwarding::Single(via(path)),
+                ([only], _) => return Forwarding::Single(only.nexthop),
+                _ => return Forwarding::Multipath(share.into()),
+            }
         }
+        Forwarding::Single(Nexthop::Blackhole(family))
     }
 
     fn check_always(&mut self) -> Result<(), TestCaseError> {
@@ -218,11 +258,12 @@ impl Script {
         self.held.extend(table.keys().filter(|prefix| self.desired.contains_key(prefix)));
         // What is known to be dead carries nothing, not even before queues are written. (A link's death counts from
         // when its notification is delivered, but then its nexthops are gone already.)
-        for (prefix, nexthop) in &table {
+        for (prefix, nexthop) in table.iter().flat_map(|(prefix, it)| it.nexthops().map(move |it| (prefix, it.nexthop)))
+        {
             let Nexthop::Via { ifindex, gateway, .. } = nexthop else { continue };
-            let alive = (0..6).map(|index| path(index, prefix.family())).any(|path| {
-                (path.ifindex, path.gateway) == (*ifindex, *gateway) && self.state(&path) != PathState::Dead
-            });
+            let alive = (0..6)
+                .map(|index| path(index, prefix.family()))
+                .any(|path| (path.ifindex, path.gateway) == (ifindex, gateway) && self.state(&path) != PathState::Dead);
             prop_assert!(alive, "{} still goes over {:?}", prefix, nexthop);
         }
         Ok(())
@@ -261,24 +302,39 @@ impl Script {
 
     /// Nothing is left to write, so whichever path dies next, the table is right at once: no route has to be written.
     pub(crate) fn survives(&mut self, dying: usize) -> Result<(), TestCaseError> {
+        let before = self.fib.backend_mut().applied();
         for family in [Family::Ipv4Unicast, Family::Ipv6Unicast] {
             self.run(&Op::State(Scope::Path(path(dying, family)), PathState::Dead))?;
         }
-        let wanted: BTreeMap<Prefix, Nexthop> =
+        let wanted: BTreeMap<Prefix, Forwarding> =
             self.desired.iter().map(|(prefix, list)| (*prefix, self.wanted(prefix, list))).collect();
         prop_assert_eq!(self.table(), wanted);
+        let messages = self.fib.backend_mut().applied() - before;
+        let objects = self.fib.stats().path_lists as u64;
+        prop_assert!(messages <= objects, "{} messages for {} objects", messages, objects);
         Ok(())
     }
 
     /// The table is what the model says, and nothing is left over.
     pub(crate) fn check_final(&mut self) -> Result<(), TestCaseError> {
-        let wanted: BTreeMap<Prefix, Nexthop> =
+        let wanted: BTreeMap<Prefix, Forwarding> =
             self.desired.iter().map(|(prefix, list)| (*prefix, self.wanted(prefix, list))).collect();
         prop_assert_eq!(self.table(), wanted);
         let lists: BTreeSet<_> = self.desired.iter().map(|(prefix, list)| (prefix.family(), list)).collect();
-        let lists = lists.len();
-        prop_assert_eq!(self.fib.backend_mut().nexthops(), lists, "nexthop objects are left over");
-        prop_assert_eq!(self.fib.stats().path_lists, lists);
+        let groups = lists.iter().filter(|(_, list)| list.is_multipath()).count();
+        prop_assert_eq!(self.fib.backend_mut().groups(), groups, "groups are left over");
+        prop_assert_eq!(self.fib.stats().path_lists, lists.len());
+        // Members are shared, and those of links that are down need not be there.
+        let members: BTreeSet<_> = lists
+            .iter()
+            .filter(|(_, list)| list.is_multipath())
+            .flat_map(|(family, list)| {
+                list.paths().iter().map(|path| Some((*family, path.ifindex, path.gateway))).chain([None])
+            })
+            .collect();
+        let plain = lists.len() - groups;
+        let nexthops = self.fib.backend_mut().nexthops();
+        prop_assert!(nexthops >= plain && nexthops <= plain + members.len() + 1, "nexthop objects are left over");
         Ok(())
     }
 }
