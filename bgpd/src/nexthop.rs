@@ -75,11 +75,16 @@ impl NextHops {
         self.wanted.get_mut(&next_hop).is_some_and(|known| std::mem::replace(known, way) != way)
     }
 
-    /// Whether this next hop is reached without BGP.
-    pub fn is_direct(&self, address: IpAddr) -> bool {
+    /// How this next hop is reached, as far as is known, by a route of BGP's own or not.
+    pub fn way_to(&self, address: IpAddr) -> Option<Way> {
         let first = NextHopKey { address, scope: 0 };
-        let mut known = self.wanted.range(first..).take_while(|(key, _)| key.address == address);
-        known.any(|(_, way)| way.is_some_and(|way| !way.recursive))
+        let known = self.wanted.range(first..).take_while(|(key, _)| key.address == address);
+        known.filter_map(|(_, way)| *way).min_by_key(|way| way.recursive)
+    }
+
+    /// The same, where it is reached without BGP.
+    pub fn without_table(&self, address: IpAddr) -> Option<Way> {
+        self.way_to(address).filter(|way| !way.recursive)
     }
 
     /// Asks again for each, after links or addresses changed; gives those whose answer is another one.
@@ -172,13 +177,14 @@ mod tests {
                 next_hops.set_statics(&Statics::from([("12.0.0.0/8".parse().unwrap(), (leads, 1))]));
                 assert_eq!(want(&mut next_hops, "12.0.0.1").await, Some(1), "but a static one does");
                 let key = NextHopKey { address: "12.0.0.1".parse().unwrap(), scope: 0 };
-                assert!(next_hops.is_direct(key.address) && !next_hops.open().contains(&key));
+                assert!(next_hops.without_table(key.address).is_some() && !next_hops.open().contains(&key));
                 next_hops.unwant(key);
                 let open = NextHopKey { address: "11.0.0.1".parse().unwrap(), scope: 0 };
                 assert!(next_hops.open().contains(&open));
                 let way = Way { ifindex, gateway: "169.254.1.1".parse().unwrap(), metric: 2, recursive: true };
                 assert!(next_hops.answer(open, Some(way)) && !next_hops.answer(open, Some(way)));
-                assert!(!next_hops.is_direct(open.address), "one step, and no further");
+                assert_eq!(next_hops.without_table(open.address), None);
+                assert_eq!(next_hops.way_to(open.address), Some(way));
                 assert!(next_hops.answer(open, None));
                 assert_eq!(want(&mut next_hops, "192.0.2.1").await, None, "a default route proves nothing");
                 assert_eq!(want(&mut next_hops, "169.254.1.2").await, None, "our own address is no next hop");

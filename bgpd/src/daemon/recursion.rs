@@ -1,9 +1,12 @@
 //! Next hops that only a route of BGP's own leads to (RFC 4271 §9.1.2.1: recursive resolution).
 //!
-//! A route may prove another one's next hop if its own is reached without BGP: one step, so no circle can hold itself up.
-//! What was answered this way, and what could not be answered, is asked again when the table has changed.
+//! A route may prove another one's next hop if its own is reached without BGP, or has been proven so: [a bounded number of
+//! steps](STEPS), each counted from what is reached without BGP, so no circle can hold itself up. What was answered this way,
+//! and what could not be answered, is asked again when the table has changed.
 
 use std::{
+    collections::BTreeMap,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bgp_core::rib::{NextHopKey, PathState, Resolved};
+use bgp_core::rib::{NextHopKey, PathState};
 use tokio::{sync::Notify, time::Instant};
 use tracing::warn;
 
@@ -22,6 +25,35 @@ use crate::{nexthop::Way, rib_thread::Gone};
 const TOGETHER: Duration = Duration::from_millis(20);
 /// Most next hops that are asked about in one job of the table's thread.
 const PIECE: usize = 256;
+
+/// Most routes of BGP's own that stand between a next hop and a way that is none of theirs.
+const STEPS: usize = 8;
+
+/// Works out which next hops are proven. `led` says of each which other next hop the longest route to it names, if there is
+/// a route; `known` how a next hop is reached without those in question.
+fn prove(
+    led: &[(NextHopKey, Option<IpAddr>)],
+    known: impl Fn(IpAddr) -> Option<Way>,
+) -> BTreeMap<NextHopKey, Option<Way>> {
+    let mut proven: BTreeMap<NextHopKey, Option<Way>> = led.iter().map(|(key, _)| (*key, None)).collect();
+    let mut left: Vec<(NextHopKey, IpAddr)> = led.iter().filter_map(|(key, by)| Some((*key, (*by)?))).collect();
+    for _ in 0..STEPS {
+        let before = left.len();
+        // What one step proves counts from the next one on.
+        let at_start = proven.clone();
+        left.retain(|(key, by)| {
+            let of_table = || at_start.get(&NextHopKey { address: *by, scope: 0 }).copied().flatten();
+            let Some(way) = known(*by).or_else(of_table).filter(|_| *by != key.address) else { return true };
+            let way = Way { metric: way.metric.saturating_add(1), recursive: true, ..way };
+            proven.insert(*key, Some(way));
+            false
+        });
+        if left.len() == before {
+            break;
+        }
+    }
+    proven
+}
 
 /// Tells the supervisor that the table has changed, while there are next hops that depend on it.
 #[derive(Clone, Default)]
@@ -71,40 +103,29 @@ impl Supervisor {
     pub(super) async fn resolve_by_table(&mut self) -> Result<(), Gone> {
         let open = self.next_hops.open();
         self.recursion.table.dependents.store(open.len(), Ordering::Relaxed);
+        let mut led = Vec::with_capacity(open.len());
         for piece in open.chunks(PIECE) {
-            for (key, way) in self.ask_table(piece.to_vec()).await? {
-                if self.next_hops.answer(key, way) {
-                    self.tell_next_hop(key, way).await?;
-                }
+            led.extend(self.ask_table(piece.to_vec()).await?);
+        }
+        for (key, way) in prove(&led, |by| self.next_hops.without_table(by)) {
+            if self.next_hops.answer(key, way) {
+                self.tell_next_hop(key, way).await?;
             }
         }
         Ok(())
     }
 
-    async fn ask_table(&self, keys: Vec<NextHopKey>) -> Result<Vec<(NextHopKey, Option<Way>)>, Gone> {
-        let asked = keys.clone();
-        let found = self
-            .daemon
-            .rib
-            .query(move |rib, now| {
-                let covering = |key: &NextHopKey| {
-                    let view = rib.longest_match(now, key.address).filter(|view| view.prefix.bits() > 0)?;
-                    let best = view.paths.into_iter().find(|path| path.state == PathState::Best)?;
-                    let attrs = best.effective.unwrap_or(best.received);
-                    Some((attrs.next_hop.address(), best.resolved?))
-                };
-                asked.iter().map(covering).collect::<Vec<_>>()
-            })
-            .await?;
-        let way = |(key, found): (NextHopKey, Option<(std::net::IpAddr, Resolved)>)| {
-            let way = found.and_then(|(by, Resolved { ifindex, gateway, metric })| {
-                let proven = by != key.address && self.next_hops.is_direct(by);
-                let gateway = gateway.unwrap_or(key.address);
-                proven.then_some(Way { ifindex, gateway, metric: metric.saturating_add(1), recursive: true })
-            });
-            (key, way)
+    /// Which next hop the best of the longest route to each of these names.
+    async fn ask_table(&self, keys: Vec<NextHopKey>) -> Result<Vec<(NextHopKey, Option<IpAddr>)>, Gone> {
+        let query = move |rib: &bgp_core::rib::Rib, now| {
+            let covering = |key: &NextHopKey| {
+                let view = rib.longest_match(now, key.address).filter(|view| view.prefix.bits() > 0)?;
+                let best = view.paths.into_iter().find(|path| path.state == PathState::Best)?;
+                Some(best.effective.unwrap_or(best.received).next_hop.address())
+            };
+            keys.iter().map(|key| (*key, covering(key))).collect::<Vec<_>>()
         };
-        Ok(keys.into_iter().zip(found).map(way).collect())
+        self.daemon.rib.query(query).await
     }
 
     /// A next hop that the table asks about: how it is reached without BGP, or by a route of the table itself.
@@ -114,7 +135,8 @@ impl Supervisor {
             Ok(None) => {
                 self.tell_next_hop(key, None).await?;
                 self.recursion.table.dependents.fetch_add(1, Ordering::Relaxed);
-                for (key, way) in self.ask_table(vec![key]).await? {
+                let led = self.ask_table(vec![key]).await?;
+                for (key, way) in prove(&led, |by| self.next_hops.way_to(by)) {
                     if self.next_hops.answer(key, way) {
                         self.tell_next_hop(key, way).await?;
                     }
@@ -123,5 +145,49 @@ impl Supervisor {
             Err(error) => warn!(next_hop = %key.address, %error, "a next hop cannot be resolved"),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(last: u8) -> NextHopKey {
+        NextHopKey { address: IpAddr::from([10, 0, 0, last]), scope: 0 }
+    }
+
+    /// Of each pair the first is led to by the second; 1 is reached without BGP. Those that are proven, with their metric.
+    fn proven(led: &[(u8, u8)]) -> Vec<(u8, u32)> {
+        let led: Vec<_> = led.iter().map(|(hop, by)| (key(*hop), Some(key(*by).address))).collect();
+        let way = Way { ifindex: 7, gateway: key(1).address, metric: 0, recursive: false };
+        let known = |by: IpAddr| (by == key(1).address).then_some(way);
+        let last = |address: IpAddr| match address {
+            IpAddr::V4(v4) => v4.octets()[3],
+            IpAddr::V6(_) => 0,
+        };
+        let all = prove(&led, known);
+        assert!(
+            all.values().flatten().all(|it| it.recursive && it.gateway == way.gateway && it.ifindex == way.ifindex)
+        );
+        all.iter().filter_map(|(key, way)| Some((last(key.address), way.as_ref()?.metric))).collect()
+    }
+
+    #[test]
+    fn each_step_rests_on_one_that_is_proven() {
+        assert_eq!(proven(&[(2, 1)]), [(2, 1)]);
+        assert_eq!(proven(&[(4, 3), (3, 2), (2, 1), (5, 9)]), [(2, 1), (3, 2), (4, 3)]);
+    }
+
+    #[test]
+    fn circles_and_next_hops_that_lead_to_themselves_prove_nothing() {
+        assert_eq!(proven(&[(2, 3), (3, 2)]), []);
+        assert_eq!(proven(&[(2, 2), (3, 2)]), []);
+        assert_eq!(proven(&[(2, 3), (3, 4), (4, 2), (5, 1), (6, 2)]), [(5, 1)]);
+    }
+
+    #[test]
+    fn steps_are_bounded() {
+        let chain: Vec<(u8, u8)> = (2..=30).map(|hop| (hop, hop - 1)).collect();
+        assert_eq!(proven(&chain).len(), STEPS);
     }
 }
