@@ -32,8 +32,8 @@ pub enum Static {
     Reject,
 }
 
-/// Static routes that can be installed now, each with its administrative distance.
-pub type Statics = BTreeMap<Prefix, (Static, u8)>;
+/// Static routes that can be installed now, each with its administrative distance and its tag.
+pub type Statics = BTreeMap<Prefix, (Static, u8, u32)>;
 
 /// The static routes whose next hop is on a link that is up. Of several for a prefix the one of
 /// the least distance wins, in the order of the file where they are equal.
@@ -58,7 +58,7 @@ pub fn statics(config: &Config, view: &View) -> Statics {
             }
         };
         if let Some(target) = target {
-            usable.entry(route.prefix).or_insert((target, route.distance));
+            usable.entry(route.prefix).or_insert((target, route.distance, route.tag));
         }
     }
     usable
@@ -81,23 +81,29 @@ pub fn originated(config: &Config, view: &View) -> Originated {
             wanted.insert((LocalSource::Network, *prefix), LocalRoute::default());
         }
         for (source, redistribute) in &section.redistribute {
-            let mut originate = |source, prefix: Prefix, metric: Option<u32>| {
+            let mut originate = |source, prefix: Prefix, route: LocalRoute| {
                 if prefix.family() == *family {
-                    wanted.insert((source, prefix), LocalRoute { metric: redistribute.metric.or(metric) });
+                    let metric = redistribute.metric.or(route.metric);
+                    wanted.insert((source, prefix), LocalRoute { metric, ..route });
                 }
             };
+            let plain = LocalRoute::default();
             match source {
                 RedistributeSource::Connected => {
-                    connected().for_each(|prefix| originate(LocalSource::Connected, prefix, None));
+                    connected().for_each(|prefix| originate(LocalSource::Connected, prefix, plain));
                 }
                 RedistributeSource::Static => {
-                    statics.keys().for_each(|prefix| originate(LocalSource::Static, *prefix, None));
+                    for (prefix, (.., tag)) in &statics {
+                        originate(LocalSource::Static, *prefix, LocalRoute { tag: *tag, ..plain });
+                    }
                 }
                 // Those that forwarding goes by: what is connected or static goes before them.
                 RedistributeSource::Kernel => view
                     .foreign_routes()
                     .filter(|(prefix, _)| !statics.contains_key(prefix) && connected().all(|other| other != *prefix))
-                    .for_each(|(prefix, route)| originate(LocalSource::Kernel, prefix, Some(route.metric))),
+                    .for_each(|(prefix, route)| {
+                        originate(LocalSource::Kernel, prefix, LocalRoute { metric: Some(route.metric), ..plain });
+                    }),
             }
         }
     }
@@ -156,8 +162,12 @@ mod tests {
                 ip("addr add 192.0.2.1/24 dev va");
                 ip("route add 10.3.0.0/16 via 192.0.2.7 metric 30");
                 let prefix = |text: &str| text.parse::<Prefix>().unwrap();
-                let route =
-                    |to: &str, target, distance| config::model::StaticRoute { prefix: prefix(to), target, distance };
+                let route = |to: &str, target, distance| config::model::StaticRoute {
+                    prefix: prefix(to),
+                    target,
+                    distance,
+                    tag: u32::from(distance),
+                };
                 let gateway = |text: &str| StaticTarget::Gateway { address: text.parse().unwrap(), interface: None };
                 let family = config::model::FamilyConfig {
                     networks: [(prefix("10.9.0.0/16"), None), (prefix("10.3.0.0/16"), None)].into(),
@@ -190,7 +200,7 @@ mod tests {
                     watch.changed().await.unwrap();
                 }
                 let via = statics(&config, watch.view());
-                assert!(matches!(via[&prefix("10.1.0.0/16")], (Static::Via { gateway: Some(_), .. }, 1)));
+                assert!(matches!(via[&prefix("10.1.0.0/16")], (Static::Via { gateway: Some(_), .. }, 1, 1)));
                 assert_eq!(via.len(), 1, "a gateway on no link is no way");
                 let all = originated(&config, watch.view());
                 assert_eq!(
@@ -220,7 +230,7 @@ mod tests {
                 while watch.view().link_named("va").is_some_and(netwatch::Link::is_up) {
                     watch.changed().await.unwrap();
                 }
-                assert_eq!(statics(&config, watch.view())[&prefix("10.1.0.0/16")], (Static::Blackhole, 200));
+                assert_eq!(statics(&config, watch.view())[&prefix("10.1.0.0/16")], (Static::Blackhole, 200, 200));
                 assert!(
                     !originated(&config, watch.view()).contains_key(&(LocalSource::Connected, prefix("192.0.2.0/24")))
                 );

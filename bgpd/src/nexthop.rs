@@ -57,7 +57,7 @@ impl NextHops {
 
     /// Our static routes are these from now on; [`refresh`](Self::refresh) tells what follows.
     pub fn set_statics(&mut self, statics: &Statics) {
-        let leading = statics.iter().filter_map(|(prefix, (target, _))| match target {
+        let leading = statics.iter().filter_map(|(prefix, (target, ..))| match target {
             Static::Via { ifindex, gateway } => Some((*prefix, *ifindex, *gateway)),
             Static::Blackhole | Static::Reject => None,
         });
@@ -174,7 +174,7 @@ mod tests {
                 let ifindex = watch.view().link_named("va").unwrap().ifindex;
                 let gateway = "169.254.1.1".parse().ok();
                 let leads = Static::Via { ifindex, gateway };
-                next_hops.set_statics(&Statics::from([("12.0.0.0/8".parse().unwrap(), (leads, 1))]));
+                next_hops.set_statics(&Statics::from([("12.0.0.0/8".parse().unwrap(), (leads, 1, 0))]));
                 assert_eq!(want(&mut next_hops, "12.0.0.1").await, Some(1), "but a static one does");
                 let key = NextHopKey { address: "12.0.0.1".parse().unwrap(), scope: 0 };
                 assert!(next_hops.without_table(key.address).is_some() && !next_hops.open().contains(&key));

@@ -102,6 +102,7 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         | Command::Watch { .. }
         | Command::ShowBgpAttributes
         | Command::ShowBgpMemory { .. }
+        | Command::ShowBgpPeerGroups { .. }
         | Command::ShowBgpVrfs { .. }
         | Command::ShowRoute { .. }
         | Command::ShowBfdPeers { .. }

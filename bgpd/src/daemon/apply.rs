@@ -477,7 +477,7 @@ impl Supervisor {
         }
         let routes: Vec<StaticRoute> = wanted
             .iter()
-            .map(|(prefix, (target, distance))| {
+            .map(|(prefix, (target, distance, _))| {
                 let paths = match target {
                     Static::Via { ifindex, gateway } => {
                         vec![PathKey { source: STATIC_SOURCE, ifindex: *ifindex, gateway: *gateway }]

@@ -2,6 +2,7 @@
 
 mod inventory;
 mod neighbors;
+mod peer_groups;
 mod policy;
 mod routes;
 mod rpki;
@@ -80,6 +81,7 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         Command::Watch { what, json } => watch::show(state, what, json, out).await,
         Command::ShowBgpAttributes => inventory::attributes(state, out).await,
         Command::ShowBgpMemory { json } => inventory::memory(state, json, out).await,
+        Command::ShowBgpPeerGroups { name, json } => peer_groups::show(state, name, json, out).await,
         Command::ShowBgpVrfs { json } => inventory::vrfs(state, json, out).await,
         Command::ShowBgpNeighborRoutes { family, neighbor, which, json } => {
             routes::of_neighbor(state, family, neighbor, which, json, out).await

@@ -81,6 +81,9 @@ fn each_malformed_attribute_meets_its_remedy() {
         ("§3 c: COMMUNITIES that calls itself well-known", External, Withdraw, &[0x40, 8, 4, 0, 0, 0, 7]),
         ("§4: an attribute longer than the list", External, Withdraw, &[0xc0, 8, 200, 0, 0, 0, 7]),
         ("§4: the list ends within a header", External, Withdraw, &[0xc0, 8]),
+        ("§4: the list ends within a length of two octets", External, Withdraw, &[0xd0, 8, 0]),
+        ("§4: MED without an octet", External, Withdraw, &[0x80, 4, 0]),
+        ("§4: NEXT_HOP without an octet", External, Withdraw, &[0x40, 3, 0]),
         ("§7.1: ORIGIN of two octets", External, Withdraw, &[0x40, 1, 2, 0, 0]),
         ("§7.1: ORIGIN of no octet", External, Withdraw, &[0x40, 1, 0]),
         ("§7.1: ORIGIN 3", External, Withdraw, &[0x40, 1, 1, 3]),
@@ -98,6 +101,7 @@ fn each_malformed_attribute_meets_its_remedy() {
         ("§7.5: LOCAL_PREF from outside, good", External, Discard, LOCAL_PREF),
         ("§7.5: LOCAL_PREF from outside, bad", External, Discard, &[0x40, 5, 3, 0, 0, 7]),
         ("§7.6: ATOMIC_AGGREGATE with a value", External, Discard, &[0x40, 6, 1, 0]),
+        ("§4: AGGREGATOR without an octet", External, Discard, &[0xc0, 7, 0]),
         ("§7.7: AGGREGATOR of six octets", External, Discard, &[0xc0, 7, 6, 0xfd, 0xe8, 192, 0, 2, 1]),
         ("RFC 7607: AGGREGATOR of AS 0", External, Discard, &[0xc0, 7, 8, 0, 0, 0, 0, 192, 0, 2, 1]),
         ("§7.8: COMMUNITIES of six octets", External, Withdraw, &[0xc0, 8, 6, 0, 0, 0, 0, 0, 0]),
@@ -105,6 +109,7 @@ fn each_malformed_attribute_meets_its_remedy() {
         ("§7.9: ORIGINATOR_ID from outside", External, Discard, &[0x80, 9, 4, 192, 0, 2, 1]),
         ("§7.9: ORIGINATOR_ID of five octets", Internal, Withdraw, &[0x80, 9, 5, 192, 0, 2, 1, 0]),
         ("§7.10: CLUSTER_LIST from outside", External, Discard, &[0x80, 10, 4, 192, 0, 2, 1]),
+        ("§4: CLUSTER_LIST without an octet", Internal, Withdraw, &[0x80, 10, 0]),
         ("§7.10: CLUSTER_LIST of five octets", Internal, Withdraw, &[0x80, 10, 5, 192, 0, 2, 1, 0]),
         ("§7.11: MP_REACH_NLRI with a next hop of 15", External, Reset, &[0x80, 14, 5, 0, 2, 1, 15, 0]),
         ("§7.11: MP_REACH_NLRI of three octets", External, Reset, &[0x80, 14, 3, 0, 2, 1]),
@@ -152,6 +157,29 @@ fn each_malformed_attribute_meets_its_remedy() {
             Remedy::ResetSession => {}
         }
     }
+}
+
+/// Of the attributes with a length of zero two are well-formed (§4); and attributes whose sections (§7.13 traffic engineering,
+/// §7.15 IPv6 extended communities, §7.16 ATTR_SET) concern others are carried unread, so nothing in them is malformed here.
+#[test]
+fn what_is_empty_or_not_ours_to_read_is_no_error() {
+    let (remedy, update, text) = with(PeerKind::Internal, &[0x40, 2, 0]);
+    assert_eq!((remedy, text.as_str()), (None, ""), "§4: an AS_PATH without segments");
+    assert!(update.reach.unwrap().attributes.as_path.is_empty());
+    let (remedy, update, text) = with(PeerKind::Internal, &[0x40, 6, 0]);
+    assert_eq!((remedy, text.as_str()), (None, ""), "§4: ATOMIC_AGGREGATE");
+    assert!(update.reach.unwrap().attributes.atomic_aggregate);
+    for (code, section) in [(25, "§7.15"), (128, "§7.16")] {
+        let (remedy, update, _) = with(PeerKind::External, &[0xc0, code, 1, 0]);
+        assert_eq!(remedy, None, "{section}");
+        assert_eq!(update.reach.unwrap().attributes.unknown[0].code, code, "{section}");
+    }
+    let (remedy, update, _) = with(PeerKind::External, &[0x80, 24, 1, 0]);
+    assert_eq!(
+        (remedy, update.reach.unwrap().attributes.unknown.len()),
+        (None, 0),
+        "§7.13: not transitive, so it ends here"
+    );
 }
 
 #[test]

@@ -98,6 +98,13 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `show bgp peer-group`
+    ShowBgpPeerGroups {
+        /// Only this one.
+        name: Option<Name>,
+        /// As JSON.
+        json: bool,
+    },
     /// `show bgp vrfs`
     ShowBgpVrfs {
         /// As JSON.

@@ -218,8 +218,9 @@ fn static_route() -> impl Strategy<Value = StaticRoute> {
             (gateway, of(interface())).prop_map(|(address, interface)| StaticTarget::Gateway { address, interface }),
         ]
     };
-    (prefix(), 1u8..=255).prop_flat_map(move |(prefix, distance)| {
-        target(prefix.family() == Family::Ipv4Unicast).prop_map(move |target| StaticRoute { prefix, target, distance })
+    (prefix(), 1u8..=255, any::<u32>()).prop_flat_map(move |(prefix, distance, tag)| {
+        let target = target(prefix.family() == Family::Ipv4Unicast);
+        target.prop_map(move |target| StaticRoute { prefix, target, distance, tag })
     })
 }
 

@@ -16,6 +16,8 @@ pub(super) const OWN_WEIGHT: u32 = 32768;
 pub struct LocalRoute {
     /// Its metric in the protocol that it comes from, announced as MED.
     pub metric: Option<u32>,
+    /// Its tag there, which route-maps may ask for.
+    pub tag: u32,
 }
 
 impl Rib {
@@ -27,7 +29,7 @@ impl Rib {
             next_hop: ourselves(prefix.family()),
             scope: 0,
             weight: OWN_WEIGHT,
-            install: Install::default(),
+            install: Install { tag: route.tag, ..Install::default() },
         };
         self.originate_as(now, source, prefix, attrs);
     }

@@ -48,6 +48,9 @@ pub(super) const ROWS: &[Row] = &[
     row(Owner::Bgpd, "show [ip] bgp memory [json]", "What the table takes", |args| {
         Ok(Command::ShowBgpMemory { json: json(args) })
     }),
+    row(Owner::Bgpd, "show [ip] bgp peer-group [NAME] [json]", "Peer-groups and their members", |args| {
+        Ok(Command::ShowBgpPeerGroups { name: args.opt("NAME")?, json: json(args) })
+    }),
     row(Owner::Bgpd, "show [ip] bgp vrfs [json]", "Speakers: there is one", |args| {
         Ok(Command::ShowBgpVrfs { json: json(args) })
     }),

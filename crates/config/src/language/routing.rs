@@ -10,7 +10,7 @@ use crate::{
 
 pub(super) const ROWS: &[Statement] = &[
     Statement {
-        syntax: "ip route PREFIX4 (blackhole|reject|Null0|IPV4 [IFNAME]|IFNAME) [DISTANCE:1-255]",
+        syntax: "ip route PREFIX4 (blackhole|reject|Null0|IPV4 [IFNAME]|IFNAME) [tag TAG:1-4294967295] [DISTANCE:1-255]",
         help: "A static route",
         action: Action::Config(Verb {
             read: |draft, args| read_route(draft, args, "PREFIX4", "IPV4"),
@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Statement] = &[
         }),
     },
     Statement {
-        syntax: "ipv6 route PREFIX6 (blackhole|reject|Null0|IPV6 [IFNAME]|IFNAME) [DISTANCE:1-255]",
+        syntax: "ipv6 route PREFIX6 (blackhole|reject|Null0|IPV6 [IFNAME]|IFNAME) [tag TAG:1-4294967295] [DISTANCE:1-255]",
         help: "A static route",
         action: Action::Config(Verb {
             read: |draft, args| read_route(draft, args, "PREFIX6", "IPV6"),
@@ -73,7 +73,12 @@ fn read_route(draft: &mut Draft, args: &Args<'_>, prefix: &str, gateway: &str) -
         StaticTarget::Interface(interface.ok_or_else(|| Complaint::new("the route leads nowhere"))?)
     };
     let distance = args.opt("DISTANCE")?.unwrap_or(1);
-    draft.config.static_routes.push(StaticRoute { prefix: args.get(prefix)?, target, distance });
+    draft.config.static_routes.push(StaticRoute {
+        prefix: args.get(prefix)?,
+        target,
+        distance,
+        tag: args.opt("TAG")?.unwrap_or(0),
+    });
     Ok(())
 }
 
@@ -87,7 +92,8 @@ fn write_routes(config: &Config, lines: &mut Lines, family: Family) {
             StaticTarget::Gateway { address, interface: Some(interface) } => format!("{address} {interface}"),
         };
         let distance = if route.distance == 1 { String::new() } else { format!(" {}", route.distance) };
-        lines.line(format_args!("{} route {} {target}{distance}", keyword(family), route.prefix));
+        let tag = then("tag", Some(route.tag).filter(|tag| *tag != 0));
+        lines.line(format_args!("{} route {} {target}{tag}{distance}", keyword(family), route.prefix));
     }
 }
 

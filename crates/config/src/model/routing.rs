@@ -13,6 +13,8 @@ pub struct StaticRoute {
     pub target: StaticTarget,
     /// Administrative distance; 1 unless said otherwise.
     pub distance: u8,
+    /// `tag`, for route-maps of what is redistributed; 0 for none.
+    pub tag: u32,
 }
 
 /// Where a static route leads.
