@@ -309,6 +309,7 @@ fn kernel_routes_show_their_backup() {
 fn bfd_peers_have_frrs_fields() {
     let peer = Bfd {
         multihop: false,
+        minimum_ttl: 255,
         passive: false,
         peer: "169.254.1.2".parse().unwrap(),
         local: Some("169.254.1.1".parse().unwrap()),
@@ -335,7 +336,11 @@ fn bfd_peers_have_frrs_fields() {
         (&json[0]["status"], &json[0]["uptime"], &json[0]["detect-multiplier"]),
         (&"up".into(), &11.into(), &3.into())
     );
-    assert!(bfd::text(&[peer], now()).contains("\t\tStatus: up\n\t\tUptime: 11 second(s)\n"));
+    assert!(bfd::text(&[peer.clone()], now()).contains("\t\tStatus: up\n\t\tUptime: 11 second(s)\n"));
+    assert_eq!(json[0].get("minimum-ttl"), None, "on a link there is only one");
+    let far = Bfd { multihop: true, minimum_ttl: 253, ..peer };
+    assert_eq!(bfd::json(std::slice::from_ref(&far), now())[0]["minimum-ttl"], 253);
+    assert!(bfd::text(&[far], now()).contains("\t\tMinimum TTL: 253\n"));
 }
 
 #[test]

@@ -356,6 +356,8 @@ pub struct Route {
 pub struct Bfd {
     /// The peer is several hops away.
     pub multihop: bool,
+    /// Packets with a lower TTL are dropped.
+    pub minimum_ttl: u8,
     /// It does not send before the peer has.
     pub passive: bool,
     /// The peer.
