@@ -71,7 +71,10 @@ pub fn bfd_reach(bgp: &Bgp, neighbor: &Neighbor, connected: bool) -> BfdReach {
         (Some(hops), PeerKind::External | PeerKind::Confederation) if hops > 1 => Some(hops),
         _ => None,
     };
-    hops.map_or(BfdReach::Link, |hops| BfdReach::Multihop { minimum_ttl: u8::MAX - hops })
+    hops.map_or(BfdReach::Link, |hops| {
+        // One router less than hops stands between.
+        BfdReach::Multihop { minimum_ttl: u8::MAX - hops.saturating_sub(1) }
+    })
 }
 
 /// Timing of a neighbor's BFD session and whether it is held down; `None` where it has none. What `bfd` / `peer` says of the
@@ -155,5 +158,10 @@ router bgp 65001
         let (timing, held) = bfd(&config, &neighbor("169.254.1.1"), BfdReach::Link).unwrap();
         assert_eq!((timing.desired_min_tx.as_millis(), timing.detect_multiplier, held), (10, 3, false));
         assert_eq!(bfd(&config, &neighbor("192.0.2.9"), BfdReach::Link), None);
+        let mut far = neighbor("169.254.1.1");
+        far.settings.ebgp_multihop = Some(3);
+        assert_eq!(bfd_reach(bgp, &far, false), BfdReach::Multihop { minimum_ttl: 253 });
+        far.settings.ebgp_multihop = None;
+        assert_eq!(bfd_reach(bgp, &far, true), BfdReach::Link);
     }
 }

@@ -97,6 +97,7 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         Command::ShowBgpSummary { .. }
         | Command::ShowBgp { .. }
         | Command::ShowBgpNeighbors { .. }
+        | Command::ShowBgpRestart { .. }
         | Command::ShowBgpNeighborRoutes { .. }
         | Command::Policy { .. }
         | Command::Watch { .. }

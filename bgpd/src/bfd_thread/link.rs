@@ -137,6 +137,12 @@ impl Mouth {
         Ok(Self(socket))
     }
 
+    /// Our address as the kernel has chosen it.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        let local = SocketAddr::try_from(rustix::net::getsockname(&self.0).ok()?).ok()?;
+        Some(local.ip()).filter(|address| !address.is_unspecified())
+    }
+
     /// Sends, or does not: a packet that cannot go out now is as good as lost, and BFD is there to notice.
     pub(super) fn say(&self, octets: &[u8]) -> bool {
         // The second attempt is for an ICMP error that an earlier packet brought back.

@@ -335,8 +335,9 @@ impl Running {
         let config = self.session.config();
         view::Bfd {
             peer: self.wanted.peer.address,
-            local: self.wanted.local,
+            local: self.wanted.local.or_else(|| self.mouth.as_ref()?.local()),
             multihop: self.wanted.peer.is_multihop(),
+            minimum_ttl: self.wanted.minimum_ttl,
             passive: config.passive,
             interface: self.wanted.interface.clone(),
             local_discriminator: local.get(),

@@ -99,6 +99,13 @@ impl Acceptors {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
     }
 
+    /// The shortest segment that a neighbor of this family is to be sent, in octets, where any has a limit.
+    fn shortest_segment(&self, v4: bool) -> Option<u16> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = inner.iter().filter(|(address, _)| address.is_ipv4() == v4);
+        limits.filter_map(|(_, acceptor)| acceptor.spec.transport.max_segment_octets).min()
+    }
+
     fn passwords(&self) -> Vec<(IpAddr, Password)> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let password = |(address, acceptor): (&IpAddr, &Acceptor)| {
@@ -117,6 +124,8 @@ pub struct Listener {
     keys: BTreeMap<IpAddr, Password>,
     /// The same for ranges.
     door_keys: BTreeMap<Prefix, Password>,
+    /// The longest segment, in octets, of the connections that come in by it (`tcp-mss`).
+    max_segment_octets: Option<u16>,
 }
 
 impl Listener {
@@ -137,8 +146,13 @@ impl Listener {
             IpFamily::V6 => sockopt::set_ipv6_unicast_hops(&socket, Some(255))?,
         }
         socket.bind(address)?;
-        let mut listener =
-            Self { socket: socket.listen(BACKLOG)?, acceptors, keys: BTreeMap::new(), door_keys: BTreeMap::new() };
+        let mut listener = Self {
+            socket: socket.listen(BACKLOG)?,
+            acceptors,
+            keys: BTreeMap::new(),
+            door_keys: BTreeMap::new(),
+            max_segment_octets: None,
+        };
         listener.update_keys();
         Ok(listener)
     }
@@ -175,6 +189,22 @@ impl Listener {
         }
         self.keys = wanted;
         self.update_door_keys(local);
+        self.update_segment_size(local);
+    }
+
+    /// How long segments are is settled in the handshake, before anybody knows whose it is: the least that is configured
+    /// of any neighbor holds for all that connect to us.
+    fn update_segment_size(&mut self, local: SocketAddr) {
+        let wanted = self.acceptors.shortest_segment(local.is_ipv4());
+        if wanted == self.max_segment_octets {
+            return;
+        }
+        match sockopt::set_tcp_max_segment(&self.socket, wanted.unwrap_or(0)) {
+            Ok(()) => self.max_segment_octets = wanted,
+            Err(error) => {
+                tracing::warn!(%error, octets = wanted, "cannot limit the segments of connections that neighbors open");
+            }
+        }
     }
 
     fn update_door_keys(&mut self, local: SocketAddr) {

@@ -298,6 +298,7 @@ impl PeerStatus {
             configured: BTreeMap::new(),
             own_hostname: session.name.as_ref().map(|name| name.host.clone()),
             restart_times: (Duration::from_secs(120), Duration::from_secs(360)),
+            restart_inherited: true,
             restart_mode: match &session.graceful_restart {
                 None => "Disable",
                 Some(restart) if restart.families.is_empty() => "Helper",
@@ -359,6 +360,8 @@ fn capabilities(terms: &Terms) -> view::Capabilities {
         graceful_restart: mutual(&|c| matches!(c, Capability::GracefulRestart(_))),
         long_lived: mutual(&|c| matches!(c, Capability::LongLived(_))),
         peer_restart_time: terms.restart.as_ref().map(|restart| restart.restart_time),
+        peer_restarting: terms.restart.as_ref().is_some_and(|restart| restart.restarting),
+        peer_restarts: terms.restart.iter().flat_map(|restart| restart.families.iter()).collect(),
         peer_preserved: terms.restart.iter().flat_map(|restart| restart.preserved.iter()).collect(),
         extended_next_hop: mutual(&|c| matches!(c, Capability::ExtendedNextHop(_))),
         add_path: Family::ALL.into_iter().map(|family| (family, add_path(ours, theirs, family))).collect(),

@@ -296,10 +296,13 @@ where
             );
             return;
         }
+        if self.spec.bfd.strict { self.wait_for_bfd() } else { self.input(Input::BfdDown) }
+    }
+
+    /// Ends the session, and has no other before BFD sees the neighbor.
+    fn wait_for_bfd(&mut self) {
         self.input(Input::BfdDown);
-        if self.spec.bfd.strict {
-            self.input(Input::Stop(Notification::cease(CeaseCode::BfdDown)));
-        }
+        self.input(Input::Stop(Notification::cease(CeaseCode::BfdDown)));
     }
 
     fn reconfigure(&mut self, spec: PeerSpec) {
@@ -310,6 +313,8 @@ where
         match (&old.shutdown, &self.spec.shutdown) {
             (None, Some(notification)) => self.input(Input::Stop(notification.clone())),
             (Some(_), None) if self.is_wanted() => self.input(Input::Start),
+            // `bfd strict` was said of a neighbor that BFD does not see.
+            (None, None) if was_wanted && !self.is_wanted() => self.wait_for_bfd(),
             // `bfd strict` was taken back before BFD saw the neighbor.
             (None, None) if !was_wanted && self.is_wanted() => self.input(Input::Start),
             (Some(_), None) => {}

@@ -18,7 +18,7 @@ use super::{Output, gone, not_found};
 use crate::{
     peer::{self, PeerStatus, SelfState},
     show::{
-        neighbors, summary,
+        neighbors, restart, summary,
         view::{self, Aliases, NeighborTable, Speaker, TableCounters},
     },
     state::{Running, State},
@@ -79,6 +79,7 @@ fn configured(running: &Running, neighbor: &mut view::Neighbor, name: &NeighborI
         neighbor.peer_group = found.peer_group.map(|name| name.to_string());
         neighbor.configured = found.settings.families;
         neighbor.dynamic = !bgp.neighbors.contains_key(name);
+        neighbor.restart_inherited = found.settings.graceful_restart.is_none();
         neighbor.restart_times = (bgp.graceful_restart.restart_time, bgp.graceful_restart.stalepath_time);
     }
 }
@@ -159,28 +160,53 @@ pub(super) async fn summary(
     }
 }
 
+/// The neighbors that are asked for; an error tells a missing one, unless JSON is to say so.
+async fn chosen(
+    state: &State,
+    speaker: &Speaker,
+    running: &Running,
+    only: Option<&NeighborId>,
+    json: bool,
+) -> Result<Vec<view::Neighbor>, Failure> {
+    let mut neighbors = all(state, running, speaker).await?;
+    let Some(only) = only else { return Ok(neighbors) };
+    neighbors.retain(|neighbor| match only {
+        NeighborId::Address(address) => neighbor.address == *address,
+        NeighborId::Interface(link) => neighbor.link.as_ref() == Some(link),
+    });
+    if neighbors.is_empty() && !json {
+        return Err(not_found(format!("neighbor {only} is not configured")));
+    }
+    Ok(neighbors)
+}
+
 pub(super) async fn detail(state: &State, only: Option<NeighborId>, json: bool, out: &Output) -> Result<(), Failure> {
     let running = state.running();
     let speaker = speaker(&running)?;
-    let mut neighbors = all(state, &running, &speaker).await?;
-    if let Some(only) = only {
-        neighbors.retain(|neighbor| match &only {
-            NeighborId::Address(address) => neighbor.address == *address,
-            NeighborId::Interface(link) => neighbor.link.as_ref() == Some(link),
-        });
-        if neighbors.is_empty() && json {
-            return out.json(&serde_json::json!({ "bgpNoSuchNeighbor": true })).await;
-        }
-        if neighbors.is_empty() {
-            return Err(not_found(format!("neighbor {only} is not configured")));
-        }
-    }
+    let neighbors = chosen(state, &speaker, &running, only.as_ref(), json).await?;
     let now = SystemTime::now();
     if json {
+        if neighbors.is_empty() && only.is_some() {
+            return out.json(&serde_json::json!({ "bgpNoSuchNeighbor": true })).await;
+        }
         return out.json(&neighbors::json(&speaker, &neighbors, now)).await;
     }
     for neighbor in &neighbors {
         out.text(neighbors::text(&speaker, neighbor, now)).await?;
     }
     Ok(())
+}
+
+/// `show bgp neighbors … graceful-restart`
+pub(super) async fn restart(state: &State, only: Option<NeighborId>, json: bool, out: &Output) -> Result<(), Failure> {
+    let running = state.running();
+    let speaker = speaker(&running)?;
+    let neighbors = chosen(state, &speaker, &running, only.as_ref(), json).await?;
+    if json {
+        if neighbors.is_empty() && only.is_some() {
+            return out.json(&serde_json::json!({ "bgpNoSuchNeighbor": true })).await;
+        }
+        return out.json(&restart::json(&neighbors)).await;
+    }
+    out.text(restart::text(&neighbors)).await
 }

@@ -79,7 +79,11 @@ impl Peers {
     fn route(&self, view: &RouteView, now: SystemTime) -> Route {
         // What policy or a loop check refused is no route; `received-routes` and `filtered-routes` have it.
         let kept = view.paths.iter().filter(|path| !matches!(path.state, PathState::Refused(_)));
-        let mut paths: Vec<Path> = kept.map(|path| self.path(path, now)).collect();
+        let paths = kept.map(|path| {
+            let reason = view.decided.filter(|_| path.state == PathState::Best).map(route::reason);
+            Path { reason, ..self.path(path, now) }
+        });
+        let mut paths: Vec<Path> = paths.collect();
         let shared = paths.iter().any(|path| path.multipath);
         paths.iter_mut().filter(|path| path.best).for_each(|best| best.multipath = shared);
         Route { prefix: view.prefix, version: 0, paths, advertised_to: Vec::new() }

@@ -22,6 +22,9 @@ pub fn text(peers: &[Bfd], now: SystemTime) -> String {
         let _ = writeln!(out, "\t\tRemote ID: {}", peer.remote_discriminator);
         let _ =
             writeln!(out, "\t\t{} mode\n\t\tStatus: {}", if peer.passive { "Passive" } else { "Active" }, peer.status);
+        if peer.multihop {
+            let _ = writeln!(out, "\t\tMinimum TTL: {}", peer.minimum_ttl);
+        }
         let seconds = now.duration_since(peer.since).unwrap_or_default().as_secs();
         let _ = writeln!(out, "\t\t{}: {seconds} second(s)", if peer.status == "up" { "Uptime" } else { "Downtime" });
         let _ = writeln!(out, "\t\tDiagnostics: {}", peer.diagnostic);
@@ -59,6 +62,9 @@ fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
     }
     let since = if peer.status == "up" { "uptime" } else { "downtime" };
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if peer.multihop {
+        out.insert("minimum-ttl".into(), peer.minimum_ttl.into());
+    }
     out.extend(object([
         ("id", peer.local_discriminator.into()),
         ("remote-id", peer.remote_discriminator.into()),
@@ -90,7 +96,7 @@ fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
 /// `show bfd peers counters json`
 pub fn counters_json(peers: &[Bfd]) -> Value {
     let counters = |peer: &Bfd| {
-        let mut out = object([("multihop", false.into()), ("peer", peer.peer.to_string().into())]);
+        let mut out = object([("multihop", peer.multihop.into()), ("peer", peer.peer.to_string().into())]);
         if let Some(local) = peer.local {
             out.insert("local".into(), local.to_string().into());
         }

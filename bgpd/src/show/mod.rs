@@ -9,6 +9,7 @@ pub mod kernel;
 pub mod neighbors;
 pub mod nht;
 pub mod policy;
+pub mod restart;
 pub mod route;
 pub mod rpki;
 pub mod summary;

@@ -8,8 +8,8 @@ use net_types::Family;
 use serde_json::{Map, Value};
 
 use super::{
-    epoch, family_key, family_name, msec, object, uptime,
-    view::{Bfd, Capabilities, MessageCounts, Mutual, Neighbor, NeighborTable, Speaker},
+    epoch, family_key, family_name, msec, object, restart, uptime,
+    view::{Bfd, Capabilities, MessageCounts, Mutual, Neighbor, Speaker},
 };
 
 /// One neighbor, as text.
@@ -263,7 +263,7 @@ fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Val
     if neighbor.established_at.is_some() {
         out.insert("neighborCapabilities".into(), capabilities_json(neighbor));
     }
-    out.insert("gracefulRestartInfo".into(), restart_json(neighbor));
+    out.insert("gracefulRestartInfo".into(), restart::info(neighbor).into());
     out.insert("messageStats".into(), counts_json(neighbor));
     let families =
         neighbor.families.keys().map(|family| (family_key(*family).to_owned(), family_json(neighbor, *family)));
@@ -371,48 +371,6 @@ fn add_path_json(capabilities: &Capabilities) -> Map<String, Value> {
         (!said.is_empty()).then(|| (family_key(*family).to_owned(), Value::Object(said)))
     };
     capabilities.add_path.iter().filter_map(of_family).collect()
-}
-
-fn restart_json(neighbor: &Neighbor) -> Value {
-    let by = |said: fn(&NeighborTable) -> bool| {
-        let families = neighbor.families.iter().filter(|(_, table)| said(table));
-        Value::Object(families.map(|(family, _)| (family_key(*family).to_owned(), Value::Bool(true))).collect())
-    };
-    let capabilities = &neighbor.capabilities;
-    let remote = match (neighbor.established_at, capabilities.peer_restart_time) {
-        (None, _) => "NotApplicable",
-        (_, None) => "Disable",
-        (_, Some(_)) if capabilities.peer_preserved.is_empty() => "Helper",
-        (_, Some(_)) => "Restart",
-    };
-    let received = capabilities.peer_restart_time.unwrap_or_default();
-    let (configured, stale) = neighbor.restart_times;
-    let mut out = object([
-        ("endOfRibSend", by(|table| table.end_of_rib_sent)),
-        ("endOfRibRecv", by(|table| table.end_of_rib_received)),
-        ("localGrMode", neighbor.restart_mode.into()),
-        ("remoteGrMode", remote.into()),
-        (
-            "timers",
-            Value::Object(object([
-                ("configuredRestartTimer", configured.as_secs().into()),
-                ("receivedRestartTimer", received.as_secs().into()),
-            ])),
-        ),
-    ]);
-    for (family, table) in neighbor.families.iter().filter(|_| capabilities.peer_restart_time.is_some()) {
-        let said = object([
-            ("endOfRibSend", table.end_of_rib_sent.into()),
-            ("endOfRibRecv", table.end_of_rib_received.into()),
-        ]);
-        let of_family = object([
-            ("fBit", capabilities.peer_preserved.contains(family).into()),
-            ("endOfRibStatus", Value::Object(said)),
-            ("timers", Value::Object(object([("stalePathTimer", stale.as_secs().into())]))),
-        ]);
-        out.insert(family_key(*family).to_owned(), Value::Object(of_family));
-    }
-    Value::Object(out)
 }
 
 fn counts_json(neighbor: &Neighbor) -> Value {

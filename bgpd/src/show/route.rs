@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
+use bgp_core::decision::Step;
 use bgp_wire::{AsPath, Community, SegmentKind};
 use serde_json::{Map, Value};
 
@@ -256,6 +257,27 @@ fn camel(word: &str) -> String {
         out.push_str(&tail.to_ascii_lowercase());
         out
     })
+}
+
+/// Why a path is the best, as FRR spells it.
+pub fn reason(step: Step) -> &'static str {
+    match step {
+        Step::Only => "First path received",
+        Step::Staleness => "Path Staleness",
+        Step::Weight => "Weight",
+        Step::LocalPref => "Local Pref",
+        Step::Local => "Local Route",
+        Step::AsPath => "AS Path",
+        Step::Origin => "Origin",
+        Step::Med => "MED",
+        Step::PeerType => "Peer Type",
+        Step::IgpMetric => "IGP Metric",
+        Step::Age => "Older Path",
+        Step::RouterId => "Router ID",
+        Step::Clusters => "Cluster length",
+        Step::Address => "Neighbor IP",
+        Step::Rest => "Nothing left to compare",
+    }
 }
 
 /// As FRR prints one that is not known.

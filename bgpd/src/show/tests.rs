@@ -11,7 +11,7 @@ use net_types::{Asn, Family};
 use serde_json::Value;
 
 use super::{
-    bfd, kernel, neighbors, route,
+    bfd, kernel, neighbors, restart, route,
     summary::{self, FamilySummary},
     table,
     view::{
@@ -83,6 +83,7 @@ fn neighbor() -> Neighbor {
         configured: BTreeMap::new(),
         own_hostname: Some("edgea".into()),
         restart_times: (Duration::from_secs(120), Duration::from_secs(360)),
+        restart_inherited: true,
         restart_mode: "Restart",
         last_reset: Some(LastReset {
             due_to: "BGP Notification received",
@@ -210,6 +211,23 @@ fn who_came_from_a_range_has_a_star() {
 }
 
 #[test]
+fn restarts_are_told_with_where_the_mode_comes_from() {
+    let mut neighbor = Neighbor { restart_mode: "Helper", ..neighbor() };
+    neighbor.capabilities.peer_restart_time = Some(Duration::from_secs(150));
+    neighbor.capabilities.peer_restarts = vec![Family::Ipv4Unicast];
+    neighbor.capabilities.peer_preserved = Vec::new();
+    neighbor.capabilities.peer_restarting = true;
+    let json = restart::json(std::slice::from_ref(&neighbor));
+    let shown = &json["169.254.1.2"];
+    assert_eq!(shown["neighborAddr"], "169.254.1.2");
+    assert_eq!((&shown["localGrMode"], &shown["remoteGrMode"]), (&"Helper*".into(), &"Restart".into()));
+    assert_eq!((&shown["rBit"], &shown["timers"]["receivedRestartTimer"]), (&true.into(), &150.into()));
+    assert_eq!(shown["ipv4Unicast"]["fBit"], false, "it restarts gracefully, and has not kept its routes");
+    let own = Neighbor { restart_inherited: false, ..neighbor };
+    assert!(restart::text(&[own]).contains("  Local GR Mode: Helper\n  Remote GR Mode: Restart\n  R bit: yes\n"));
+}
+
+#[test]
 fn the_table_marks_best_and_backup() {
     let rows = table::rows(&two_paths());
     let lines: Vec<&str> = rows.lines().collect();
@@ -309,6 +327,7 @@ fn kernel_routes_show_their_backup() {
 fn bfd_peers_have_frrs_fields() {
     let peer = Bfd {
         multihop: false,
+        minimum_ttl: 255,
         passive: false,
         peer: "169.254.1.2".parse().unwrap(),
         local: Some("169.254.1.1".parse().unwrap()),
@@ -335,7 +354,11 @@ fn bfd_peers_have_frrs_fields() {
         (&json[0]["status"], &json[0]["uptime"], &json[0]["detect-multiplier"]),
         (&"up".into(), &11.into(), &3.into())
     );
-    assert!(bfd::text(&[peer], now()).contains("\t\tStatus: up\n\t\tUptime: 11 second(s)\n"));
+    assert!(bfd::text(std::slice::from_ref(&peer), now()).contains("\t\tStatus: up\n\t\tUptime: 11 second(s)\n"));
+    assert_eq!(json[0].get("minimum-ttl"), None, "on a link there is only one");
+    let far = Bfd { multihop: true, minimum_ttl: 253, ..peer };
+    assert_eq!(bfd::json(std::slice::from_ref(&far), now())[0]["minimum-ttl"], 253);
+    assert!(bfd::text(&[far], now()).contains("\t\tMinimum TTL: 253\n"));
 }
 
 #[test]

@@ -138,6 +138,10 @@ pub struct Capabilities {
     pub long_lived: Mutual,
     /// Restart time that the peer announced.
     pub peer_restart_time: Option<Duration>,
+    /// It has just restarted (R bit).
+    pub peer_restarting: bool,
+    /// Families that the peer restarts gracefully.
+    pub peer_restarts: Vec<Family>,
     /// Families for which the peer preserved its forwarding state.
     pub peer_preserved: Vec<Family>,
     /// RFC 8950
@@ -253,6 +257,8 @@ pub struct Neighbor {
     pub own_hostname: Option<String>,
     /// Graceful restart as configured: restart time, and time that stale paths are kept.
     pub restart_times: (Duration, Duration),
+    /// That mode is the speaker's, and not said of the neighbor.
+    pub restart_inherited: bool,
     /// Graceful restart as configured: `Restart`, `Helper` or `Disable`.
     pub restart_mode: &'static str,
     /// Why the last session ended.
@@ -356,6 +362,8 @@ pub struct Route {
 pub struct Bfd {
     /// The peer is several hops away.
     pub multihop: bool,
+    /// Packets with a lower TTL are dropped.
+    pub minimum_ttl: u8,
     /// It does not send before the peer has.
     pub passive: bool,
     /// The peer.

@@ -80,6 +80,13 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `show bgp neighbors … graceful-restart`
+    ShowBgpRestart {
+        /// Only this one.
+        neighbor: Option<NeighborId>,
+        /// As JSON.
+        json: bool,
+    },
     /// `show bgp ipv4 unicast neighbors PEER routes`: routes from or to one neighbor.
     ShowBgpNeighborRoutes {
         /// Of this family.

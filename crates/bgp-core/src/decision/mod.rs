@@ -6,6 +6,7 @@
 //! in order of arrival depends on that order.
 
 mod multipath;
+mod step;
 
 use std::{cmp::Ordering, net::IpAddr};
 
@@ -13,6 +14,8 @@ use smallvec::SmallVec;
 
 pub(crate) use self::multipath::Details;
 pub use self::multipath::MaximumPaths;
+pub use self::step::Step;
+pub(crate) use self::step::deciding;
 use crate::rib::attrs::Merit;
 
 /// Where a path came from, as far as the decision cares.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PLAIN: Merit = Merit {
+pub(super) const PLAIN: Merit = Merit {
     weight: 0,
     local_pref: 100,
     path_len: 3,
@@ -21,7 +21,7 @@ const PLAIN: Merit = Merit {
     never_long_lived: false,
 };
 
-fn candidate(merit: &Merit, source: u16) -> Candidate<'_> {
+pub(super) fn candidate(merit: &Merit, source: u16) -> Candidate<'_> {
     Candidate {
         merit,
         kind: SourceKind::External,

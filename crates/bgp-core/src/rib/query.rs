@@ -17,7 +17,11 @@ use super::{
     state::FamilyTable,
     table::Entry,
 };
-use crate::{PeerId, validation::ValidationState};
+use crate::{
+    PeerId,
+    decision::{self, Step},
+    validation::ValidationState,
+};
 
 /// What a path is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub struct RouteView {
     pub paths: Vec<PathView>,
     /// Blackholed rather than removed when nothing usable is left.
     pub protect: bool,
+    /// Which step of the decision told the best path from the next.
+    pub decided: Option<Step>,
 }
 
 /// Counters of one family of one source.
@@ -289,8 +295,18 @@ impl Rib {
             return None; // only waiting for everybody to be told, or told to some and not used here
         }
         let paths = entry.paths.iter().enumerate().filter(|(_, path)| in_use(path));
-        let paths = paths.map(|(at, path)| self.path_view(now, &prefix, entry, at, path)).collect();
-        Some(RouteView { prefix, paths, protect: entry.protect })
+        let paths: Vec<_> = paths.map(|(at, path)| self.path_view(now, &prefix, entry, at, path)).collect();
+        let decided = self.deciding_step(prefix.family(), entry, &paths);
+        Some(RouteView { prefix, paths, protect: entry.protect, decided })
+    }
+
+    /// By which step the best of `paths`, which are those of `entry`, is before the next.
+    fn deciding_step(&self, family: Family, entry: &Entry, paths: &[PathView]) -> Option<Step> {
+        let used = entry.paths.iter().filter(|path| path.source != conditions::default_slot()).zip(paths);
+        let usable = used.filter_map(|(path, view)| Some((self.shared.candidate(family, path)?, view.state)));
+        let (candidates, states): (Vec<_>, Vec<_>) = usable.unzip();
+        let best = states.iter().position(|state| *state == PathState::Best)?;
+        Some(decision::deciding(&candidates, best, &self.shared.decision))
     }
 
     fn path_view(&self, now: Instant, prefix: &Prefix, entry: &Entry, at: usize, path: &Path) -> PathView {

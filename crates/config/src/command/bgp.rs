@@ -40,6 +40,12 @@ pub(super) const ROWS: &[Row] = &[
     }),
     row(
         Owner::Bgpd,
+        show!("neighbors [NEIGHBOR] graceful-restart [json]"),
+        "How neighbors and we restart (RFC 4724)",
+        |args| Ok(Command::ShowBgpRestart { neighbor: args.opt("NEIGHBOR")?, json: json(args) }),
+    ),
+    row(
+        Owner::Bgpd,
         show!("neighbors NEIGHBOR (routes|received-routes|filtered-routes|advertised-routes) [json]"),
         "Routes of one neighbor",
         neighbor_routes,
