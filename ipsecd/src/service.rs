@@ -98,6 +98,7 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         | Command::ShowBgp { .. }
         | Command::ShowBgpNeighbors { .. }
         | Command::ShowBgpRestart { .. }
+        | Command::ShowInterface { .. }
         | Command::ShowBgpNeighborRoutes { .. }
         | Command::Policy { .. }
         | Command::Watch { .. }

@@ -511,7 +511,7 @@ where
                 self.host.faulted(&PeerFault { peer, reason: reason.clone(), retained, at, wall });
                 tracing::warn!(neighbor = %self.spec.address, cause = %reason, "session lost");
                 self.status.down(&reason);
-                self.host.ended(peer, retain.map(|retain| retain.restart_time));
+                self.host.ended(peer, retain.map(|retain| retain.longest()));
                 self.pending.push_back(PeerEvent::Down { peer, reason, retain, at });
             }
             Output::AttemptFailed(reason) => {

@@ -1,11 +1,11 @@
-//! `show bgp memory`, `show bgp attribute-info` and `show bgp vrfs`: what there is, in numbers.
+//! `show bgp memory`, `show bgp attribute-info`, `show bgp vrfs` and `show interface`: what there is.
 
-use net_types::Family;
+use net_types::{Family, IfName};
 use rpc::Failure;
 use serde_json::json;
 
-use super::{Output, gone, neighbors::speaker};
-use crate::state::State;
+use super::{Output, gone, neighbors::speaker, not_found};
+use crate::{show::interface, state::State};
 
 /// What the table has.
 struct Counts {
@@ -76,4 +76,15 @@ pub(super) async fn vrfs(state: &State, json: bool, out: &Output) -> Result<(), 
         return out.json(&json!({ "vrfs": { "default": vrf }, "totalVrfs": 1 })).await;
     }
     out.text(format!("Type  Id     routerId          #PeersCfg  #PeersEstb  Name\nDFLT  0      {router_id:<16}  {count:>9}  {established:>10}  default\n")).await
+}
+
+/// `show interface`
+pub(super) async fn interfaces(state: &State, only: Option<IfName>, json: bool, out: &Output) -> Result<(), Failure> {
+    let view = state.running().view.clone();
+    if let Some(only) = only.as_ref().filter(|only| view.link_named(only.as_str()).is_none()) {
+        return Err(not_found(format!("there is no interface {only}; \"show interface\" lists those that are")));
+    }
+    let wanted = view.links().filter(|link| only.as_ref().is_none_or(|only| link.name == only.as_str()));
+    let shown: Vec<_> = wanted.map(|link| (link, view.addresses_of(link.ifindex).collect())).collect();
+    if json { out.json(&interface::json(&shown)).await } else { out.text(interface::text(&shown)).await }
 }

@@ -70,6 +70,7 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         Command::ShowBgpSummary { family, of, nesting, json } => {
             neighbors::summary(state, family, of, nesting, json, out).await
         }
+        Command::ShowInterface { interface, json } => inventory::interfaces(state, interface, json, out).await,
         Command::ShowBgpRestart { neighbor, json } => neighbors::restart(state, neighbor, json, out).await,
         Command::ShowBgpNeighbors { neighbor, json } => neighbors::detail(state, neighbor, json, out).await,
         Command::ShowBgp { family, destination: None, detail, json, .. } => {

@@ -5,6 +5,7 @@
 
 pub mod bfd;
 pub mod bmp;
+pub mod interface;
 pub mod kernel;
 pub mod neighbors;
 pub mod nht;

@@ -6,7 +6,7 @@ mod watch;
 
 use std::{fmt, net::IpAddr, sync::LazyLock};
 
-use net_types::{Asn, Family, Prefix, TunnelName, WanName};
+use net_types::{Asn, Family, IfName, Prefix, TunnelName, WanName};
 
 pub use policy::{PolicyView, RouteFilter};
 pub use watch::{RpkiState, RpkiView, Watch};
@@ -77,6 +77,13 @@ pub enum Command {
     ShowBgpNeighbors {
         /// Only this one.
         neighbor: Option<NeighborId>,
+        /// As JSON.
+        json: bool,
+    },
+    /// `show interface`
+    ShowInterface {
+        /// Only this one.
+        interface: Option<IfName>,
         /// As JSON.
         json: bool,
     },

@@ -128,3 +128,23 @@ pub struct Retain {
     /// How long those of a family may be used after that, indexed by `Family as usize` (RFC 9494); zero is not at all.
     pub long_lived: [Duration; 2],
 }
+
+impl Retain {
+    /// After this time nothing is left of them, whatever becomes of the neighbor.
+    pub fn longest(&self) -> Duration {
+        self.restart_time + self.long_lived.into_iter().max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_may_be_used_for_the_restart_time_and_the_longest_of_the_long_times_after_it() {
+        let seconds = Duration::from_secs;
+        let retain =
+            Retain { families: FamilySet::EMPTY, restart_time: seconds(5), long_lived: [seconds(20), seconds(30)] };
+        assert_eq!(retain.longest(), seconds(35));
+    }
+}

@@ -50,6 +50,12 @@ pub(super) const ROWS: &[Row] = &[
         "Routes of one neighbor",
         neighbor_routes,
     ),
+    row(
+        Owner::Bgpd,
+        "show interface [IFNAME] [vrf (all|default)] [json]",
+        "Links and addresses as bgpd knows them",
+        |args| Ok(Command::ShowInterface { interface: args.opt("IFNAME")?, json: json(args) }),
+    ),
     row(Owner::Bgpd, "show [ip] bgp attribute-info", "Sets of attributes in use", |_| Ok(Command::ShowBgpAttributes)),
     row(Owner::Bgpd, "show [ip] bgp memory [json]", "What the table takes", |args| {
         Ok(Command::ShowBgpMemory { json: json(args) })
