@@ -8,8 +8,18 @@ use integration::packages;
 use integration::topotests::{PACKAGES, Topotests};
 
 /// Folders that have to pass.
-const FOLDERS: [&str; 5] =
-    ["bgp_minimum_holdtime", "bgp_comm_list_delete", "bgp_confederation_astype", "bgp_rr_ibgp", "bfd_topo1"];
+const FOLDERS: [&str; 10] = [
+    "bgp_minimum_holdtime",
+    "bgp_comm_list_delete",
+    "bgp_confederation_astype",
+    "bgp_rr_ibgp",
+    "bfd_topo1",
+    "bfd_topo3",
+    "bgp_disable_addpath_rx",
+    "bgp_llgr",
+    "bgp_local_as_private_remove",
+    "bgp_peer_group",
+];
 
 #[test]
 #[ignore = "needs root, and the source package of FRR"]
