@@ -195,8 +195,13 @@ impl Policies {
                 model::ExtCommunityChange::SiteOfOrigin(values) => {
                     ExtCommunityChange::SitesOfOrigin(values.iter().map(|value| ext_community(*value, 3)).collect())
                 }
-                model::ExtCommunityChange::Bandwidth { megabits, non_transitive } => {
-                    ExtCommunityChange::Bandwidth(bandwidth(self.asn, *megabits, *non_transitive))
+                model::ExtCommunityChange::Bandwidth { bandwidth: said, non_transitive } => {
+                    let like = |megabits| bandwidth(self.asn, megabits, *non_transitive);
+                    match said {
+                        model::Bandwidth::Megabits(megabits) => ExtCommunityChange::Bandwidth(like(*megabits)),
+                        model::Bandwidth::Cumulative => ExtCommunityChange::CumulativeBandwidth(like(0)),
+                        model::Bandwidth::PerPath => ExtCommunityChange::BandwidthPerPath(like(0)),
+                    }
                 }
             }),
             From::NextHop(address) => To::NextHop(*address),

@@ -10,16 +10,16 @@ use config::{
     Command, Config,
     model::{
         AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AliasedCommunity, AllowOwnAs, AttributeUnchanged,
-        BestPath, BfdPeer, BfdPeerId, BfdProfile, BfdUse, Bgp, BmpMonitor, BmpRetry, BmpTargets, ChildLifetime,
-        Community, CommunityChange, CommunityList, Confederation, Credential, DefaultOriginate, Distances, Dpd, Dump,
-        Dumps, Esn, EspSuite, Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm, FailClosed, FamilyConfig,
-        GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity, LinkBandwidth, LocalAs, LocalRole,
-        Log, LogFormat, LogLevel, Match, MatchPeer, MaximumInternalPaths, MaximumPrefix, MaximumPrefixAction, Metrics,
-        Name, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password,
-        Pattern, PolicySettings, PrefixList, PrefixListEntry, Prf, Proposal, Protocol, Redistribute,
-        RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteChecks, RouteMap,
-        RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, Rules, SessionSettings, Set, Shutdown,
-        StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Validation, Wan,
+        Bandwidth, BestPath, BfdPeer, BfdPeerId, BfdProfile, BfdUse, Bgp, BmpMonitor, BmpRetry, BmpTargets,
+        ChildLifetime, Community, CommunityChange, CommunityList, Confederation, Credential, DefaultOriginate,
+        Distances, Dpd, Dump, Dumps, Esn, EspSuite, Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm,
+        FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity,
+        LinkBandwidth, LocalAs, LocalRole, Log, LogFormat, LogLevel, Match, MatchPeer, MaximumInternalPaths,
+        MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart,
+        NeighborSettings, OnMatch, Origin, Password, Pattern, PolicySettings, PrefixList, PrefixListEntry, Prf,
+        Proposal, Protocol, Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role,
+        RouteChecks, RouteMap, RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, Rules, SessionSettings,
+        Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Validation, Wan,
     },
     parse,
 };
@@ -359,8 +359,15 @@ fn change_of_route() -> impl Strategy<Value = Set> {
         Just(ExtCommunityChange::Clear),
         values().prop_map(ExtCommunityChange::RouteTarget),
         values().prop_map(ExtCommunityChange::SiteOfOrigin),
-        (1u16..=25_600, any::<bool>())
-            .prop_map(|(megabits, non_transitive)| ExtCommunityChange::Bandwidth { megabits, non_transitive }),
+        (
+            prop_oneof![
+                (1u16..=25_600).prop_map(Bandwidth::Megabits),
+                Just(Bandwidth::Cumulative),
+                Just(Bandwidth::PerPath)
+            ],
+            any::<bool>()
+        )
+            .prop_map(|(bandwidth, non_transitive)| ExtCommunityChange::Bandwidth { bandwidth, non_transitive }),
     ];
     let next_hop = prop_oneof![
         unicast().prop_map(Set::NextHop),

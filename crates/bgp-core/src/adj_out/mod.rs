@@ -23,7 +23,7 @@ pub use poll::{Audience, GroupBatch, OutBatch, OutGroup, Polled, Room, Withdrawn
 
 use crate::{
     decision::SourceKind,
-    policy::{Changes, NextHopRule, Origins, Policy, Route, Way},
+    policy::{Changes, NextHopRule, Origins, Policy, Route, Sharing, Way},
     rib::{
         ConditionalAdvertisement, DEFAULT_LOCAL_PREF, DefaultOriginate, Install, LocalAddresses, NextHopSelf,
         PathAttrs, RibConfig, Unchanged, Withheld,
@@ -88,7 +88,7 @@ pub(crate) struct Terms {
     /// Between bursts of messages: those that go out together have to pause together.
     pub(crate) advertisement_interval: Duration,
     shared_subnets: Vec<Prefix>,
-    policy: Policy,
+    pub(crate) policy: Policy,
     /// What suppressed routes go through: those that it permits are sent all the same. As in FRR its route-map stands in
     /// the place of the peer's own.
     unsuppress: Option<Policy>,
@@ -259,7 +259,7 @@ impl Terms {
             origins: None,
         };
         let changes = policy.evaluate(route)?;
-        Some(self.finish_by(policy, from.kind, &outline, &changes))
+        Some(self.finish_by(policy, from.kind, &outline, &changes, Sharing::default()))
     }
 
     /// Whether what policy says depends on origin validation.
@@ -303,17 +303,30 @@ impl Terms {
         };
         // The route-map decides by other routes whether there is a default route; what it says of this one are changes.
         let changes = map.evaluate(route).unwrap_or_default();
-        Some(self.finish_by(map, from.kind, &outline, &changes))
+        Some(self.finish_by(map, from.kind, &outline, &changes, Sharing::default()))
     }
 
     /// The route as it is sent.
-    pub(crate) fn finish(&self, from: SourceKind, outline: &PathAttrs, changes: &Changes) -> PathAttrs {
-        self.finish_by(&self.policy, from, outline, changes)
+    pub(crate) fn finish(
+        &self,
+        from: SourceKind,
+        outline: &PathAttrs,
+        changes: &Changes,
+        sharing: Sharing,
+    ) -> PathAttrs {
+        self.finish_by(&self.policy, from, outline, changes, sharing)
     }
 
-    fn finish_by(&self, policy: &Policy, from: SourceKind, outline: &PathAttrs, changes: &Changes) -> PathAttrs {
+    fn finish_by(
+        &self,
+        policy: &Policy,
+        from: SourceKind,
+        outline: &PathAttrs,
+        changes: &Changes,
+        sharing: Sharing,
+    ) -> PathAttrs {
         let mut out = outline.clone();
-        let rule = policy.apply(changes, &mut out, Way::Out);
+        let rule = policy.apply(changes, &mut out, Way::Out(sharing));
         let chosen = match rule {
             NextHopRule::Given => Some(out.next_hop),
             NextHopRule::Unchanged if from != SourceKind::Local => Some(outline.next_hop),

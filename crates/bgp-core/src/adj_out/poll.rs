@@ -10,11 +10,11 @@ use super::{Behind, Group, GroupId, Several, Teller, Terms};
 use crate::{
     PeerId,
     decision::{self, Candidate},
-    policy::Changes,
+    policy::{Changes, Sharing},
     rib::{
         AddPaths, Path, PathAttrs, Rib, RibConfig, Slot, Source,
         attrs::AttrId,
-        conditions,
+        bandwidth, conditions,
         path_ids::PathIds,
         state::{FamilyTable, Shared},
         table::Entry,
@@ -154,11 +154,14 @@ struct Key {
     from: Teller,
     audience: Audience,
     changes: Changes,
+    sharing: Sharing,
 }
 
 /// What is made for one batch.
 struct Making {
     memo: Memo,
+    /// Of the entry that is looked at, where policy asks for it.
+    sharing: Sharing,
     announced: Vec<(Audience, OutGroup)>,
     withdrawn: SmallVec<[(Audience, Withdrawn); 2]>,
 }
@@ -299,7 +302,8 @@ impl Rib {
         }
         let outline = terms.outline(from, &self.shared.attrs.attrs(path.effective?))?;
         let changes = terms.permits(prefix, &outline, &self.shared.roas)?;
-        Some(terms.finish(from.kind, &outline, &changes))
+        let sharing = sharing(&self.shared, &terms, &table.entries[id as usize]);
+        Some(terms.finish(from.kind, &outline, &changes, sharing))
     }
 }
 
@@ -426,6 +430,7 @@ fn choose(
     let (prefix, entry) = (table.table.prefix(id), &table.table.entries[id as usize]);
     let best = conditions::told(entry, &prefix, group.terms.default_route.is_some());
     let full = group.terms.maximum_out.is_some_and(|limit| group.told(id).is_none() && group.told_count() >= limit);
+    making.sharing = sharing(shared, &group.terms, entry);
     best.filter(|path| !full && making.announce(own, shared, (group, index), &prefix, path))
 }
 
@@ -496,6 +501,7 @@ fn look_at_several(shared: &mut Shared, table: &mut FamilyTable, group: &mut Gro
     let everybody = Audience::Except([None; 2]);
     let (mut told, mut first): (SmallVec<[u32; 2]>, _) = (SmallVec::new(), None);
     let entry = &table.table.entries[id as usize];
+    making.sharing = sharing(shared, &group.terms, entry);
     for path in several_paths(shared, family, entry, &prefix, several, &group.terms).iter().filter(|_| !full) {
         let name = PathIds::announced(path.source, path.id);
         if making.place(shared, &group.terms, &prefix, path, everybody, Some(name)).is_some() {
@@ -581,6 +587,7 @@ fn catch_up(
         let entry = &table.table.entries[id as usize];
         let path = conditions::told(entry, &prefix, terms.default_route.is_some());
         let path = path.filter(|path| visible && path.source != slot);
+        making.sharing = sharing(shared, &terms, entry);
         let told = path.is_some_and(|path| making.place(shared, &terms, &prefix, &path, everybody, None).is_some());
         if had {
             table.unsent(id);
@@ -595,9 +602,14 @@ fn catch_up(
     (done > 0).then_some(batch)
 }
 
+/// What policy is told of the paths of an entry that share packets; nothing where it does not ask.
+fn sharing(shared: &Shared, terms: &Terms, entry: &Entry) -> Sharing {
+    if terms.policy.concerns_sharing() { bandwidth::sharing(shared, entry) } else { Sharing::default() }
+}
+
 impl Making {
     fn new() -> Self {
-        Self { memo: Memo::default(), announced: Vec::new(), withdrawn: SmallVec::new() }
+        Self { memo: Memo::default(), sharing: Sharing::default(), announced: Vec::new(), withdrawn: SmallVec::new() }
     }
 
     fn withdraw(&mut self, audience: Audience, prefix: Prefix, id: Option<u32>) {
@@ -652,7 +664,7 @@ impl Making {
         audience: Audience,
         name: Option<u32>,
     ) -> Option<()> {
-        let Self { memo, announced, .. } = self;
+        let Self { memo, announced, sharing, .. } = self;
         let (attrs, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
         if path.source == conditions::default_slot() {
             let attrs = Arc::new(terms.default_route(from, prefix, &shared.attrs.attrs(attrs))?);
@@ -678,9 +690,9 @@ impl Making {
         let outline = memo.outlines.entry((attrs, from, audience));
         let outline = outline.or_insert_with(|| terms.outline(from, &shared.attrs.attrs(attrs))).as_ref()?;
         let changes = terms.permits(prefix, outline, &shared.roas)?;
-        let key = Key { attrs, from, audience, changes };
+        let key = Key { attrs, from, audience, changes, sharing: *sharing };
         let place = *memo.groups.entry(key.clone()).or_insert_with(|| {
-            let attrs = Arc::new(terms.finish(from.kind, outline, &key.changes));
+            let attrs = Arc::new(terms.finish(from.kind, outline, &key.changes, key.sharing));
             announced.push((audience, OutGroup { attrs, prefixes: Vec::new(), ids: Vec::new() }));
             announced.len() - 1
         });

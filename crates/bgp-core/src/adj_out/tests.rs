@@ -76,7 +76,7 @@ fn send(terms: &Terms, from: SourceKind, attrs: &PathAttrs) -> Option<PathAttrs>
 fn tell(terms: &Terms, from: Teller, attrs: &PathAttrs) -> Option<PathAttrs> {
     let outline = terms.outline(from, attrs)?;
     let changes = terms.permits(&"10.0.0.0/8".parse().unwrap(), &outline, &crate::validation::RoaTable::new(1))?;
-    Some(terms.finish(from.kind, &outline, &changes))
+    Some(terms.finish(from.kind, &outline, &changes, Sharing::default()))
 }
 
 #[test]

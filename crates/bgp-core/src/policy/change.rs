@@ -121,15 +121,43 @@ pub enum ExtCommunityChange {
     SitesOfOrigin(Vec<ExtCommunity>),
     /// This link bandwidth instead of that there.
     Bandwidth(ExtCommunity),
+    /// A link bandwidth like this, which sums up what the paths name that share the packets, instead of that there; no
+    /// change where none of them names any.
+    CumulativeBandwidth(ExtCommunity),
+    /// A link bandwidth like this of one megabit per second for each of those paths.
+    BandwidthPerPath(ExtCommunity),
 }
 
+/// The paths that share the packets of a route that goes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Sharing {
+    /// How many; 0 where that is not known.
+    pub(crate) paths: u8,
+    /// The sum of the bandwidths that they name, in octets a second.
+    pub(crate) octets: u64,
+}
+
+/// One megabit per second in octets.
+const MEGABIT: u64 = 125_000;
+
 impl ExtCommunityChange {
-    fn apply(&self, list: &mut Vec<ExtCommunity>) {
+    fn apply(&self, list: &mut Vec<ExtCommunity>, sharing: Sharing) {
+        let made;
         let (sub_type, new): (u8, &[ExtCommunity]) = match self {
             Self::Clear => return list.clear(),
             Self::RouteTargets(new) => (2, new),  // RFC 4360 §4
             Self::SitesOfOrigin(new) => (3, new), // RFC 4360 §5
             Self::Bandwidth(new) => (4, std::slice::from_ref(new)),
+            Self::CumulativeBandwidth(_) if sharing.octets == 0 => return,
+            Self::BandwidthPerPath(_) if sharing.paths == 0 => return,
+            Self::CumulativeBandwidth(like) => {
+                made = like.with_bandwidth(sharing.octets);
+                (4, std::slice::from_ref(&made))
+            }
+            Self::BandwidthPerPath(like) => {
+                made = like.with_bandwidth(MEGABIT * u64::from(sharing.paths));
+                (4, std::slice::from_ref(&made))
+            }
         };
         // Types 0, 1 and 2 are the two-octet AS, IPv4 and four-octet AS forms; 0x40 says that it is not transitive.
         list.retain(|community| !(community.0[0] & !0x40 <= 2 && community.0[1] == sub_type));
@@ -146,8 +174,17 @@ pub(crate) enum Way {
     In(IpAddr),
     /// From ourselves, where routes without a preference have this one.
     Own(u32),
-    /// To a neighbor.
-    Out,
+    /// To a neighbor; these share its packets here.
+    Out(Sharing),
+}
+
+impl Way {
+    fn sharing(self) -> Sharing {
+        match self {
+            Self::In(_) | Self::Own(_) => Sharing::default(),
+            Self::Out(sharing) => sharing,
+        }
+    }
 }
 
 /// What a policy wants the next hop to be on the way out.
@@ -165,6 +202,12 @@ pub(crate) enum NextHopRule {
 }
 
 impl Set {
+    /// Whether what it does depends on the paths that share the packets.
+    pub(crate) fn concerns_sharing(&self) -> bool {
+        use ExtCommunityChange::{BandwidthPerPath, CumulativeBandwidth};
+        matches!(self, Self::ExtCommunities(CumulativeBandwidth(_) | BandwidthPerPath(_)))
+    }
+
     /// Changes `attrs`; what is to become of the next hop on the way out, if that is what it is about.
     pub(crate) fn apply(&self, attrs: &mut PathAttrs, way: Way, next_hop: &mut NextHopRule) {
         let attributes = &mut attrs.attributes;
@@ -189,7 +232,7 @@ impl Set {
             }
             Self::Communities(change) => change.apply(&mut attributes.communities),
             Self::LargeCommunities(change) => change.apply(&mut attributes.large_communities),
-            Self::ExtCommunities(change) => change.apply(&mut attributes.ext_communities),
+            Self::ExtCommunities(change) => change.apply(&mut attributes.ext_communities, way.sharing()),
             Self::DeleteCommunities(list) => attributes.communities.retain(|community| !list.names(community)),
             Self::DeleteLargeCommunities(list) => {
                 attributes.large_communities.retain(|community| !list.names(community));
@@ -217,7 +260,7 @@ impl Set {
                 // An address of the other family says nothing about where packets go.
                 Way::In(peer) if peer.is_ipv4() == attrs.next_hop.address().is_ipv4() => attrs.next_hop = peer.into(),
                 Way::In(_) | Way::Own(_) => {}
-                Way::Out => *next_hop = NextHopRule::Ourselves,
+                Way::Out(_) => *next_hop = NextHopRule::Ourselves,
             },
             Self::NextHopUnchanged => *next_hop = NextHopRule::Unchanged,
             Self::Aggregator(aggregator) => attributes.aggregator = Some(*aggregator),
@@ -268,9 +311,9 @@ mod tests {
 
     #[test]
     fn excluded_ases_leave_the_path_and_empty_segments_go() {
-        let (changed, _) = apply(&[Set::Exclude(vec![Asn::literal(2)])], Way::Out);
+        let (changed, _) = apply(&[Set::Exclude(vec![Asn::literal(2)])], Way::Out(Sharing::default()));
         assert_eq!(changed.attributes.as_path.to_string(), "1 3");
-        let (changed, _) = apply(&[Set::Exclude([1, 2, 3].map(Asn::literal).into())], Way::Out);
+        let (changed, _) = apply(&[Set::Exclude([1, 2, 3].map(Asn::literal).into())], Way::Out(Sharing::default()));
         assert!(changed.attributes.as_path.is_empty());
     }
 
@@ -278,7 +321,7 @@ mod tests {
     fn our_as_stands_for_one_or_for_all() {
         let path = |target| {
             let replace = Set::Replace { target, with: Asn::literal(9) };
-            apply(&[replace], Way::Out).0.attributes.as_path.to_string()
+            apply(&[replace], Way::Out(Sharing::default())).0.attributes.as_path.to_string()
         };
         assert_eq!(path(Some(Asn::literal(2))), "1 9 3 9");
         assert_eq!(path(None), "9 9 9 9");
@@ -288,7 +331,7 @@ mod tests {
     fn the_preference_of_our_own_routes_counts_from_the_default() {
         let set = [Set::LocalPreference(Adjust::Add(10))];
         assert_eq!(apply(&set, Way::Own(100)).0.attributes.local_pref, Some(110));
-        assert_eq!(apply(&set, Way::Out).0.attributes.local_pref, Some(10));
+        assert_eq!(apply(&set, Way::Out(Sharing::default())).0.attributes.local_pref, Some(10));
     }
 
     #[test]
@@ -297,7 +340,7 @@ mod tests {
         let list = Arc::new(CommunityList::new("l", [(super::super::Action::Permit, named)]));
         let add = Set::Communities(CommunityChange::Add(vec![Community(5)]));
         let delete = Set::DeleteCommunities(list);
-        let communities = |sets: &[Set]| apply(sets, Way::Out).0.attributes.communities;
+        let communities = |sets: &[Set]| apply(sets, Way::Out(Sharing::default())).0.attributes.communities;
         assert_eq!(communities(&[delete.clone(), add.clone()]), [Community(5), Community(6)]);
         assert_eq!(communities(&[add, delete]), [Community(6)]);
     }
@@ -307,10 +350,26 @@ mod tests {
         let rt = |number| ExtCommunity([0, 2, 0xfd, 0xe8, 0, 0, 0, number]);
         let soo = ExtCommunity([1, 3, 192, 0, 2, 1, 0, 7]);
         let mut list = vec![rt(1), soo];
-        ExtCommunityChange::RouteTargets(vec![rt(2), rt(3)]).apply(&mut list);
+        ExtCommunityChange::RouteTargets(vec![rt(2), rt(3)]).apply(&mut list, Sharing::default());
         assert_eq!(list, [rt(2), rt(3), soo]);
-        ExtCommunityChange::Clear.apply(&mut list);
+        ExtCommunityChange::Clear.apply(&mut list, Sharing::default());
         assert!(list.is_empty());
+    }
+
+    #[test]
+    fn bandwidths_follow_the_paths_that_share() {
+        let like = ExtCommunity::link_bandwidth(Asn::literal(65001), 0.0, true);
+        let old = ExtCommunity::link_bandwidth(Asn::literal(65002), 9e6, true);
+        let changed = |change: ExtCommunityChange, paths, octets| {
+            let mut list = vec![old];
+            change.apply(&mut list, Sharing { paths, octets });
+            list.iter().map(|community| community.bandwidth().unwrap()).collect::<Vec<_>>()
+        };
+        let [sum, each] = [ExtCommunityChange::CumulativeBandwidth(like), ExtCommunityChange::BandwidthPerPath(like)];
+        assert_eq!(changed(sum.clone(), 2, 50_000_000), [50_000_000]);
+        assert_eq!(changed(sum, 2, 0), [9_000_000], "none names any");
+        assert_eq!(changed(each.clone(), 3, 0), [375_000]);
+        assert_eq!(changed(each, 0, 0), [9_000_000], "not known on the way in");
     }
 
     #[test]
@@ -319,13 +378,13 @@ mod tests {
         let (changed, _) = apply(&[Set::NextHopPeerAddress], Way::In(peer));
         assert_eq!(changed.next_hop.address(), peer);
         assert_eq!(apply(&[Set::NextHopPeerAddress], Way::In(other)).0, attrs(), "another family");
-        assert_eq!(apply(&[Set::NextHopPeerAddress], Way::Out).1, NextHopRule::Ourselves);
-        assert_eq!(apply(&[Set::NextHopUnchanged], Way::Out).1, NextHopRule::Unchanged);
+        assert_eq!(apply(&[Set::NextHopPeerAddress], Way::Out(Sharing::default())).1, NextHopRule::Ourselves);
+        assert_eq!(apply(&[Set::NextHopUnchanged], Way::Out(Sharing::default())).1, NextHopRule::Unchanged);
         let local = "fe80::1".parse().unwrap();
         for sets in
             [[Set::NextHopLinkLocal(local), Set::NextHop(peer)], [Set::NextHop(peer), Set::NextHopLinkLocal(local)]]
         {
-            let (changed, rule) = apply(&sets, Way::Out);
+            let (changed, rule) = apply(&sets, Way::Out(Sharing::default()));
             let both = NextHop::V6 { global: "2001:db8::9".parse().unwrap(), link_local: Some(local) };
             assert_eq!((changed.next_hop, rule), (both, NextHopRule::Given));
         }

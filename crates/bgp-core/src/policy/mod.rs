@@ -20,7 +20,7 @@ use net_types::{Asn, Prefix};
 pub use access_list::{AccessList, AccessTarget};
 pub use as_path_list::AsPathList;
 pub use change::{Adjust, CommunityChange, ExtCommunityChange, Set};
-pub(crate) use change::{NextHopRule, Way};
+pub(crate) use change::{NextHopRule, Sharing, Way};
 pub use community_list::{CommunityKind, CommunityList, CommunityTest};
 pub use condition::Match;
 pub use pattern::Pattern;
@@ -74,7 +74,7 @@ pub(crate) struct Origins<'a> {
 impl Route<'_> {
     fn way(&self) -> Way {
         match (self.inbound, self.source) {
-            (false, _) => Way::Out,
+            (false, _) => Way::Out(Sharing::default()),
             (true, None) => Way::In(self.peer),
             (true, Some(_)) => Way::Own(self.default_local_pref),
         }
@@ -102,6 +102,11 @@ impl Policy {
     /// Whether the outcome depends on origin validation.
     pub(crate) fn uses_validation(&self) -> bool {
         self.route_map.as_ref().is_some_and(|map| map.uses_validation())
+    }
+
+    /// Whether what it changes depends on the paths that share the packets of a route.
+    pub(crate) fn concerns_sharing(&self) -> bool {
+        self.route_map.as_ref().is_some_and(|map| map.concerns_sharing())
     }
 
     /// Whether the outcome depends on which peer a route comes from or goes to (`match peer`), so that peers with the
@@ -150,7 +155,7 @@ impl Policy {
             origins: None,
         })?;
         let mut changed = attrs.clone();
-        self.apply(&changes, &mut changed, Way::Out);
+        self.apply(&changes, &mut changed, Way::Out(Sharing::default()));
         Some(changed)
     }
 }

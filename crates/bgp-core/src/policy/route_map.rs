@@ -51,6 +51,7 @@ pub struct RouteMap {
     size: u32,
     looks_at_prefix: bool,
     uses_validation: bool,
+    concerns_sharing: bool,
 }
 
 /// The changes that a route-map asks for: those of these clauses, in order. Clauses that change nothing are left out,
@@ -121,7 +122,12 @@ impl RouteMap {
                 || clause.call.as_ref().is_some_and(|map| map.uses_validation)
         };
         let uses_validation = clauses.iter().any(asks);
-        Self { name: name.into(), clauses, called_from, size, looks_at_prefix, uses_validation }
+        let counts = |clause: &Clause| {
+            clause.sets.iter().any(Set::concerns_sharing)
+                || clause.call.as_ref().is_some_and(|map| map.concerns_sharing)
+        };
+        let concerns_sharing = clauses.iter().any(counts);
+        Self { name: name.into(), clauses, called_from, size, looks_at_prefix, uses_validation, concerns_sharing }
     }
 
     /// A route-map that is used but was never defined: as in FRR, it denies everything.
@@ -137,6 +143,11 @@ impl RouteMap {
     /// Whether the outcome depends on origin validation.
     pub(crate) fn uses_validation(&self) -> bool {
         self.uses_validation
+    }
+
+    /// Whether a change depends on the paths that share the packets of a route.
+    pub(crate) fn concerns_sharing(&self) -> bool {
+        self.concerns_sharing
     }
 
     /// Whether the outcome may differ between two prefixes with the same attributes.

@@ -5,12 +5,20 @@
 use bgp_wire::ExtCommunity;
 use smallvec::SmallVec;
 
+use super::table::Entry;
 use super::{Path, PathAttrs, attrs::AttrId, state::Shared};
-use crate::decision::LinkBandwidth;
+use crate::{decision::LinkBandwidth, policy::Sharing};
 
 /// The bandwidth that a path names, in octets a second.
 pub(crate) fn of(attrs: &PathAttrs) -> Option<u64> {
     attrs.attributes.ext_communities.iter().find_map(|community: &ExtCommunity| community.bandwidth())
+}
+
+/// What is told of an entry's paths that share packets.
+pub(crate) fn sharing(shared: &Shared, entry: &Entry) -> Sharing {
+    let named = |path: &Path| of(&shared.attrs.attrs(path.effective?));
+    let octets = entry.sharing().iter().filter_map(named).fold(0, u64::saturating_add);
+    Sharing { paths: entry.sharing().len() as u8, octets }
 }
 
 /// Of several paths that share packets, each one's weight; `None` for one that gets nothing.

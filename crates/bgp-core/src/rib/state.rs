@@ -346,6 +346,11 @@ impl FamilyTable {
             for group in shared.groups[family as usize].iter_mut().flatten() {
                 group.changed(id);
             }
+        } else if after.beside != before.beside {
+            let concerned = |group: &&mut Group| group.terms.policy.concerns_sharing();
+            for group in shared.groups[family as usize].iter_mut().flatten().filter(concerned) {
+                group.changed(id);
+            }
         }
     }
 

@@ -27,6 +27,13 @@ impl ExtCommunity {
         Self([if transitive { 0x00 } else { 0x40 }, LINK_BANDWIDTH, high, low, a, b, c, d])
     }
 
+    /// A link bandwidth with these octets a second in the place of its own.
+    pub fn with_bandwidth(self, octets_per_second: u64) -> Self {
+        let [kind, sub, high, low, ..] = self.0;
+        let [a, b, c, d] = (octets_per_second as f32).to_be_bytes();
+        Self([kind, sub, high, low, a, b, c, d])
+    }
+
     /// The bandwidth that it names, in octets a second; `None` when it is no link bandwidth, or names none that makes
     /// sense. FRR takes a transitive one as well, and so do we.
     pub fn bandwidth(self) -> Option<u64> {

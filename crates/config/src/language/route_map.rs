@@ -7,7 +7,8 @@ use super::{Action, LEAVE, Lines, Section, Statement, Verb, ipsec::spaced, routi
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        CommunityChange, ExtCommunityChange, Match, MatchPeer, Name, OnMatch, Origin, Protocol, RouteMapEntry, Set,
+        Bandwidth, CommunityChange, ExtCommunityChange, Match, MatchPeer, Name, OnMatch, Origin, Protocol,
+        RouteMapEntry, Set,
     },
 };
 

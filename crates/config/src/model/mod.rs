@@ -44,8 +44,8 @@ pub use neighbor::{
 pub use neighbor_policy::{AdvertiseMap, DefaultOriginate, Existence, PolicySettings};
 pub use pattern::{Pattern, PatternError};
 pub use route_map::{
-    Adjust, CommunityChange, ExtCommunityChange, Match, MatchPeer, OnMatch, Origin, Protocol, RouteMap, RouteMapEntry,
-    Set, Validation,
+    Adjust, Bandwidth, CommunityChange, ExtCommunityChange, Match, MatchPeer, OnMatch, Origin, Protocol, RouteMap,
+    RouteMapEntry, Set, Validation,
 };
 pub use routing::{Action, PrefixList, PrefixListEntry, StaticRoute, StaticTarget};
 pub use rpki::{Rpki, RpkiCache, RpkiTransport};

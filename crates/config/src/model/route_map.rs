@@ -268,13 +268,24 @@ pub enum ExtCommunityChange {
     RouteTarget(Vec<ExtCommunity>),
     /// `soo VALUE…`
     SiteOfOrigin(Vec<ExtCommunity>),
-    /// `bandwidth MEGABITS [non-transitive]`: of the link, in megabits per second.
+    /// `bandwidth MEGABITS|cumulative|num-multipaths [non-transitive]`: of the link.
     Bandwidth {
         /// How much.
-        megabits: u16,
+        bandwidth: Bandwidth,
         /// It does not leave the neighbor's AS.
         non_transitive: bool,
     },
+}
+
+/// What `set extcommunity bandwidth` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bandwidth {
+    /// So many megabits per second.
+    Megabits(u16),
+    /// `cumulative`: the sum of what the paths name that share the packets.
+    Cumulative,
+    /// `num-multipaths`: a megabit per second for each of them.
+    PerPath,
 }
 
 impl ExtCommunityChange {

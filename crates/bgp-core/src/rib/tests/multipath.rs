@@ -3,7 +3,10 @@
 use bgp_wire::ExtCommunity;
 
 use super::*;
-use crate::decision::{LinkBandwidth, MaximumPaths};
+use crate::{
+    decision::{LinkBandwidth, MaximumPaths},
+    policy::ExtCommunityChange,
+};
 
 #[test]
 fn equals_share_by_bandwidth_and_the_fib_hears_of_every_change() {
@@ -47,4 +50,45 @@ fn equals_share_by_bandwidth_and_the_fib_hears_of_every_change() {
     bench.settle();
     assert_eq!(shares(&mut bench), Some((vec![(a, 1)], Some(c))));
     assert_eq!(bench.told(C), ["+10.0.0.0/8"], "told of the best path alone, and once");
+}
+
+#[test]
+fn what_is_told_on_sums_up_the_paths_that_share_and_follows_them() {
+    let mut bench = Bench::new();
+    let maximum = MaximumPaths { external: 4, internal: 1, equal_cluster_length: false };
+    bench.rib.set_decision(DecisionOptions {
+        maximum_paths: [maximum; 2],
+        relax_as_path: true,
+        ..DecisionOptions::default()
+    });
+    let like = ExtCommunity::link_bandwidth(Asn::literal(65001), 0.0, true);
+    let mut config = peer_config(C);
+    config.families[V4 as usize].export =
+        policy(vec![Set::ExtCommunities(ExtCommunityChange::CumulativeBandwidth(like))]);
+    assert!(bench.rib.configure_peer(C, config));
+    bench.settle();
+    while bench.rib.poll_out(C, 100).is_some() {}
+    let with = |peer, octets| {
+        let mut update = announce(peer, 1, &["10.0.0.0/8"]);
+        let community = ExtCommunity::link_bandwidth(Asn::literal(1), octets, true);
+        update.reach.as_mut().unwrap().attributes.ext_communities.push(community);
+        update
+    };
+    let told = |bench: &mut Bench| {
+        let mut last = None;
+        while let Some(batch) = bench.rib.poll_out(C, 100) {
+            last = batch.announced.first().map(|group| group.attrs.attributes.ext_communities.clone()).or(last);
+        }
+        let advertised = bench.rib.advertised(C, &prefix("10.0.0.0/8")).unwrap().attributes.ext_communities;
+        assert!(last.as_ref().is_none_or(|last| *last == advertised), "what is shown is what was told");
+        last.map(|all| all.iter().map(|community| community.bandwidth().unwrap()).collect::<Vec<_>>())
+    };
+    bench.hear(A, with(A, 3e6));
+    assert_eq!(told(&mut bench), Some(vec![3_000_000]));
+    bench.hear(B, with(B, 1e6));
+    assert_eq!(told(&mut bench), Some(vec![4_000_000]), "the best path is the same, and the sum another");
+    bench.hear(B, withdraw(&["10.0.0.0/8"]));
+    assert_eq!(told(&mut bench), Some(vec![3_000_000]));
+    bench.hear(A, with(A, 3e6));
+    assert_eq!(told(&mut bench), None, "said again, nothing new");
 }

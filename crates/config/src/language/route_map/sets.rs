@@ -45,11 +45,16 @@ pub(super) const ROWS: &[Statement] = &[
         )
     }),
     row!(
-        "set extcommunity bandwidth NUMBER:1-25600 [non-transitive]",
+        "set extcommunity bandwidth (NUMBER:1-25600|cumulative|num-multipaths) [non-transitive]",
         "Bandwidth of the link, in megabits per second",
         |entry, args| {
-            let (megabits, non_transitive) = (args.get("NUMBER")?, args.has("non-transitive"));
-            setting(entry, Set::ExtCommunity(ExtCommunityChange::Bandwidth { megabits, non_transitive }))
+            let bandwidth = match args.opt("NUMBER")? {
+                Some(megabits) => Bandwidth::Megabits(megabits),
+                None if args.has("cumulative") => Bandwidth::Cumulative,
+                None => Bandwidth::PerPath,
+            };
+            let non_transitive = args.has("non-transitive");
+            setting(entry, Set::ExtCommunity(ExtCommunityChange::Bandwidth { bandwidth, non_transitive }))
         }
     ),
     row!("set ip next-hop (IPV4|peer-address|unchanged)", "The next hop", |entry, args| {
@@ -142,9 +147,14 @@ pub(super) fn spell(change: &Set) -> String {
         Set::ExtCommunity(ExtCommunityChange::Clear) => "extcommunity none".to_owned(),
         Set::ExtCommunity(ExtCommunityChange::RouteTarget(values)) => format!("extcommunity rt {}", spaced(values)),
         Set::ExtCommunity(ExtCommunityChange::SiteOfOrigin(values)) => format!("extcommunity soo {}", spaced(values)),
-        Set::ExtCommunity(ExtCommunityChange::Bandwidth { megabits, non_transitive }) => {
+        Set::ExtCommunity(ExtCommunityChange::Bandwidth { bandwidth, non_transitive }) => {
+            let said = match bandwidth {
+                Bandwidth::Megabits(megabits) => megabits.to_string(),
+                Bandwidth::Cumulative => "cumulative".to_owned(),
+                Bandwidth::PerPath => "num-multipaths".to_owned(),
+            };
             let kind = if *non_transitive { " non-transitive" } else { "" };
-            format!("extcommunity bandwidth {megabits}{kind}")
+            format!("extcommunity bandwidth {said}{kind}")
         }
         Set::NextHop(address) if address.is_ipv4() => format!("ip next-hop {address}"),
         Set::NextHop(address) => format!("ipv6 next-hop global {address}"),
