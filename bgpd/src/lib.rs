@@ -22,3 +22,4 @@ pub mod show;
 pub mod state;
 pub mod tap;
 pub mod tunnels;
+pub mod vrf;

@@ -107,8 +107,8 @@ fn family_config(bgp: &Bgp, neighbor: &Neighbor, policies: &Policies, kind: Peer
             return Policy::deny_all(); // RFC 8212 §2.1
         }
         Policy {
-            access_list: access_list.as_ref().map(|name| policies.access_list(family, name)),
-            prefix_list: prefix_list.as_ref().map(|name| policies.prefix_list(family, name)),
+            access_list: access_list.as_ref().map(|name| policies.access_list(family.unicast(), name)),
+            prefix_list: prefix_list.as_ref().map(|name| policies.prefix_list(family.unicast(), name)),
             as_path_list: as_path_list.as_ref().map(|name| policies.as_path_list(name)),
             ..policies.of_map(route_map.as_ref())
         }

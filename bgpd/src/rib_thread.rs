@@ -31,7 +31,7 @@ use bgp_core::{
     },
 };
 use bgp_wire::FamilySet;
-use net_types::{Family, Prefix};
+use net_types::{Family, Prefix, Rd};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::peer::PeerEvent;
@@ -153,6 +153,15 @@ impl RibHandle {
     /// When the thread is gone.
     pub async fn walk(&self, within: Prefix) -> Result<RouteWalk, Gone> {
         RouteWalk::over(self.clone(), within).await
+    }
+
+    /// Walks the routes of a VPN family, or of the VPN that `rd` distinguishes.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub async fn walk_vpn(&self, family: Family, rd: Option<Rd>) -> Result<RouteWalk, Gone> {
+        let walk = self.query(move |rib, _| rib.walk_vpn(family, rd)).await?;
+        RouteWalk::new(self.clone(), walk).await
     }
 
     /// Walks the routes that `peer` announced.

@@ -106,6 +106,7 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         | Command::ShowBgpMemory { .. }
         | Command::ShowBgpPeerGroups { .. }
         | Command::ShowBgpVrfs { .. }
+        | Command::ShowBgpVpn { .. }
         | Command::ShowRoute { .. }
         | Command::ShowBfdPeers { .. }
         | Command::ShowFailover { .. }

@@ -146,6 +146,6 @@ fn monitor(targets: &BmpTargets) -> MonitorConfig {
 }
 
 /// Whether a view of any family is watched.
-fn any(views: [bool; 2]) -> bool {
+fn any(views: [bool; Family::COUNT]) -> bool {
     Family::ALL.into_iter().any(|family| views[family as usize])
 }

@@ -10,7 +10,7 @@ use std::{
 use bfd::Peer;
 use bgp_core::{
     PeerId,
-    rib::{PeerConfig, RibConfig},
+    rib::{LocalSource, PeerConfig, RibConfig},
 };
 use bgp_wire::{FamilySet, Notification, PeerKind, notification::CeaseCode};
 use config::{
@@ -32,6 +32,7 @@ use crate::{
     rib_thread::Gone,
     setup,
     setup::BfdReach,
+    vrf,
 };
 
 /// Static routes, as a source of paths, next to the neighbors that are numbered from 1.
@@ -42,6 +43,7 @@ const STATIC_SOURCE: u32 = u32::MAX - 1;
 pub(super) struct Applied {
     peers: BTreeMap<IpAddr, AppliedPeer>,
     originated: Originated,
+    vrfs: vrf::Vrfs,
     statics: local_routes::Statics,
     distances: Distances,
     bfd: Vec<Wanted>,
@@ -337,6 +339,7 @@ impl Supervisor {
         self.look_for_far_ends(&config);
         self.bfd_sessions(&config, &view);
         self.originate(&config, &view).await?;
+        self.vrfs(&config, &view).await?;
         self.distances(&config);
         self.statics(&config, &view);
         self.refresh_next_hops().await?;
@@ -447,6 +450,29 @@ impl Supervisor {
                 }
                 for (source, prefix) in take {
                     rib.retract(source, &prefix);
+                }
+            })
+            .await
+    }
+
+    /// What VRFs import and export.
+    async fn vrfs(&mut self, config: &Config, view: &View) -> Result<(), Gone> {
+        let wanted = vrf::vrfs(config, view);
+        if wanted == self.applied.vrfs {
+            return Ok(());
+        }
+        let (put, take) = local_routes::difference(&self.applied.vrfs.exports, &wanted.exports);
+        let imports = wanted.imports.clone();
+        self.applied.vrfs = wanted;
+        self.daemon
+            .rib
+            .apply(move |rib, now| {
+                rib.set_vrfs(&imports);
+                for (prefix, route) in put {
+                    rib.export_vpn(now, prefix, route);
+                }
+                for prefix in take {
+                    rib.retract(LocalSource::Vrf, &prefix);
                 }
             })
             .await

@@ -22,7 +22,7 @@ use std::{
 
 use bgp_core::{PeerId, rib::BestChange};
 use fib::{Backend, Fib, PathKey, PathList, PathState, Scope};
-use net_types::{IfName, Prefix};
+use net_types::{Family, IfName, Prefix};
 
 use crate::failover::{Cause, FailoverLog};
 use mailbox::Sender;
@@ -126,16 +126,16 @@ pub struct StaticRoute {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distances {
     /// Of routes that external neighbors announce; indexed by `Family as usize`.
-    pub external: [u8; 2],
+    pub external: [u8; Family::COUNT],
     /// Of routes that internal neighbors announce.
-    pub internal: [u8; 2],
+    pub internal: [u8; Family::COUNT],
     /// The internal neighbors, by their number as a source of paths.
     pub internal_sources: std::collections::BTreeSet<u32>,
 }
 
 impl Default for Distances {
     fn default() -> Self {
-        Self { external: [20; 2], internal: [200; 2], internal_sources: Default::default() }
+        Self { external: [20; Family::COUNT], internal: [200; Family::COUNT], internal_sources: Default::default() }
     }
 }
 

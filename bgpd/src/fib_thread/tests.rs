@@ -157,7 +157,11 @@ fn of_a_static_route_and_a_learned_one_the_nearer_is_used() {
     assert_eq!(rig.way("10.1.0.0/16"), 2);
     rig.fib.distances(Distances { internal_sources: [2].into(), ..Distances::default() });
     assert_eq!(rig.way("10.1.0.0/16"), 9, "an internal neighbor's route is at 200");
-    rig.fib.distances(Distances { internal: [50; 2], internal_sources: [2].into(), ..Distances::default() });
+    rig.fib.distances(Distances {
+        internal: [50; net_types::Family::COUNT],
+        internal_sources: [2].into(),
+        ..Distances::default()
+    });
     assert_eq!(rig.way("10.1.0.0/16"), 2);
 }
 

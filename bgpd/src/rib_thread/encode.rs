@@ -5,7 +5,7 @@ use bgp_core::{
     adj_out::{Audience, GroupBatch, OutBatch, OutGroup, Withdrawn},
     rib::PathAttrs,
 };
-use bgp_wire::{Announcements, EmitError, Negotiated, Nlri, Withdrawals, emit_end_of_rib};
+use bgp_wire::{Announcements, EmitError, LabelledPath, Negotiated, Nlri, Withdrawals, emit_end_of_rib};
 use bytes::{Bytes, BytesMut};
 use net_types::Family;
 
@@ -43,10 +43,15 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Announces a group. Routes that the session cannot carry are given back, to be withdrawn instead (RFC 4271 §9.2).
     fn announce(&mut self, group: OutGroup) -> Result<usize, Withdrawn> {
-        let OutGroup { attrs, prefixes, ids } = group;
-        let written = match ids.is_empty() {
-            true => self.messages(&attrs, prefixes.iter().copied()),
-            false => self.messages(&attrs, prefixes.iter().copied().zip(ids.iter().copied())),
+        let OutGroup { attrs, prefixes, ids, labels } = group;
+        let written = match (ids.is_empty(), labels.is_empty()) {
+            (true, true) => self.messages(&attrs, prefixes.iter().copied()),
+            (false, true) => self.messages(&attrs, prefixes.iter().copied().zip(ids.iter().copied())),
+            (_, false) => {
+                let ids = ids.iter().copied().chain(std::iter::repeat(0));
+                let paths = prefixes.iter().copied().zip(ids).zip(labels);
+                self.messages(&attrs, paths.map(|((prefix, id), labels)| LabelledPath { prefix, id, labels }))
+            }
         };
         written.map_err(|error| {
             // A remote can cause this at will, hence not louder.
@@ -184,7 +189,7 @@ mod tests {
             weight: 0,
             install: Default::default(),
         };
-        OutGroup { attrs: Arc::new(attrs), prefixes: vec![text.parse().unwrap()], ids: Vec::new() }
+        OutGroup { attrs: Arc::new(attrs), prefixes: vec![text.parse().unwrap()], ids: Vec::new(), labels: Vec::new() }
     }
 
     fn read(chunks: &[Chunk]) -> Vec<String> {

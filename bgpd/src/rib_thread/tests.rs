@@ -330,7 +330,7 @@ async fn a_neighbor_that_restarts_gracefully_keeps_its_routes_until_it_has_spoke
     let restart = Retain {
         families: FamilySet::from(V4),
         restart_time: Duration::from_secs(120),
-        long_lived: [Duration::ZERO; 2],
+        long_lived: [Duration::ZERO; Family::COUNT],
     };
     a.down(Some(restart)).await;
     let (fib, _) = lab.until(&Seen::Event(RibEvent::Departed { peer: a.id, family: V4 }));
@@ -354,7 +354,7 @@ async fn a_tunnel_known_dead_ends_the_wait_for_a_restart() {
     let restart = Retain {
         families: FamilySet::from(V4),
         restart_time: Duration::from_secs(120),
-        long_lived: [Duration::ZERO; 2],
+        long_lived: [Duration::ZERO; Family::COUNT],
     };
     a.down(Some(restart)).await;
     lab.until(&Seen::Event(RibEvent::Departed { peer: a.id, family: V4 }));

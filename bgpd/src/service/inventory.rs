@@ -9,7 +9,7 @@ use crate::{show::interface, state::State};
 
 /// What the table has.
 struct Counts {
-    prefixes: [usize; 2],
+    prefixes: [usize; Family::COUNT],
     attributes: usize,
 }
 

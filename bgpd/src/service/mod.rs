@@ -6,6 +6,7 @@ mod peer_groups;
 mod policy;
 mod routes;
 mod rpki;
+mod vpn;
 mod watch;
 
 use std::{net::IpAddr, time::SystemTime};
@@ -79,6 +80,7 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         Command::ShowBgp { destination: Some(destination), paths, json, .. } => {
             routes::destination(state, destination, paths, json, out).await
         }
+        Command::ShowBgpVpn { what, json } => vpn::show(state, what, json, out).await,
         Command::Policy { what, json } => policy::show(state, what, json, out).await,
         Command::Watch { what, json } => watch::show(state, what, json, out).await,
         Command::ShowBgpAttributes => inventory::attributes(state, out).await,

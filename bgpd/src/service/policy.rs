@@ -97,8 +97,8 @@ impl Test {
         let policies = Policies::new(config);
         let missing = |kind: &str, name: &Name| not_found(format!("{kind} {name} is not defined"));
         let everything = match family {
-            Family::Ipv4Unicast => Prefix::DEFAULT_V4,
-            Family::Ipv6Unicast => Prefix::DEFAULT_V6,
+            Family::Ipv4Unicast | Family::Ipv4Vpn => Prefix::DEFAULT_V4,
+            Family::Ipv6Unicast | Family::Ipv6Vpn => Prefix::DEFAULT_V6,
         };
         let within = match &filter {
             RouteFilter::LongerPrefixes(prefix) => *prefix,

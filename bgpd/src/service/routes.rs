@@ -33,7 +33,7 @@ use crate::{
 const PIECE: usize = 256;
 
 /// Who the numbers in the table are.
-struct Peers(BTreeMap<PeerId, Known>);
+pub(super) struct Peers(BTreeMap<PeerId, Known>);
 
 /// What is known of one of them.
 struct Known {
@@ -45,7 +45,7 @@ struct Known {
 }
 
 impl Peers {
-    fn of(running: &Running) -> Self {
+    pub(super) fn of(running: &Running) -> Self {
         let entry = |(address, peer): (&IpAddr, &Arc<crate::peer::PeerHandle>)| {
             let status = peer.status();
             let (router_id, kind, hostname) = (status.router_id(), status.kind(), status.hostname());
@@ -76,7 +76,7 @@ impl Peers {
         self.0.get(&id)?.link.clone()
     }
 
-    fn route(&self, view: &RouteView, now: SystemTime) -> Route {
+    pub(super) fn route(&self, view: &RouteView, now: SystemTime) -> Route {
         // What policy or a loop check refused is no route; `received-routes` and `filtered-routes` have it.
         let kept = view.paths.iter().filter(|path| !matches!(path.state, PathState::Refused(_)));
         let paths = kept.map(|path| {
@@ -101,6 +101,7 @@ impl Peers {
             path_id: view.path_id,
             stale: view.stale,
             validation: view.validation,
+            labels: view.labels.iter().map(|label| label.get()).collect(),
             igp_metric: view.resolved.map_or(0, |resolved| resolved.metric),
             updated: now - view.age,
             ..self.bare(view.source, attrs, now)
@@ -123,6 +124,7 @@ impl Peers {
             path_id: None,
             stale: false,
             validation: None,
+            labels: Vec::new(),
             reason: None,
             hostname: self.hostname(source),
             link: self.link(source),
@@ -132,7 +134,7 @@ impl Peers {
 }
 
 /// Collects rows and sends them by the piece.
-struct Rows<'a> {
+pub(super) struct Rows<'a> {
     out: &'a Output,
     buffer: String,
     routes: usize,
@@ -140,11 +142,11 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(out: &'a Output, head: String) -> Self {
+    pub(super) fn new(out: &'a Output, head: String) -> Self {
         Self { out, buffer: head, routes: 0, paths: 0 }
     }
 
-    async fn push(&mut self, row: &str, paths: usize) -> Result<(), Failure> {
+    pub(super) async fn push(&mut self, row: &str, paths: usize) -> Result<(), Failure> {
         self.buffer.push_str(row);
         self.routes += 1;
         self.paths += paths;
@@ -154,17 +156,22 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    async fn end(mut self, foot: &str) -> Result<(), Failure> {
+    /// Whether nothing was put in.
+    pub(super) fn is_empty(&self) -> bool {
+        self.routes == 0
+    }
+
+    pub(super) async fn end(mut self, foot: &str) -> Result<(), Failure> {
         self.buffer.push_str(foot);
         self.out.text(self.buffer).await
     }
 
-    async fn route(&mut self, route: &Route, json: bool, speaker: &Speaker) -> Result<(), Failure> {
+    pub(super) async fn route(&mut self, route: &Route, json: bool, speaker: &Speaker) -> Result<(), Failure> {
         let row = if json { table::json_row(route, self.routes == 0, speaker) } else { table::rows(route) };
         self.push(&row, route.paths.len()).await
     }
 
-    async fn table_end(self, json: bool) -> Result<(), Failure> {
+    pub(super) async fn table_end(self, json: bool) -> Result<(), Failure> {
         let (routes, paths) = (self.routes, self.paths);
         let foot = if json { table::json_foot(routes, paths) } else { table::foot(routes, paths) };
         self.end(&foot).await
@@ -173,8 +180,8 @@ impl<'a> Rows<'a> {
 
 fn everything(family: Family) -> Prefix {
     match family {
-        Family::Ipv4Unicast => Prefix::DEFAULT_V4,
-        Family::Ipv6Unicast => Prefix::DEFAULT_V6,
+        Family::Ipv4Unicast | Family::Ipv4Vpn => Prefix::DEFAULT_V4,
+        Family::Ipv6Unicast | Family::Ipv6Vpn => Prefix::DEFAULT_V6,
     }
 }
 
@@ -584,7 +591,8 @@ async fn installed(state: &State, family: Family) -> Result<Vec<Prefix>, Failure
     loop {
         let (mut piece, next) = ask(state, move |table| {
             let (routes, next) = table.routes(from, PIECE * 16);
-            let of_family = routes.iter().map(|route| route.prefix).filter(|prefix| prefix.family() == family);
+            let of_family =
+                routes.iter().map(|route| route.prefix).filter(|prefix| prefix.family() == family && prefix.is_plain());
             (of_family.collect::<Vec<_>>(), next)
         })
         .await?;

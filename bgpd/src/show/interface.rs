@@ -59,7 +59,14 @@ mod tests {
 
     #[test]
     fn links_and_addresses_are_told_as_in_frr() {
-        let link = Link { ifindex: 7, name: "eth0".to_owned(), admin_up: true, carrier: false, mtu_octets: 1500 };
+        let link = Link {
+            ifindex: 7,
+            name: "eth0".to_owned(),
+            admin_up: true,
+            carrier: false,
+            mtu_octets: 1500,
+            vrf_table: None,
+        };
         let address = |local: &str, bits| Address { ifindex: 7, local: local.parse().unwrap(), bits, peer: None };
         let (v4, v6) = (address("192.0.2.1", 24), address("fe80::1", 64));
         let all = [(&link, vec![&v4, &v6])];

@@ -30,6 +30,8 @@ pub fn family_key(family: Family) -> &'static str {
     match family {
         Family::Ipv4Unicast => "ipv4Unicast",
         Family::Ipv6Unicast => "ipv6Unicast",
+        Family::Ipv4Vpn => "ipv4Vpn",
+        Family::Ipv6Vpn => "ipv6Vpn",
     }
 }
 
@@ -38,6 +40,8 @@ pub fn family_name(family: Family) -> &'static str {
     match family {
         Family::Ipv4Unicast => "IPv4 Unicast",
         Family::Ipv6Unicast => "IPv6 Unicast",
+        Family::Ipv4Vpn => "IPv4 VPN",
+        Family::Ipv6Vpn => "IPv6 VPN",
     }
 }
 

@@ -107,6 +107,10 @@ fn path_text(path: &Path, speaker: &Speaker, now: SystemTime, out: &mut String) 
     if let Some(id) = path.path_id {
         let _ = writeln!(out, "      AddPath ID: RX {id}");
     }
+    if !path.labels.is_empty() {
+        let labels: Vec<String> = path.labels.iter().map(ToString::to_string).collect();
+        let _ = writeln!(out, "      Remote label: {}", labels.join(" "));
+    }
     let age = now.duration_since(path.updated).unwrap_or_default();
     let _ = writeln!(out, "      Last update: {} ago", super::uptime(age));
 }
@@ -209,6 +213,9 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
     }
     if let Some(id) = path.path_id {
         out.insert("addpathRxId".into(), id.into());
+    }
+    if let Some(label) = path.labels.first() {
+        out.insert("remoteLabel".into(), (*label).into());
     }
     out.insert("lastUpdate".into(), Value::Object(object([("epoch", epoch(path.updated))])));
     let hops = next_hops_json(path, speaker).into_iter().map(|mut hop| {

@@ -276,3 +276,54 @@ pub mod adjacent {
         format!("}},\"totalPrefixCounter\":{routes},\"filteredPrefixCounter\":{filtered}}}\n")
     }
 }
+
+/// Routes of VPNs, by distinguisher, and those of VRFs.
+pub mod vpn {
+    use super::*;
+
+    /// What stands before the first distinguisher.
+    pub fn json_head(speaker: &Speaker) -> String {
+        super::json_head(speaker, 0) + "\"routeDistinguishers\":{"
+    }
+
+    /// What stands after the last route.
+    pub fn json_foot(empty: bool) -> &'static str {
+        if empty { "}}}\n" } else { "}}}}\n" }
+    }
+
+    /// One route, as lines of text: below each path what FRR shows of its labels and extended communities.
+    pub fn rows(route: &Route) -> String {
+        let mut out = String::new();
+        for (index, path) in route.paths.iter().enumerate() {
+            let row = super::rows(&Route { paths: vec![path.clone()], advertised_to: Vec::new(), ..*route });
+            // The prefix is said once.
+            match row.find(&route.prefix.to_string()).filter(|_| index > 0) {
+                Some(at) => {
+                    let prefix = route.prefix.to_string();
+                    let _ =
+                        write!(out, "{}{:width$}{}", &row[..at], "", &row[at + prefix.len()..], width = prefix.len());
+                }
+                None => out.push_str(&row),
+            }
+            // FRR names the kind of an extended community elsewhere, and not here.
+            let bare = |text: String| text.split_once(':').map_or(text.clone(), |(_, value)| value.to_owned());
+            let communities = path.attributes.ext_communities.iter().map(|community| bare(community.to_string()));
+            let communities: Vec<String> = communities.collect();
+            let communities =
+                if communities.is_empty() { String::new() } else { format!(" EC{{{}}}", communities.join(" ")) };
+            let label = path.labels.first().copied().unwrap_or(bgp_wire::Label::IMPLICIT_NULL.get());
+            let _ = writeln!(out, "    UN={}{communities} label={label} type=bgp, subtype=0", path.next_hop);
+        }
+        out
+    }
+
+    /// What stands before the first route of a VRF.
+    pub fn vrf_json_head(speaker: &Speaker, number: u32, name: &str) -> String {
+        let default = format!("\"vrfId\":0,\"vrfName\":{}", Value::from("default"));
+        super::json_head(speaker, 0).replacen(
+            &default,
+            &format!("\"vrfId\":{number},\"vrfName\":{}", Value::from(name)),
+            1,
+        )
+    }
+}

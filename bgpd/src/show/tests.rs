@@ -120,6 +120,7 @@ fn path(peer: &str, best: bool) -> Path {
         path_id: None,
         stale: false,
         validation: None,
+        labels: Vec::new(),
         reason: best.then_some("Older Path"),
         updated: now() - Duration::from_secs(10),
     }

@@ -334,6 +334,8 @@ pub struct Path {
     pub validation: Option<ValidationState>,
     /// What its neighbor calls it, where that tells several paths apart (RFC 7911).
     pub path_id: Option<u32>,
+    /// MPLS labels in front of a prefix of a VPN (RFC 8277).
+    pub labels: Vec<u32>,
     /// Which step of the decision made it the best.
     pub reason: Option<&'static str>,
     /// Host name of the neighbor that it came from.

@@ -132,8 +132,9 @@ impl Covering {
 
     /// The prefixes of the set that cover `prefix`, the longest first.
     fn covering(&self, prefix: &Prefix) -> impl Iterator<Item = Prefix> {
-        let (address, family) = (prefix.address(), prefix.family());
-        let lengths = &self.lengths[family as usize];
+        // Payloads are about addresses of the Internet: they cover no prefix of a VPN (RFC 6811 §2).
+        let address = prefix.address();
+        let lengths = self.lengths.get(prefix.family() as usize).unwrap_or(&[0; 129]);
         (0..=prefix.bits())
             .rev()
             .filter(|bits| lengths[usize::from(*bits)] > 0)
@@ -148,7 +149,7 @@ impl Covering {
 
     /// Whether it has a prefix of `family`.
     pub(crate) fn has(&self, family: Family) -> bool {
-        self.lengths[family as usize].iter().any(|count| *count > 0)
+        self.lengths.get(family as usize).is_some_and(|lengths| lengths.iter().any(|count| *count > 0))
     }
 }
 

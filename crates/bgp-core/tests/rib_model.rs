@@ -188,7 +188,7 @@ impl Model {
             if peer == SEVERAL {
                 let others = (0..PEERS).filter(|from| *from != peer && self.is_usable(*from, at));
                 // Paths of peers that tell one a prefix are named after the peer, behind six sources of our own.
-                return others.map(|from| ((prefix(at), from as u32 + 7), hops(from, at))).collect();
+                return others.map(|from| ((prefix(at), from as u32 + 8), hops(from, at))).collect();
             }
             best.map(|best| ((prefix(at), 0), hops(best, at))).into_iter().collect()
         };
@@ -294,7 +294,11 @@ impl Real {
                 self.rib.peer_down(
                     now,
                     id(*peer),
-                    Departure::Stale { until, families: FamilySet::from(V4), long_lived: [Duration::ZERO; 2] },
+                    Departure::Stale {
+                        until,
+                        families: FamilySet::from(V4),
+                        long_lived: [Duration::ZERO; Family::COUNT],
+                    },
                 );
                 self.told[*peer].clear();
             }

@@ -16,6 +16,8 @@ impl FamilySet {
         match family {
             Family::Ipv4Unicast => 1,
             Family::Ipv6Unicast => 2,
+            Family::Ipv4Vpn => 4,
+            Family::Ipv6Vpn => 8,
         }
     }
 

@@ -6,6 +6,10 @@ use std::{
 };
 
 use bytes::BufMut;
+use net_types::Family;
+
+/// The route distinguisher in front of a VPN's next hop, which is in no VPN.
+pub(crate) const NO_RD: [u8; 8] = [0; 8];
 
 /// Where packets for the announced prefixes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,22 +52,34 @@ impl NextHop {
         }
     }
 
-    /// Octets that it takes in MP_REACH_NLRI.
-    pub(crate) fn octets(&self) -> usize {
-        match self {
+    /// Octets that it takes in MP_REACH_NLRI of `family`.
+    pub(crate) fn octets(&self, family: Family) -> usize {
+        let addresses = match self {
+            Self::V4(_) if family == Family::Ipv6Vpn => 16,
             Self::V4(_) => 4,
             Self::V6 { link_local: None, .. } => 16,
             Self::V6 { link_local: Some(_), .. } => 32,
-        }
+        };
+        let count = if matches!(self, Self::V6 { link_local: Some(_), .. }) { 2 } else { 1 };
+        if family.is_vpn() { addresses + count * NO_RD.len() } else { addresses }
     }
 
-    pub(crate) fn emit(&self, out: &mut impl BufMut) {
+    /// Each address of a VPN's next hop has a route distinguisher of zero in front (RFC 4364 §4.3.2, RFC 4659 §3.2.1).
+    pub(crate) fn emit(&self, family: Family, out: &mut impl BufMut) {
+        let mut put = |address: &[u8]| {
+            if family.is_vpn() {
+                out.put_slice(&NO_RD);
+            }
+            out.put_slice(address);
+        };
         match self {
-            Self::V4(address) => out.put_slice(&address.octets()),
+            // RFC 4659 §3.2.1.2: across an IPv4 network.
+            Self::V4(address) if family == Family::Ipv6Vpn => put(&address.to_ipv6_mapped().octets()),
+            Self::V4(address) => put(&address.octets()),
             Self::V6 { global, link_local } => {
-                out.put_slice(&global.octets());
+                put(&global.octets());
                 if let Some(address) = link_local {
-                    out.put_slice(&address.octets());
+                    put(&address.octets());
                 }
             }
         }

@@ -2,13 +2,14 @@
 
 mod common;
 
-use bgp_wire::{Message, Parsed, PeerKind, Update};
+use bgp_wire::{Message, Negotiated, Parsed, PeerKind, Update};
 use bgpkit_parser::{
     models::{AsnLength, AttributeValue, Attributes as TheirAttributes, BgpMessage, BgpUpdateMessage, MetaCommunity},
     parser::bgp::messages::parse_bgp_message,
 };
 use bytes::Bytes;
 use common::{terms, vectors};
+use net_types::Family;
 
 /// What both make of an UPDATE, in words.
 #[derive(Debug, Default, PartialEq)]
@@ -117,8 +118,9 @@ fn compare(file: &str) -> usize {
         }
         // The speakers recorded by RIS are external, and their paths come without LOCAL_PREF.
         let kind = if file == "ris.hex" { PeerKind::External } else { PeerKind::Internal };
-        let Ok(Parsed { message: Message::Update(update), survived }) = Message::parse(&bytes, &terms(kind, true))
-        else {
+        // Of VPNs the other parser leaves out distinguishers and labels.
+        let terms = Negotiated { families: Family::UNICAST.into_iter().collect(), ..terms(kind, true) };
+        let Ok(Parsed { message: Message::Update(update), survived }) = Message::parse(&bytes, &terms) else {
             continue;
         };
         let parsed = parse_bgp_message(&mut Bytes::from(bytes), false, &AsnLength::Bits32);

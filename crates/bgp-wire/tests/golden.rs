@@ -5,7 +5,8 @@ mod common;
 use std::{env, fmt::Write as _, fs, net::Ipv4Addr};
 
 use bgp_wire::{
-    Announcement, Announcements, Capability, Message, MessageError, Negotiated, Origin, Parsed, PeerKind, Update,
+    Announcement, Announcements, Capability, LabelledPath, Message, MessageError, Negotiated, Origin, Parsed, PeerKind,
+    Update,
     notification::{CeaseCode, NotificationCode},
 };
 use common::{terms, unhex, vectors};
@@ -134,6 +135,36 @@ fn an_ipv6_route_of_exabgp() {
     assert_eq!(communities, ["30740:0", "30740:30740"]);
 }
 
+/// `conf-vpn` of exabgp: each prefix has the label that its configuration gives it, and is written back as it came.
+#[test]
+fn routes_of_a_vpn_of_exabgp() {
+    let negotiated = terms(PeerKind::Internal, true);
+    let mut seen = Vec::new();
+    for (_, bytes) in vectors("exabgp.hex").into_iter().filter(|(name, _)| name == "conf-vpn") {
+        let Ok(Parsed { message: Message::Update(update), .. }) = Message::parse(&bytes, &negotiated) else { continue };
+        let labels = update.announced_labels(0).to_vec();
+        let Some(reach) = update.reach else { continue };
+        let Announcement { family, next_hop, prefixes } = &reach.announced[0];
+        let paths = prefixes.iter().zip(&labels);
+        let paths = paths.map(|(prefix, labels)| LabelledPath { prefix: *prefix, id: 0, labels: labels.clone() });
+        let paths: Vec<LabelledPath> = paths.collect();
+        seen.extend(paths.iter().map(|path| format!("{} {:?}", path.prefix, path.labels)));
+        for message in Announcements::new(&reach.attributes, *family, *next_hop, paths, &negotiated).unwrap() {
+            let Message::Update(again) = Message::parse(&message, &negotiated).unwrap().message else { panic!() };
+            assert_eq!((again.announced_labels(0), again.reach.as_ref()), (&labels[..], Some(&reach)));
+        }
+    }
+    assert_eq!(
+        seen,
+        [
+            "65000:1:10.0.0.0/25 [1000]",
+            "65000:1:10.0.0.128/25 [1000]",
+            "65000:1:20.0.0.0/25 [1000]",
+            "65000:1:20.0.0.128/25 [1000]"
+        ]
+    );
+}
+
 #[test]
 fn end_of_rib_of_each_family() {
     let eor = |message| update(message).end_of_rib;
@@ -201,6 +232,7 @@ fn paths_with_identifiers_of_exabgp_and_a_capture() {
         }
         paths
     };
-    assert_eq!(read("exabgp.hex", "conf-addpath"), [("193.0.2.1/32".to_owned(), 0x0102_0304)]);
+    let of_two_families = [("193.0.2.1/32".to_owned(), 0x0102_0304), ("100:100:10.0.0.0/24".to_owned(), 10)];
+    assert_eq!(read("exabgp.hex", "conf-addpath"), of_two_families);
     assert_eq!(read("tcpdump.hex", "bgp-addpath"), []);
 }

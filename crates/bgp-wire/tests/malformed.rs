@@ -132,6 +132,12 @@ fn each_malformed_attribute_meets_its_remedy() {
             "RFC 4760 §8: routes that were not negotiated",
             External,
             Discard,
+            &[0x80, 14, 9, 0, 1, 133, 4, 1, 2, 3, 4, 0],
+        ),
+        (
+            "RFC 4364 §4.3.2: a next hop without a route distinguisher",
+            External,
+            Reset,
             &[0x80, 14, 9, 0, 1, 128, 4, 1, 2, 3, 4, 0],
         ),
     ];

@@ -14,7 +14,7 @@ use bgp_wire::{
     emit_end_of_rib, frame_length,
 };
 use common::{terms, vectors};
-use net_types::{Asn, Family, Prefix};
+use net_types::{Asn, Family, Prefix, Rd};
 use proptest::{collection::vec, option, prelude::*};
 
 fn any_asn() -> impl Strategy<Value = Asn> {
@@ -80,16 +80,19 @@ prop_compose! {
 
 fn any_prefix(family: Family) -> impl Strategy<Value = Prefix> {
     let address = match family {
-        Family::Ipv4Unicast => any::<Ipv4Addr>().prop_map(IpAddr::from).boxed(),
-        Family::Ipv6Unicast => any::<Ipv6Addr>().prop_map(IpAddr::from).boxed(),
+        Family::Ipv4Unicast | Family::Ipv4Vpn => any::<Ipv4Addr>().prop_map(IpAddr::from).boxed(),
+        Family::Ipv6Unicast | Family::Ipv6Vpn => any::<Ipv6Addr>().prop_map(IpAddr::from).boxed(),
     };
-    (address, 0..=family.max_bits()).prop_map(|(address, bits)| Prefix::new(address, bits).unwrap())
+    (address, 0..=family.max_bits(), any::<[u8; 8]>()).prop_map(move |(address, bits, rd)| {
+        let plain = Prefix::new(address, bits).unwrap();
+        if family.is_vpn() { plain.in_vpn(Rd::from_octets(rd)) } else { plain }
+    })
 }
 
 fn next_hop(family: Family, both: bool) -> NextHop {
     match family {
-        Family::Ipv4Unicast => NextHop::V4(Ipv4Addr::new(192, 0, 2, 1)),
-        Family::Ipv6Unicast => {
+        Family::Ipv4Unicast | Family::Ipv4Vpn => NextHop::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        Family::Ipv6Unicast | Family::Ipv6Vpn => {
             NextHop::V6 { global: "2001:db8::1".parse().unwrap(), link_local: both.then(|| "fe80::1".parse().unwrap()) }
         }
     }
@@ -106,7 +109,7 @@ fn received(mut attributes: Attributes, negotiated: &Negotiated) -> Attributes {
 }
 
 fn any_family() -> impl Strategy<Value = Family> {
-    prop_oneof![Just(Family::Ipv4Unicast), Just(Family::Ipv6Unicast)]
+    prop::sample::select(Family::ALL.to_vec())
 }
 
 /// Every recorded message.
@@ -157,7 +160,7 @@ proptest! {
         prop_assert_eq!(seen, prefixes);
         // Packed: only the last message may have room for another prefix.
         let (_, full) = messages.split_last().unwrap();
-        prop_assert!(full.iter().all(|message| message.len() + 17 > negotiated.max_message_octets()));
+        prop_assert!(full.iter().all(|message| message.len() + 33 > negotiated.max_message_octets()));
     }
 
     #[test]

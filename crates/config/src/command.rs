@@ -2,6 +2,7 @@
 
 mod bgp;
 mod policy;
+mod vpn;
 mod watch;
 
 use std::{fmt, net::IpAddr, sync::LazyLock};
@@ -9,6 +10,7 @@ use std::{fmt, net::IpAddr, sync::LazyLock};
 use net_types::{Asn, Family, IfName, Prefix, TunnelName, WanName};
 
 pub use policy::{PolicyView, RouteFilter};
+pub use vpn::VpnView;
 pub use watch::{RpkiState, RpkiView, Watch};
 
 use crate::{
@@ -56,6 +58,13 @@ pub enum Command {
         paths: Paths,
         /// Every route as `show bgp PREFIX` has it.
         detail: bool,
+        /// As JSON.
+        json: bool,
+    },
+    /// What there is of VPNs.
+    ShowBgpVpn {
+        /// What of it.
+        what: VpnView,
         /// As JSON.
         json: bool,
     },
@@ -386,7 +395,7 @@ const ROWS: &[Row] = &[
 /// All rows, in parts.
 const PARTS: &[&[Row]] = &{
     let [a, b, c, d, e, f, g, h, i, j, k] = policy::FILTERS;
-    [bgp::ROWS, policy::LISTS, a, b, c, d, e, f, g, h, i, j, k, watch::ROWS, ROWS]
+    [bgp::ROWS, vpn::ROWS, policy::LISTS, a, b, c, d, e, f, g, h, i, j, k, watch::ROWS, ROWS]
 };
 
 fn rows() -> impl Iterator<Item = &'static Row> {

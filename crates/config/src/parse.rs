@@ -282,7 +282,13 @@ impl<'a> Reader<'a> {
                     }
                 }
             }
-            Err(Complaint { place, message }) => self.report(line, place, self.unusable(), message, None, None),
+            Err(Complaint { place, message }) => {
+                self.report(line, place, self.unusable(), message, None, None);
+                // What follows belongs to the section that this line did not get to begin.
+                if self.manner.unknown == UnknownLines::Warn {
+                    self.foreign = Foreign::begun_by(&split(line.text));
+                }
+            }
         }
     }
 
@@ -293,8 +299,8 @@ impl<'a> Reader<'a> {
         for matched in args.matched() {
             let Some(Kind::Reference(reference)) = matched.kind() else { continue };
             let reference = match (reference, section) {
-                (Reference::PrefixList(None), Section::Family(family)) => Reference::PrefixList(Some(*family)),
-                (Reference::AccessList(None), Section::Family(family)) => Reference::AccessList(Some(*family)),
+                (Reference::PrefixList(None), Section::Family(family)) => Reference::PrefixList(Some(family.unicast())),
+                (Reference::AccessList(None), Section::Family(family)) => Reference::AccessList(Some(family.unicast())),
                 _ => reference,
             };
             let place = (matched.word.start, matched.word.end());

@@ -10,7 +10,7 @@ use config::{
     Command, Config,
     model::{
         AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AliasedCommunity, AllowOwnAs, AttributeUnchanged,
-        Bandwidth, BestPath, BfdPeer, BfdPeerId, BfdProfile, BfdUse, Bgp, BmpMonitor, BmpRetry, BmpTargets,
+        Bandwidth, BestPath, BfdPeer, BfdPeerId, BfdProfile, BfdUse, Bgp, BgpVrf, BmpMonitor, BmpRetry, BmpTargets,
         ChildLifetime, Community, CommunityChange, CommunityList, Confederation, Credential, DefaultOriginate,
         Distances, Dpd, Dump, Dumps, Esn, EspSuite, Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm,
         FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity,
@@ -19,7 +19,8 @@ use config::{
         NeighborSettings, OnMatch, Origin, Password, Pattern, PolicySettings, PrefixList, PrefixListEntry, Prf,
         Proposal, Protocol, Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role,
         RouteChecks, RouteMap, RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, Rules, SessionSettings,
-        Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Validation, Wan,
+        Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Validation, VpnLabel, Vrf, VrfFamily,
+        Wan,
     },
     parse,
 };
@@ -69,7 +70,7 @@ fn prefix_of(family: Family) -> impl Strategy<Value = Prefix> {
 }
 
 fn family() -> impl Strategy<Value = Family> {
-    select(&Family::ALL[..])
+    select(&Family::UNICAST[..])
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -270,8 +271,8 @@ fn access_list(family: Family) -> impl Strategy<Value = Rules<AccessTarget>> {
         ]
     };
     let target = match family {
-        Family::Ipv4Unicast => prop_oneof![3 => plain(), 1 => wildcard].boxed(),
-        Family::Ipv6Unicast => plain().boxed(),
+        Family::Ipv4Unicast | Family::Ipv4Vpn => prop_oneof![3 => plain(), 1 => wildcard].boxed(),
+        Family::Ipv6Unicast | Family::Ipv6Vpn => plain().boxed(),
     };
     rules(target)
 }
@@ -565,7 +566,13 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
     (
         (of(remote_as), of(text()), of(shutdown), of(password), of(timers())),
         (of(seconds(1, 65_535)), of(any::<(bool, bool)>()), distance, flag(), of(source), of(interface())),
-        (of(1u16..), flag(), of(restart), session_settings(), btree_map(family(), neighbor_family().boxed(), 0..3)),
+        (
+            of(1u16..),
+            flag(),
+            of(restart),
+            session_settings(),
+            btree_map(select(&Family::ALL[..]), neighbor_family().boxed(), 0..3),
+        ),
     )
         .prop_map(|(first, second, third)| {
             let (remote_as, description, shutdown, password, timers) = first;
@@ -754,7 +761,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
             timers(),
             peers().boxed(),
             1u16..,
-            families,
+            (families, btree_map(name(), bgp_vrf(), 0..2)),
             btree_map(name(), bmp_targets(), 0..2),
         ),
     )
@@ -766,7 +773,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 timers,
                 (peer_groups, neighbors, listen_ranges),
                 listen_limit,
-                families,
+                (families, vrfs),
                 bmp,
             ) = second;
             confederation.members.remove(&asn);
@@ -797,8 +804,33 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 listen_limit,
                 families,
                 bmp,
+                vrfs,
             }
         })
+}
+
+fn bgp_vrf() -> impl Strategy<Value = BgpVrf> {
+    let rd = ext_community().prop_map(|text| text.to_string().parse().unwrap());
+    let targets = || proptest::collection::btree_set(ext_community(), 0..3);
+    let label = prop_oneof![Just(VpnLabel::None), Just(VpnLabel::Auto), (0u32..1 << 20).prop_map(VpnLabel::Number)];
+    let rest = (of(rd), targets(), targets(), label, any::<bool>(), any::<bool>());
+    let family = |family: Family| {
+        (proptest::collection::btree_set(prefix_of(family), 0..3), rest.clone()).prop_map(
+            |(networks, (rd, import_targets, export_targets, label, import, export))| VrfFamily {
+                networks,
+                rd,
+                import_targets,
+                export_targets,
+                label,
+                import,
+                export,
+            },
+        )
+    };
+    (family(Family::Ipv4Unicast).boxed(), family(Family::Ipv6Unicast).boxed()).prop_map(|(v4, v6)| {
+        let both = [(Family::Ipv4Unicast, v4), (Family::Ipv6Unicast, v6)];
+        BgpVrf { families: both.into_iter().filter(|(_, family)| *family != VrfFamily::default()).collect() }
+    })
 }
 
 fn bmp_targets() -> impl Strategy<Value = BmpTargets> {
@@ -880,7 +912,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 btree_map(1u16.., route_map_entry().boxed(), 1..3).prop_map(|entries| RouteMap { entries }),
                 0..3,
             ),
-            (rpki(), dumps()),
+            (rpki(), dumps(), btree_map(name(), of(1u32..253).prop_map(|table| Vrf { table }), 0..3)),
             of(bgp().boxed()),
         ),
     )
@@ -897,7 +929,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             for peer in bfd_peers.values_mut() {
                 peer.profile = bfd_profiles.keys().next().cloned();
             }
-            let (route_maps, (rpki, dumps), mut bgp) = fourth;
+            let (route_maps, (rpki, dumps, vrfs), mut bgp) = fourth;
             static_routes.sort();
             static_routes.dedup();
             // What is named must exist, and two tunnels do not share an address.
@@ -943,6 +975,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 route_maps,
                 rpki,
                 dumps,
+                vrfs,
                 bgp,
             }
         })

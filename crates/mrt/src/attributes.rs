@@ -67,7 +67,7 @@ impl Entry {
         match (prefix.family(), reach) {
             // IPv4 by way of an IPv6 next hop (RFC 8950) comes in MP_REACH_NLRI as well.
             (Family::Ipv4Unicast, None) => put_prefix(prefix, &mut plain),
-            (Family::Ipv6Unicast, None) => return None,
+            (_, None) => return None,
             (family, Some(next_hop)) => {
                 let mut value = family.afi().code().to_be_bytes().to_vec();
                 value.extend([family.safi().code(), u8::try_from(next_hop.len()).ok()?]);

@@ -138,8 +138,8 @@ impl<'a> Rest<'a> {
         octets.iter_mut().zip(taken).for_each(|(to, from)| *to = *from);
         let [a, b, c, d, ..] = octets;
         let address = match family {
-            Family::Ipv4Unicast => Ipv4Addr::new(a, b, c, d).into(),
-            Family::Ipv6Unicast => Ipv6Addr::from(octets).into(),
+            Family::Ipv4Unicast | Family::Ipv4Vpn => Ipv4Addr::new(a, b, c, d).into(),
+            Family::Ipv6Unicast | Family::Ipv6Vpn => Ipv6Addr::from(octets).into(),
         };
         self.checked(address, bits)
     }

@@ -7,6 +7,7 @@ mod asn;
 mod family;
 mod name;
 mod prefix;
+mod rd;
 mod router_id;
 mod spi;
 
@@ -14,5 +15,6 @@ pub use asn::{Asn, AsnError};
 pub use family::{Afi, Family, Safi};
 pub use name::{IfName, NameError, TunnelName, WanName};
 pub use prefix::{Prefix, PrefixError};
+pub use rd::{Rd, RdError};
 pub use router_id::{RouterId, ZeroRouterId};
 pub use spi::{ReservedSpi, Spi};

@@ -1,4 +1,4 @@
-//! IP prefixes with no host bits set.
+//! IP prefixes with no host bits set, those of VPNs included.
 
 use std::{
     fmt,
@@ -8,13 +8,31 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::Family;
+use crate::{Family, Rd};
 
 /// An IPv4 or IPv6 prefix in canonical form: every bit beyond the length is zero.
 ///
-/// Order is by family, then address, then length, so that a covering prefix sorts right before what it covers.
+/// One of a VPN has a route distinguisher in front (RFC 4364 §4.1), one of a VRF the number of its kernel table; such a
+/// prefix has nothing to do with any that is elsewhere.
+///
+/// Order is by where it is (nowhere in particular first), then family, address and length, so that a covering prefix sorts
+/// right before what it covers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix(IpNet);
+pub struct Prefix {
+    realm: Realm,
+    net: IpNet,
+}
+
+/// Where a prefix means something. Octets rather than numbers: prefixes are kept by the million and should not be padded.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Realm {
+    /// In this router's own tables and in the Internet.
+    Own,
+    /// In the kernel table of a VRF, most significant octet first.
+    Table([u8; 4]),
+    /// In the VPN whose routes have this distinguisher.
+    Vpn(Rd),
+}
 
 /// Why a text or pair is not a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,9 +52,11 @@ pub enum PrefixError {
 
 impl Prefix {
     /// 0.0.0.0/0
-    pub const DEFAULT_V4: Self = Self(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)));
+    pub const DEFAULT_V4: Self =
+        Self { realm: Realm::Own, net: IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)) };
     /// ::/0
-    pub const DEFAULT_V6: Self = Self(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)));
+    pub const DEFAULT_V6: Self =
+        Self { realm: Realm::Own, net: IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)) };
 
     /// The prefix of `address` that is `bits` long; host bits are cleared.
     ///
@@ -44,52 +64,90 @@ impl Prefix {
     /// When `bits` is greater than the family's address length.
     pub fn new(address: IpAddr, bits: u8) -> Result<Self, PrefixError> {
         let max = if address.is_ipv4() { 32 } else { 128 };
-        IpNet::new(address, bits).map(|net| Self(net.trunc())).map_err(|_| PrefixError::Length { found: bits, max })
+        IpNet::new(address, bits).map(Self::from).map_err(|_| PrefixError::Length { found: bits, max })
     }
 
     /// The prefix that holds `address` alone (/32 or /128).
     pub fn host(address: IpAddr) -> Self {
-        Self(IpNet::from(address))
+        Self { realm: Realm::Own, net: IpNet::from(address) }
+    }
+
+    /// The same prefix in the VPN whose routes `rd` distinguishes.
+    pub fn in_vpn(self, rd: Rd) -> Self {
+        Self { realm: Realm::Vpn(rd), ..self }
+    }
+
+    /// The same prefix in the kernel table `number`.
+    pub fn in_table(self, number: u32) -> Self {
+        Self { realm: Realm::Table(number.to_be_bytes()), ..self }
+    }
+
+    /// The same prefix, neither in a VPN nor in a table of its own.
+    pub fn plain(self) -> Self {
+        Self { realm: Realm::Own, ..self }
+    }
+
+    /// Whether it is neither in a VPN nor in a table of its own.
+    pub fn is_plain(&self) -> bool {
+        self.realm == Realm::Own
+    }
+
+    /// The distinguisher of a VPN's prefix.
+    pub fn rd(&self) -> Option<Rd> {
+        match self.realm {
+            Realm::Vpn(rd) => Some(rd),
+            Realm::Own | Realm::Table(_) => None,
+        }
+    }
+
+    /// The kernel table of a VRF's prefix.
+    pub fn table(&self) -> Option<u32> {
+        match self.realm {
+            Realm::Table(number) => Some(u32::from_be_bytes(number)),
+            Realm::Own | Realm::Vpn(_) => None,
+        }
     }
 
     /// Its lowest address.
     pub fn address(&self) -> IpAddr {
-        self.0.network()
+        self.net.network()
     }
 
     /// Length in bits.
     pub fn bits(&self) -> u8 {
-        self.0.prefix_len()
+        self.net.prefix_len()
     }
 
-    /// The unicast family that it belongs to.
+    /// The family that it belongs to.
     pub fn family(&self) -> Family {
-        match self.0 {
-            IpNet::V4(_) => Family::Ipv4Unicast,
-            IpNet::V6(_) => Family::Ipv6Unicast,
+        match (self.net, self.realm) {
+            (IpNet::V4(_), Realm::Own | Realm::Table(_)) => Family::Ipv4Unicast,
+            (IpNet::V6(_), Realm::Own | Realm::Table(_)) => Family::Ipv6Unicast,
+            (IpNet::V4(_), Realm::Vpn(_)) => Family::Ipv4Vpn,
+            (IpNet::V6(_), Realm::Vpn(_)) => Family::Ipv6Vpn,
         }
     }
 
     /// Whether `address` lies within.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.contains(&address)
+        self.net.contains(&address)
     }
 
-    /// Whether `other` is this prefix or a longer one within it.
+    /// Whether `other` is this prefix or a longer one within it, in the same VPN or table.
     pub fn covers(&self, other: &Self) -> bool {
-        self.0.contains(&other.0)
+        self.realm == other.realm && self.net.contains(&other.net)
     }
 
-    /// The same value as the `ipnet` crate's type.
+    /// The same value as the `ipnet` crate's type, which knows of no VPN and no table.
     pub fn as_net(&self) -> IpNet {
-        self.0
+        self.net
     }
 }
 
 impl From<IpNet> for Prefix {
     /// Clears host bits.
     fn from(net: IpNet) -> Self {
-        Self(net.trunc())
+        Self { realm: Realm::Own, net: net.trunc() }
     }
 }
 
@@ -102,20 +160,26 @@ impl FromStr for Prefix {
 }
 
 impl fmt::Display for Prefix {
+    /// `10.0.0.0/8`; one of a VPN with its distinguisher in front, `65000:1:10.0.0.0/8`; one of
+    /// a VRF with its table behind, `10.0.0.0/8 in table 100`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0.to_string())
+        match self.realm {
+            Realm::Own => f.pad(&self.net.to_string()),
+            Realm::Vpn(rd) => f.pad(&format!("{rd}:{}", self.net)),
+            Realm::Table(number) => f.pad(&format!("{} in table {}", self.net, u32::from_be_bytes(number))),
+        }
     }
 }
 
 impl fmt::Debug for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl serde::Serialize for Prefix {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        serializer.collect_str(self)
     }
 }
 
@@ -129,6 +193,23 @@ mod tests {
     fn host_bits_are_cleared() {
         assert_eq!("10.1.2.3/8".parse::<Prefix>().unwrap().to_string(), "10.0.0.0/8");
         assert_eq!(Prefix::new("fd00::1".parse().unwrap(), 64).unwrap().to_string(), "fd00::/64");
+    }
+
+    #[test]
+    fn prefixes_of_different_vpns_have_nothing_to_do_with_each_other() {
+        let plain: Prefix = "10.0.0.0/8".parse().unwrap();
+        let [one, two] = [1, 2].map(|number| plain.in_vpn(Rd::two_octet_as(65000, number)));
+        let longer = "10.1.0.0/16".parse::<Prefix>().unwrap();
+        assert_eq!(
+            (one.to_string().as_str(), one.family(), one.plain()),
+            ("65000:1:10.0.0.0/8", Family::Ipv4Vpn, plain)
+        );
+        assert!(one != two && one.covers(&longer.in_vpn(Rd::two_octet_as(65000, 1))));
+        assert!(!one.covers(&longer) && !plain.covers(&one) && !two.covers(&one));
+        assert!(plain < one && one < two);
+        let red = plain.in_table(100);
+        assert_eq!((red.to_string().as_str(), red.family()), ("10.0.0.0/8 in table 100", Family::Ipv4Unicast));
+        assert!(!plain.covers(&red) && red.table() == Some(100) && red.plain() == plain && !red.is_plain());
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Link {
     pub carrier: bool,
     /// Largest packet that it takes, in octets.
     pub mtu_octets: u32,
+    /// The routing table behind it, of a VRF device.
+    pub vrf_table: Option<u32>,
 }
 
 impl Link {
@@ -181,7 +183,14 @@ mod tests {
     fn view() -> View {
         let mut view = View::default();
         for (ifindex, name, carrier) in [(2, "eth0", true), (3, "tun1", true), (4, "tun2", false)] {
-            view.put_link(Link { ifindex, name: name.into(), admin_up: true, carrier, mtu_octets: 1500 });
+            view.put_link(Link {
+                ifindex,
+                name: name.into(),
+                admin_up: true,
+                carrier,
+                mtu_octets: 1500,
+                vrf_table: None,
+            });
         }
         for (ifindex, local, bits) in
             [(2, "10.0.0.1", 8), (3, "169.254.1.2", 30), (4, "169.254.2.2", 30), (3, "10.9.0.1", 24)]

@@ -12,7 +12,7 @@ use netlink_packet_core::{NLM_F_REPLACE, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
-    link::{LinkAttribute, LinkFlags, LinkMessage},
+    link::{InfoData, InfoVrf, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType},
 };
 use netlink_sys::AsyncSocket;
@@ -326,15 +326,28 @@ fn link(message: &LinkMessage) -> Option<Link> {
         admin_up: message.header.flags.contains(LinkFlags::Up),
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
         mtu_octets: 0,
+        vrf_table: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu_octets = *mtu,
+            LinkAttribute::LinkInfo(infos) => link.vrf_table = vrf_table(infos),
             _ => {}
         }
     }
     (!link.name.is_empty()).then_some(link)
+}
+
+/// The table of a VRF device.
+fn vrf_table(infos: &[LinkInfo]) -> Option<u32> {
+    infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vrf(facts)) => facts.iter().find_map(|fact| match fact {
+            InfoVrf::TableId(table) => Some(*table),
+            _ => None,
+        }),
+        _ => None,
+    })
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {

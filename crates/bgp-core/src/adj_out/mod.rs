@@ -15,7 +15,7 @@ use std::{
 };
 
 use bgp_wire::{Community, ExtCommunity, NextHop, Role};
-use net_types::{Family, Prefix};
+use net_types::{Afi, Family, Prefix};
 
 pub use group::GroupId;
 pub(crate) use group::{Behind, Group, Left, Member, Several};
@@ -385,7 +385,7 @@ impl Terms {
         };
         // A link-local address means nothing but on the link that it was learned on, and nobody is told to use himself.
         let usable = !matches!(address, IpAddr::V6(a) if a.is_unicast_link_local()) && address != self.address;
-        let fits = self.family == Family::Ipv6Unicast || address.is_ipv4() || self.over_ipv6;
+        let fits = self.family.afi() == Afi::Ipv6 || address.is_ipv4() || self.over_ipv6;
         if !unchanged || !usable || !fits {
             return self.ourselves();
         }

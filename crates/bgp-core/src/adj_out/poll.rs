@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bgp_wire::Labels;
 use hashbrown::HashMap;
 use net_types::{Family, Prefix};
 use smallvec::SmallVec;
@@ -12,7 +13,7 @@ use crate::{
     decision::{self, Candidate},
     policy::{Changes, Sharing},
     rib::{
-        AddPaths, Path, PathAttrs, Rib, RibConfig, Slot, Source,
+        AddPaths, LocalSource, Path, PathAttrs, Rib, RibConfig, Slot, Source,
         attrs::AttrId,
         bandwidth, conditions,
         path_ids::PathIds,
@@ -30,6 +31,28 @@ pub struct OutGroup {
     pub prefixes: Vec<Prefix>,
     /// The paths' identifiers, for a peer that takes several for a prefix (RFC 7911 §3); otherwise empty.
     pub ids: Vec<u32>,
+    /// The labels of prefixes of VPNs, one for each (RFC 8277 §2); otherwise empty.
+    pub labels: Vec<Labels>,
+}
+
+impl OutGroup {
+    /// A group of nobody yet.
+    fn new(attrs: PathAttrs) -> Self {
+        Self { attrs: Arc::new(attrs), prefixes: Vec::new(), ids: Vec::new(), labels: Vec::new() }
+    }
+
+    /// Puts a path in; `name` is its identifier.
+    fn push(&mut self, shared: &Shared, prefix: &Prefix, path: &Path, name: Option<u32>) {
+        self.prefixes.push(*prefix);
+        self.ids.extend(name);
+        if prefix.rd().is_some() {
+            // RFC 8277 §3.2.1: labels are those of whoever is the next hop; in our own name packets come without any.
+            let ours = path.source == LocalSource::Vrf.slot();
+            let kept = path.effective.map(|attrs| shared.attrs.next_hop(attrs).address())
+                == Some(self.attrs.next_hop.address());
+            self.labels.push(if ours || kept { shared.labels(prefix, path) } else { Labels::new() });
+        }
+    }
 }
 
 /// Prefixes, or single paths of them, that are no longer reachable through us.
@@ -444,7 +467,10 @@ fn is_settled(
     scratch: &mut Making,
 ) -> bool {
     let told = choose(own, shared, table, (group, index), id, scratch);
-    scratch.announced.iter_mut().for_each(|(_, group)| group.prefixes.clear());
+    for (_, group) in &mut scratch.announced {
+        group.prefixes.clear();
+        group.labels.clear();
+    }
     // An unsuppress-map changes what a route says, too.
     !group.terms.may_unsuppress() && told.map(|path| path.source) == group.told(id)
 }
@@ -667,24 +693,25 @@ impl Making {
         let Self { memo, announced, sharing, .. } = self;
         let (attrs, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
         if path.source == conditions::default_slot() {
-            let attrs = Arc::new(terms.default_route(from, prefix, &shared.attrs.attrs(attrs))?);
-            announced.push((audience, OutGroup { attrs, prefixes: vec![*prefix], ids: name.into_iter().collect() }));
+            let mut group = OutGroup::new(terms.default_route(from, prefix, &shared.attrs.attrs(attrs))?);
+            group.push(shared, prefix, path, name);
+            announced.push((audience, group));
             return Some(());
         }
         if terms.is_withheld(shared, prefix, attrs) {
             return None;
         }
         if terms.is_suppressed(shared, prefix, attrs) {
-            let attrs = Arc::new(terms.unsuppressed(from, prefix, &shared.attrs.attrs(attrs))?);
-            announced.push((audience, OutGroup { attrs, prefixes: vec![*prefix], ids: name.into_iter().collect() }));
+            let mut group = OutGroup::new(terms.unsuppressed(from, prefix, &shared.attrs.attrs(attrs))?);
+            group.push(shared, prefix, path, name);
+            announced.push((audience, group));
             return Some(());
         }
         if let Some((last, place)) = &memo.last
             && (last.attrs, last.from, last.audience) == (attrs, from, audience)
             && terms.policy.is_open()
         {
-            announced[*place].1.prefixes.push(*prefix);
-            announced[*place].1.ids.extend(name);
+            announced[*place].1.push(shared, prefix, path, name);
             return Some(());
         }
         let outline = memo.outlines.entry((attrs, from, audience));
@@ -692,12 +719,11 @@ impl Making {
         let changes = terms.permits(prefix, outline, &shared.roas)?;
         let key = Key { attrs, from, audience, changes, sharing: *sharing };
         let place = *memo.groups.entry(key.clone()).or_insert_with(|| {
-            let attrs = Arc::new(terms.finish(from.kind, outline, &key.changes, key.sharing));
-            announced.push((audience, OutGroup { attrs, prefixes: Vec::new(), ids: Vec::new() }));
+            let finished = terms.finish(from.kind, outline, &key.changes, key.sharing);
+            announced.push((audience, OutGroup::new(finished)));
             announced.len() - 1
         });
-        announced[place].1.prefixes.push(*prefix);
-        announced[place].1.ids.extend(name);
+        announced[place].1.push(shared, prefix, path, name);
         memo.last = Some((key, place));
         Some(())
     }

@@ -10,6 +10,7 @@ mod step;
 
 use std::{cmp::Ordering, net::IpAddr};
 
+use net_types::Family;
 use smallvec::SmallVec;
 
 pub(crate) use self::multipath::Details;
@@ -53,7 +54,7 @@ pub struct DecisionOptions {
     /// The same over external and internal paths at once (`bgp bestpath peer-type multipath-relax`).
     pub relax_peer_type: bool,
     /// Over how many; indexed by `Family as usize`.
-    pub maximum_paths: [MaximumPaths; 2],
+    pub maximum_paths: [MaximumPaths; Family::COUNT],
     /// In which shares.
     pub link_bandwidth: LinkBandwidth,
 }
@@ -111,6 +112,18 @@ pub(crate) fn choose(
         return Choice { best: Some(best), ..Choice::default() };
     }
     let beside = multipath::beside(best, candidates, options, maximum, details);
+    let alternate = standby(candidates, options, best, &beside);
+    Choice { best: Some(best), beside, alternate }
+}
+
+/// Chooses among candidates of several entries, of which none share packets: the best and its alternate.
+pub(crate) fn best_and_alternate(candidates: &[Candidate<'_>], options: &DecisionOptions) -> [Option<usize>; 2] {
+    let best = winner(candidates, options, |_| true);
+    [best, best.and_then(|best| standby(candidates, options, best, &[]))]
+}
+
+/// The best path that survives the failure of those that are chosen.
+fn standby(candidates: &[Candidate<'_>], options: &DecisionOptions, best: usize, beside: &[usize]) -> Option<usize> {
     let chosen = || std::iter::once(best).chain(beside.iter().copied()).map(|at| &candidates[at]);
     let other_source = |c: &Candidate<'_>| chosen().all(|it| it.source != c.source);
     let other_exit = |c: &Candidate<'_>| chosen().all(|it| it.exit != c.exit);
@@ -118,8 +131,7 @@ pub(crate) fn choose(
     let apart = winner(candidates, options, |c| other_source(c) && other_exit(c));
     let alternate = apart.or_else(|| winner(candidates, options, other_source));
     // Another path of the same peer survives at least the exit.
-    let alternate = alternate.or_else(|| winner(candidates, options, other_exit));
-    Choice { best: Some(best), beside, alternate }
+    alternate.or_else(|| winner(candidates, options, other_exit))
 }
 
 /// The best path of each neighboring AS, in order of the AS.

@@ -259,7 +259,7 @@ fn sharing(candidates: &[Candidate<'_>], options: DecisionOptions) -> Vec<u16> {
 
 fn up_to(external: u8, internal: u8) -> DecisionOptions {
     let maximum = MaximumPaths { external, internal, equal_cluster_length: false };
-    DecisionOptions { maximum_paths: [maximum; 2], ..DecisionOptions::default() }
+    DecisionOptions { maximum_paths: [maximum; net_types::Family::COUNT], ..DecisionOptions::default() }
 }
 
 #[test]
@@ -311,7 +311,10 @@ fn cluster_lists_count_where_they_are_to() {
         [candidate(&PLAIN, 1), candidate(&reflected, 2)].map(|it| Candidate { kind: SourceKind::Internal, ..it });
     assert_eq!(sharing(&both, up_to(9, 9)), [1, 2]);
     let maximum = MaximumPaths { external: 9, internal: 9, equal_cluster_length: true };
-    assert_eq!(sharing(&both, DecisionOptions { maximum_paths: [maximum; 2], ..up_to(9, 9) }), [1]);
+    assert_eq!(
+        sharing(&both, DecisionOptions { maximum_paths: [maximum; net_types::Family::COUNT], ..up_to(9, 9) }),
+        [1]
+    );
 }
 
 #[test]

@@ -124,6 +124,9 @@ impl Policy {
     /// The changes to make to `route`, which may be none at all; `None` if it may not pass.
     pub(crate) fn evaluate(&self, route: Route<'_>) -> Option<Changes> {
         let Self { access_list, prefix_list, as_path_list, route_map } = self;
+        // Lists name prefixes, in whatever VPN they are.
+        let plain = route.prefix.plain();
+        let route = Route { prefix: &plain, ..route };
         let path = || route.attrs.attributes.as_path.to_string();
         let denied = access_list.as_ref().is_some_and(|list| list.evaluate(route.prefix) == Action::Deny)
             || prefix_list.as_ref().is_some_and(|list| list.evaluate(route.prefix) == Action::Deny)

@@ -27,7 +27,7 @@ pub struct PathRef {
 /// The present state of a prefix, after it changed. Earlier states that nobody asked for are skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BestChange {
-    /// Which prefix.
+    /// Which prefix; one that a VRF imported is in the VRF's table.
     pub prefix: Prefix,
     /// Its best path; `None` when nothing usable is left. Where the best path gets no share, the first that does.
     pub best: Option<PathRef>,
@@ -47,26 +47,53 @@ impl Rib {
             return false;
         }
         let mut left = budget;
-        for family in Family::ALL {
+        for family in Family::UNICAST {
             while left > 0 {
                 let Some(change) = self.next_change(family) else { break };
                 changes.push(change);
                 left -= 1;
             }
             self.tables[family as usize].sweep();
+            while left > 0 && self.import_next(family.vpn()) {
+                left -= 1;
+            }
+            self.tables[family.vpn() as usize].sweep();
+        }
+        let Self { vrfs, shared, tables, .. } = self;
+        if !shared.fib {
+            vrfs.forget_changes();
+        }
+        while left > 0 {
+            let Some(change) = vrfs.next_change(shared, tables) else { break };
+            changes.push(change);
+            left -= 1;
         }
         self.has_changes()
     }
 
+    /// Shows a changed entry of a VPN family to the VRFs; `false` when there is none.
+    fn import_next(&mut self, family: Family) -> bool {
+        let Self { shared, tables, vrfs, .. } = self;
+        let table = &mut tables[family as usize];
+        let Some(id) = table.fib_dirty.next_from(0) else { return false };
+        vrfs.note(shared, table, id);
+        table.fib_dirty.remove(id);
+        table.reap(id);
+        true
+    }
+
     /// Whether [`poll_changes`](Self::poll_changes) has anything to hand over.
     pub fn has_changes(&self) -> bool {
-        self.deferral.is_none() && self.tables.iter().any(|table| !table.fib_dirty.is_empty())
+        let waiting = || self.tables.iter().any(|table| !table.fib_dirty.is_empty()) || self.vrfs.has_changes();
+        self.deferral.is_none() && waiting()
     }
 
     /// There is no FIB: nothing is kept for it from now on. For a speaker that forwards nothing.
     pub fn without_fib(&mut self) {
         self.shared.fib = false;
-        self.tables.iter_mut().for_each(|table| table.fib_dirty = Default::default());
+        for family in Family::UNICAST {
+            self.tables[family as usize].fib_dirty = Default::default();
+        }
     }
 
     /// What best paths of `family` go through on their way into the FIB (`table-map`): what it denies is not installed.
@@ -78,6 +105,7 @@ impl Rib {
 
     /// Hands every prefix over again, for a FIB that lost its state.
     pub fn replay_changes(&mut self) {
+        self.vrfs.replay();
         for table in &mut self.tables {
             for (id, entry) in table.table.entries.iter().enumerate() {
                 if entry.live && self.shared.fib {
@@ -147,7 +175,7 @@ fn is_installed(shared: &Shared, prefix: &Prefix, path: &Path) -> bool {
     policy.is_open() || attrs().is_some_and(|attrs| policy.judge(prefix, &attrs, source).is_some())
 }
 
-fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {
+pub(super) fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {
     let effective = path.effective?;
     let (merit, next_hop) = shared.attrs.merit(effective);
     let resolved = *shared.next_hops.resolved(next_hop?)?;

@@ -162,6 +162,7 @@ impl Rib {
         let prefix = match family {
             Family::Ipv4Unicast => Prefix::DEFAULT_V4,
             Family::Ipv6Unicast => Prefix::DEFAULT_V6,
+            Family::Ipv4Vpn | Family::Ipv6Vpn => return, // in no VPN there is one that is nobody's
         };
         if wanted {
             let attributes = Attributes { origin: Origin::Igp, ..Attributes::default() };

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, time::Instant};
 
-use bgp_wire::{Announcement, AsPath, Attributes, Community, Reach, Role, Update};
+use bgp_wire::{Announcement, AsPath, Attributes, Community, Labels, Reach, Role, Update};
 use net_types::{Asn, Family, Prefix};
 use smallvec::SmallVec;
 
@@ -272,6 +272,15 @@ impl Importer {
     }
 }
 
+/// What stands beside the prefixes of an announcement; each empty, or one for each prefix.
+#[derive(Clone, Copy)]
+struct Beside<'a> {
+    /// The paths' identifiers.
+    ids: &'a [u32],
+    /// The labels of prefixes of VPNs.
+    labels: &'a [Labels],
+}
+
 impl Rib {
     /// To be called with UPDATEs that will be applied in a moment: looks their prefixes up, so that the lookups, which do not
     /// depend on each other, wait for memory together and not one by one.
@@ -298,7 +307,10 @@ impl Rib {
         }
         if let Some(Reach { attributes, mut announced }) = update.reach {
             let last = announced.pop(); // nearly always the only one: its attributes need no copy
-            let of = |at: usize| ids.announced.get(at).map_or(&[][..], Vec::as_slice);
+            let of = |at: usize| Beside {
+                ids: ids.announced.get(at).map_or(&[][..], Vec::as_slice),
+                labels: ids.labels.get(at).map_or(&[][..], Vec::as_slice),
+            };
             for (at, announcement) in announced.iter().enumerate() {
                 self.announce(now, slot, attributes.clone(), announcement, of(at));
             }
@@ -311,8 +323,15 @@ impl Rib {
         }
     }
 
-    /// `ids` are the paths' identifiers, or empty.
-    fn announce(&mut self, now: Instant, slot: Slot, attributes: Attributes, announcement: &Announcement, ids: &[u32]) {
+    fn announce(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        attributes: Attributes,
+        announcement: &Announcement,
+        beside: Beside<'_>,
+    ) {
+        let Beside { ids, labels } = beside;
         let Announcement { family, next_hop, prefixes } = announcement;
         let Self { shared, tables, events, config, .. } = self;
         let peer = shared.peer(slot);
@@ -335,7 +354,11 @@ impl Rib {
             let Some(id) = table.table.find_or_insert(prefix) else { continue };
             let number = ids.get(at).map_or(0, |theirs| shared.path_ids.hold(slot, *theirs));
             let path = Path { source: slot, epoch, received, effective, learned, id: number };
+            let relabelled = labels.get(at).is_some_and(|labels| shared.label(*prefix, slot, number, Some(labels)));
             let new = table.put(shared, id, path);
+            if relabelled {
+                table.relabelled(shared, id);
+            }
             shared.path_ids.release(number);
             if new && let Some(maximum) = maximum {
                 let event = count(shared.peer_mut(slot), *family, &maximum);

@@ -227,7 +227,7 @@ impl Rib {
         let new = &self.config;
         if old.decision != new.decision {
             self.shared.decision = new.decision;
-            self.redecide = [Some(0); 2];
+            self.redecide = [Some(0); Family::COUNT];
             // Shares are no part of what is decided.
             if old.decision.link_bandwidth != self.config.decision.link_bandwidth {
                 self.replay_changes();

@@ -51,6 +51,15 @@ impl Rib {
         shared.attrs.release(received);
     }
 
+    /// Tells everybody of the labels that a prefix of a VPN has now.
+    pub(super) fn relabelled(&mut self, prefix: &Prefix) {
+        let Self { shared, tables, .. } = self;
+        let table = &mut tables[prefix.family() as usize];
+        if let Some(id) = table.table.find(prefix) {
+            table.relabelled(shared, id);
+        }
+    }
+
     /// Originates `prefix` no longer.
     pub fn retract(&mut self, source: LocalSource, prefix: &Prefix) {
         self.withdraw(source.slot(), prefix);
@@ -76,7 +85,7 @@ impl Rib {
 /// The next hop that stands for ourselves.
 pub(super) fn ourselves(family: Family) -> NextHop {
     match family {
-        Family::Ipv4Unicast => NextHop::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        Family::Ipv4Unicast | Family::Ipv4Vpn | Family::Ipv6Vpn => NextHop::V4(std::net::Ipv4Addr::UNSPECIFIED),
         Family::Ipv6Unicast => NextHop::V6 { global: std::net::Ipv6Addr::UNSPECIFIED, link_local: None },
     }
 }

@@ -33,6 +33,7 @@ pub(crate) mod state;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
+mod vrf;
 mod work;
 
 use std::{
@@ -41,6 +42,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 use net_types::{Asn, Family, RouterId};
 
@@ -61,6 +63,7 @@ pub use peer::{
 pub use query::{FamilyCounters, PathState, PathView, RouteView, Walk};
 pub use rules::{Alias, AllowOwnAs, RemovePrivate, Rules, Unchanged, Withheld};
 pub(crate) use table::Path;
+pub use vrf::{VpnRoute, VrfConfig, VrfFamily};
 
 use crate::{PeerId, decision::DecisionOptions, validation::RoaTable};
 use attrs::Interner;
@@ -135,15 +138,16 @@ pub struct Rib {
     /// `learned` counts from here.
     origin: Instant,
     pub(crate) shared: Shared,
-    pub(crate) tables: [FamilyTable; 2],
+    pub(crate) tables: [FamilyTable; Family::COUNT],
     by_id: HashMap<PeerId, Slot, foldhash::quality::FixedState>,
     events: VecDeque<RibEvent>,
     deferral: Option<Deferral>,
     /// Advertised sets of sessions that ended; their counts in the entries are taken back by `work`.
     retired: Vec<(Family, IdSet)>,
     /// A pass over everything, after the comparison changed.
-    redecide: [Option<u32>; 2],
+    redecide: [Option<u32>; Family::COUNT],
     revalidation: roas::Revalidation,
+    pub(crate) vrfs: vrf::Vrfs,
 }
 
 /// After a restart nothing is announced before the peers have said what they have (RFC 4724 §4.1).
@@ -178,14 +182,16 @@ impl Rib {
                 aggregates: Default::default(),
                 conditions: Default::default(),
                 table_maps: Default::default(),
+                labels: HashMap::with_hasher(FixedState::with_seed(seed ^ 5)),
             },
             tables: Family::ALL.map(|family| FamilyTable::new(family, seed)),
             by_id: HashMap::default(),
             events: VecDeque::new(),
             deferral: None,
             retired: Vec::new(),
-            redecide: [None; 2],
+            redecide: [None; Family::COUNT],
             revalidation: roas::Revalidation::new(seed ^ 4),
+            vrfs: vrf::Vrfs::default(),
             config,
         }
     }

@@ -29,13 +29,13 @@ pub struct MonitorId(u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MonitorConfig {
     /// What peers announce, as received.
-    pub pre_policy: [bool; 2],
+    pub pre_policy: [bool; Family::COUNT],
     /// What import policy made of it.
-    pub post_policy: [bool; 2],
+    pub post_policy: [bool; Family::COUNT],
     /// The best paths.
-    pub loc_rib: [bool; 2],
+    pub loc_rib: [bool; Family::COUNT],
     /// What peers are sent.
-    pub adj_out: [bool; 2],
+    pub adj_out: [bool; Family::COUNT],
 }
 
 impl MonitorConfig {
@@ -150,8 +150,8 @@ impl View {
 struct Session {
     peer: PeerId,
     epoch: u16,
-    adj_in: [View; 2],
-    adj_out: [View; 2],
+    adj_in: [View; Family::COUNT],
+    adj_out: [View; Family::COUNT],
 }
 
 impl Session {
@@ -200,7 +200,7 @@ struct Monitor {
     id: MonitorId,
     config: MonitorConfig,
     sessions: HashMap<Slot, Session, foldhash::fast::FixedState>,
-    loc_rib: [View; 2],
+    loc_rib: [View; Family::COUNT],
     /// Sessions came or went since the monitor was last told.
     check: bool,
 }

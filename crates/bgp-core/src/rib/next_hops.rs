@@ -50,13 +50,13 @@ struct NextHopState {
     uses: u32,
     resolved: Option<Resolved>,
     /// Entries that have, or had, a path through it: a superset that visits prune.
-    dependents: [IdSet; 2],
+    dependents: [IdSet; Family::COUNT],
     /// The owner was told that it is wanted.
     announced: bool,
     /// It is in `changed`.
     queued: bool,
     /// Where the visit of its dependents stands, per family.
-    visit: [Option<u32>; 2],
+    visit: [Option<u32>; Family::COUNT],
 }
 
 /// Every next hop in use.
@@ -88,7 +88,7 @@ impl NextHops {
                 dependents: Default::default(),
                 announced: false,
                 queued: false,
-                visit: [None; 2],
+                visit: [None; Family::COUNT],
             };
             NextHopId(self.states.insert(state) as u32)
         });
@@ -140,10 +140,10 @@ impl NextHops {
             return false;
         }
         state.resolved = resolved;
-        if state.visit == [None; 2] {
+        if state.visit == [None; Family::COUNT] {
             self.visits.push(id);
         }
-        state.visit = [Some(0); 2];
+        state.visit = [Some(0); Family::COUNT];
         true
     }
 

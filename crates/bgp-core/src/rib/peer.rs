@@ -26,11 +26,13 @@ pub enum LocalSource {
     Aggregate,
     /// The default route that peers with `default-originate` are told; never used here.
     Default,
+    /// A VRF that exports its routes to a VPN.
+    Vrf,
 }
 
 impl LocalSource {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Network, Self::Connected, Self::Static, Self::Kernel, Self::Aggregate, Self::Default];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Network, Self::Connected, Self::Static, Self::Kernel, Self::Aggregate, Self::Default, Self::Vrf];
 
     pub(crate) fn slot(self) -> Slot {
         Slot(self as u16)
@@ -147,7 +149,7 @@ pub struct PeerConfig {
     /// Whether its prefixes are blackholed rather than leaked when it fails.
     pub protection: Protection,
     /// Indexed by `Family as usize`.
-    pub families: [FamilyConfig; 2],
+    pub families: [FamilyConfig; Family::COUNT],
 }
 
 impl PeerConfig {
@@ -192,6 +194,8 @@ impl LocalAddresses {
         match family {
             Family::Ipv4Unicast => self.v4.map(NextHop::V4),
             Family::Ipv6Unicast => self.ipv6(),
+            // RFC 4364 §4.3.2, RFC 4659 §3.2.1: of the network between the routers, whatever the routes are.
+            Family::Ipv4Vpn | Family::Ipv6Vpn => self.v4.map(NextHop::V4).or_else(|| self.ipv6()),
         }
     }
 
@@ -252,7 +256,7 @@ pub enum Departure {
         /// The families that it negotiated graceful restart for.
         families: FamilySet,
         /// How long those of a family may serve after that, indexed by `Family as usize` (RFC 9494 §4.2); zero is not at all.
-        long_lived: [Duration; 2],
+        long_lived: [Duration; Family::COUNT],
     },
 }
 
@@ -338,7 +342,7 @@ pub(crate) struct Peer {
     /// Its AS, once it has said it.
     pub(crate) remote_as: Option<Asn>,
     pub(crate) up: Option<PeerUp>,
-    pub(crate) families: [FamilyState; 2],
+    pub(crate) families: [FamilyState; Family::COUNT],
     /// No longer configured; its slot is free once its paths are.
     pub(crate) removed: bool,
 }

@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use net_types::{Family, Prefix};
+use bgp_wire::Labels;
+use net_types::{Family, Prefix, Rd};
 
 use super::{
     Path, PathAttrs, Rib, Source, conditions,
@@ -63,6 +64,8 @@ pub struct PathView {
     pub resolved: Option<Resolved>,
     /// What origin validation says of it as received; `None` while there are no payloads.
     pub validation: Option<ValidationState>,
+    /// In front of a prefix of a VPN.
+    pub labels: Labels,
     /// Since when it is known.
     pub age: Duration,
 }
@@ -114,6 +117,7 @@ pub struct Walk {
 enum WalkKeys {
     V4(Vec<u64>),
     V6(Vec<(u128, u8)>),
+    Vpn(Vec<Prefix>),
 }
 
 impl Walk {
@@ -121,6 +125,7 @@ impl Walk {
         let keys = match family {
             Family::Ipv4Unicast => WalkKeys::V4(prefixes.filter_map(pack4).collect()),
             Family::Ipv6Unicast => WalkKeys::V6(prefixes.filter_map(pack6).collect()),
+            Family::Ipv4Vpn | Family::Ipv6Vpn => WalkKeys::Vpn(prefixes.collect()),
         };
         Self { family, keys, next: 0, sorted: false }
     }
@@ -135,6 +140,7 @@ impl Walk {
         match &mut self.keys {
             WalkKeys::V4(keys) => keys.sort_unstable(),
             WalkKeys::V6(keys) => keys.sort_unstable(),
+            WalkKeys::Vpn(keys) => keys.sort_unstable(),
         }
         self.sorted = true;
     }
@@ -144,6 +150,7 @@ impl Walk {
         let all = match &self.keys {
             WalkKeys::V4(keys) => keys.len(),
             WalkKeys::V6(keys) => keys.len(),
+            WalkKeys::Vpn(keys) => keys.len(),
         };
         all - self.next
     }
@@ -164,6 +171,7 @@ impl Iterator for Walk {
                 let (address, bits) = keys.get(self.next)?;
                 Prefix::new(Ipv6Addr::from(*address).into(), *bits).ok()
             }
+            WalkKeys::Vpn(keys) => Some(*keys.get(self.next)?),
         };
         self.next += 1;
         prefix
@@ -204,6 +212,12 @@ impl Rib {
     pub fn walk(&self, within: &Prefix) -> Walk {
         let family = within.family();
         Walk::new(family, self.tables[family as usize].table.prefixes(*within, 0..=u16::MAX))
+    }
+
+    /// Walks every prefix of a VPN family, or of the VPN that `rd` distinguishes, in order.
+    pub fn walk_vpn(&self, family: Family, rd: Option<Rd>) -> Walk {
+        let all = self.tables[family.vpn() as usize].table.all();
+        Walk::new(family.vpn(), all.into_iter().filter(|prefix| rd.is_none() || prefix.rd() == rd))
     }
 
     /// Divides a family's table into parts of some thousands of prefixes each, in order, for
@@ -326,7 +340,7 @@ impl Rib {
             _ => PathState::Valid,
         };
         let received = attrs(path.received);
-        let validation = self.validation(prefix, &received);
+        let validation = self.validation(prefix, &received).filter(|_| !family.is_vpn());
         PathView {
             source: self.shared.peer(path.source).source,
             path_id: self.shared.path_ids.theirs(path.id),
@@ -339,6 +353,7 @@ impl Rib {
             received,
             resolved,
             validation,
+            labels: self.shared.labels(prefix, path),
             age: self.age(now, path.learned),
         }
     }

@@ -14,13 +14,13 @@ pub(super) struct Revalidation {
     /// Prefixes whose payloads changed and whose pass is not over.
     touched: Touched,
     /// Where the pass stands, by family.
-    cursors: [Option<u32>; 2],
+    cursors: [Option<u32>; Family::COUNT],
     seed: u64,
 }
 
 impl Revalidation {
     pub(super) fn new(seed: u64) -> Self {
-        Self { touched: Touched::new(seed), cursors: [None; 2], seed }
+        Self { touched: Touched::new(seed), cursors: [None; Family::COUNT], seed }
     }
 
     pub(super) fn is_pending(&self) -> bool {

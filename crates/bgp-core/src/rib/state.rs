@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use net_types::Family;
+use bgp_wire::Labels;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+use net_types::{Family, Prefix};
 use smallvec::SmallVec;
 
 use super::{
@@ -32,18 +35,21 @@ pub(crate) struct Shared {
     pub(crate) next_hops: NextHops,
     pub(crate) path_ids: PathIds,
     /// Peers to tell of changes, by what they are told; per family.
-    pub(crate) groups: [Vec<Option<Group>>; 2],
+    pub(crate) groups: [Vec<Option<Group>>; Family::COUNT],
     /// There is a FIB to be told.
     pub(crate) fib: bool,
     /// What origins are validated by.
     pub(crate) roas: RoaTable,
     /// Who watches everything.
     pub(crate) monitors: Monitors,
-    pub(crate) aggregates: [Aggregates; 2],
+    pub(crate) aggregates: [Aggregates; Family::COUNT],
     /// What announcements to some peers depend on.
-    pub(crate) conditions: [Vec<Condition>; 2],
+    pub(crate) conditions: [Vec<Condition>; Family::COUNT],
     /// `table-map`: what best paths go through on their way into the FIB.
-    pub(crate) table_maps: [Policy; 2],
+    pub(crate) table_maps: [Policy; Family::COUNT],
+    /// The labels of paths for prefixes of VPNs, by source and number. They are no part of the attributes, which thousands
+    /// of prefixes share that have a label each.
+    pub(crate) labels: HashMap<(Prefix, Slot, u32), Labels, FixedState>,
 }
 
 pub(super) const CONFIGURED: &str = "a slot is freed only after the paths that name it";
@@ -103,6 +109,27 @@ impl Shared {
     fn protects(&self, family: Family, path: &Path) -> bool {
         let protected = self.peer(path.source).config.protection != Protection::None;
         protected && path.effective.is_some() && self.standing(family, path) != Standing::Gone
+    }
+
+    /// Notes the labels of a path, or that it has none any more; whether that is news.
+    pub(crate) fn label(&mut self, prefix: Prefix, source: Slot, number: u32, labels: Option<&Labels>) -> bool {
+        let key = (prefix, source, number);
+        match labels {
+            Some(labels) if self.labels.get(&key) == Some(labels) => false,
+            Some(labels) => {
+                self.labels.insert(key, labels.clone());
+                true
+            }
+            None => self.labels.remove(&key).is_some(),
+        }
+    }
+
+    /// The labels of a path.
+    pub(crate) fn labels(&self, prefix: &Prefix, path: &Path) -> Labels {
+        if prefix.rd().is_none() {
+            return Labels::new();
+        }
+        self.labels.get(&(*prefix, path.source, path.id)).cloned().unwrap_or_default()
     }
 
     fn let_go(&mut self, path: &Path) {
@@ -261,6 +288,9 @@ impl FamilyTable {
         self.decide(shared, id, before);
         shared.let_go(&old);
         shared.path_ids.release(number);
+        if self.family.is_vpn() {
+            shared.label(self.table.prefix(id), source, number, None);
+        }
         self.reap(id);
         true
     }
@@ -280,6 +310,14 @@ impl FamilyTable {
         path.epoch = GHOST_EPOCH;
         shared.monitors.heard(source, self.family, id);
         self.decide(shared, id, before);
+    }
+
+    /// Other labels stand in front of a path than before: whoever was told of it is told again.
+    pub(crate) fn relabelled(&mut self, shared: &mut Shared, id: u32) {
+        self.fib_dirty.insert(id);
+        for group in shared.groups[self.family as usize].iter_mut().flatten() {
+            group.changed(id);
+        }
     }
 
     /// Decides an entry again because of something outside of it: a next hop, a session, an option.
@@ -324,7 +362,8 @@ impl FamilyTable {
         if after == before {
             return;
         }
-        if shared.fib {
+        // What VRFs import is worked out with what the FIB is told, and is shown where there is none, too.
+        if shared.fib || family.is_vpn() {
             self.fib_dirty.insert(id);
         }
         self.reachable += u32::from(after.best.is_some());

@@ -13,7 +13,7 @@ use std::{
 
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
-use net_types::{Family, Prefix};
+use net_types::{Family, Prefix, Rd};
 use smallvec::SmallVec;
 
 use super::{attrs::AttrId, peer::Slot};
@@ -80,9 +80,96 @@ struct Key4(u32, u8);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key6([u32; 4], u8);
 
+/// A prefix of a VPN: what it is without the distinguisher, and that.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct KeyVpn<K>(K, Rd);
+
 enum Keys {
     V4(Vec<Key4>),
     V6(Vec<Key6>),
+    Vpn4(Vec<KeyVpn<Key4>>),
+    Vpn6(Vec<KeyVpn<Key6>>),
+}
+
+/// What every kind of key is: found by hash, marked as free, and turned back into a prefix.
+trait Key: Copy + Eq + std::hash::Hash + Into<Prefix> {
+    fn of(prefix: &Prefix) -> Option<Self>;
+    fn is_free(&self) -> bool;
+    fn free(&mut self);
+    /// The first sixteen bits of the address.
+    fn first_bits(&self) -> u16;
+}
+
+impl Key for Key4 {
+    fn of(prefix: &Prefix) -> Option<Self> {
+        key4(prefix).filter(|_| prefix.is_plain())
+    }
+
+    fn is_free(&self) -> bool {
+        self.1 == FREE
+    }
+
+    fn free(&mut self) {
+        self.1 = FREE;
+    }
+
+    fn first_bits(&self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
+impl Key for Key6 {
+    fn of(prefix: &Prefix) -> Option<Self> {
+        key6(prefix).filter(|_| prefix.is_plain())
+    }
+
+    fn is_free(&self) -> bool {
+        self.1 == FREE
+    }
+
+    fn free(&mut self) {
+        self.1 = FREE;
+    }
+
+    fn first_bits(&self) -> u16 {
+        (self.0[0] >> 16) as u16
+    }
+}
+
+impl<K: Key> Key for KeyVpn<K> {
+    fn of(prefix: &Prefix) -> Option<Self> {
+        Some(Self(K::of(&prefix.plain())?, prefix.rd()?))
+    }
+
+    fn is_free(&self) -> bool {
+        self.0.is_free()
+    }
+
+    fn free(&mut self) {
+        self.0.free();
+    }
+
+    fn first_bits(&self) -> u16 {
+        self.0.first_bits()
+    }
+}
+
+impl<K: Key> From<KeyVpn<K>> for Prefix {
+    fn from(KeyVpn(key, rd): KeyVpn<K>) -> Self {
+        key.into().in_vpn(rd)
+    }
+}
+
+/// The same for every kind of key.
+macro_rules! with_keys {
+    ($all:expr, $keys:ident => $what:expr) => {
+        match $all {
+            Keys::V4($keys) => $what,
+            Keys::V6($keys) => $what,
+            Keys::Vpn4($keys) => $what,
+            Keys::Vpn6($keys) => $what,
+        }
+    };
 }
 
 impl From<Key4> for Prefix {
@@ -148,6 +235,8 @@ impl Table {
             keys: match family {
                 Family::Ipv4Unicast => Keys::V4(Vec::new()),
                 Family::Ipv6Unicast => Keys::V6(Vec::new()),
+                Family::Ipv4Vpn => Keys::Vpn4(Vec::new()),
+                Family::Ipv6Vpn => Keys::Vpn6(Vec::new()),
             },
             entries: Vec::new(),
             free: Vec::new(),
@@ -163,27 +252,20 @@ impl Table {
 
     /// The number of `prefix`'s entry.
     pub(crate) fn find(&self, prefix: &Prefix) -> Option<u32> {
-        match &self.keys {
-            Keys::V4(keys) => {
-                let key = key4(prefix)?;
-                let hash = self.hasher.hash_one(key);
-                self.index[shard(hash)].find(hash, |id| keys[*id as usize] == key).copied()
-            }
-            Keys::V6(keys) => {
-                let key = key6(prefix)?;
-                let hash = self.hasher.hash_one(key);
-                self.index[shard(hash)].find(hash, |id| keys[*id as usize] == key).copied()
-            }
-        }
+        with_keys!(&self.keys, keys => {
+            let key = of_kind(keys, prefix)?;
+            let hash = self.hasher.hash_one(key);
+            self.index[shard(hash)].find(hash, |id| keys[*id as usize] == key).copied()
+        })
     }
 
     /// The number of `prefix`'s entry, which is made if need be. `None` if the prefix is of another family.
     pub(crate) fn find_or_insert(&mut self, prefix: &Prefix) -> Option<u32> {
         let Self { index, keys, entries, free, hasher, lengths } = self;
-        let id = match keys {
-            Keys::V4(keys) => insert(index, keys, entries, free, hasher, key4(prefix)?),
-            Keys::V6(keys) => insert(index, keys, entries, free, hasher, key6(prefix)?),
-        };
+        let id = with_keys!(keys, keys => {
+            let key = of_kind(keys, prefix)?;
+            insert(index, keys, entries, free, hasher, key)
+        });
         let entry = &mut entries[id as usize];
         if !entry.live {
             entry.live = true;
@@ -206,10 +288,7 @@ impl Table {
     }
 
     fn hash_of(&self, id: u32) -> u64 {
-        match &self.keys {
-            Keys::V4(keys) => self.hasher.hash_one(keys[id as usize]),
-            Keys::V6(keys) => self.hasher.hash_one(keys[id as usize]),
-        }
+        with_keys!(&self.keys, keys => self.hasher.hash_one(keys[id as usize]))
     }
 
     fn forget_found(&mut self, id: u32, hash: u64) {
@@ -218,20 +297,14 @@ impl Table {
             slot.remove();
             self.lengths[usize::from(prefix.bits())] -= 1;
             self.entries[id as usize] = Entry::default();
-            match &mut self.keys {
-                Keys::V4(keys) => keys[id as usize].1 = FREE,
-                Keys::V6(keys) => keys[id as usize].1 = FREE,
-            }
+            with_keys!(&mut self.keys, keys => keys[id as usize].free());
             self.free.push(id);
         }
     }
 
     /// The prefix of an entry.
     pub(crate) fn prefix(&self, id: u32) -> Prefix {
-        match &self.keys {
-            Keys::V4(keys) => keys[id as usize].into(),
-            Keys::V6(keys) => keys[id as usize].into(),
-        }
+        with_keys!(&self.keys, keys => keys[id as usize].into())
     }
 
     /// The longest prefix that contains `address` and whose entry satisfies `wanted`.
@@ -246,32 +319,25 @@ impl Table {
 
     /// Every prefix within `within` whose first sixteen bits are in `part`, in no order.
     pub(crate) fn prefixes(&self, within: Prefix, part: RangeInclusive<u16>) -> impl Iterator<Item = Prefix> {
-        let of4 = |keys: &[Key4]| -> Vec<Prefix> {
-            let wanted = |key: &&Key4| key.1 != FREE && part.contains(&((key.0 >> 16) as u16));
-            keys.iter().filter(wanted).map(|key| Prefix::from(*key)).collect()
-        };
-        let of6 = |keys: &[Key6]| -> Vec<Prefix> {
-            let wanted = |key: &&Key6| key.1 != FREE && part.contains(&((key.0[0] >> 16) as u16));
-            keys.iter().filter(wanted).map(|key| Prefix::from(*key)).collect()
-        };
-        let all = match &self.keys {
-            Keys::V4(keys) => of4(keys),
-            Keys::V6(keys) => of6(keys),
-        };
+        let all: Vec<Prefix> = with_keys!(&self.keys, keys => {
+            let wanted = keys.iter().filter(|key| !key.is_free() && part.contains(&key.first_bits()));
+            wanted.map(|key| (*key).into()).collect()
+        });
         all.into_iter().filter(move |prefix| within.covers(prefix))
+    }
+
+    /// Every prefix there is, in no order.
+    pub(crate) fn all(&self) -> Vec<Prefix> {
+        with_keys!(&self.keys, keys => keys.iter().filter(|key| !key.is_free()).map(|key| (*key).into()).collect())
     }
 
     /// Divides the table by the first sixteen bits of its prefixes into parts of about `size`, in order.
     pub(crate) fn parts(&self, size: u32) -> Vec<RangeInclusive<u16>> {
         let mut counts = vec![0u32; 1 << 16];
-        match &self.keys {
-            Keys::V4(keys) => {
-                keys.iter().filter(|key| key.1 != FREE).for_each(|key| counts[(key.0 >> 16) as usize] += 1)
-            }
-            Keys::V6(keys) => {
-                keys.iter().filter(|key| key.1 != FREE).for_each(|key| counts[(key.0[0] >> 16) as usize] += 1)
-            }
-        }
+        with_keys!(&self.keys, keys => {
+            let used = keys.iter().filter(|key| !key.is_free());
+            used.for_each(|key| counts[usize::from(key.first_bits())] += 1);
+        });
         let (mut parts, mut first, mut count) = (Vec::new(), 0, 0);
         for (bits, more) in counts.into_iter().enumerate() {
             count += more;
@@ -287,7 +353,12 @@ impl Table {
     }
 }
 
-fn insert<K: Copy + Eq + std::hash::Hash>(
+/// The key of `prefix`, if the keys are of its kind.
+fn of_kind<K: Key>(_: &[K], prefix: &Prefix) -> Option<K> {
+    K::of(prefix)
+}
+
+fn insert<K: Key>(
     index: &mut [HashTable<u32>; SHARDS],
     keys: &mut Vec<K>,
     entries: &mut Vec<Entry>,
@@ -327,6 +398,19 @@ mod tests {
         // Few distinct bits, so that prefixes nest and repeat.
         (any::<u8>(), 0u8..=32)
             .prop_map(|(a, bits)| Prefix::new(Ipv4Addr::new(a & 3, a >> 6, 0, 0).into(), bits).unwrap())
+    }
+
+    #[test]
+    fn a_table_of_a_vpn_family_tells_equal_prefixes_of_two_vpns_apart() {
+        let mut table = Table::new(Family::Ipv4Vpn, 7);
+        let plain: Prefix = "10.0.0.0/8".parse().unwrap();
+        let [one, two] = [1, 2].map(|number| plain.in_vpn(Rd::two_octet_as(65000, number)));
+        let [a, b] = [one, two].map(|prefix| table.find_or_insert(&prefix).unwrap());
+        assert!(a != b && table.find(&one) == Some(a) && table.find(&plain).is_none());
+        assert_eq!((table.find_or_insert(&plain), table.prefix(b)), (None, two));
+        table.forget(&[a]);
+        assert_eq!((table.find(&one), table.all()), (None, vec![two]));
+        assert_eq!(Table::new(Family::Ipv4Unicast, 7).find_or_insert(&one), None);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Rib {
         }
         // The FIB has to hear of another interface or gateway even if the choice stays.
         let named = entry.sharing().iter().chain(entry.alternate()).any(uses);
-        if named && shared.fib {
+        if named && (shared.fib || family.is_vpn()) {
             table.fib_dirty.insert(id);
         }
         table.settle(shared, id);

@@ -6,6 +6,7 @@ use bgp_wire::{
     FamilySet, MessageError, Notification,
     notification::{CeaseCode, NotificationCode},
 };
+use net_types::Family;
 
 use super::{OpenRefusal, Phase, Terms};
 
@@ -126,7 +127,7 @@ pub struct Retain {
     /// How long to wait for the neighbor to come back.
     pub restart_time: Duration,
     /// How long those of a family may be used after that, indexed by `Family as usize` (RFC 9494); zero is not at all.
-    pub long_lived: [Duration; 2],
+    pub long_lived: [Duration; Family::COUNT],
 }
 
 impl Retain {
@@ -144,7 +145,7 @@ mod tests {
     fn routes_may_be_used_for_the_restart_time_and_the_longest_of_the_long_times_after_it() {
         let seconds = Duration::from_secs;
         let retain =
-            Retain { families: FamilySet::EMPTY, restart_time: seconds(5), long_lived: [seconds(20), seconds(30)] };
+            Retain { families: FamilySet::EMPTY, restart_time: seconds(5), long_lived: [20, 30, 0, 0].map(seconds) };
         assert_eq!(retain.longest(), seconds(35));
     }
 }

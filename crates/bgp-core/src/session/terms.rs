@@ -42,7 +42,7 @@ pub struct RestartTerms {
     pub restart_time: Duration,
     /// How long its routes of a family may be used after that, indexed by `Family as usize`, where both sides speak
     /// long-lived graceful restart (RFC 9494 §4.2); zero is not at all.
-    pub long_lived: [Duration; 2],
+    pub long_lived: [Duration; Family::COUNT],
     /// It has just restarted, and does not wait for our End-of-RIB (R bit).
     pub restarting: bool,
     /// NOTIFICATIONs other than hard resets are restarts too (RFC 8538): both sides set the N bit.
@@ -253,7 +253,7 @@ impl SessionConfig {
     /// RFC 4724 §4.2: routes are kept of the families that the neighbor lists, if we announced the capability too.
     fn restart_terms(&self, negotiated: FamilySet, open: &Open) -> Option<RestartTerms> {
         let (ours, theirs) = (self.graceful_restart.as_ref()?, open.graceful_restart()?);
-        let mut long_lived = [Duration::ZERO; 2];
+        let mut long_lived = [Duration::ZERO; Family::COUNT];
         for listed in open.long_lived().into_iter().flatten().filter(|_| self.long_lived.is_some()) {
             if let Some(family) = listed.family().filter(|family| negotiated.contains(*family)) {
                 long_lived[family as usize] = Duration::from_secs(listed.stale_seconds.into());

@@ -304,7 +304,7 @@ fn a_restarted_neighbor_replaces_its_old_connection_and_keeps_its_routes() {
     let retain = Retain {
         families: FamilySet::from(Family::Ipv4Unicast),
         restart_time: secs(120),
-        long_lived: [Duration::ZERO; 2],
+        long_lived: [Duration::ZERO; Family::COUNT],
     };
     assert_eq!(out[..2], [Output::Down(DownReason::Reconnected, Some(retain)), Output::HangUp(OUT)]);
     assert!(out.contains(&Output::Send(IN, Outgoing::Keepalive)), "{out:?}");
@@ -630,9 +630,9 @@ fn long_lived_restarts_take_both_sides_and_graceful_restart() {
         let terms = ours.agree(&peer_open(theirs, 9)).unwrap();
         terms.restart.map(|restart| restart.long_lived)
     };
-    assert_eq!(time(&willing, &willing), Some([secs(3600), Duration::ZERO]));
-    assert_eq!(time(&willing, &restarting_config()), Some([Duration::ZERO; 2]));
-    assert_eq!(time(&restarting_config(), &willing), Some([Duration::ZERO; 2]));
+    assert_eq!(time(&willing, &willing), Some([secs(3600), Duration::ZERO, Duration::ZERO, Duration::ZERO]));
+    assert_eq!(time(&willing, &restarting_config()), Some([Duration::ZERO; Family::COUNT]));
+    assert_eq!(time(&restarting_config(), &willing), Some([Duration::ZERO; Family::COUNT]));
     let alone = SessionConfig { graceful_restart: None, ..willing.clone() };
     assert!(alone.open().long_lived().is_none(), "RFC 9494 §3.1: never alone");
     let terms = willing.agree(&peer_open(&willing, 9)).unwrap();

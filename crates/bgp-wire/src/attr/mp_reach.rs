@@ -1,4 +1,5 @@
-//! MP_REACH_NLRI, path attribute type 14: optional, non-transitive (RFC 4760 §3, RFC 2545 §3).
+//! MP_REACH_NLRI, path attribute type 14: optional, non-transitive (RFC 4760 §3, RFC 2545 §3, RFC 4364 §4.3.2,
+//! RFC 4659 §3.2.1).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -46,7 +47,7 @@ pub(crate) fn parse(body: &[u8], negotiated: &Negotiated) -> Result<MpReach, MpR
     };
     let octets = cursor.u8().ok_or_else(short)?;
     let raw = cursor.take(usize::from(octets)).ok_or_else(short)?;
-    let over_ipv6 = family == Family::Ipv6Unicast || negotiated.over_ipv6.contains(family);
+    let over_ipv6 = family.afi() == Afi::Ipv6 || negotiated.over_ipv6.contains(family);
     let next_hop = next_hop(family, over_ipv6, raw).ok_or(MpReachError::NextHopLength { family, found: octets })?;
     cursor.u8().ok_or_else(short)?; // RFC 4760 §3: reserved, ignored
     let list = nlri::parse(family, negotiated.add_path_in.contains(family), cursor.rest())?;
@@ -54,6 +55,9 @@ pub(crate) fn parse(body: &[u8], negotiated: &Negotiated) -> Result<MpReach, MpR
 }
 
 fn next_hop(family: Family, over_ipv6: bool, octets: &[u8]) -> Option<NextHop> {
+    if family.is_vpn() {
+        return vpn_next_hop(family, over_ipv6, octets);
+    }
     match octets.len() {
         4 if family == Family::Ipv4Unicast => {
             octets.try_into().ok().map(|octets: [u8; 4]| NextHop::V4(Ipv4Addr::from(octets)))
@@ -73,17 +77,36 @@ fn next_hop(family: Family, over_ipv6: bool, octets: &[u8]) -> Option<NextHop> {
     }
 }
 
+/// Addresses with a route distinguisher each, which is to be zero and says nothing (RFC 4364 §4.3.2).
+fn vpn_next_hop(family: Family, over_ipv6: bool, octets: &[u8]) -> Option<NextHop> {
+    let mut cursor = Cursor::new(octets);
+    let mut address = || cursor.array::<8>().and_then(|_| cursor.array::<16>()).map(Ipv6Addr::from);
+    match octets.len() {
+        12 if family == Family::Ipv4Vpn => octets.last_chunk::<4>().map(|octets| NextHop::V4(Ipv4Addr::from(*octets))),
+        24 | 48 if over_ipv6 => {
+            let global = address()?;
+            let link_local = address().filter(|address| !address.is_unspecified());
+            // RFC 4659 §3.2.1.2: an IPv4 address that is written as an IPv6 one.
+            match global.to_ipv4_mapped() {
+                Some(address) => Some(NextHop::V4(address)),
+                None => Some(NextHop::V6 { global, link_local }),
+            }
+        }
+        _ => None,
+    }
+}
+
 /// Octets before the prefixes.
-pub(crate) fn fixed_octets(next_hop: &NextHop) -> usize {
-    5 + next_hop.octets()
+pub(crate) fn fixed_octets(family: Family, next_hop: &NextHop) -> usize {
+    5 + next_hop.octets(family)
 }
 
 /// Writes all but the prefixes.
 pub(crate) fn emit_fixed(family: Family, next_hop: &NextHop, out: &mut impl BufMut) {
     out.put_u16(family.afi().code());
     out.put_u8(family.safi().code());
-    out.put_u8(next_hop.octets() as u8); // 4, 16 or 32
-    next_hop.emit(out);
+    out.put_u8(next_hop.octets(family) as u8); // 48 at most
+    next_hop.emit(family, out);
     out.put_u8(0);
 }
 
@@ -125,6 +148,26 @@ mod tests {
         assert_eq!(family, Family::Ipv4Unicast);
         assert!(matches!(next_hop, NextHop::V6 { link_local: Some(_), .. }));
         assert_eq!(list.prefixes, ["32.1.0.0/16".parse().unwrap()]);
+    }
+
+    #[test]
+    fn next_hops_of_vpns_have_a_distinguisher_in_front() {
+        let nlri = [88, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1];
+        let of = |afi: u8, next_hop: &[&[u8]]| {
+            let octets: Vec<u8> = next_hop.iter().flat_map(|address| [&[0; 8], *address].concat()).collect();
+            let body = [&[0, afi, 128, octets.len() as u8], &octets[..], &[0], &nlri].concat();
+            match parse(&body, all()) {
+                Ok(MpReach::Known { next_hop, .. }) => Ok(next_hop.to_string()),
+                other => Err(other),
+            }
+        };
+        let (global, mapped) = ([0x20; 16], Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets());
+        assert_eq!(of(1, &[&[192, 0, 2, 1]]), Ok("192.0.2.1".to_owned()));
+        assert_eq!(of(2, &[&global]), Ok("2020:2020:2020:2020:2020:2020:2020:2020".to_owned()));
+        assert_eq!(of(2, &[&global, &global]), of(2, &[&global]));
+        assert_eq!(of(2, &[&mapped]), Ok("192.0.2.1".to_owned()));
+        assert!(of(1, &[&global]).is_err(), "not agreed on (RFC 8950)");
+        assert!(of(2, &[&[192, 0, 2, 1]]).is_err());
     }
 
     #[test]

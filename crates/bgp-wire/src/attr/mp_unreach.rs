@@ -37,7 +37,7 @@ pub(crate) fn parse(body: &[u8], negotiated: &Negotiated) -> Result<MpUnreach, M
     let Some(family) = Family::from_codes(afi, safi).filter(|f| negotiated.families.contains(*f)) else {
         return Ok(MpUnreach::Foreign { afi, safi });
     };
-    let list = nlri::parse(family, negotiated.add_path_in.contains(family), cursor.rest())?;
+    let list = nlri::parse_withdrawn(family, negotiated.add_path_in.contains(family), cursor.rest())?;
     Ok(MpUnreach::Known { family, list })
 }
 
@@ -60,6 +60,6 @@ mod tests {
             parse(&[0, 2, 1], all),
             Ok(MpUnreach::Known { family: Family::Ipv6Unicast, list: nlri::List::default() })
         );
-        assert_eq!(parse(&[0, 1, 128], all), Ok(MpUnreach::Foreign { afi: Afi::Ipv4, safi: Safi::Other(128) }));
+        assert_eq!(parse(&[0, 1, 4], all), Ok(MpUnreach::Foreign { afi: Afi::Ipv4, safi: Safi::Other(4) }));
     }
 }

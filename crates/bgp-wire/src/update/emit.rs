@@ -3,13 +3,13 @@
 use std::iter::Peekable;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use net_types::{Family, Prefix};
+use net_types::Family;
 
 use crate::{
     Attributes, HEADER_OCTETS, MessageType, Negotiated, NextHop,
     attr::{AttrCode, AttrFlags, mp_reach, mp_unreach},
     header,
-    nlri::{self, Nlri},
+    nlri::{self, Nlri, Way},
 };
 
 /// Octets of withdrawn routes length and attribute list length.
@@ -18,8 +18,6 @@ const LENGTHS: usize = 4;
 const LONG_ATTR_HEADER: usize = 4;
 /// Octets of a path identifier (RFC 7911 §3).
 const PATH_ID: usize = 4;
-/// Octets of the longest prefix, identifier included.
-const LONGEST_PREFIX: usize = PATH_ID + 17;
 
 /// Why routes cannot be announced to this peer. The caller withdraws them instead (RFC 4271 §9.2, RFC 8654 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +54,8 @@ pub struct Announcements<I: Iterator<Item: Nlri>> {
 }
 
 impl<I: Iterator<Item: Nlri>> Announcements<I> {
-    /// Prepares the messages. Prefixes of other families than `family` are left out.
+    /// Prepares the messages. Prefixes of other families than `family` are left out, and those with
+    /// more labels than can be written.
     ///
     /// # Errors
     /// When no such message can be written.
@@ -69,9 +68,10 @@ impl<I: Iterator<Item: Nlri>> Announcements<I> {
     ) -> Result<Self, EmitError> {
         let (plain, multiprotocol) = match (family, next_hop) {
             (Family::Ipv4Unicast, NextHop::V4(address)) => (Some(address), None),
-            (Family::Ipv6Unicast, NextHop::V6 { .. }) => (None, Some(next_hop)),
+            (Family::Ipv6Unicast | Family::Ipv6Vpn, NextHop::V6 { .. }) => (None, Some(next_hop)),
+            (Family::Ipv4Vpn | Family::Ipv6Vpn, NextHop::V4(_)) => (None, Some(next_hop)),
             // RFC 8950 §3
-            (Family::Ipv4Unicast, NextHop::V6 { .. }) if negotiated.over_ipv6.contains(family) => {
+            (Family::Ipv4Unicast | Family::Ipv4Vpn, NextHop::V6 { .. }) if negotiated.over_ipv6.contains(family) => {
                 (None, Some(next_hop))
             }
             _ => return Err(EmitError::NextHop { family, next_hop }),
@@ -89,12 +89,17 @@ impl<I: Iterator<Item: Nlri>> Announcements<I> {
             max,
         };
         let found = announcements.fixed_octets();
-        if found + LONGEST_PREFIX > max { Err(EmitError::TooLong { found, max }) } else { Ok(announcements) }
+        if found + PATH_ID + nlri::longest(family) > max {
+            Err(EmitError::TooLong { found, max })
+        } else {
+            Ok(announcements)
+        }
     }
 
     /// Octets of a message without its prefixes.
     fn fixed_octets(&self) -> usize {
-        let reach = self.multiprotocol.map_or(0, |next_hop| LONG_ATTR_HEADER + mp_reach::fixed_octets(&next_hop));
+        let reach =
+            self.multiprotocol.map_or(0, |next_hop| LONG_ATTR_HEADER + mp_reach::fixed_octets(self.family, &next_hop));
         HEADER_OCTETS + LENGTHS + reach + self.attributes.len()
     }
 }
@@ -116,14 +121,14 @@ impl<I: Iterator<Item: Nlri>> Announcements<I> {
         let list = match self.multiprotocol {
             None => {
                 out.put_slice(&self.attributes);
-                fill(&mut self.prefixes, self.family, self.add_path, self.max - fixed, out)
+                fill(&mut self.prefixes, self.family, self.add_path, Way::Announced, self.max - fixed, out)
             }
             Some(next_hop) => {
                 // RFC 7606 §5.1: first, so that the routes are found whatever else is wrong.
                 long_attr_header(AttrCode::MpReach, 0, out);
                 let value = out.len();
                 mp_reach::emit_fixed(self.family, &next_hop, out);
-                let list = fill(&mut self.prefixes, self.family, self.add_path, self.max - fixed, out);
+                let list = fill(&mut self.prefixes, self.family, self.add_path, Way::Announced, self.max - fixed, out);
                 let octets = out.len() - value;
                 put_u16_at(out, value - 2, octets);
                 put_u16_at(out, lengths, LONG_ATTR_HEADER + octets + self.attributes.len());
@@ -178,7 +183,8 @@ impl<I: Iterator<Item: Nlri>> Withdrawals<I> {
             return false;
         }
         let list = withdrawal(self.family, out, |room, out| {
-            fill(&mut self.prefixes, self.family, self.add_path, self.max - HEADER_OCTETS - LENGTHS - room, out)
+            let room = self.max - HEADER_OCTETS - LENGTHS - room;
+            fill(&mut self.prefixes, self.family, self.add_path, Way::Withdrawn, room, out)
         });
         if list == 0 {
             out.truncate(start); // only prefixes of other families were left
@@ -216,7 +222,7 @@ fn withdrawal(family: Family, out: &mut BytesMut, list: impl FnOnce(usize, &mut 
             out.put_u16(0);
             octets
         }
-        Family::Ipv6Unicast => {
+        Family::Ipv6Unicast | Family::Ipv4Vpn | Family::Ipv6Vpn => {
             let lengths = out.len();
             out.put_u16(0);
             long_attr_header(AttrCode::MpUnreach, 0, out);
@@ -251,18 +257,21 @@ fn fill<I: Iterator<Item: Nlri>>(
     prefixes: &mut Peekable<I>,
     family: Family,
     add_path: bool,
+    way: Way,
     room: usize,
     out: &mut BytesMut,
 ) -> usize {
     let start = out.len();
     let id = if add_path { PATH_ID } else { 0 };
-    let fits = |out: &BytesMut, p: &Prefix| p.family() != family || out.len() - start + id + nlri::octets(p) <= room;
-    while let Some(nlri) = prefixes.next_if(|nlri| fits(out, nlri.prefix())) {
-        if nlri.prefix().family() == family {
+    let belongs = |nlri: &I::Item| nlri.prefix().family() == family && nlri::fits(nlri, way);
+    let fits =
+        |out: &BytesMut, nlri: &I::Item| !belongs(nlri) || out.len() - start + id + nlri::octets(nlri, way) <= room;
+    while let Some(nlri) = prefixes.next_if(|nlri| fits(out, nlri)) {
+        if belongs(&nlri) {
             if add_path {
                 out.put_u32(nlri.path_id());
             }
-            nlri::emit(nlri.prefix(), out);
+            nlri::emit(&nlri, way, out);
         }
     }
     out.len() - start

@@ -11,7 +11,7 @@ pub use emit::{Announcements, EmitError, Withdrawals, emit_end_of_rib};
 pub(crate) use parse::parse;
 pub use remedy::{AttrError, Remedy, Survived, UpdateError};
 
-use crate::{Attributes, NextHop};
+use crate::{Attributes, Labels, NextHop};
 
 /// What an UPDATE says.
 ///
@@ -24,18 +24,21 @@ pub struct Update {
     pub reach: Option<Reach>,
     /// The UPDATE is the End-of-RIB marker of a family (RFC 4724 §2).
     pub end_of_rib: Option<Family>,
-    /// The identifiers of the paths above, where any came with one (RFC 7911 §3).
+    /// The identifiers of the paths above, where any came with one (RFC 7911 §3), and the labels of VPNs.
     pub path_ids: Option<Box<PathIds>>,
 }
 
-/// Identifiers beside the prefixes of an [`Update`]. Each list is empty, where that part came without, or as long as the
-/// list of prefixes that it stands for; in one that was put together of both kinds, 0 is none.
+/// What stands beside the prefixes of an [`Update`]: identifiers, and the labels of VPNs. Each list is empty, where that
+/// part came without, or as long as the list of prefixes that it stands for; in one that was put together of both kinds,
+/// the identifier 0 is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathIds {
     /// Of what is withdrawn.
     pub withdrawn: Vec<u32>,
     /// Of each [`Announcement`], in order.
     pub announced: SmallVec<[Vec<u32>; 1]>,
+    /// Of each [`Announcement`], in order, the labels of its prefixes (RFC 8277 §2).
+    pub labels: SmallVec<[Vec<Labels>; 1]>,
 }
 
 impl Update {
@@ -47,6 +50,11 @@ impl Update {
     /// The identifiers of the announcement numbered `at`; empty if it has none.
     pub fn announced_ids(&self, at: usize) -> &[u32] {
         self.path_ids.as_ref().and_then(|ids| ids.announced.get(at)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The labels of the prefixes of the announcement numbered `at`; empty if it has none.
+    pub fn announced_labels(&self, at: usize) -> &[Labels] {
+        self.path_ids.as_ref().and_then(|ids| ids.labels.get(at)).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -306,10 +306,13 @@ impl<'a> List<'a> {
             for (family, next_hop, list) in plain.into_iter().chain(reached) {
                 announced.push(Announcement { family, next_hop, prefixes: list.prefixes });
                 ids.announced.push(list.ids);
+                ids.labels.push(list.labels);
             }
         }
         (update.withdrawn, ids.withdrawn) = (gone.prefixes, gone.ids);
-        if !ids.withdrawn.is_empty() || ids.announced.iter().any(|ids| !ids.is_empty()) {
+        let beside = |ids: &PathIds| ids.announced.iter().any(|ids| !ids.is_empty());
+        let labelled = |ids: &PathIds| ids.labels.iter().any(|labels| !labels.is_empty());
+        if !ids.withdrawn.is_empty() || beside(&ids) || labelled(&ids) {
             update.path_ids = Some(Box::new(ids));
         }
         if !announced.is_empty() {

@@ -115,18 +115,25 @@ fn table(args: &Args<'_>) -> Result<Command, Complaint> {
 }
 
 fn neighbor_routes(args: &Args<'_>) -> Result<Command, Complaint> {
-    let words = [
-        ("received-routes", NeighborRoutes::Received),
-        ("filtered-routes", NeighborRoutes::Filtered),
-        ("advertised-routes", NeighborRoutes::Advertised),
-    ];
-    let which = words.into_iter().find(|(word, _)| args.has(word)).map_or(NeighborRoutes::Accepted, |(_, which)| which);
+    let which = NeighborRoutes::said(args);
     Ok(Command::ShowBgpNeighborRoutes {
         family: family(args),
         neighbor: args.get("NEIGHBOR")?,
         which,
         json: json(args),
     })
+}
+
+impl NeighborRoutes {
+    /// Which routes the words name.
+    pub(super) fn said(args: &Args<'_>) -> Self {
+        let words = [
+            ("received-routes", Self::Received),
+            ("filtered-routes", Self::Filtered),
+            ("advertised-routes", Self::Advertised),
+        ];
+        words.into_iter().find(|(word, _)| args.has(word)).map_or(Self::Accepted, |(_, which)| which)
+    }
 }
 
 fn clear(args: &Args<'_>) -> Result<Command, Complaint> {

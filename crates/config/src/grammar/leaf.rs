@@ -158,7 +158,7 @@ impl Leaf {
             "COMMUNITY-LIST" => Kind::Reference(Reference::CommunityList),
             "LARGE-COMMUNITY-LIST" => Kind::Reference(Reference::LargeCommunityList),
             "EXTCOMMUNITY-LIST" => Kind::Reference(Reference::ExtCommunityList),
-            "EXTCOMMUNITY" => Kind::ExtCommunity,
+            "EXTCOMMUNITY" | "RD" => Kind::ExtCommunity,
             "EXTCOMMUNITIES" => Kind::ExtCommunities,
             "REGEX" => Kind::Pattern,
             "ADJUST" => Kind::Adjust,

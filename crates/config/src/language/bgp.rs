@@ -76,6 +76,16 @@ const FAMILIES: &[Statement] = &[
         help: "Settings of IPv6 unicast",
         action: Action::Enter(|_, _| Ok(Section::Family(Family::Ipv6Unicast)), |_, _| {}),
     },
+    Statement {
+        syntax: "address-family ipv4 vpn",
+        help: "Settings of VPNv4 (RFC 4364)",
+        action: Action::Enter(|_, _| Ok(Section::Family(Family::Ipv4Vpn)), |_, _| {}),
+    },
+    Statement {
+        syntax: "address-family ipv6 vpn",
+        help: "Settings of VPNv6 (RFC 4659)",
+        action: Action::Enter(|_, _| Ok(Section::Family(Family::Ipv6Vpn)), |_, _| {}),
+    },
 ];
 
 const BGP: &[Statement] = &[

@@ -257,6 +257,9 @@ impl Draft {
             }
             // What was said and unsaid again is as if it had never been said.
             bgp.families.retain(|_, settings| *settings != Default::default());
+            for vrf in bgp.vrfs.values_mut() {
+                vrf.families.retain(|_, settings| *settings != Default::default());
+            }
         }
         config.static_routes.sort();
         config.static_routes.dedup();

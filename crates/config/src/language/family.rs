@@ -21,6 +21,8 @@ pub(super) fn spelling(family: Family) -> &'static str {
     match family {
         Family::Ipv4Unicast => "ipv4 unicast",
         Family::Ipv6Unicast => "ipv6 unicast",
+        Family::Ipv4Vpn => "ipv4 vpn",
+        Family::Ipv6Vpn => "ipv6 vpn",
     }
 }
 
@@ -58,7 +60,11 @@ pub(super) fn write(bgp: &Bgp, family: Family, lines: &mut Lines) {
 pub(super) const ROWS: &[&[Statement]] =
     &[FAMILY, multipath::FAMILY, NEIGHBOR, neighbor_routes::ROWS, neighbor_policy::ROWS, LEAVE_FAMILY, LEAVE];
 
-const LEAVE_FAMILY: &[Statement] =
+/// A VPN's family has neighbors and no routes of its own: those are its VRFs'.
+pub(super) const VPN_ROWS: &[&[Statement]] =
+    &[NEIGHBOR, neighbor_routes::ROWS, neighbor_policy::ROWS, LEAVE_FAMILY, LEAVE];
+
+pub(super) const LEAVE_FAMILY: &[Statement] =
     &[Statement { syntax: "exit-address-family", help: "Leave the address family", action: Action::Leave(Leave::One) }];
 
 const FAMILY: &[Statement] = &[

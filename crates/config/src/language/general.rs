@@ -2,7 +2,7 @@
 
 use super::{
     Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, lists, monitoring, route_map, routing, rpki,
-    tunnel, wan,
+    tunnel, vrf, wan,
 };
 use crate::{
     grammar::{Args, Complaint},
@@ -17,6 +17,7 @@ pub(super) const ROWS: &[&[Statement]] = &[
     ipsec::BEGIN,
     tunnel::BEGIN,
     bfd::BEGIN,
+    vrf::BEGIN,
     routing::ROWS,
     rpki::BEGIN,
     monitoring::DUMP_ROWS,
@@ -25,6 +26,7 @@ pub(super) const ROWS: &[&[Statement]] = &[
     lists::LARGE_COMMUNITY,
     lists::EXT_COMMUNITY,
     bgp::BEGIN,
+    vrf::BEGIN_BGP,
     route_map::BEGIN,
     LEAVE,
 ];

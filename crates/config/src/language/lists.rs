@@ -197,8 +197,8 @@ fn write_rules<R>(head: &str, rules: &Rules<R>, lines: &mut Lines, spell: impl F
 
 fn access_target(args: &Args<'_>, family: Family) -> Result<AccessTarget, Complaint> {
     let label = match family {
-        Family::Ipv4Unicast => "PREFIX4",
-        Family::Ipv6Unicast => "PREFIX6",
+        Family::Ipv4Unicast | Family::Ipv4Vpn => "PREFIX4",
+        Family::Ipv6Unicast | Family::Ipv6Vpn => "PREFIX6",
     };
     Ok(match args.opt::<Prefix>(label)? {
         Some(prefix) if args.has("exact-match") => AccessTarget::Exactly(prefix),
@@ -222,8 +222,8 @@ fn put_access(draft: &mut Draft, args: &Args<'_>, family: Family) -> Result<(), 
 
 fn write_access_lists(config: &Config, lines: &mut Lines, family: Family) {
     let keyword = match family {
-        Family::Ipv4Unicast => "access-list",
-        Family::Ipv6Unicast => "ipv6 access-list",
+        Family::Ipv4Unicast | Family::Ipv4Vpn => "access-list",
+        Family::Ipv6Unicast | Family::Ipv6Vpn => "ipv6 access-list",
     };
     for ((_, name), rules) in config.access_lists.iter().filter(|((of, _), _)| *of == family) {
         write_rules(&format!("{keyword} {name}"), rules, lines, ToString::to_string);

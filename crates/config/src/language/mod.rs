@@ -24,6 +24,7 @@ mod routing;
 mod rpki;
 mod speaker;
 mod tunnel;
+mod vrf;
 mod wan;
 
 use std::{fmt, sync::LazyLock};
@@ -34,7 +35,7 @@ use crate::{
     grammar::{Args, Complaint, Tree},
     model::{
         BfdPeer, BfdPeerId, BfdProfile, Bgp, BmpTargets, Config, FamilyConfig, Identity, Name, NeighborFamily,
-        NeighborSettings, Proposal, RouteMapEntry, Rpki, Tunnel, Wan,
+        NeighborSettings, Proposal, RouteMapEntry, Rpki, Tunnel, Vrf, VrfFamily, Wan,
     },
 };
 
@@ -83,6 +84,11 @@ enum Action {
     Family(Verb<FamilyConfig>),
     /// The same within an address family.
     NeighborFamily(Verb<NeighborFamily, Said<NeighborFamily>>),
+    Vrf(Verb<Vrf>),
+    /// Within an address family of a VRF.
+    VrfFamily(Verb<VrfFamily>),
+    /// Begins a section that depends on the one that the line stands in.
+    EnterWithin(fn(&Section) -> Option<Section>),
     /// Leaves one section, or all.
     Leave(Leave),
     /// Understood and without effect, for FRR's sake.
@@ -114,6 +120,9 @@ pub(crate) enum Section {
     Bmp(Name),
     Bgp,
     Family(Family),
+    Vrf(Name),
+    BgpVrf(Name),
+    VrfFamily(Name, Family),
 }
 
 /// What a line did.
@@ -131,7 +140,16 @@ impl Section {
             Self::Top => None,
             Self::BfdProfile(_) | Self::BfdPeer(_) => Some(Self::Bfd),
             Self::Family(_) | Self::Bmp(_) => Some(Self::Bgp),
+            Self::VrfFamily(name, _) => Some(Self::BgpVrf(name.clone())),
             _ => Some(Self::Top),
+        }
+    }
+
+    /// The same VRF's address family.
+    fn in_family(&self, family: Family) -> Option<Self> {
+        match self {
+            Self::BgpVrf(name) | Self::VrfFamily(name, _) => Some(Self::VrfFamily(name.clone(), family)),
+            _ => None,
         }
     }
 
@@ -152,6 +170,9 @@ impl Section {
             Self::Bmp(name) => format!("\"bmp targets {name}\""),
             Self::Bgp => "\"router bgp\"".to_owned(),
             Self::Family(family) => format!("\"address-family {}\"", family::spelling(*family)),
+            Self::Vrf(name) => format!("\"vrf {name}\""),
+            Self::BgpVrf(name) => format!("\"router bgp\" of vrf {name}"),
+            Self::VrfFamily(name, family) => format!("\"address-family {}\" of vrf {name}", family::spelling(*family)),
         }
     }
 
@@ -170,6 +191,10 @@ impl Section {
         static BMP: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(monitoring::BMP_ROWS));
         static BGP: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bgp::ROWS));
         static FAMILY: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(family::ROWS));
+        static VPN_FAMILY: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(family::VPN_ROWS));
+        static VRF: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(vrf::ROWS));
+        static BGP_VRF: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(vrf::BGP_ROWS));
+        static VRF_FAMILY: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(vrf::FAMILY_ROWS));
         match self {
             Self::Top => &TOP,
             Self::Wan(_) => &WAN,
@@ -184,7 +209,11 @@ impl Section {
             Self::Rpki => &RPKI,
             Self::Bmp(_) => &BMP,
             Self::Bgp => &BGP,
+            Self::Family(family) if family.is_vpn() => &VPN_FAMILY,
             Self::Family(_) => &FAMILY,
+            Self::Vrf(_) => &VRF,
+            Self::BgpVrf(_) => &BGP_VRF,
+            Self::VrfFamily(..) => &VRF_FAMILY,
         }
     }
 
@@ -226,6 +255,21 @@ impl Section {
                     return Err(args.complain("PREFIX", message));
                 }
                 (verb.read)(draft.bgp()?.families.entry(*family).or_default(), args)?;
+            }
+            (Action::EnterWithin(enter), _) => {
+                let none = || Complaint::new(format!("this does not belong into {}", self.describe()));
+                return enter(self).map(Done::Enter).ok_or_else(none);
+            }
+            (Action::Vrf(verb), Self::Vrf(name)) => {
+                (verb.read)(draft.config.vrfs.entry(name.clone()).or_default(), args)?;
+            }
+            (Action::VrfFamily(verb), Self::VrfFamily(name, family)) => {
+                if args.opt::<Prefix>("PREFIX")?.is_some_and(|prefix| prefix.family() != *family) {
+                    let message = format!("the prefix does not belong into {}", self.describe());
+                    return Err(args.complain("PREFIX", message));
+                }
+                let vrf = draft.bgp()?.vrfs.entry(name.clone()).or_default();
+                (verb.read)(vrf.families.entry(*family).or_default(), args)?;
             }
             (Action::NeighborFamily(verb), Self::Family(family)) => {
                 (verb.read)(draft.settings(args)?.families.entry(*family).or_default(), args)?;
@@ -347,6 +391,10 @@ mod tests {
             Section::Bmp("x".parse().unwrap()),
             Section::Bgp,
             Section::Family(Family::Ipv4Unicast),
+            Section::Family(Family::Ipv6Vpn),
+            Section::Vrf("x".parse().unwrap()),
+            Section::BgpVrf("x".parse().unwrap()),
+            Section::VrfFamily("x".parse().unwrap(), Family::Ipv4Unicast),
         ]
     }
 

@@ -92,7 +92,7 @@ pub(super) fn origin(args: &Args<'_>) -> Option<Origin> {
 
 fn keyword(family: Family) -> &'static str {
     match family {
-        Family::Ipv4Unicast => "ip",
-        Family::Ipv6Unicast => "ipv6",
+        Family::Ipv4Unicast | Family::Ipv4Vpn => "ip",
+        Family::Ipv6Unicast | Family::Ipv6Vpn => "ipv6",
     }
 }

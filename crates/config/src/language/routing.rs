@@ -105,8 +105,8 @@ fn read_description(draft: &mut Draft, args: &Args<'_>, family: Family) -> Resul
 
 fn read_entry(draft: &mut Draft, args: &Args<'_>, family: Family) -> Result<(), Complaint> {
     let (label, any) = match family {
-        Family::Ipv4Unicast => ("PREFIX4", Prefix::DEFAULT_V4),
-        Family::Ipv6Unicast => ("PREFIX6", Prefix::DEFAULT_V6),
+        Family::Ipv4Unicast | Family::Ipv4Vpn => ("PREFIX4", Prefix::DEFAULT_V4),
+        Family::Ipv6Unicast | Family::Ipv6Vpn => ("PREFIX6", Prefix::DEFAULT_V6),
     };
     let (ge, le): (Option<u8>, Option<u8>) = (args.opt("GE")?, args.opt("LE")?);
     let entry = match args.opt(label)? {
@@ -154,7 +154,7 @@ pub(super) fn action(args: &Args<'_>) -> model::Action {
 
 fn keyword(family: Family) -> &'static str {
     match family {
-        Family::Ipv4Unicast => "ip",
-        Family::Ipv6Unicast => "ipv6",
+        Family::Ipv4Unicast | Family::Ipv4Vpn => "ip",
+        Family::Ipv6Unicast | Family::Ipv6Vpn => "ipv6",
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use net_types::{Asn, Family, Prefix, RouterId};
 
-use super::{BmpTargets, Name, Neighbor, NeighborEntry, NeighborId, NeighborSettings, Origin, RemoteAs};
+use super::{BgpVrf, BmpTargets, Name, Neighbor, NeighborEntry, NeighborId, NeighborSettings, Origin, RemoteAs};
 
 /// `router bgp ASN`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Bgp {
     pub families: BTreeMap<Family, FamilyConfig>,
     /// `bmp targets NAME`
     pub bmp: BTreeMap<Name, BmpTargets>,
+    /// `router bgp ASN vrf NAME`
+    pub vrfs: BTreeMap<Name, BgpVrf>,
 }
 
 impl Bgp {
@@ -97,6 +99,7 @@ impl Bgp {
             listen_limit: Self::LISTEN_LIMIT,
             families: BTreeMap::new(),
             bmp: BTreeMap::new(),
+            vrfs: BTreeMap::new(),
         }
     }
 
@@ -163,6 +166,7 @@ impl Bgp {
         said.unwrap_or(match family {
             Family::Ipv4Unicast => self.default_ipv4_unicast,
             Family::Ipv6Unicast => self.default_ipv6_unicast,
+            Family::Ipv4Vpn | Family::Ipv6Vpn => false,
         })
     }
 

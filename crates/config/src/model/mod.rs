@@ -20,6 +20,7 @@ mod rpki;
 mod settings;
 mod suite;
 mod values;
+mod vrf;
 mod wan;
 
 use std::collections::BTreeMap;
@@ -58,6 +59,7 @@ pub use values::{
     Community, ExtCommunity, ExtCommunityTerm, ExtCommunityTerms, IkeId, IkeIdError, InterfaceAddress, LargeCommunity,
     Name, Secret, ValueError,
 };
+pub use vrf::{BgpVrf, VpnLabel, Vrf, VrfFamily};
 pub use wan::Wan;
 
 /// A whole configuration: one file, of which each daemon takes its sections.
@@ -99,6 +101,8 @@ pub struct Config {
     pub ext_community_lists: BTreeMap<Name, CommunityList<ExtCommunityTerm>>,
     /// `bgp community alias`: one name for a community, one community for a name.
     pub community_aliases: BTreeMap<AliasedCommunity, Name>,
+    /// `vrf NAME` sections.
+    pub vrfs: BTreeMap<Name, Vrf>,
     /// `route-map`.
     pub route_maps: BTreeMap<Name, RouteMap>,
     /// `rpki`.

@@ -22,7 +22,7 @@ impl Stage {
         match self {
             Self::Nexthops => Some(Self::Routes(Family::Ipv4Unicast)),
             Self::Routes(Family::Ipv4Unicast) => Some(Self::Routes(Family::Ipv6Unicast)),
-            Self::Routes(Family::Ipv6Unicast) => None,
+            Self::Routes(_) => None,
         }
     }
 
@@ -30,7 +30,7 @@ impl Stage {
         match self {
             Self::Nexthops => "nexthop objects",
             Self::Routes(Family::Ipv4Unicast) => "IPv4 routes",
-            Self::Routes(Family::Ipv6Unicast) => "IPv6 routes",
+            Self::Routes(_) => "IPv6 routes",
         }
     }
 

@@ -78,8 +78,8 @@ impl NexthopMessage {
             Some(Nexthop::Blackhole(family) | Nexthop::Via { family, .. }) => family,
         };
         match family {
-            Family::Ipv4Unicast => AF_INET,
-            Family::Ipv6Unicast => AF_INET6,
+            Family::Ipv4Unicast | Family::Ipv4Vpn => AF_INET,
+            Family::Ipv6Unicast | Family::Ipv6Vpn => AF_INET6,
         }
     }
 

@@ -9,7 +9,7 @@ use net_types::{Family, Prefix};
 
 use super::{
     ROUTE_METRIC, ROUTE_PROTOCOL,
-    route::{AF_INET, AF_INET6, HEADER_LEN, RTA_DST, RTA_NH_ID, RTA_PRIORITY},
+    route::{AF_INET, AF_INET6, HEADER_LEN, RTA_DST, RTA_NH_ID, RTA_PRIORITY, RTA_TABLE},
 };
 use crate::backend::NexthopId;
 
@@ -34,17 +34,18 @@ impl OurRoute {
     /// Octets of the message's body.
     pub(crate) fn len(&self) -> usize {
         let address = match self.prefix.family() {
-            Family::Ipv4Unicast => 4,
-            Family::Ipv6Unicast => 16,
+            Family::Ipv4Unicast | Family::Ipv4Vpn => 4,
+            Family::Ipv6Unicast | Family::Ipv6Vpn => 16,
         };
-        HEADER_LEN + ATTRIBUTE + address + NUMBER + self.nexthop.map_or(0, |_| NUMBER)
+        let table = self.prefix.table().map_or(0, |_| NUMBER);
+        HEADER_LEN + ATTRIBUTE + address + NUMBER + table + self.nexthop.map_or(0, |_| NUMBER)
     }
 
     /// Writes the body into [`len`](Self::len) octets.
     pub(crate) fn emit(&self, mut out: &mut [u8]) {
         let family = match self.prefix.family() {
-            Family::Ipv4Unicast => AF_INET,
-            Family::Ipv6Unicast => AF_INET6,
+            Family::Ipv4Unicast | Family::Ipv4Vpn => AF_INET,
+            Family::Ipv6Unicast | Family::Ipv6Vpn => AF_INET6,
         };
         let [scope, kind] = if self.nexthop.is_some() { PUT } else { REMOVE };
         // struct rtmsg: family, two prefix lengths, TOS, table, protocol, scope, type, flags (linux/rtnetlink.h)
@@ -54,6 +55,10 @@ impl OurRoute {
             IpAddr::V6(address) => attribute(&mut out, RTA_DST, &address.octets()),
         }
         attribute(&mut out, RTA_PRIORITY, &ROUTE_METRIC.to_ne_bytes());
+        // That of a VRF, which may be greater than the 255 that fit above.
+        if let Some(table) = self.prefix.table() {
+            attribute(&mut out, RTA_TABLE, &table.to_ne_bytes());
+        }
         if let Some(NexthopId(id)) = self.nexthop {
             attribute(&mut out, RTA_NH_ID, &id.to_ne_bytes());
         }
@@ -82,8 +87,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_octets_are_those_of_the_library(address in any::<IpAddr>(), bits in 0u8..=128, id in any::<u32>()) {
+        fn the_octets_are_those_of_the_library(
+            address in any::<IpAddr>(), bits in 0u8..=128, id in any::<u32>(), table in any::<Option<u32>>(),
+        ) {
             let Ok(prefix) = Prefix::new(address, bits) else { return Ok(()) };
+            let prefix = table.map_or(prefix, |table| prefix.in_table(table));
             for (nexthop, library) in
                 [(Some(NexthopId(id)), put_route(&prefix, NexthopId(id))), (None, remove_route(&prefix))]
             {

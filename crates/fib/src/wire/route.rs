@@ -20,7 +20,7 @@ pub(super) const AF_INET: u8 = 2;
 pub(super) const AF_INET6: u8 = 10;
 pub(super) const RTA_DST: u16 = 1;
 pub(super) const RTA_PRIORITY: u16 = 6;
-const RTA_TABLE: u16 = 15;
+pub(super) const RTA_TABLE: u16 = 15;
 pub(super) const RTA_NH_ID: u16 = 30;
 
 /// The number that marks routes and nexthop objects as ours (`proto 201` in `ip route`).
@@ -28,7 +28,7 @@ pub(super) const RTA_NH_ID: u16 = 30;
 /// iproute2's `rt_protos` and FRR leave it free; 186 to 198 are theirs.
 pub const ROUTE_PROTOCOL: u8 = 201;
 
-/// The table that routes go to: main.
+/// The table that routes go to which are in no VRF: main.
 pub const ROUTE_TABLE: u32 = 254;
 
 /// Metric of every route: behind what the kernel derives from addresses (0), before what DHCP clients install.
@@ -37,10 +37,11 @@ pub const ROUTE_METRIC: u32 = 20;
 fn header(family: Family, bits: u8) -> RouteHeader {
     RouteHeader {
         address_family: match family {
-            Family::Ipv4Unicast => AddressFamily::Inet,
-            Family::Ipv6Unicast => AddressFamily::Inet6,
+            Family::Ipv4Unicast | Family::Ipv4Vpn => AddressFamily::Inet,
+            Family::Ipv6Unicast | Family::Ipv6Vpn => AddressFamily::Inet6,
         },
         destination_prefix_length: bits,
+        // That of a VRF stands in an attribute, since it may be greater than the 255 that fit here.
         table: RouteHeader::RT_TABLE_MAIN,
         protocol: RouteProtocol::from(ROUTE_PROTOCOL),
         ..RouteHeader::default()
@@ -54,6 +55,9 @@ fn message(prefix: &Prefix, kind: RouteType, scope: RouteScope, nexthop: Option<
     message.attributes = Vec::with_capacity(3);
     message.attributes.push(RouteAttribute::Destination(RouteAddress::from(prefix.address())));
     message.attributes.push(RouteAttribute::Priority(ROUTE_METRIC));
+    if let Some(table) = prefix.table() {
+        message.attributes.push(RouteAttribute::Table(table));
+    }
     if let Some(NexthopId(id)) = nexthop {
         message.attributes.push(RouteAttribute::NhId(id));
     }
@@ -72,12 +76,16 @@ pub(super) fn remove_route(prefix: &Prefix) -> RouteMessage {
     message(prefix, RouteType::Unspec, RouteScope::NoWhere, None)
 }
 
-/// Asks for our routes of one family; with strict checking the kernel filters by protocol and table itself.
+/// Asks for our routes of one family in whatever table; with strict checking the kernel filters by protocol itself.
 pub(crate) fn route_query(family: Family) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = RouteHeader { table: 0, ..header(family, 0) };
-    message.attributes.push(RouteAttribute::Table(ROUTE_TABLE));
     message
+}
+
+/// `prefix` in the table that it was found in.
+fn placed(prefix: Prefix, table: u32) -> Prefix {
+    if table == ROUTE_TABLE { prefix } else { prefix.in_table(table) }
 }
 
 /// Prefix and nexthop object of a route of ours; `None` for anybody else's.
@@ -114,16 +122,16 @@ pub(crate) fn read_route(body: &[u8]) -> Result<Option<(Prefix, Option<NexthopId
             _ => {}
         }
     }
-    if table != ROUTE_TABLE || metric != ROUTE_METRIC {
+    if metric != ROUTE_METRIC {
         return Ok(None);
     }
     // A default route carries no destination at all.
     let address = destination.unwrap_or(match family {
-        Family::Ipv4Unicast => Prefix::DEFAULT_V4.address(),
-        Family::Ipv6Unicast => Prefix::DEFAULT_V6.address(),
+        Family::Ipv4Unicast | Family::Ipv4Vpn => Prefix::DEFAULT_V4.address(),
+        Family::Ipv6Unicast | Family::Ipv6Vpn => Prefix::DEFAULT_V6.address(),
     });
     let prefix = Prefix::new(address, bits).ok().filter(|prefix| prefix.family() == family);
-    Ok(prefix.map(|prefix| (prefix, nexthop)))
+    Ok(prefix.map(|prefix| (placed(prefix, table), nexthop)))
 }
 
 /// The prefix of somebody else's route that has the table and metric of ours, and so may stand in the place of one.
@@ -144,7 +152,7 @@ fn in_our_place(message: &RouteMessage) -> Option<(Prefix, Option<NexthopId>)> {
             _ => {}
         }
     }
-    if table != ROUTE_TABLE || metric != ROUTE_METRIC {
+    if metric != ROUTE_METRIC {
         return None;
     }
     let unspecified = match message.header.address_family {
@@ -155,7 +163,7 @@ fn in_our_place(message: &RouteMessage) -> Option<(Prefix, Option<NexthopId>)> {
     // A default route carries no destination at all.
     let address = destination.unwrap_or(unspecified);
     let prefix = Prefix::new(address, message.header.destination_prefix_length).ok()?;
-    Some((prefix, nexthop))
+    Some((placed(prefix, table), nexthop))
 }
 
 #[cfg(test)]
@@ -167,8 +175,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn emitted_routes_parse_back(address in any::<IpAddr>(), bits in 0u8..=128, id in any::<u32>()) {
+        fn emitted_routes_parse_back(
+            address in any::<IpAddr>(), bits in 0u8..=128, id in any::<u32>(), table in proptest::option::of(1u32..),
+        ) {
             if let Ok(prefix) = Prefix::new(address, bits) {
+                let table = table.filter(|table| *table != ROUTE_TABLE);
+                let prefix = table.map_or(prefix, |table| prefix.in_table(table));
                 let message = put_route(&prefix, NexthopId(id));
                 let mut buffer = vec![0; message.buffer_len()];
                 message.emit(&mut buffer);
@@ -189,7 +201,7 @@ mod tests {
 
     #[test]
     fn routes_of_others_are_not_ours() {
-        let prefix = "10.0.0.0/8".parse().unwrap();
+        let prefix: Prefix = "10.0.0.0/8".parse().unwrap();
         let ours = put_route(&prefix, NexthopId(1));
         let mut foreign = ours.clone();
         foreign.header.protocol = RouteProtocol::Bgp;
@@ -197,7 +209,7 @@ mod tests {
         assert_eq!(foreign_route(&foreign), Some(prefix));
         let mut elsewhere = ours.clone();
         elsewhere.attributes.push(RouteAttribute::Table(100));
-        assert_eq!(parse_route(&elsewhere), None);
+        assert_eq!(parse_route(&elsewhere), Some((prefix.in_table(100), Some(NexthopId(1)))));
         assert!(parse_route(&ours).is_some());
     }
 }

@@ -50,8 +50,8 @@ pub(crate) fn prefix(index: usize) -> Prefix {
 pub(crate) fn path(index: usize, family: Family) -> PathKey {
     let ifindex = (index % 3) as u32 + 2;
     let gateway = match family {
-        Family::Ipv4Unicast => format!("192.0.{ifindex}.{}", 2 + index / 3),
-        Family::Ipv6Unicast => format!("2001:db8:{ifindex}::{}", 2 + index / 3),
+        Family::Ipv4Unicast | Family::Ipv4Vpn => format!("192.0.{ifindex}.{}", 2 + index / 3),
+        Family::Ipv6Unicast | Family::Ipv6Vpn => format!("2001:db8:{ifindex}::{}", 2 + index / 3),
     };
     PathKey { source: index as u32 % 4, ifindex, gateway: Some(gateway.parse().unwrap()) }
 }

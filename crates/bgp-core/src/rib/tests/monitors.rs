@@ -54,7 +54,7 @@ impl Believed {
 }
 
 fn everything() -> MonitorConfig {
-    let both = [true; 2];
+    let both = [true; Family::COUNT];
     MonitorConfig { pre_policy: both, post_policy: both, loc_rib: both, adj_out: both }
 }
 
@@ -97,7 +97,7 @@ fn a_station_is_told_what_there_is_and_then_what_changes() {
     station.pull(&mut bench.rib, id, 1);
     assert_eq!(station.routes, truth(&bench));
     assert_eq!(station.up, [A, B, C].into());
-    assert_eq!(station.ends.iter().filter(|view| *view == "loc").count(), 2, "one for each family");
+    assert_eq!(station.ends.iter().filter(|view| *view == "loc").count(), Family::COUNT, "one for each family");
     bench.hear(B, announce(B, 3, &["10.0.0.0/8"]));
     bench.hear(A, withdraw(&["10.0.0.0/8"]));
     bench.told(C);
@@ -130,7 +130,7 @@ proptest::proptest! {
                 3 => bench.hear(peer, withdraw(&[&text])),
                 4 => {
                     let until = bench.now + Duration::from_secs(60);
-                    let stale = Departure::Stale { until, families: FamilySet::from(V4), long_lived: [Duration::ZERO; 2] };
+                    let stale = Departure::Stale { until, families: FamilySet::from(V4), long_lived: Default::default() };
                     bench.rib.peer_down(bench.now, peer, if octet < 3 { stale } else { Departure::Withdraw });
                     bench.settle();
                 }

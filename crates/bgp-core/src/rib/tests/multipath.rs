@@ -12,7 +12,8 @@ use crate::{
 fn equals_share_by_bandwidth_and_the_fib_hears_of_every_change() {
     let mut bench = Bench::new();
     let maximum = MaximumPaths { external: 2, internal: 1, equal_cluster_length: false };
-    let spread = DecisionOptions { maximum_paths: [maximum; 2], relax_as_path: true, ..DecisionOptions::default() };
+    let spread =
+        DecisionOptions { maximum_paths: [maximum; Family::COUNT], relax_as_path: true, ..DecisionOptions::default() };
     bench.rib.set_decision(spread);
     let with = |peer, bandwidth: Option<f32>| {
         let mut update = announce(peer, 1, &["10.0.0.0/8"]);
@@ -57,7 +58,7 @@ fn what_is_told_on_sums_up_the_paths_that_share_and_follows_them() {
     let mut bench = Bench::new();
     let maximum = MaximumPaths { external: 4, internal: 1, equal_cluster_length: false };
     bench.rib.set_decision(DecisionOptions {
-        maximum_paths: [maximum; 2],
+        maximum_paths: [maximum; Family::COUNT],
         relax_as_path: true,
         ..DecisionOptions::default()
     });

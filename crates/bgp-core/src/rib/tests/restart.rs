@@ -12,7 +12,7 @@ fn a_restarting_peers_paths_serve_until_end_of_rib_or_the_deadline() {
     bench.rib.peer_down(
         bench.now,
         A,
-        Departure::Stale { until, families: FamilySet::from(V4), long_lived: [Duration::ZERO; 2] },
+        Departure::Stale { until, families: FamilySet::from(V4), long_lived: Default::default() },
     );
     bench.settle();
     assert_eq!(bench.chosen(), (from(B), from(A)), "stale loses against fresh, whatever else");
@@ -34,7 +34,7 @@ fn a_restarting_peers_paths_serve_until_end_of_rib_or_the_deadline() {
     bench.rib.peer_down(
         bench.now,
         A,
-        Departure::Stale { until, families: FamilySet::from(V4), long_lived: [Duration::ZERO; 2] },
+        Departure::Stale { until, families: FamilySet::from(V4), long_lived: Default::default() },
     );
     bench.pass(Duration::from_secs(119));
     assert_eq!(bench.chosen(), (from(B), from(A)));
@@ -50,7 +50,7 @@ fn a_peer_that_lost_its_forwarding_state_is_not_waited_for() {
     bench.rib.peer_down(
         bench.now,
         A,
-        Departure::Stale { until, families: FamilySet::from(V4), long_lived: [Duration::ZERO; 2] },
+        Departure::Stale { until, families: FamilySet::from(V4), long_lived: Default::default() },
     );
     bench.settle();
     assert_eq!(bench.chosen(), (from(A), None));
@@ -115,7 +115,7 @@ fn sixty_five_thousand_sessions_later_old_paths_are_still_old() {
 #[test]
 fn long_lived_stale_paths_are_the_last_resort_and_say_so() {
     let mut bench = Bench::new();
-    let long_lived = [Duration::from_secs(1000), Duration::ZERO];
+    let long_lived = Family::ALL.map(|family| Duration::from_secs(if family == V4 { 1000 } else { 0 }));
     bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
     let mut never = announce(A, 1, &["10.9.0.0/16"]);
     never.reach.as_mut().unwrap().attributes.communities.push(bgp_wire::Community::NO_LLGR);
