@@ -120,6 +120,8 @@ mod tests {
                 let made =
                     Command::new("ip").args(["link", "add", "tun1", "type", "veth", "peer", "name", "far"]).status();
                 assert!(made.unwrap().success());
+                // A real tunnel interface asks nobody whether its address is taken; this one would, for a second.
+                std::fs::write("/proc/sys/net/ipv6/conf/tun1/accept_dad", "0").unwrap();
                 let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
                 let tunnel: TunnelName = "tun1".parse().unwrap();
                 for (wanted, mtu) in [

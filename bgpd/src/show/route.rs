@@ -259,9 +259,9 @@ fn camel(word: &str) -> String {
     let mut parts = word.split('-');
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |mut out, part| {
-        let (head, tail) = part.split_at(1);
-        out.push_str(&head.to_ascii_uppercase());
-        out.push_str(&tail.to_ascii_lowercase());
+        let mut letters = part.chars();
+        out.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        out.extend(letters.map(|letter| letter.to_ascii_lowercase()));
         out
     })
 }
