@@ -100,6 +100,10 @@ fn path_text(path: &Path, speaker: &Speaker, now: SystemTime, out: &mut String) 
     list("Community", speaker.aliases.list(&attributes.communities));
     list("Extended Community", attributes.ext_communities.iter().map(ToString::to_string).collect());
     list("Large Community", speaker.aliases.list(&attributes.large_communities));
+    if let Some(tunnels) = &attributes.tunnel_encap {
+        let tunnels: Vec<String> = tunnels.tunnels().map(|tunnel| tunnel.to_string()).collect();
+        let _ = writeln!(out, "      Tunnel-encap: {}", tunnels.join(", "));
+    }
     if let Some(originator) = attributes.originator_id {
         let clusters: Vec<String> = attributes.cluster_list.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "      Originator: {originator}, Cluster list: {}", clusters.join(" "));
@@ -205,6 +209,10 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
         if !values.is_empty() {
             out.insert(key.into(), Value::Object(object([("string", string.into()), ("list", values.into())])));
         }
+    }
+    if let Some(tunnels) = &attributes.tunnel_encap {
+        let tunnels: Vec<Value> = tunnels.tunnels().map(|tunnel| tunnel.to_string().into()).collect();
+        out.insert("tunnelEncap".into(), tunnels.into());
     }
     if let Some(originator) = attributes.originator_id {
         out.insert("originatorId".into(), originator.to_string().into());

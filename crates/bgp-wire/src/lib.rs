@@ -21,7 +21,7 @@ pub mod update;
 
 pub use attr::{
     Aggregator, AsPath, AttrCode, AttrFlags, Attributes, ClusterId, Community, ExtCommunity, LargeCommunity, Origin,
-    Partial, RawAttr, Segment, SegmentKind,
+    Partial, RawAttr, Segment, SegmentKind, SubTlv, Tunnel, TunnelEncap, TunnelEncapError,
 };
 pub use capability::{
     AddPath, Capability, CapabilityError, ExtendedNextHop, Fqdn, GracefulRestart, GracefulRestartFamily,

@@ -127,6 +127,10 @@ fn each_malformed_attribute_meets_its_remedy() {
         ),
         ("RFC 8092 §5: LARGE_COMMUNITY without any", External, Withdraw, &[0xc0, 32, 0]),
         ("RFC 9234 §5: ONLY_TO_CUSTOMER of three octets", External, Withdraw, &[0xc0, 35, 3, 0, 0, 1]),
+        ("RFC 9012 §13: no tunnel", External, Discard, &[0xc0, 23, 0]),
+        ("RFC 9012 §13: a tunnel past the end", External, Withdraw, &[0xc0, 23, 5, 0, 8, 0, 2, 4]),
+        ("RFC 9012 §13: a sub-TLV past the end", External, Withdraw, &[0xc0, 23, 6, 0, 8, 0, 2, 8, 2]),
+        ("RFC 7606 §3 c: TUNNEL_ENCAPSULATION that is not transitive", External, Withdraw, &[0x80, 23, 4, 0, 8, 0, 0]),
         ("RFC 4271 §6.3: unknown well-known attribute", External, Reset, &[0x40, 99, 1, 0]),
         (
             "RFC 4760 §8: routes that were not negotiated",

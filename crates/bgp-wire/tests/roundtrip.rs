@@ -10,8 +10,8 @@ use std::{
 
 use bgp_wire::{
     Aggregator, Announcements, AsPath, AttrCode, AttrFlags, Attributes, Community, EmitError, ExtCommunity,
-    LargeCommunity, Message, Negotiated, NextHop, Origin, Parsed, PeerKind, RawAttr, Segment, SegmentKind, Withdrawals,
-    emit_end_of_rib, frame_length,
+    LargeCommunity, Message, Negotiated, NextHop, Origin, Parsed, PeerKind, RawAttr, Segment, SegmentKind, TunnelEncap,
+    Withdrawals, emit_end_of_rib, frame_length,
 };
 use common::{terms, vectors};
 use net_types::{Asn, Family, Prefix, Rd};
@@ -53,6 +53,7 @@ prop_compose! {
         ext_communities in vec(any::<[u8; 8]>().prop_map(ExtCommunity), 0..10),
         large_communities in vec(any::<(u32, u32, u32)>(), 0..10),
         only_to_customer in option::of(any_asn()),
+        tunnel in option::of((any::<u16>(), vec(any::<u8>(), 0..40))),
         unknown in option::of((100u8..200, vec(any::<u8>(), 0..300))),
         partial: bool,
     ) -> Attributes {
@@ -65,6 +66,11 @@ prop_compose! {
                 .map(|(global, local1, local2)| LargeCommunity { global, local1, local2 })
                 .collect(),
             only_to_customer,
+            tunnel_encap: tunnel.map(|(kind, value)| {
+                let sub_tlv = [&[4, value.len() as u8], &value[..]].concat();
+                let tunnel = [&kind.to_be_bytes()[..], &(sub_tlv.len() as u16).to_be_bytes(), &sub_tlv].concat();
+                TunnelEncap::parse(&tunnel).unwrap()
+            }),
             unknown: unknown
                 .into_iter()
                 .map(|(code, value)| RawAttr { flags: AttrFlags::new(0xe0), code, value: value.into() })

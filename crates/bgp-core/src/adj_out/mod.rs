@@ -200,6 +200,7 @@ impl Terms {
         let attributes = &mut out.attributes;
         if external {
             attributes.ext_communities.retain(|community: &ExtCommunity| community.is_transitive());
+            attributes.tunnel_encap = None; // RFC 9012 §11: they stay within the AS
             if from.kind != SourceKind::Local && !self.unchanged.med {
                 attributes.med = None; // §5.1.4: not beyond the AS that it was meant for
             }

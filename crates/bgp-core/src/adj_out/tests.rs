@@ -175,6 +175,15 @@ fn communities_are_withheld_one_kind_at_a_time() {
 }
 
 #[test]
+fn tunnels_stay_within_the_as() {
+    let mut route = route();
+    route.attributes.tunnel_encap = Some(bgp_wire::TunnelEncap::parse(&[0, 8, 0, 0]).unwrap());
+    let sent = |kind| send(&terms(kind), SourceKind::External, &route).unwrap().attributes.tunnel_encap;
+    assert_eq!(sent(SourceKind::External), None);
+    assert_eq!(sent(SourceKind::Internal), route.attributes.tunnel_encap);
+}
+
+#[test]
 fn what_is_for_customers_only_goes_to_nobody_else() {
     let to = |role| Terms { role: Some(role), ..terms(SourceKind::External) };
     let mut marked = route();

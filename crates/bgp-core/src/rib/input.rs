@@ -148,8 +148,12 @@ impl Importer {
         let preference = local_pref.unwrap_or(own.default_local_pref);
         let mark = peer.config.role.filter(|role| marks(*role)).and(peer.remote_as);
         let mark = mark.filter(|_| old.attributes.only_to_customer.is_none());
+        let external = peer.kind == SourceKind::External;
+        // RFC 9012 §11: tunnels stay within the AS, or who is outside could have our packets sent anywhere.
+        let tunnels = external && old.attributes.tunnel_encap.is_some();
         let (base, attrs) = if alias.is_none()
             && mark.is_none()
+            && !tunnels
             && weight == old.weight
             && preference == local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
         {
@@ -160,6 +164,9 @@ impl Importer {
             new.weight = weight;
             new.attributes.local_pref = Some(preference);
             new.attributes.only_to_customer = mark.or(new.attributes.only_to_customer);
+            if tunnels {
+                new.attributes.tunnel_encap = None;
+            }
             if let Some(Alias { asn, .. }) = alias {
                 new.attributes.as_path.prepend(asn, 1);
             }
@@ -169,7 +176,6 @@ impl Importer {
             Source::Local(source) => Some(source),
             Source::Peer(_) => None,
         };
-        let external = peer.kind == SourceKind::External;
         let (policy, peer, own_as) = (import.clone(), peer.config.address, own.asn);
         let (draining, host_bits) = (own.graceful_shutdown && source.is_none(), family.max_bits());
         Self {

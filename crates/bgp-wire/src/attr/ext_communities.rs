@@ -50,7 +50,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<Vec<ExtCommunity>, LengthError> {
 }
 
 impl fmt::Display for ExtCommunity {
-    /// `RT:65000:1`, `SoO:65000:1` and `LB:65000:125000 (1.000 Mbps)` as FRR prints them, hexadecimal for the other kinds.
+    /// `RT:65000:1`, `SoO:65000:1`, `LB:65000:125000 (1.000 Mbps)`, `ET:8` and `Color:7` as FRR prints them,
+    /// hexadecimal for the other kinds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [kind, sub, a, b, c, d, e, g] = self.0;
         if let Some(octets) = self.bandwidth() {
@@ -66,6 +67,12 @@ impl fmt::Display for ExtCommunity {
                 "bps" => write!(f, "LB:{asn}:{octets} ({scaled:.0} {unit})"),
                 _ => write!(f, "LB:{asn}:{octets} ({scaled:.3} {unit})"),
             };
+        }
+        // RFC 9012 §4.1, §4.3: which encapsulation to send with, and the color that tunnels are chosen by.
+        match self.0 {
+            [0x03, 0x0c, _, _, _, _, high, low] => return write!(f, "ET:{}", u16::from_be_bytes([high, low])),
+            [0x03, 0x0b, _, _, a, b, c, d] => return write!(f, "Color:{}", u32::from_be_bytes([a, b, c, d])),
+            _ => {}
         }
         let name = match sub {
             2 => "RT",
@@ -97,6 +104,8 @@ mod tests {
         assert_eq!(ExtCommunity([0, 2, 0xfd, 0xe8, 0, 0, 0, 1]).to_string(), "RT:65000:1");
         assert_eq!(ExtCommunity([1, 3, 192, 0, 2, 1, 0, 7]).to_string(), "SoO:192.0.2.1:7");
         assert_eq!(ExtCommunity([2, 2, 0, 1, 0, 0, 0, 7]).to_string(), "RT:65536:7");
+        assert_eq!(ExtCommunity([3, 0x0c, 0, 0, 0, 0, 0, 8]).to_string(), "ET:8");
+        assert_eq!(ExtCommunity([3, 0x0b, 0, 0, 0, 0, 1, 0]).to_string(), "Color:256");
         assert_eq!(ExtCommunity([0x80, 6, 0, 0, 0, 0, 0, 0]).to_string(), "0x8006000000000000");
     }
 

@@ -144,6 +144,8 @@ codes! {
     As4Path = 17, OptionalTransitive, "AS4_PATH";
     /// RFC 6793 §3
     As4Aggregator = 18, OptionalTransitive, "AS4_AGGREGATOR";
+    /// RFC 9012
+    TunnelEncap = 23, OptionalTransitive, "TUNNEL_ENCAPSULATION";
     /// RFC 8092
     LargeCommunities = 32, OptionalTransitive, "LARGE_COMMUNITY";
     /// RFC 9234 §5

@@ -19,6 +19,7 @@ mod origin;
 pub(crate) mod originator_id;
 mod packed;
 mod set;
+mod tunnel_encap;
 
 pub use aggregator::{Aggregator, AggregatorError};
 pub use as_path::{AsPath, AsPathError, Segment, SegmentKind};
@@ -33,6 +34,7 @@ pub use next_hop::NextHopError;
 pub use only_to_customer::OnlyToCustomerError;
 pub use origin::{Origin, OriginError};
 pub use set::{Attributes, Partial};
+pub use tunnel_encap::{SubTlv, Tunnel, TunnelEncap, TunnelEncapError};
 
 pub(crate) use as4::{merge_aggregator, merge_path};
 pub(crate) use flags::{Category, emit_header};

@@ -4,7 +4,7 @@
 //! what the value takes. Nothing is lost on the way there and back, LOCAL_PREF that is absent included.
 
 use super::{
-    Aggregator, AsPath, AttrCode, AttrFlags, Attributes, Origin, RawAttr, communities, ext_communities,
+    Aggregator, AsPath, AttrCode, AttrFlags, Attributes, Origin, RawAttr, TunnelEncap, communities, ext_communities,
     large_communities, only_to_customer,
 };
 use crate::cursor::Cursor;
@@ -39,6 +39,7 @@ impl Attributes {
             AttrCode::OriginatorId => self.originator_id = number().map(Into::into),
             AttrCode::ClusterList => self.cluster_list = super::cluster_list::parse(body).unwrap_or_default(),
             AttrCode::ExtCommunities => self.ext_communities = ext_communities::parse(body).unwrap_or_default(),
+            AttrCode::TunnelEncap => self.tunnel_encap = TunnelEncap::parse(body).ok(),
             AttrCode::LargeCommunities => self.large_communities = large_communities::parse(body).unwrap_or_default(),
             AttrCode::OnlyToCustomer => self.only_to_customer = only_to_customer::parse(body).ok(),
             AttrCode::Other(code) => {

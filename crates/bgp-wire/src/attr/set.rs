@@ -7,7 +7,7 @@ use net_types::Asn;
 
 use super::{
     Aggregator, AsPath, AttrCode, AttrFlags, Category, ClusterId, Community, ExtCommunity, LargeCommunity, Origin,
-    RawAttr, emit_header, flags::Category::WellKnown,
+    RawAttr, TunnelEncap, emit_header, flags::Category::WellKnown,
 };
 use crate::{Negotiated, PeerKind};
 
@@ -26,6 +26,7 @@ impl Partial {
             AttrCode::ExtCommunities => 4,
             AttrCode::LargeCommunities => 8,
             AttrCode::OnlyToCustomer => 16,
+            AttrCode::TunnelEncap => 32,
             _ => 0, // the bit means something on optional transitive attributes only
         }
     }
@@ -67,6 +68,8 @@ pub struct Attributes {
     pub cluster_list: Vec<ClusterId>,
     /// EXTENDED COMMUNITIES.
     pub ext_communities: Vec<ExtCommunity>,
+    /// TUNNEL_ENCAPSULATION.
+    pub tunnel_encap: Option<TunnelEncap>,
     /// LARGE_COMMUNITY.
     pub large_communities: Vec<LargeCommunity>,
     /// ONLY_TO_CUSTOMER.
@@ -130,6 +133,12 @@ impl Attributes {
             self.emit_as4(out);
         }
         let mut unknown = self.unknown.iter().peekable();
+        while let Some(attr) = unknown.next_if(|attr| attr.code < AttrCode::TunnelEncap.code()) {
+            attr.emit(out);
+        }
+        if let Some(tunnels) = &self.tunnel_encap {
+            self.put(AttrCode::TunnelEncap, tunnels.octets(), out);
+        }
         while let Some(attr) = unknown.next_if(|attr| attr.code < AttrCode::LargeCommunities.code()) {
             attr.emit(out);
         }

@@ -201,6 +201,9 @@ impl<'a> List<'a> {
             AttrCode::As4Aggregator => {
                 self.as4_aggregator = Some(Aggregator::parse(body, true).map_err(AttrError::As4Aggregator)?);
             }
+            AttrCode::TunnelEncap => {
+                self.rest.tunnel_encap = Some(attr::TunnelEncap::parse(body).map_err(AttrError::TunnelEncap)?);
+            }
             AttrCode::LargeCommunities => {
                 self.rest.large_communities =
                     attr::large_communities::parse(body).map_err(AttrError::LargeCommunities)?;

@@ -9,7 +9,7 @@ use crate::{
     NextHop, NlriError,
     attr::{
         AggregatorError, AsPathError, AttrCode, LengthError, MpReachError, MpUnreachError, NextHopError,
-        OnlyToCustomerError, OriginError,
+        OnlyToCustomerError, OriginError, TunnelEncapError,
     },
     notification::{Notification, NotificationCode, UpdateCode},
 };
@@ -116,6 +116,9 @@ pub enum AttrError {
     /// AS4_AGGREGATOR.
     #[error("AS4_AGGREGATOR: {0} (RFC 6793 §6)")]
     As4Aggregator(AggregatorError),
+    /// TUNNEL_ENCAPSULATION.
+    #[error("TUNNEL_ENCAPSULATION: {0}")]
+    TunnelEncap(TunnelEncapError),
     /// LARGE_COMMUNITY.
     #[error("LARGE_COMMUNITY: {0} (RFC 8092 §5)")]
     LargeCommunities(LengthError),
@@ -151,6 +154,8 @@ impl AttrError {
             Self::MpNextHop(_) => TreatAsWithdraw,                           // RFC 4271 §6.3, as for NEXT_HOP
             Self::ExtCommunities(_) => TreatAsWithdraw,                      // RFC 7606 §7.14
             Self::As4Path(_) | Self::As4Aggregator(_) => DiscardAttribute,   // RFC 6793 §6
+            Self::TunnelEncap(TunnelEncapError::Empty) => DiscardAttribute,  // RFC 9012 §13
+            Self::TunnelEncap(_) => TreatAsWithdraw,                         // RFC 9012 §13
             Self::LargeCommunities(_) => TreatAsWithdraw,                    // RFC 8092 §5
             Self::OnlyToCustomer(_) => TreatAsWithdraw,                      // RFC 9234 §5
         }
@@ -184,6 +189,7 @@ impl AttrError {
             | Self::MpUnreach(_)
             | Self::ExtCommunities(_)
             | Self::As4Aggregator(_)
+            | Self::TunnelEncap(_)
             | Self::LargeCommunities(_)
             | Self::OnlyToCustomer(_) => UpdateCode::OptionalAttribute,
         }

@@ -143,6 +143,18 @@ fn routes_that_were_not_meant_to_come_this_way_are_refused() {
 }
 
 #[test]
+fn tunnels_of_another_as_are_not_taken_in() {
+    let mut bench = Bench::new();
+    let tunnels = bgp_wire::TunnelEncap::parse(&[0, 8, 0, 0]).unwrap();
+    let mut update = announce(A, 2, &["10.0.0.0/8"]);
+    update.reach.as_mut().unwrap().attributes.tunnel_encap = Some(tunnels.clone());
+    bench.hear(A, update);
+    let path = bench.rib.route(bench.now, &prefix("10.0.0.0/8")).unwrap().paths[0].clone();
+    assert_eq!(path.effective.unwrap().attributes.tunnel_encap, None);
+    assert_eq!(path.received.attributes.tunnel_encap, Some(tunnels), "what it sent is kept");
+}
+
+#[test]
 fn another_as_of_ours_is_put_in_front_of_what_the_peer_sends() {
     let mut bench = Bench::new();
     let alias = |prepend_received| {
