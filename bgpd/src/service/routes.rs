@@ -78,8 +78,12 @@ impl Peers {
 
     pub(super) fn route(&self, view: &RouteView, now: SystemTime) -> Route {
         // What policy or a loop check refused is no route; `received-routes` and `filtered-routes` have it.
-        let kept = view.paths.iter().filter(|path| !matches!(path.state, PathState::Refused(_)));
-        let paths = kept.map(|path| {
+        self.route_of(view, now, |path| !matches!(path.state, PathState::Refused(_)))
+    }
+
+    /// The paths that are `kept`.
+    fn route_of(&self, view: &RouteView, now: SystemTime, kept: impl Fn(&PathView) -> bool) -> Route {
+        let paths = view.paths.iter().filter(|path| kept(path)).map(|path| {
             let reason = view.decided.filter(|_| path.state == PathState::Best).map(route::reason);
             Path { reason, ..self.path(path, now) }
         });
@@ -220,7 +224,7 @@ pub(super) async fn passing(
     .await
 }
 
-/// `show bgp … rpki STATE`
+/// `show bgp … rpki STATE`: what policy refused is among them, for to refuse what is invalid is what most do.
 pub(super) async fn by_validation(
     state: &State,
     family: Family,
@@ -230,8 +234,7 @@ pub(super) async fn by_validation(
 ) -> Result<(), Failure> {
     let walk = state.rib.walk(everything(family)).await.map_err(gone)?;
     walked(state, walk, json, out, |peers, view, now| {
-        let mut route = peers.route(view, now);
-        route.paths.retain(|path| path.validation == Some(wanted));
+        let route = peers.route_of(view, now, |path| path.validation == Some(wanted));
         (!route.paths.is_empty()).then_some(route)
     })
     .await
