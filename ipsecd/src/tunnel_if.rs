@@ -133,15 +133,23 @@ mod tests {
                     for _ in 0..2 {
                         configure(watch.handle(), &tunnel, ifindex, mtu, &wanted).await.unwrap();
                     }
-                    let watch = Watch::start().await.unwrap();
+                    let mut watch = Watch::start().await.unwrap();
                     let link = watch.view().link(ifindex).unwrap();
                     assert_eq!((link.mtu_octets, link.admin_up), (mtu, true));
-                    let mut seen: Vec<_> = watch.view().addresses_of(ifindex).map(|address| address.local).collect();
-                    seen.retain(|address| !address.to_string().starts_with("fe80"));
                     let mut expected: Vec<_> = wanted.iter().map(InterfaceAddress::address).collect();
-                    seen.sort();
                     expected.sort();
-                    assert_eq!(seen, expected);
+                    // The kernel takes an IPv6 address into use a moment after it has said that it is there.
+                    loop {
+                        let mut seen: Vec<_> =
+                            watch.view().addresses_of(ifindex).map(|address| address.local).collect();
+                        seen.retain(|address| !address.to_string().starts_with("fe80"));
+                        seen.sort();
+                        if seen == expected {
+                            break;
+                        }
+                        let news = tokio::time::timeout(std::time::Duration::from_secs(10), watch.changed()).await;
+                        assert!(matches!(news, Ok(Ok(_))), "the interface has {seen:?}, expected {expected:?}");
+                    }
                 }
             });
         });
