@@ -56,46 +56,55 @@ const FIRST: ForeignTarget = ForeignTarget::Via { ifindex: 0, gateway: None };
 
 /// All that are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Routes(BTreeMap<(Prefix, u32, ForeignTarget), ForeignRoute>);
+pub(crate) struct Routes {
+    all: BTreeMap<(Prefix, u32, ForeignTarget), ForeignRoute>,
+    /// Some were passed over, which was said.
+    crowded: bool,
+}
 
 impl Routes {
     /// Takes a route in. `replaces`: it stands in the place of others of its prefix and metric. Whether anything is
     /// different now.
     pub(crate) fn put(&mut self, prefix: Prefix, route: ForeignRoute, replaces: bool) -> bool {
         let key = (prefix, route.metric, route.target);
-        let before = self.0.len();
+        let before = self.all.len();
         if replaces {
             let first = (prefix, route.metric, FIRST);
             let same =
-                self.0.range(first..).map(|(key, _)| *key).take_while(|key| (key.0, key.1) == (prefix, route.metric));
+                self.all.range(first..).map(|(key, _)| *key).take_while(|key| (key.0, key.1) == (prefix, route.metric));
             let others: Vec<_> = same.filter(|other| *other != key).collect();
             for other in &others {
-                self.0.remove(other);
+                self.all.remove(other);
             }
         }
-        if self.0.len() >= MOST && !self.0.contains_key(&key) {
-            tracing::warn!(%prefix, most = MOST, "the kernel has more routes of others than are followed");
-            return before != self.0.len();
+        if self.all.len() >= MOST && !self.all.contains_key(&key) {
+            if !std::mem::replace(&mut self.crowded, true) {
+                tracing::warn!(
+                    %prefix, most = MOST,
+                    "the kernel has more routes of others than are followed: this one and later ones are not redistributed"
+                );
+            }
+            return before != self.all.len();
         }
-        self.0.insert(key, route) != Some(route) || before != self.0.len()
+        self.all.insert(key, route) != Some(route) || before != self.all.len()
     }
 
     /// Takes a route out; whether it was there.
     pub(crate) fn remove(&mut self, prefix: Prefix, route: &ForeignRoute) -> bool {
-        self.0.remove(&(prefix, route.metric, route.target)).is_some()
+        self.all.remove(&(prefix, route.metric, route.target)).is_some()
     }
 
     /// Every route to exactly this prefix.
     pub(crate) fn of(&self, prefix: &Prefix) -> impl Iterator<Item = &ForeignRoute> {
         let first = (*prefix, 0, FIRST);
         let prefix = *prefix;
-        self.0.range(first..).take_while(move |((of, ..), _)| *of == prefix).map(|(_, route)| route)
+        self.all.range(first..).take_while(move |((of, ..), _)| *of == prefix).map(|(_, route)| route)
     }
 
     /// For each prefix the first route that is `usable`.
     pub(crate) fn best(&self, usable: impl Fn(&ForeignRoute) -> bool) -> impl Iterator<Item = (Prefix, &ForeignRoute)> {
         let mut last = None;
-        self.0.iter().filter_map(move |((prefix, ..), route)| {
+        self.all.iter().filter_map(move |((prefix, ..), route)| {
             let first = last != Some(*prefix) && usable(route);
             first.then(|| {
                 last = Some(*prefix);
@@ -106,7 +115,7 @@ impl Routes {
 
     /// Whether one leads through this interface.
     pub(crate) fn uses(&self, ifindex: u32) -> bool {
-        self.0.values().any(|route| route.target.ifindex() == Some(ifindex))
+        self.all.values().any(|route| route.target.ifindex() == Some(ifindex))
     }
 }
 
