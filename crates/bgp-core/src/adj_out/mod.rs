@@ -249,17 +249,7 @@ impl Terms {
     pub(crate) fn unsuppressed(&self, from: Teller, prefix: &Prefix, attrs: &PathAttrs) -> Option<PathAttrs> {
         let policy = self.unsuppress.as_ref()?;
         let outline = self.outline(from, attrs)?;
-        let (peer, attrs) = (self.address, &outline);
-        let route = Route {
-            prefix,
-            attrs,
-            peer,
-            source: None,
-            inbound: false,
-            default_local_pref: DEFAULT_LOCAL_PREF,
-            origins: None,
-        };
-        let changes = policy.evaluate(route)?;
+        let changes = policy.evaluate(self.judged(prefix, &outline))?;
         Some(self.finish_by(policy, from.kind, &outline, &changes, Sharing::default()))
     }
 
@@ -271,15 +261,20 @@ impl Terms {
     /// What policy says of the outline for `prefix`: the changes to make, if the route may go out.
     pub(crate) fn permits(&self, prefix: &Prefix, outline: &PathAttrs, roas: &RoaTable) -> Option<Changes> {
         let origins = Some(Origins { roas, own_as: self.path.local_as });
-        self.policy.evaluate(Route {
+        self.policy.evaluate(Route { origins, ..self.judged(prefix, outline) })
+    }
+
+    /// A route on its way to this peer, as policy is asked about it.
+    fn judged<'a>(&self, prefix: &'a Prefix, attrs: &'a PathAttrs) -> Route<'a> {
+        Route {
             prefix,
-            attrs: outline,
+            attrs,
             peer: self.address,
             source: None,
             inbound: false,
             default_local_pref: DEFAULT_LOCAL_PREF,
-            origins,
-        })
+            origins: None,
+        }
     }
 
     /// Whether a route waits for its condition (`advertise-map`).
@@ -292,18 +287,8 @@ impl Terms {
     pub(crate) fn default_route(&self, from: Teller, prefix: &Prefix, attrs: &PathAttrs) -> Option<PathAttrs> {
         let map = self.default_route.as_ref()?;
         let outline = self.outline(from, attrs)?;
-        let (peer, attrs) = (self.address, &outline);
-        let route = Route {
-            prefix,
-            attrs,
-            peer,
-            source: None,
-            inbound: false,
-            default_local_pref: DEFAULT_LOCAL_PREF,
-            origins: None,
-        };
         // The route-map decides by other routes whether there is a default route; what it says of this one are changes.
-        let changes = map.evaluate(route).unwrap_or_default();
+        let changes = map.evaluate(self.judged(prefix, &outline)).unwrap_or_default();
         Some(self.finish_by(map, from.kind, &outline, &changes, Sharing::default()))
     }
 
