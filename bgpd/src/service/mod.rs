@@ -1,6 +1,7 @@
 //! The RPC service: a command line comes in, text or JSON goes out by the piece.
 
 mod inventory;
+mod kernel;
 mod neighbors;
 mod peer_groups;
 mod policy;
@@ -91,7 +92,7 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
             routes::of_neighbor(state, family, neighbor, which, json, out).await
         }
         Command::ShowRoute { family, from, destination, json } => {
-            routes::kernel(state, family, from, destination, json, out).await
+            kernel::table(state, family, from, destination, json, out).await
         }
         Command::ShowBfdPeers { peer, brief, counters, json } => bfd(state, peer, brief, counters, json, out).await,
         Command::ShowFailover { json } => failover(state, json, out).await,

@@ -1,4 +1,4 @@
-//! `show bgp … unicast` and `show ip route`: tables by the piece, single destinations in full.
+//! `show bgp … unicast`: tables by the piece, single destinations in full.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -10,27 +10,21 @@ use bgp_core::{
 use bgp_wire::PeerKind;
 use config::{
     command::{Destination, NeighborRoutes, Paths},
-    model::{NeighborId, RedistributeSource},
+    model::NeighborId,
 };
-use fib::{Nexthop, WeightedNexthop};
 use net_types::{Family, IfName, Prefix, RouterId};
 use rpc::{Failure, Text};
 use serde_json::json;
-use tokio::sync::oneshot;
 
 use super::{Output, gone, neighbors::speaker, not_found};
 use crate::{
-    fib_thread::Table,
     rib_thread::RouteWalk,
     show::{
-        kernel, route, table,
-        view::{Aliases, Forwarding, KernelRoute, Learned, Path, PathSource, Route, RouteProtocol, Speaker, Way},
+        route, table,
+        view::{Path, PathSource, Route, Speaker},
     },
     state::{Running, State},
 };
-
-/// Routes asked of the FIB at a time: well below a millisecond.
-const PIECE: usize = 256;
 
 /// Who the numbers in the table are.
 pub(super) struct Peers(BTreeMap<PeerId, Known>);
@@ -77,8 +71,7 @@ impl Peers {
     }
 
     pub(super) fn route(&self, view: &RouteView, now: SystemTime) -> Route {
-        // What policy or a loop check refused is no route; `received-routes` and `filtered-routes` have it.
-        self.route_of(view, now, |path| !matches!(path.state, PathState::Refused(_)))
+        self.route_of(view, now, is_route)
     }
 
     /// The paths that are `kept`.
@@ -135,6 +128,11 @@ impl Peers {
             updated: now,
         }
     }
+}
+
+/// What policy or a loop check refused is no route; `received-routes` and `filtered-routes` have it.
+fn is_route(path: &PathView) -> bool {
+    !matches!(path.state, PathState::Refused(_))
 }
 
 /// Collects rows and sends them by the piece.
@@ -217,9 +215,7 @@ pub(super) async fn passing(
 ) -> Result<(), Failure> {
     let walk = state.rib.walk(within).await.map_err(gone)?;
     walked(state, walk, json, out, |peers, view, now| {
-        let paths = view.paths.iter().filter(|path| passes(&view.prefix, path)).map(|path| peers.path(path, now));
-        let route = Route { paths: paths.collect(), ..peers.route(view, now) };
-        (!route.paths.is_empty()).then_some(route)
+        Some(peers.route_of(view, now, |path| is_route(path) && passes(&view.prefix, path)))
     })
     .await
 }
@@ -234,12 +230,12 @@ pub(super) async fn by_validation(
 ) -> Result<(), Failure> {
     let walk = state.rib.walk(everything(family)).await.map_err(gone)?;
     walked(state, walk, json, out, |peers, view, now| {
-        let route = peers.route_of(view, now, |path| path.validation == Some(wanted));
-        (!route.paths.is_empty()).then_some(route)
+        Some(peers.route_of(view, now, |path| path.validation == Some(wanted)))
     })
     .await
 }
 
+/// What `render` makes of each route, but for those of which it leaves no path.
 async fn walked(
     state: &State,
     mut walk: RouteWalk,
@@ -269,9 +265,7 @@ pub(super) async fn passing_in_detail(
 ) -> Result<(), Failure> {
     let walk = state.rib.walk(within).await.map_err(gone)?;
     in_detail(state, walk, json, out, |peers, view, now| {
-        let paths = view.paths.iter().filter(|path| passes(&view.prefix, path)).map(|path| peers.path(path, now));
-        let route = Route { paths: paths.collect(), ..peers.route(view, now) };
-        (!route.paths.is_empty()).then_some(route)
+        Some(peers.route_of(view, now, |path| is_route(path) && passes(&view.prefix, path)))
     })
     .await
 }
@@ -324,8 +318,7 @@ pub(super) async fn destination(
         })
         .await
         .map_err(gone)?;
-    let refused = |view: &RouteView| view.paths.iter().all(|path| matches!(path.state, PathState::Refused(_)));
-    match found.filter(|(view, _)| !refused(view)) {
+    match found.filter(|(view, _)| view.paths.iter().any(is_route)) {
         Some((view, told)) => {
             let named = |(id, address): (PeerId, IpAddr)| {
                 let source = Source::Peer(id);
@@ -468,200 +461,4 @@ async fn advertised(
     }
     let routes = rows.routes;
     if json { rows.end(&table::adjacent::json_foot(routes, 0)).await } else { rows.table_end(false).await }
-}
-
-/// A question to the FIB thread.
-async fn ask<T: Send + 'static>(
-    state: &State,
-    question: impl FnOnce(&dyn Table) -> T + Send + 'static,
-) -> Result<T, Failure> {
-    let (answer, answered) = oneshot::channel();
-    state.fib.ask(move |table| {
-        // The asker may have gone away meanwhile.
-        let _ = answer.send(question(table));
-    });
-    answered.await.map_err(gone)
-}
-
-/// `show ip route`: what this daemon installs, and what is connected, in order.
-pub(super) async fn kernel(
-    state: &State,
-    family: Family,
-    from: Option<Option<RedistributeSource>>,
-    destination: Option<Destination>,
-    json: bool,
-    out: &Output,
-) -> Result<(), Failure> {
-    let running = state.running();
-    let mut prefixes = installed(state, family).await?;
-    let connected: BTreeMap<Prefix, (u32, String)> = running
-        .view
-        .connected()
-        .filter(|(prefix, _)| prefix.family() == family)
-        .map(|(prefix, link)| (prefix, (link.ifindex, link.name.clone())))
-        .collect();
-    prefixes.extend(connected.keys());
-    prefixes.sort_unstable();
-    prefixes.dedup();
-    match destination {
-        Some(Destination::Prefix(only)) => prefixes.retain(|prefix| *prefix == only),
-        Some(Destination::Address(address)) => {
-            let longest = prefixes.iter().filter(|prefix| prefix.contains(address)).max_by_key(|prefix| prefix.bits());
-            prefixes = longest.copied().into_iter().collect();
-        }
-        None => {}
-    }
-    let aliases = Aliases::of(&running.config);
-    let mut rows = Rows::new(out, if json { "{".into() } else { kernel::HEAD.into() });
-    for piece in prefixes.chunks(PIECE) {
-        let piece = piece.to_vec();
-        let names = Arc::clone(&running.view);
-        let own: BTreeMap<u32, bool> = running
-            .peers
-            .values()
-            .map(|peer| (peer.id().0, peer.status().kind() == Some(PeerKind::Internal)))
-            .collect();
-        let connected = connected.clone();
-        let found = ask(state, move |table| {
-            piece.iter().filter_map(|prefix| describe(table, prefix, &names, &own, &connected)).collect::<Vec<_>>()
-        })
-        .await?;
-        let found = with_bgp(state, &aliases, found).await?;
-        let wanted = |route: &&KernelRoute| from.is_none_or(|from| from == route.protocol.source());
-        for route in found.iter().filter(wanted) {
-            let row = if json { kernel::json_row(route, rows.routes == 0) } else { kernel::row(route) };
-            rows.push(&row, 1).await?;
-        }
-    }
-    rows.end(if json { "\n}\n" } else { "" }).await
-}
-
-/// What BGP adds to its routes in the kernel: the MED, which FRR shows as their metric, and the next hop where the way to
-/// it leads by another router.
-async fn with_bgp(state: &State, aliases: &Aliases, mut routes: Vec<KernelRoute>) -> Result<Vec<KernelRoute>, Failure> {
-    let learned = routes.iter().filter(|route| matches!(route.protocol, RouteProtocol::Bgp { .. }));
-    let prefixes: Vec<Prefix> = learned.map(|route| route.prefix).collect();
-    if prefixes.is_empty() {
-        return Ok(routes);
-    }
-    let best = state
-        .rib
-        .query(move |rib, now| {
-            let best = |prefix: &Prefix| {
-                let view = rib.route(now, prefix)?;
-                let in_use = view
-                    .paths
-                    .into_iter()
-                    .filter(|path| matches!(path.state, PathState::Best | PathState::Multipath | PathState::Alternate));
-                let hop = |path: PathView| {
-                    let attrs = path.effective.unwrap_or(path.received);
-                    // As the FIB is told: a router on the link by its link-local address, if it has told that.
-                    let gateway = path.resolved?.gateway?;
-                    let on_link = attrs.next_hop.link_local().filter(|_| gateway == attrs.next_hop.address());
-                    Some((on_link.map_or(gateway, IpAddr::V6), attrs))
-                };
-                Some((*prefix, in_use.filter_map(hop).collect::<Vec<_>>()))
-            };
-            prefixes.iter().filter_map(best).collect::<BTreeMap<_, _>>()
-        })
-        .await
-        .map_err(gone)?;
-    for route in &mut routes {
-        let Some([(_, first), ..]) = best.get(&route.prefix).map(Vec::as_slice) else { continue };
-        let attributes = &first.attributes;
-        route.metric = attributes.med.unwrap_or(0);
-        route.tag = first.install.tag;
-        route.learned = Some(Learned {
-            as_path: attributes.as_path.to_string(),
-            communities: aliases.spell(&attributes.communities),
-            large_communities: aliases.spell(&attributes.large_communities),
-        });
-        for way in &mut route.ways {
-            let Forwarding::Via { gateway: Some(gateway), .. } = way.forwarding else { continue };
-            let mut paths = best.get(&route.prefix).into_iter().flatten();
-            let next_hop = paths.find(|(by, _)| *by == gateway).map(|(_, attrs)| attrs.next_hop);
-            let elsewhere = next_hop.filter(|hop| hop.link_local().map(IpAddr::V6) != Some(gateway));
-            let elsewhere = elsewhere.map(|hop| hop.address());
-            way.recursive = elsewhere.filter(|hop| *hop != gateway && hop.is_ipv4() == gateway.is_ipv4());
-        }
-    }
-    Ok(routes)
-}
-
-/// Every prefix that the FIB has a route for.
-async fn installed(state: &State, family: Family) -> Result<Vec<Prefix>, Failure> {
-    let (mut prefixes, mut from) = (Vec::new(), 0);
-    loop {
-        let (mut piece, next) = ask(state, move |table| {
-            let (routes, next) = table.routes(from, PIECE * 16);
-            let of_family =
-                routes.iter().map(|route| route.prefix).filter(|prefix| prefix.family() == family && prefix.is_plain());
-            (of_family.collect::<Vec<_>>(), next)
-        })
-        .await?;
-        prefixes.append(&mut piece);
-        match next {
-            Some(next) => from = next,
-            None => return Ok(prefixes),
-        }
-    }
-}
-
-fn describe(
-    table: &dyn Table,
-    prefix: &Prefix,
-    view: &netwatch::View,
-    internal: &BTreeMap<u32, bool>,
-    connected: &BTreeMap<Prefix, (u32, String)>,
-) -> Option<KernelRoute> {
-    let via = |ifindex: u32, gateway: Option<IpAddr>| {
-        let interface = view.link(ifindex).map_or_else(|| format!("if{ifindex}"), |link| link.name.clone());
-        Forwarding::Via { gateway, ifindex, interface }
-    };
-    let bare = |protocol, distance, ways| KernelRoute {
-        prefix: *prefix,
-        protocol,
-        distance,
-        metric: 0,
-        tag: 0,
-        learned: None,
-        ways,
-        backup: None,
-        nexthop_id: None,
-        installed: true,
-        protected: false,
-    };
-    let Some(route) = table.route(prefix) else {
-        let (ifindex, interface) = connected.get(prefix)?.clone();
-        let forwarding = Forwarding::Via { gateway: None, ifindex, interface };
-        return Some(bare(RouteProtocol::Connected, 0, vec![forwarding.into()]));
-    };
-    let candidates = route.list.map_or(&[][..], fib::PathList::paths);
-    let (protocol, distance) = match candidates.first().map(|first| internal.get(&first.source)) {
-        Some(Some(true)) => (RouteProtocol::Bgp { internal: true }, 200),
-        Some(None) => (RouteProtocol::Static, 1),
-        // Adopted, or failing closed: it was learned.
-        Some(Some(false)) | None => (RouteProtocol::Bgp { internal: false }, 20),
-    };
-    let way = |WeightedNexthop { nexthop, weight }| match nexthop {
-        Nexthop::Via { ifindex, gateway, .. } => Way { weight, ..via(ifindex, gateway).into() },
-        Nexthop::Blackhole(_) => Forwarding::Blackhole.into(),
-    };
-    let ways: Vec<Way> = match route.installed {
-        Some(installed) => installed.nexthops().map(way).collect(),
-        None => vec![Forwarding::Blackhole.into()],
-    };
-    let unused = |candidate: &fib::PathKey| {
-        let forwarding = via(candidate.ifindex, candidate.gateway);
-        ways.iter().all(|way| way.forwarding != forwarding).then_some(forwarding)
-    };
-    let backup = candidates.iter().find_map(unused);
-    let protected = ways.iter().all(|way| way.forwarding == Forwarding::Blackhole);
-    Some(KernelRoute {
-        backup,
-        protected,
-        nexthop_id: route.object.map(|object| object.0),
-        installed: route.installed.is_some(),
-        ..bare(protocol, distance, ways)
-    })
 }

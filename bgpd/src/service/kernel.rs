@@ -1,0 +1,220 @@
+//! `show ip route`: what this daemon installs, and what is connected, with what BGP knows of it.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use bgp_core::rib::{PathState, PathView};
+use bgp_wire::PeerKind;
+use config::{command::Destination, model::RedistributeSource};
+use fib::{Nexthop, WeightedNexthop};
+use net_types::{Family, Prefix};
+use rpc::Failure;
+use tokio::sync::oneshot;
+
+use super::{Output, gone, routes::Rows};
+use crate::{
+    fib_thread::Table,
+    show::{
+        kernel,
+        view::{Aliases, Forwarding, KernelRoute, Learned, RouteProtocol, Way},
+    },
+    state::State,
+};
+
+/// Routes asked of the FIB at a time: well below a millisecond.
+const PIECE: usize = 256;
+
+/// A question to the FIB thread.
+async fn ask<T: Send + 'static>(
+    state: &State,
+    question: impl FnOnce(&dyn Table) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let (answer, answered) = oneshot::channel();
+    state.fib.ask(move |table| {
+        // The asker may have gone away meanwhile.
+        let _ = answer.send(question(table));
+    });
+    answered.await.map_err(gone)
+}
+
+/// The routes of a family, in order; only those `from` somewhere, or of one destination, if so asked.
+pub(super) async fn table(
+    state: &State,
+    family: Family,
+    from: Option<Option<RedistributeSource>>,
+    destination: Option<Destination>,
+    json: bool,
+    out: &Output,
+) -> Result<(), Failure> {
+    let running = state.running();
+    let mut prefixes = installed(state, family).await?;
+    let connected: BTreeMap<Prefix, (u32, String)> = running
+        .view
+        .connected()
+        .filter(|(prefix, _)| prefix.family() == family)
+        .map(|(prefix, link)| (prefix, (link.ifindex, link.name.clone())))
+        .collect();
+    prefixes.extend(connected.keys());
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    match destination {
+        Some(Destination::Prefix(only)) => prefixes.retain(|prefix| *prefix == only),
+        Some(Destination::Address(address)) => {
+            let longest = prefixes.iter().filter(|prefix| prefix.contains(address)).max_by_key(|prefix| prefix.bits());
+            prefixes = longest.copied().into_iter().collect();
+        }
+        None => {}
+    }
+    let aliases = Aliases::of(&running.config);
+    let mut rows = Rows::new(out, if json { "{".into() } else { kernel::HEAD.into() });
+    for piece in prefixes.chunks(PIECE) {
+        let piece = piece.to_vec();
+        let names = Arc::clone(&running.view);
+        let own: BTreeMap<u32, bool> = running
+            .peers
+            .values()
+            .map(|peer| (peer.id().0, peer.status().kind() == Some(PeerKind::Internal)))
+            .collect();
+        let connected = connected.clone();
+        let found = ask(state, move |table| {
+            piece.iter().filter_map(|prefix| describe(table, prefix, &names, &own, &connected)).collect::<Vec<_>>()
+        })
+        .await?;
+        let found = with_bgp(state, &aliases, found).await?;
+        let wanted = |route: &&KernelRoute| from.is_none_or(|from| from == route.protocol.source());
+        for route in found.iter().filter(wanted) {
+            let row = if json { kernel::json_row(route, rows.is_empty()) } else { kernel::row(route) };
+            rows.push(&row, 1).await?;
+        }
+    }
+    rows.end(if json { "\n}\n" } else { "" }).await
+}
+
+/// What BGP adds to its routes in the kernel: the MED, which FRR shows as their metric, and the next hop where the way to
+/// it leads by another router.
+async fn with_bgp(state: &State, aliases: &Aliases, mut routes: Vec<KernelRoute>) -> Result<Vec<KernelRoute>, Failure> {
+    let learned = routes.iter().filter(|route| matches!(route.protocol, RouteProtocol::Bgp { .. }));
+    let prefixes: Vec<Prefix> = learned.map(|route| route.prefix).collect();
+    if prefixes.is_empty() {
+        return Ok(routes);
+    }
+    let best = state
+        .rib
+        .query(move |rib, now| {
+            let best = |prefix: &Prefix| {
+                let view = rib.route(now, prefix)?;
+                let in_use = view
+                    .paths
+                    .into_iter()
+                    .filter(|path| matches!(path.state, PathState::Best | PathState::Multipath | PathState::Alternate));
+                let hop = |path: PathView| {
+                    let attrs = path.effective.unwrap_or(path.received);
+                    // As the FIB is told: a router on the link by its link-local address, if it has told that.
+                    let gateway = path.resolved?.gateway?;
+                    let on_link = attrs.next_hop.link_local().filter(|_| gateway == attrs.next_hop.address());
+                    Some((on_link.map_or(gateway, IpAddr::V6), attrs))
+                };
+                Some((*prefix, in_use.filter_map(hop).collect::<Vec<_>>()))
+            };
+            prefixes.iter().filter_map(best).collect::<BTreeMap<_, _>>()
+        })
+        .await
+        .map_err(gone)?;
+    for route in &mut routes {
+        let Some([(_, first), ..]) = best.get(&route.prefix).map(Vec::as_slice) else { continue };
+        let attributes = &first.attributes;
+        route.metric = attributes.med.unwrap_or(0);
+        route.tag = first.install.tag;
+        route.learned = Some(Learned {
+            as_path: attributes.as_path.to_string(),
+            communities: aliases.spell(&attributes.communities),
+            large_communities: aliases.spell(&attributes.large_communities),
+        });
+        for way in &mut route.ways {
+            let Forwarding::Via { gateway: Some(gateway), .. } = way.forwarding else { continue };
+            let mut paths = best.get(&route.prefix).into_iter().flatten();
+            let next_hop = paths.find(|(by, _)| *by == gateway).map(|(_, attrs)| attrs.next_hop);
+            let elsewhere = next_hop.filter(|hop| hop.link_local().map(IpAddr::V6) != Some(gateway));
+            let elsewhere = elsewhere.map(|hop| hop.address());
+            way.recursive = elsewhere.filter(|hop| *hop != gateway && hop.is_ipv4() == gateway.is_ipv4());
+        }
+    }
+    Ok(routes)
+}
+
+/// Every prefix that the FIB has a route for.
+async fn installed(state: &State, family: Family) -> Result<Vec<Prefix>, Failure> {
+    let (mut prefixes, mut from) = (Vec::new(), 0);
+    loop {
+        let (mut piece, next) = ask(state, move |table| {
+            let (routes, next) = table.routes(from, PIECE * 16);
+            let of_family =
+                routes.iter().map(|route| route.prefix).filter(|prefix| prefix.family() == family && prefix.is_plain());
+            (of_family.collect::<Vec<_>>(), next)
+        })
+        .await?;
+        prefixes.append(&mut piece);
+        match next {
+            Some(next) => from = next,
+            None => return Ok(prefixes),
+        }
+    }
+}
+
+fn describe(
+    table: &dyn Table,
+    prefix: &Prefix,
+    view: &netwatch::View,
+    internal: &BTreeMap<u32, bool>,
+    connected: &BTreeMap<Prefix, (u32, String)>,
+) -> Option<KernelRoute> {
+    let via = |ifindex: u32, gateway: Option<IpAddr>| {
+        let interface = view.link(ifindex).map_or_else(|| format!("if{ifindex}"), |link| link.name.clone());
+        Forwarding::Via { gateway, ifindex, interface }
+    };
+    let bare = |protocol, distance, ways| KernelRoute {
+        prefix: *prefix,
+        protocol,
+        distance,
+        metric: 0,
+        tag: 0,
+        learned: None,
+        ways,
+        backup: None,
+        nexthop_id: None,
+        installed: true,
+        protected: false,
+    };
+    let Some(route) = table.route(prefix) else {
+        let (ifindex, interface) = connected.get(prefix)?.clone();
+        let forwarding = Forwarding::Via { gateway: None, ifindex, interface };
+        return Some(bare(RouteProtocol::Connected, 0, vec![forwarding.into()]));
+    };
+    let candidates = route.list.map_or(&[][..], fib::PathList::paths);
+    let (protocol, distance) = match candidates.first().map(|first| internal.get(&first.source)) {
+        Some(Some(true)) => (RouteProtocol::Bgp { internal: true }, 200),
+        Some(None) => (RouteProtocol::Static, 1),
+        // Adopted, or failing closed: it was learned.
+        Some(Some(false)) | None => (RouteProtocol::Bgp { internal: false }, 20),
+    };
+    let way = |WeightedNexthop { nexthop, weight }| match nexthop {
+        Nexthop::Via { ifindex, gateway, .. } => Way { weight, ..via(ifindex, gateway).into() },
+        Nexthop::Blackhole(_) => Forwarding::Blackhole.into(),
+    };
+    let ways: Vec<Way> = match route.installed {
+        Some(installed) => installed.nexthops().map(way).collect(),
+        None => vec![Forwarding::Blackhole.into()],
+    };
+    let unused = |candidate: &fib::PathKey| {
+        let forwarding = via(candidate.ifindex, candidate.gateway);
+        ways.iter().all(|way| way.forwarding != forwarding).then_some(forwarding)
+    };
+    let backup = candidates.iter().find_map(unused);
+    let protected = ways.iter().all(|way| way.forwarding == Forwarding::Blackhole);
+    Some(KernelRoute {
+        backup,
+        protected,
+        nexthop_id: route.object.map(|object| object.0),
+        installed: route.installed.is_some(),
+        ..bare(protocol, distance, ways)
+    })
+}
