@@ -2,7 +2,8 @@
 //!
 //! Peers with equal [`Terms`] whose sessions write alike form a group. The group notes for every entry whose path its
 //! members were *told*: one source a prefix, whatever the number of members. A member has what was told unless the path
-//! came from itself, since nobody is told what he said.
+//! came from itself, since nobody is told what he said. Clients of a route server are told the next path then
+//! ([`Told::second`]), so that two paths a prefix are enough to give each its own view.
 //!
 //! A member that cannot keep pace, or has just come, is *behind*: for some entries it still has what it *had* when the
 //! group went on. It catches up by itself, entry by entry, from what the group has been told since; an entry that the
@@ -16,7 +17,7 @@ use hashbrown::HashMap;
 use net_types::Family;
 use smallvec::SmallVec;
 
-use super::Terms;
+use super::{Terms, offers::Alternatives};
 use crate::rib::{
     AddPaths, IdSet, RibConfig, Slot,
     state::{FamilyTable, Shared},
@@ -47,7 +48,9 @@ pub(crate) struct Group {
     /// By entry: the source of the path that was told.
     told: Vec<Slot>,
     told_count: u32,
-    /// By source: how many entries that were told are its own.
+    /// By entry: whose path the source of the one that was told has been told instead.
+    seconds: HashMap<u32, Slot, foldhash::quality::RandomState>,
+    /// By source: how many entries that were told are its own, and it was told no other path of.
     own: Vec<u32>,
     /// Entries to look at.
     pub(crate) dirty: IdSet,
@@ -57,6 +60,22 @@ pub(crate) struct Group {
     pub(crate) cursor: u32,
     /// The only member is told several paths for a prefix.
     pub(crate) several: Option<Several>,
+}
+
+/// What a group was told of an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Whose path.
+    pub(crate) first: Option<Slot>,
+    /// Whose path that one was told in its place, who is a member; there is none without a `first`.
+    pub(crate) second: Option<Slot>,
+}
+
+impl Told {
+    /// Whose path `member` has been told.
+    pub(crate) fn to(self, member: Slot) -> Option<Slot> {
+        if self.first == Some(member) { self.second } else { self.first }
+    }
 }
 
 /// A peer that is told several paths for a prefix (RFC 7911). It is a group of its own, which waits for it, so it is never
@@ -112,6 +131,7 @@ impl Group {
             by_address: HashMap::default(),
             told: Vec::new(),
             told_count: 0,
+            seconds: HashMap::default(),
             own: Vec::new(),
             dirty,
             doubtful: IdSet::default(),
@@ -120,9 +140,11 @@ impl Group {
         }
     }
 
-    /// Whose path was told.
-    pub(crate) fn told(&self, id: u32) -> Option<Slot> {
-        self.told.get(id as usize).copied().filter(|source| *source != NOBODY)
+    /// What was told of an entry.
+    pub(crate) fn told(&self, id: u32) -> Told {
+        let first = self.told.get(id as usize).copied().filter(|source| *source != NOBODY);
+        let second = if self.seconds.is_empty() { None } else { self.seconds.get(&id).copied() };
+        Told { first, second }
     }
 
     /// The route of an entry changed, or is to be told again.
@@ -140,6 +162,14 @@ impl Group {
         }
     }
 
+    /// Some path of an entry changed that need not be the best; `source` is whose, unless only the order of paths did.
+    pub(crate) fn reconsider(&mut self, id: u32, source: Option<Slot>) {
+        match self.told(id).first {
+            Some(first) if source != Some(first) => self.doubt(id),
+            _ => self.changed(id),
+        }
+    }
+
     /// How many entries were told.
     pub(crate) fn told_count(&self) -> u32 {
         self.told_count
@@ -147,32 +177,49 @@ impl Group {
 
     /// Whether `member` was told of it, if it kept pace.
     pub(crate) fn is_visible(&self, id: u32, member: Slot) -> bool {
-        self.told(id).is_some_and(|source| source != member)
+        self.told(id).to(member).is_some()
     }
 
-    /// Notes whose path is told from now on; says whose was before.
-    pub(crate) fn tell(&mut self, id: u32, source: Option<Slot>) -> Option<Slot> {
+    /// Notes whose paths are told from now on; says whose were before.
+    pub(crate) fn tell(&mut self, id: u32, told: Told) -> Told {
         let before = self.told(id);
-        if before == source {
+        if before == told {
             return before;
         }
         if self.told.len() <= id as usize {
             self.told.resize(id as usize + 1, NOBODY);
         }
-        self.told[id as usize] = source.unwrap_or(NOBODY);
-        if let Some(before) = before {
-            self.own[usize::from(before.0)] -= 1;
+        self.told[id as usize] = told.first.unwrap_or(NOBODY);
+        if let Some(first) = before.first {
+            self.own[usize::from(first.0)] -= u32::from(before.second.is_none());
             self.told_count -= 1;
         }
-        if let Some(source) = source {
-            let at = usize::from(source.0);
+        if let Some(first) = told.first {
+            let at = usize::from(first.0);
             if self.own.len() <= at {
                 self.own.resize(at + 1, 0);
             }
-            self.own[at] += 1;
+            self.own[at] += u32::from(told.second.is_none());
             self.told_count += 1;
         }
+        match told.second {
+            Some(second) => drop(self.seconds.insert(id, second)),
+            None if before.second.is_some() => drop(self.seconds.remove(&id)),
+            None => {}
+        }
         before
+    }
+
+    /// A member has come whose own paths may have been told before: there may be others for it now.
+    fn reconsider_own(&mut self, member: Slot) {
+        if self.own.get(usize::from(member.0)).is_none_or(|own| *own == 0) {
+            return;
+        }
+        for id in (0..self.told.len() as u32).filter(|id| self.told[*id as usize] == member) {
+            if self.dirty.insert(id) {
+                self.doubtful.insert(id);
+            }
+        }
     }
 
     /// Everything that was told to anybody.
@@ -191,19 +238,19 @@ impl Group {
 }
 
 impl Behind {
-    /// Notes that the group goes on with an entry whose told source was `before` and is `after`.
-    pub(crate) fn miss(&mut self, id: u32, member: Slot, before: Option<Slot>, after: Option<Slot>) -> bool {
-        let sees = |source: Option<Slot>| source.is_some_and(|source| source != member);
+    /// Notes that the group goes on with an entry; `before` and `after` say whether the member was told of it, and is,
+    /// if it kept pace.
+    pub(crate) fn miss(&mut self, id: u32, before: bool, after: bool) -> bool {
         let mut had = false;
         if self.entries.insert(id) {
-            had = sees(before);
+            had = before;
             if had {
                 self.had.insert(id);
             }
         } else {
-            self.visible -= u32::from(sees(before));
+            self.visible -= u32::from(before);
         }
-        self.visible += u32::from(sees(after));
+        self.visible += u32::from(after);
         had
     }
 
@@ -290,6 +337,9 @@ impl Shared {
         let Some(group) = &mut groups[index] else { return };
         group.members.push(slot);
         group.by_address.insert(address, slot);
+        if group.terms.alternatives == Alternatives::Permitted {
+            group.reconsider_own(slot);
+        }
         let mut behind = Behind::default();
         for id in group.visible(slot) {
             behind.entries.insert(id);
@@ -347,8 +397,7 @@ impl Shared {
         behind.cursor = 0;
         for id in group.visible(slot) {
             // What it has is what the group was told, so nothing is seen otherwise than before.
-            let told = group.told(id);
-            if !behind.entries.contains(id) && behind.miss(id, slot, told, told) {
+            if !behind.entries.contains(id) && behind.miss(id, true, true) {
                 table.table.entries[id as usize].sent += 1;
             }
         }

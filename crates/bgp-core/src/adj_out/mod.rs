@@ -7,6 +7,7 @@
 
 mod as_path;
 mod group;
+mod offers;
 mod poll;
 
 use std::{
@@ -18,7 +19,8 @@ use bgp_wire::{Community, ExtCommunity, NextHop, Role};
 use net_types::{Afi, Family, Prefix};
 
 pub use group::GroupId;
-pub(crate) use group::{Behind, Group, Left, Member, Several};
+pub(crate) use group::{Behind, Group, Left, Member, Several, Told};
+pub(crate) use offers::Alternatives;
 pub use poll::{Audience, GroupBatch, OutBatch, OutGroup, Polled, Room, Withdrawn};
 
 use crate::{
@@ -104,6 +106,8 @@ pub(crate) struct Terms {
     draining: bool,
     /// Paths with sets are not told (RFC 6472 §3).
     reject_as_sets: bool,
+    /// What it may be told in the place of a best path that it may not be told.
+    pub(crate) alternatives: Alternatives,
 }
 
 impl Terms {
@@ -152,6 +156,12 @@ impl Terms {
             maximum_out: config.maximum_out,
             draining: own.graceful_shutdown,
             reject_as_sets: own.reject_as_sets,
+            alternatives: match peer.kind {
+                SourceKind::Internal if rules.best_external => Alternatives::External,
+                SourceKind::Internal => Alternatives::None,
+                _ if rules.own_view => Alternatives::Permitted,
+                _ => Alternatives::None,
+            },
         }
     }
 
@@ -167,10 +177,10 @@ impl Terms {
 
     /// A route as export policy sees it, unless it may not be told to this peer at all.
     pub(crate) fn outline(&self, from: Teller, attrs: &PathAttrs) -> Option<PathAttrs> {
-        let reflected = (from.kind, self.kind) == (SourceKind::Internal, SourceKind::Internal);
-        if reflected && !self.reflects(from.client) {
+        if !self.passes_on(from) {
             return None;
         }
+        let reflected = (from.kind, self.kind) == (SourceKind::Internal, SourceKind::Internal);
         if self.loop_check && self.path.remote_as.is_some_and(|asn| attrs.attributes.as_path.contains(asn)) {
             return None;
         }
@@ -221,6 +231,12 @@ impl Terms {
         }
         self.path.before_policy(&mut attributes.as_path);
         Some(out)
+    }
+
+    /// Whether routes of `from` go to this peer at all.
+    pub(crate) fn passes_on(&self, from: Teller) -> bool {
+        let reflected = (from.kind, self.kind) == (SourceKind::Internal, SourceKind::Internal);
+        !reflected || self.reflects(from.client)
     }
 
     /// Whether an internal peer's route is passed on to this internal peer: not at all by RFC 4271 §9.2, but between

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use net_types::{Family, Prefix};
 use smallvec::SmallVec;
 
-use super::{Behind, Group, GroupId, Several, Teller, Terms};
+use super::{Alternatives, Behind, Group, GroupId, Several, Teller, Terms, Told, offers::offers};
 use crate::{
     PeerId,
     decision::{self, Candidate},
@@ -185,6 +185,8 @@ struct Making {
     memo: Memo,
     /// Of the entry that is looked at, where policy asks for it.
     sharing: Sharing,
+    /// Whether a path may go out is to be found out, but it is not to be announced.
+    only_asking: bool,
     announced: Vec<(Audience, OutGroup)>,
     withdrawn: SmallVec<[(Audience, Withdrawn); 2]>,
 }
@@ -310,9 +312,14 @@ impl Rib {
             return None;
         }
         let terms = Terms::of(self.config(), known, known.up.as_ref()?, family);
-        let path = conditions::told(&table.entries[id as usize], prefix, terms.default_route.is_some());
-        let path = path.filter(|path| path.source != slot)?;
-        let from = Teller::of(self.shared.peer(path.source), family);
+        let entry = &table.entries[id as usize];
+        let mut offers = offers(&self.shared, entry, prefix, &terms).filter(|path| path.source != slot);
+        offers.find_map(|path| self.as_told(&terms, entry, prefix, &path))
+    }
+
+    /// How a path is told to a peer with `terms`, if it may be.
+    fn as_told(&self, terms: &Terms, entry: &Entry, prefix: &Prefix, path: &Path) -> Option<PathAttrs> {
+        let from = Teller::of(self.shared.peer(path.source), terms.family);
         let attrs = path.effective?;
         if path.source == conditions::default_slot() {
             return terms.default_route(from, prefix, &self.shared.attrs.attrs(attrs));
@@ -323,9 +330,9 @@ impl Rib {
         if terms.is_suppressed(&self.shared, prefix, attrs) {
             return terms.unsuppressed(from, prefix, &self.shared.attrs.attrs(attrs));
         }
-        let outline = terms.outline(from, &self.shared.attrs.attrs(path.effective?))?;
+        let outline = terms.outline(from, &self.shared.attrs.attrs(attrs))?;
         let changes = terms.permits(prefix, &outline, &self.shared.roas)?;
-        let sharing = sharing(&self.shared, &terms, &table.entries[id as usize]);
+        let sharing = sharing(&self.shared, terms, entry);
         Some(terms.finish(from.kind, &outline, &changes, sharing))
     }
 }
@@ -371,7 +378,7 @@ fn poll(
         }
         keeps_pace
     });
-    let (mut making, mut scratch) = (Making::new(), Making::new());
+    let mut making = Making::new();
     let (mut end_of_rib, mut looked) = (Vec::new(), false);
     for _ in 0..budget {
         let Some(id) = group.dirty.next_from(group.cursor) else {
@@ -387,12 +394,12 @@ fn poll(
         group.dirty.remove(id);
         looked = true;
         let doubtful = group.doubtful.remove(id);
+        // An unsuppress-map changes what a route says, too.
+        let doubtful = doubtful && !group.terms.may_unsuppress();
         if group.several.is_some() {
             look_at_several(shared, table, group, id, &mut making);
-        } else if doubtful && is_settled(own, shared, table, (group, index), id, &mut scratch) {
+        } else if !look(own, shared, table, (group, index), (id, doubtful), &behind, &mut making) {
             continue;
-        } else {
-            look(own, shared, table, (group, index), id, &behind, &mut making);
         }
         if shared.monitors.watch_adj_out(family) {
             for (slot, _) in &ready {
@@ -441,88 +448,102 @@ fn keeping_pace(shared: &Shared, family: Family, group: usize, slot: Slot) -> Op
     }
 }
 
-/// The path that a group is to be told of an entry; `making` takes what is to be said then.
+/// Whose paths a group is to be told of an entry; `making` takes what is to be said then. The members have the path of
+/// `known` as it is.
 fn choose(
     own: &RibConfig,
     shared: &Shared,
     table: &FamilyTable,
     (group, index): (&Group, usize),
-    id: u32,
+    (id, known): (u32, Option<Slot>),
     making: &mut Making,
-) -> Option<Path> {
+) -> Told {
     let (prefix, entry) = (table.table.prefix(id), &table.table.entries[id as usize]);
-    let best = conditions::told(entry, &prefix, group.terms.default_route.is_some());
-    let full = group.terms.maximum_out.is_some_and(|limit| group.told(id).is_none() && group.told_count() >= limit);
-    making.sharing = sharing(shared, &group.terms, entry);
-    best.filter(|path| !full && making.announce(own, shared, (group, index), &prefix, path))
-}
-
-/// Whether an entry whose route is as it was is told as it was, too, or not at all.
-fn is_settled(
-    own: &RibConfig,
-    shared: &Shared,
-    table: &FamilyTable,
-    (group, index): (&Group, usize),
-    id: u32,
-    scratch: &mut Making,
-) -> bool {
-    let told = choose(own, shared, table, (group, index), id, scratch);
-    for (_, group) in &mut scratch.announced {
-        group.prefixes.clear();
-        group.labels.clear();
+    let full = || group.terms.maximum_out.is_some_and(|limit| group.told_count() >= limit);
+    if group.told(id).first.is_none() && full() {
+        return Told::default();
     }
-    // An unsuppress-map changes what a route says, too.
-    !group.terms.may_unsuppress() && told.map(|path| path.source) == group.told(id)
+    making.sharing = sharing(shared, &group.terms, entry);
+    let mut offers = offers(shared, entry, &prefix, &group.terms);
+    let first = offers.find(|path| {
+        making.only_asking = known == Some(path.source);
+        making.announce(own, shared, (group, index), &prefix, path)
+    });
+    making.only_asking = false;
+    let first = first.map(|path| path.source);
+    let own_view = |source: &Slot| {
+        group.terms.alternatives == Alternatives::Permitted && entry.paths.len() > 1 && {
+            let member = &shared.peer(*source).families[table.family as usize].member;
+            member.as_ref().is_some_and(|member| member.group == index)
+        }
+    };
+    let second = first.filter(own_view).and_then(|whose| {
+        offers.find(|path| path.source != whose && making.announce_to(own, shared, group, whose, &prefix, path))
+    });
+    Told { first, second: second.map(|path| path.source) }
 }
 
-/// What the group is to be told of an entry.
+/// What the group is to be told of an entry; whether it is anything. A `doubtful` one is told of only where that is another
+/// path than before, or none.
 fn look(
     own: &RibConfig,
     shared: &mut Shared,
     table: &mut FamilyTable,
     (group, index): (&mut Group, usize),
-    id: u32,
+    (id, doubtful): (u32, bool),
     behind: &[Slot],
     making: &mut Making,
-) {
+) -> bool {
     let prefix = table.table.prefix(id);
-    let told = choose(own, shared, table, (group, index), id, making);
-    let (after, entry) = (told.map(|path| path.source), &mut table.table.entries[id as usize]);
+    let known = group.told(id).first.filter(|_| doubtful);
+    let after = choose(own, shared, table, (group, index), (id, known), making);
     let before = group.tell(id, after);
+    if (doubtful, before) == (true, after) && after.second.is_none() {
+        return false;
+    }
     let member = |slot: Slot| keeping_pace(shared, table.family, index, slot);
-    match (before, after) {
-        (None, None) => return,
+    let entry = &mut table.table.entries[id as usize];
+    match (before.first, after.first) {
+        (None, None) => return true,
         (None, Some(_)) => entry.sent += 1,
-        (Some(before), None) => {
+        (Some(first), None) => {
             entry.sent -= 1;
             // Whose path it was never had it from us.
-            making.withdraw(Audience::Except([member(before), None]), prefix, None);
+            let source = if before.second.is_none() { member(first) } else { None };
+            making.withdraw(Audience::Except([source, None]), prefix, None);
         }
-        // Who had the old path and announced the new one does not get that.
-        (Some(before), Some(after)) if before != after => {
-            if let Some(only) = member(after) {
-                making.withdraw(Audience::Only(only), prefix, None);
+        // Only the sources of the old path and of the new one may have nothing in the place of what they had.
+        (Some(first), Some(now)) => {
+            for source in std::iter::once(first).chain((now != first).then_some(now)) {
+                if before.to(source).is_some()
+                    && after.to(source).is_none()
+                    && let Some(only) = member(source)
+                {
+                    making.withdraw(Audience::Only(only), prefix, None);
+                }
             }
         }
-        (Some(_), Some(_)) => {}
     }
-    for slot in behind {
+    let unchanged = |slot: Slot| known.is_some() && (before.to(slot), after.to(slot)) == (known, known);
+    for slot in behind.iter().filter(|slot| !unchanged(**slot)) {
         let Some(member) = &mut shared.peer_mut(*slot).families[table.family as usize].member else { continue };
         if let Some(state) = &mut member.behind
-            && state.miss(id, *slot, before, after)
+            && state.miss(id, before.to(*slot).is_some(), after.to(*slot).is_some())
         {
             table.table.entries[id as usize].sent += 1;
         }
     }
-    if after.is_none() {
+    if after.first.is_none() {
         table.reap(id);
     }
+    true
 }
 
 /// What the only member of a group is to be told of an entry's paths.
 fn look_at_several(shared: &mut Shared, table: &mut FamilyTable, group: &mut Group, id: u32, making: &mut Making) {
     let (family, prefix) = (table.family, table.table.prefix(id));
-    let full = group.terms.maximum_out.is_some_and(|limit| group.told(id).is_none() && group.told_count() >= limit);
+    let full =
+        group.terms.maximum_out.is_some_and(|limit| group.told(id).first.is_none() && group.told_count() >= limit);
     let Some(several) = &mut group.several else { return };
     let everybody = Audience::Except([None; 2]);
     let (mut told, mut first): (SmallVec<[u32; 2]>, _) = (SmallVec::new(), None);
@@ -542,7 +563,7 @@ fn look_at_several(shared: &mut Shared, table: &mut FamilyTable, group: &mut Gro
         several.told.insert(id, told);
     }
     let entry = &mut table.table.entries[id as usize];
-    match (group.tell(id, first), first) {
+    match (group.tell(id, Told { first, second: None }).first, first) {
         (None, Some(_)) => entry.sent += 1,
         (Some(_), None) => table.unsent(id),
         _ => {}
@@ -611,10 +632,10 @@ fn catch_up(
         shared.monitors.told(slot, family, id);
         let prefix = table.table.prefix(id);
         let entry = &table.table.entries[id as usize];
-        let path = conditions::told(entry, &prefix, terms.default_route.is_some());
-        let path = path.filter(|path| visible && path.source != slot);
         making.sharing = sharing(shared, &terms, entry);
-        let told = path.is_some_and(|path| making.place(shared, &terms, &prefix, &path, everybody, None).is_some());
+        let told = offers(shared, entry, &prefix, &terms)
+            .filter(|path| visible && path.source != slot)
+            .any(|path| making.place(shared, &terms, &prefix, &path, everybody, None).is_some());
         if had {
             table.unsent(id);
             if !told {
@@ -635,7 +656,8 @@ fn sharing(shared: &Shared, terms: &Terms, entry: &Entry) -> Sharing {
 
 impl Making {
     fn new() -> Self {
-        Self { memo: Memo::default(), sharing: Sharing::default(), announced: Vec::new(), withdrawn: SmallVec::new() }
+        let (memo, sharing) = Default::default();
+        Self { memo, sharing, only_asking: false, announced: Vec::new(), withdrawn: SmallVec::new() }
     }
 
     fn withdraw(&mut self, audience: Audience, prefix: Prefix, id: Option<u32>) {
@@ -680,6 +702,27 @@ impl Making {
         self.place(shared, &group.terms, prefix, path, Audience::Except([source, None]), None).is_some()
     }
 
+    /// Announces `path` to `whose`, a member of a group, in the place of its own. Whether it may go out at all; nobody
+    /// gets it if that member is not ready.
+    fn announce_to(
+        &mut self,
+        own: &RibConfig,
+        shared: &Shared,
+        group: &Group,
+        whose: Slot,
+        prefix: &Prefix,
+        path: &Path,
+    ) -> bool {
+        let peer = shared.peer(whose);
+        let (Some(attrs), Some(up), Source::Peer(id)) = (path.effective, &peer.up, peer.source) else { return false };
+        let only = Audience::Only(id);
+        if shared.attrs.next_hop(attrs).address() == peer.config.address {
+            let terms = Terms::of(own, peer, up, prefix.family()); // it is told ours as next hop, as above
+            return self.place(shared, &terms, prefix, path, only, None).is_some();
+        }
+        self.place(shared, &group.terms, prefix, path, only, None).is_some()
+    }
+
     /// Puts `prefix` where it belongs for `path`, unless it may not go out; `name` is the path's identifier.
     fn place(
         &mut self,
@@ -690,33 +733,40 @@ impl Making {
         audience: Audience,
         name: Option<u32>,
     ) -> Option<()> {
-        let Self { memo, announced, sharing, .. } = self;
+        let Self { memo, announced, sharing, only_asking, .. } = self;
         let (attrs, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
-        if path.source == conditions::default_slot() {
-            let mut group = OutGroup::new(terms.default_route(from, prefix, &shared.attrs.attrs(attrs))?);
-            group.push(shared, prefix, path, name);
-            announced.push((audience, group));
-            return Some(());
-        }
-        if terms.is_withheld(shared, prefix, attrs) {
+        let by_itself = if path.source == conditions::default_slot() {
+            Some(terms.default_route(from, prefix, &shared.attrs.attrs(attrs))?)
+        } else if terms.is_withheld(shared, prefix, attrs) {
             return None;
-        }
-        if terms.is_suppressed(shared, prefix, attrs) {
-            let mut group = OutGroup::new(terms.unsuppressed(from, prefix, &shared.attrs.attrs(attrs))?);
+        } else if terms.is_suppressed(shared, prefix, attrs) {
+            Some(terms.unsuppressed(from, prefix, &shared.attrs.attrs(attrs))?)
+        } else {
+            None
+        };
+        if let Some(attrs) = by_itself {
+            let mut group = OutGroup::new(attrs);
             group.push(shared, prefix, path, name);
-            announced.push((audience, group));
+            if !*only_asking {
+                announced.push((audience, group));
+            }
             return Some(());
         }
         if let Some((last, place)) = &memo.last
             && (last.attrs, last.from, last.audience) == (attrs, from, audience)
             && terms.policy.is_open()
         {
-            announced[*place].1.push(shared, prefix, path, name);
+            if !*only_asking {
+                announced[*place].1.push(shared, prefix, path, name);
+            }
             return Some(());
         }
         let outline = memo.outlines.entry((attrs, from, audience));
         let outline = outline.or_insert_with(|| terms.outline(from, &shared.attrs.attrs(attrs))).as_ref()?;
         let changes = terms.permits(prefix, outline, &shared.roas)?;
+        if *only_asking {
+            return Some(());
+        }
         let key = Key { attrs, from, audience, changes, sharing: *sharing };
         let place = *memo.groups.entry(key.clone()).or_insert_with(|| {
             let finished = terms.finish(from.kind, outline, &key.changes, key.sharing);

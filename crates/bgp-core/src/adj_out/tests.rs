@@ -49,6 +49,7 @@ fn terms(kind: SourceKind) -> Terms {
         maximum_out: None,
         draining: false,
         reject_as_sets: false,
+        alternatives: Alternatives::None,
     }
 }
 

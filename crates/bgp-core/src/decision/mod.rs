@@ -6,6 +6,7 @@
 //! in order of arrival depends on that order.
 
 mod multipath;
+mod ranking;
 mod step;
 
 use std::{cmp::Ordering, net::IpAddr};
@@ -15,6 +16,7 @@ use smallvec::SmallVec;
 
 pub(crate) use self::multipath::Details;
 pub use self::multipath::MaximumPaths;
+pub(crate) use self::ranking::ranked;
 pub use self::step::Step;
 pub(crate) use self::step::deciding;
 use crate::rib::attrs::Merit;

@@ -80,6 +80,12 @@ pub struct Rules {
     pub as_override: bool,
     /// `attribute-unchanged`, `route-server-client`
     pub unchanged: Unchanged,
+    /// An external peer is told the best path of those that policy permits and that are not its own, rather than the best
+    /// path or none (RFC 7947 §2.3.2).
+    pub own_view: bool,
+    /// `advertise-best-external`: where the best path may not go to this internal peer because it is an internal one, the
+    /// best of those that may takes its place (draft-ietf-idr-best-external).
+    pub best_external: bool,
     /// `send-community`
     pub withheld: Withheld,
 }

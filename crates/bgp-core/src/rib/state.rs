@@ -21,7 +21,7 @@ use super::{
     table::{Entry, Path, Table},
 };
 use crate::{
-    adj_out::Group,
+    adj_out::{Alternatives, Group},
     decision::{self, Candidate, DecisionOptions},
     policy::Policy,
     validation::RoaTable,
@@ -257,7 +257,7 @@ impl FamilyTable {
             state.accepted -= u32::from(old.effective.is_some());
         }
         shared.monitors.heard(path.source, self.family, id);
-        self.decide(shared, id, before);
+        self.decide(shared, id, before, Some(path.source));
         if let Some(old) = old {
             shared.let_go(&old); // only now: a number that is free might have come back as the new one's
         }
@@ -285,7 +285,7 @@ impl FamilyTable {
             state.accepted -= u32::from(old.effective.is_some());
         }
         shared.monitors.heard(source, self.family, id);
-        self.decide(shared, id, before);
+        self.decide(shared, id, before, Some(source));
         shared.let_go(&old);
         shared.path_ids.release(number);
         if self.family.is_vpn() {
@@ -309,7 +309,7 @@ impl FamilyTable {
         }
         path.epoch = GHOST_EPOCH;
         shared.monitors.heard(source, self.family, id);
-        self.decide(shared, id, before);
+        self.decide(shared, id, before, Some(source));
     }
 
     /// Other labels stand in front of a path than before: whoever was told of it is told again.
@@ -322,18 +322,27 @@ impl FamilyTable {
 
     /// Decides an entry again because of something outside of it: a next hop, a session, an option.
     pub(crate) fn settle(&mut self, shared: &mut Shared, id: u32) {
-        let before = Outcome::of(&self.table.entries[id as usize]);
-        self.decide(shared, id, before);
+        let entry = &self.table.entries[id as usize];
+        let before = Outcome::of(entry);
+        self.decide(shared, id, before, None);
     }
 
-    /// Puts the best path first and the alternate second, and notes whom that concerns.
-    fn decide(&mut self, shared: &mut Shared, id: u32, before: Outcome) {
+    /// Puts the best path first and the alternate second, and notes whom that concerns. `of` is whose path came, went or
+    /// has other attributes.
+    fn decide(&mut self, shared: &mut Shared, id: u32, before: Outcome, of: Option<Slot>) {
         let family = self.family;
-        // Who is told several paths hears of every one of them.
-        for group in shared.groups[family as usize].iter_mut().flatten().filter(|group| group.several.is_some()) {
-            group.dirty.insert(id);
-        }
         let entry = &mut self.table.entries[id as usize];
+        for group in shared.groups[family as usize].iter_mut().flatten() {
+            if group.several.is_some() {
+                group.dirty.insert(id); // who is told several paths hears of every one of them
+            } else if group.terms.alternatives != Alternatives::None {
+                // With several paths of one source its name does not say which of them was told.
+                match of.is_none() && entry.paths.iter().any(|path| path.id != 0) {
+                    true => group.changed(id),
+                    false => group.reconsider(id, of),
+                }
+            }
+        }
         let mut candidates: SmallVec<[Candidate<'_>; 4]> = SmallVec::new();
         let mut places: SmallVec<[usize; 4]> = SmallVec::new();
         for (at, path) in entry.paths.iter().enumerate() {
@@ -382,7 +391,9 @@ impl FamilyTable {
                 let prefix = self.table.prefix(id);
                 shared.note_conditions(family, &prefix, id, after.best.map(|(_, id)| id));
             }
-            for group in shared.groups[family as usize].iter_mut().flatten() {
+            // The others have been asked above.
+            let concerned = |group: &&mut Group| group.terms.alternatives == Alternatives::None;
+            for group in shared.groups[family as usize].iter_mut().flatten().filter(concerned) {
                 group.changed(id);
             }
         } else if after.beside != before.beside {

@@ -11,6 +11,7 @@ mod several_paths;
 mod table;
 mod told;
 mod validation;
+mod views;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
