@@ -29,6 +29,9 @@ pub fn rules(settings: &RouteSettings) -> Rules {
                 med: server || unchanged.med,
             }
         },
+        // RFC 7947 §2.3.2
+        own_view: settings.route_server_client == Some(true) && settings.route_server_best_only != Some(true),
+        best_external: settings.advertise_best_external == Some(true),
         withheld: Withheld {
             standard: withheld(settings.send_standard),
             extended: withheld(settings.send_extended),

@@ -490,7 +490,7 @@ fn route_settings() -> impl Strategy<Value = RouteSettings> {
     // With none of the three it is "no … attribute-unchanged", which only means something after one of them.
     let attribute_unchanged =
         any::<[bool; 3]>().prop_map(|[as_path, next_hop, med]| AttributeUnchanged { as_path, next_hop, med });
-    (of(allow_own_as), of(remove_private_as), of(attribute_unchanged), vec(of(any::<bool>()), 10..=10)).prop_map(
+    (of(allow_own_as), of(remove_private_as), of(attribute_unchanged), vec(of(any::<bool>()), 12..=12)).prop_map(
         |(allow_own_as, remove_private_as, attribute_unchanged, flags)| RouteSettings {
             route_reflector_client: flags[0],
             next_hop_self_force: flags[1],
@@ -505,6 +505,8 @@ fn route_settings() -> impl Strategy<Value = RouteSettings> {
             addpath_tx_all_paths: flags[7],
             addpath_tx_bestpath_per_as: flags[8],
             disable_addpath_rx: flags[9],
+            route_server_best_only: flags[10],
+            advertise_best_external: flags[11],
         },
     )
 }

@@ -33,6 +33,16 @@ const ALLOWED: u8 = 3;
 pub(super) const ROWS: &[Statement] = &[
     flag!("route-reflector-client", "Reflect routes to and from the neighbor (RFC 4456)", route_reflector_client),
     flag!("route-server-client", "Serve the neighbor as a route server, transparently (RFC 7947)", route_server_client),
+    flag!(
+        "route-server-client best-path-only",
+        "Tell the client of the best path or of none, whatever others it may have",
+        route_server_best_only
+    ),
+    flag!(
+        "advertise-best-external",
+        "Tell the internal neighbor of the best external path while the best is internal",
+        advertise_best_external
+    ),
     flag!("addpath-tx-all-paths", "Send the neighbor every path of a prefix (RFC 7911)", addpath_tx_all_paths),
     flag!(
         "addpath-tx-bestpath-per-AS",

@@ -64,6 +64,10 @@ settings! {
         route_reflector_client: bool,
         /// `route-server-client` (RFC 7947)
         route_server_client: bool,
+        /// `route-server-client best-path-only`: no view of its own.
+        route_server_best_only: bool,
+        /// `advertise-best-external` (draft-ietf-idr-best-external)
+        advertise_best_external: bool,
         /// `addpath-tx-all-paths` (RFC 7911)
         addpath_tx_all_paths: bool,
         /// `addpath-tx-bestpath-per-AS`
