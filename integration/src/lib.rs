@@ -14,6 +14,7 @@ pub mod clock;
 pub mod edge;
 pub mod exec;
 pub mod feeder;
+pub mod kernel;
 pub mod lab;
 pub mod node;
 pub mod one_wan;

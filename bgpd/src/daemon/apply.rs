@@ -131,7 +131,7 @@ impl Supervisor {
         let summary = self.apply_plans(&config, plans).await.map_err(|gone| gone.to_string())?;
         self.apply_policies(&config, &policies).await.map_err(|gone| gone.to_string())?;
         *self.daemon.running.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
-        self.open_doors(config.bgp.as_ref())?;
+        self.open_doors(&config)?;
         if local_routes::asks_for_foreign_routes(&config)
             && let Err(error) = self.watch.follow_routes(ROUTE_PROTOCOL)
         {
@@ -203,6 +203,7 @@ impl Supervisor {
         id: PeerId,
     ) -> Result<Plan, SetupError> {
         let mut spec = peer::spec(bgp, &neighbor, address, id, &self.speaker)?;
+        spec.transport.ao = peer::Ao::of(config, &neighbor.settings, address)?;
         let dynamic = neighbor.id == address.into() && !bgp.neighbors.contains_key(&neighbor.id);
         spec.session.passive |= dynamic; // whoever came by himself is waited for
         let through_tunnel = setup::tunnel_of(config, &neighbor).is_some();

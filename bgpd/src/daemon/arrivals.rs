@@ -105,15 +105,18 @@ impl Supervisor {
     }
 
     /// Opens the door to the ranges that are configured, and shuts it to others.
-    pub(super) fn open_doors(&self, bgp: Option<&Bgp>) -> Result<(), String> {
+    pub(super) fn open_doors(&self, config: &Config) -> Result<(), String> {
+        let bgp = config.bgp.as_ref();
         let mut doors = Vec::new();
         for range in bgp.iter().flat_map(|bgp| bgp.listen_ranges.keys()) {
             let member = bgp.and_then(|bgp| bgp.dynamic(range.address()));
             let Some(member) = member else { continue }; // its group has no AS: nobody can be in it
             let password = peer::password(range.address(), &member.settings).map_err(|error| error.to_string())?;
-            doors.push(Door { range: *range, password });
+            let ao = peer::Ao::of(config, &member.settings, range.address()).map_err(|error| error.to_string())?;
+            doors.push(Door { range: *range, password, ao });
         }
         self.acceptors.open_doors(doors);
+        self.keys_changed.send_modify(|generation| *generation += 1);
         Ok(())
     }
 

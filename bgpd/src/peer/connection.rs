@@ -3,7 +3,8 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use bgp_wire::{HeaderError, frame_length};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
-use super::{Chunk, RouteQueue, status::Shared};
+use super::{Ao, Chunk, RouteQueue, status::Shared};
 
 /// Octets to read at once.
 const READ: usize = 64 * 1024;
@@ -32,7 +33,8 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
-    stream: TcpStream,
+    /// Shared with nobody for longer than a look at its keys takes.
+    stream: Arc<TcpStream>,
     /// Read and not yet looked at; bounded, since reading stops while there is a whole frame in it.
     input: BytesMut,
     /// What is being written, and how much of it is: a message, or several with routes.
@@ -84,7 +86,7 @@ impl Connection {
             id,
             local: stream.local_addr()?,
             remote: stream.peer_addr()?,
-            stream,
+            stream: Arc::new(stream),
             input: BytesMut::new(),
             current: None,
             control: VecDeque::new(),
@@ -97,7 +99,17 @@ impl Connection {
 
     /// The largest TCP segment that is sent, in octets, if the kernel says it.
     pub(super) fn max_segment_octets(&self) -> Option<u16> {
-        sys::sockopt::tcp_max_segment(&self.stream).ok()
+        sys::sockopt::tcp_max_segment(&*self.stream).ok()
+    }
+
+    /// For whoever shows what the kernel counts of it, as long as it is there.
+    pub(super) fn socket(&self) -> Weak<TcpStream> {
+        Arc::downgrade(&self.stream)
+    }
+
+    /// Brings its keys of TCP-AO nearer to what is wanted. `false` while an old one is still in use.
+    pub(super) fn settle_keys(&self, ao: &Ao, neighbor: IpAddr) -> io::Result<bool> {
+        ao.settle(&*self.stream, neighbor)
     }
 
     /// Queues a message ahead of all routes.
@@ -264,7 +276,7 @@ impl Connection {
             && !self.has_output()
         {
             // An error means that the neighbor has closed already, which the next read shows.
-            let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
+            let _ = rustix::net::shutdown(&*self.stream, rustix::net::Shutdown::Write);
             self.phase = Phase::Lingering { until };
         }
         self.deadline().is_some_and(|until| self.ended || now >= until)

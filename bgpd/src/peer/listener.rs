@@ -16,7 +16,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{PeerCommand, PeerSpec, socket, spec::Password};
+use super::{Ao, PeerCommand, PeerSpec, ao::ListenerKeys, socket, spec::Password};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 128;
@@ -37,6 +37,8 @@ pub struct Door {
     pub range: Prefix,
     /// With this key of TCP-MD5.
     pub password: Option<Password>,
+    /// Or with these of TCP-AO.
+    pub ao: Option<Ao>,
 }
 
 impl fmt::Debug for Door {
@@ -44,6 +46,7 @@ impl fmt::Debug for Door {
         f.debug_struct("Door")
             .field("range", &self.range)
             .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("ao", &self.ao)
             .finish()
     }
 }
@@ -82,6 +85,24 @@ impl Acceptors {
     fn door_keys(&self) -> BTreeMap<Prefix, Password> {
         let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         doors.iter().filter_map(|door| Some((door.range, door.password.clone()?))).collect()
+    }
+
+    /// The keys of TCP-AO of all who may connect by this family.
+    fn ao(&self, v4: bool) -> BTreeMap<Prefix, Ao> {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: BTreeMap<Prefix, Ao> =
+            doors.iter().filter_map(|door| Some((door.range, door.ao.clone()?))).collect();
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        for (address, acceptor) in inner.iter() {
+            let Some(ao) = &acceptor.spec.transport.ao else { continue };
+            // Who comes through a door has the keys of its chain already, and the kernel takes none twice.
+            let has = |door: &Door| door.ao.as_ref().is_some_and(|door| door.chain == ao.chain);
+            if !doors.iter().any(|door| door.range.contains(*address) && has(door)) {
+                all.insert(Prefix::host(*address), ao.clone());
+            }
+        }
+        all.retain(|peers, _| peers.address().is_ipv4() == v4);
+        all
     }
 
     /// Connections from the neighbor of `spec` go to its task from now on.
@@ -124,6 +145,8 @@ pub struct Listener {
     keys: BTreeMap<IpAddr, Password>,
     /// The same for ranges.
     door_keys: BTreeMap<Prefix, Password>,
+    /// The keys of TCP-AO.
+    ao: ListenerKeys,
     /// The longest segment, in octets, of the connections that come in by it (`tcp-mss`).
     max_segment_octets: Option<u16>,
 }
@@ -151,6 +174,7 @@ impl Listener {
             acceptors,
             keys: BTreeMap::new(),
             door_keys: BTreeMap::new(),
+            ao: ListenerKeys::default(),
             max_segment_octets: None,
         };
         listener.update_keys();
@@ -165,7 +189,7 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Gives the socket the TCP-MD5 keys of the neighbors, after they were configured: a segment without the right
+    /// Gives the socket the keys of the neighbors, after they were configured: a segment without the right
     /// signature does not even open a connection.
     pub fn update_keys(&mut self) {
         let Ok(local) = self.socket.local_addr() else { return };
@@ -189,6 +213,7 @@ impl Listener {
         }
         self.keys = wanted;
         self.update_door_keys(local);
+        self.ao.update(&self.socket, self.acceptors.ao(local.is_ipv4()));
         self.update_segment_size(local);
     }
 

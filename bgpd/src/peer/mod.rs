@@ -8,6 +8,7 @@
 //! Towards the neighbor, routes wait in a [`RouteQueue`] of bounded size that the routing table fills as long as it has
 //! room; KEEPALIVEs and NOTIFICATIONs overtake them at message boundaries.
 
+mod ao;
 mod connection;
 mod event;
 mod handle;
@@ -22,6 +23,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub use ao::{Ao, AoKey};
 pub use event::{Link, PeerEnds, PeerEvent, PeerFault, PeerHost, SessionUp};
 pub use handle::{PeerCommand, PeerHandle, spawn};
 pub use listener::{Acceptors, Door, Listener};

@@ -48,13 +48,29 @@ pub enum SetupError {
         /// Why.
         error: io::Error,
     },
-    /// Its password does not fit a TCP-MD5 key.
-    #[error("neighbor {neighbor}: the password has {octets} octets, expected 1 to 80 (RFC 2385, as Linux has it)")]
+    /// Its password does not fit a key of TCP-MD5 or TCP-AO.
+    #[error(
+        "neighbor {neighbor}: the password has {octets} octets, expected 1 to 80 (as Linux has TCP-MD5 and TCP-AO)"
+    )]
     PasswordLength {
         /// Whose.
         neighbor: IpAddr,
         /// What it has.
         octets: usize,
+    },
+    /// TCP-AO is wanted where there is none.
+    #[error(
+        "neighbor {0}: \"ao\" needs TCP-AO in the kernel, which is not there: run Linux 6.7 or later built with \
+         CONFIG_TCP_AO, or use \"password\""
+    )]
+    NoTcpAo(IpAddr),
+    /// It is to have keys from a chain that has none.
+    #[error("neighbor {neighbor}: key chain {chain} has no key: add \"key 1\" with a \"key-string\" to it")]
+    EmptyKeyChain {
+        /// Whose.
+        neighbor: IpAddr,
+        /// Which.
+        chain: bgp::Name,
     },
     /// A link-local address without a link.
     #[error("neighbor {0} is a link-local address: add \"neighbor {0} interface INTERFACE\"")]
@@ -89,6 +105,7 @@ pub fn spec(
         interface,
         hops,
         password: password(address, settings)?,
+        ao: None, // the keys are not in `router bgp`: whoever has all of the configuration adds them
         max_segment_octets: settings.session.tcp_mss,
     };
     let shutdown = match &settings.shutdown {
@@ -226,10 +243,14 @@ fn hops(settings: &bgp::NeighborSettings, kind: PeerKind) -> Hops {
 /// # Errors
 /// When it cannot be read, or cannot be one.
 pub fn password(neighbor: IpAddr, settings: &bgp::NeighborSettings) -> Result<Option<Password>, SetupError> {
-    let key = match &settings.password {
-        None => return Ok(None),
-        Some(bgp::Password::Inline(secret)) => Zeroizing::new(secret.expose().as_bytes().to_vec()),
-        Some(bgp::Password::File(path)) => {
+    settings.password.as_ref().map(|password| secret(neighbor, password)).transpose()
+}
+
+/// The octets of a password or a key.
+pub(super) fn secret(neighbor: IpAddr, password: &bgp::Password) -> Result<Password, SetupError> {
+    let key = match password {
+        bgp::Password::Inline(secret) => Zeroizing::new(secret.expose().as_bytes().to_vec()),
+        bgp::Password::File(path) => {
             let content = std::fs::read(path).map_err(|error| SetupError::PasswordFile {
                 neighbor,
                 path: path.clone(),
@@ -241,7 +262,7 @@ pub fn password(neighbor: IpAddr, settings: &bgp::NeighborSettings) -> Result<Op
         }
     };
     match key.len() {
-        1..=80 => Ok(Some(Arc::new(key))),
+        1..=80 => Ok(Arc::new(key)),
         octets => Err(SetupError::PasswordLength { neighbor, octets }),
     }
 }

@@ -5,17 +5,41 @@ use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
 use net_types::IfName;
 use rustix::net::netdevice::name_to_index;
 use sys::sockopt::{self, IpFamily};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
-use super::{PeerHost, PeerSpec, Source};
+use super::{Ao, AoKey, PeerHost, PeerSpec, Source};
 
 /// Internetwork control, CS6 (RFC 4271 leaves it open; RFC 4594 §3.1 names routing protocols).
 const TRAFFIC_CLASS: u8 = 0xc0;
 /// The least time after which the kernel gives up on segments that are not acknowledged.
 const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Opens a connection to the neighbor. Dropping the future gives it up.
-pub(super) async fn dial<H: PeerHost>(spec: &PeerSpec, host: &H) -> io::Result<TcpStream> {
+/// How long a neighbor may take to answer a key of TCP-AO before the next one is tried: its kernel drops what is signed
+/// with a key that it does not have.
+const KEY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens a connection to the neighbor, with each of its keys in turn: the preferred one first, or as many behind it as
+/// `attempt` says. Dropping the future gives it up.
+pub(super) async fn dial<H: PeerHost>(spec: &PeerSpec, host: &H, attempt: usize) -> io::Result<TcpStream> {
+    let Some(ao) = &spec.transport.ao else { return dial_with(spec, host, None).await };
+    let count = ao.by_preference().count();
+    for (nth, key) in ao.by_preference().cycle().skip(attempt % count.max(1)).take(count).enumerate() {
+        let dialed = dial_with(spec, host, Some((ao, key)));
+        if nth + 1 == count {
+            return dialed.await;
+        }
+        match timeout(KEY_TIMEOUT, dialed).await {
+            Ok(result) => return result,
+            Err(_) => tracing::debug!(neighbor = %spec.address, key = key.number, "no answer to a key of TCP-AO"),
+        }
+    }
+    Err(io::ErrorKind::InvalidInput.into()) // a chain without keys is refused before
+}
+
+async fn dial_with<H: PeerHost>(spec: &PeerSpec, host: &H, ao: Option<(&Ao, &AoKey)>) -> io::Result<TcpStream> {
     let family = IpFamily::of(spec.address);
     let socket = match family {
         IpFamily::V4 => TcpSocket::new_v4()?,
@@ -32,6 +56,9 @@ pub(super) async fn dial<H: PeerHost>(spec: &PeerSpec, host: &H) -> io::Result<T
     prepare(&socket, spec)?;
     if let Some(password) = &spec.transport.password {
         sockopt::set_tcp_md5(&socket, SocketAddr::new(spec.address, 0), password)?;
+    }
+    if let Some((ao, key)) = ao {
+        ao.arm(&socket, spec.address, key)?;
     }
     match &spec.transport.source {
         None => {}

@@ -13,6 +13,8 @@ use config::model::NeighborId;
 use net_types::IfName;
 use zeroize::Zeroizing;
 
+use super::Ao;
+
 /// One neighbor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerSpec {
@@ -50,7 +52,7 @@ impl PeerSpec {
     /// Whether going over to `new` takes a new session: what two OPENs or a connection settle has changed.
     pub fn needs_reset(&self, new: &Self) -> bool {
         self.address != new.address
-            || self.transport != new.transport
+            || !self.transport.leads_to(&new.transport)
             || lasting(&self.session) != lasting(&new.session)
     }
 }
@@ -85,13 +87,34 @@ pub struct Transport {
     pub hops: Hops,
     /// The key of TCP-MD5 (RFC 2385).
     pub password: Option<Password>,
+    /// The keys of TCP-AO (RFC 5925); never beside a password.
+    pub ao: Option<Ao>,
     /// The largest TCP segment that we ask for, in octets of payload (`tcp-mss`).
     pub max_segment_octets: Option<u16>,
 }
 
 impl Default for Transport {
     fn default() -> Self {
-        Self { port: 179, source: None, interface: None, hops: Hops::Direct, password: None, max_segment_octets: None }
+        Self {
+            port: 179,
+            source: None,
+            interface: None,
+            hops: Hops::Direct,
+            password: None,
+            ao: None,
+            max_segment_octets: None,
+        }
+    }
+}
+
+impl Transport {
+    /// Whether a connection that was made like this may go on like that.
+    fn leads_to(&self, new: &Self) -> bool {
+        let keys = match (&self.ao, &new.ao) {
+            (Some(old), Some(new)) => old.leads_to(new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        keys && Self { ao: None, ..self.clone() } == Self { ao: None, ..new.clone() }
     }
 }
 
@@ -103,6 +126,7 @@ impl fmt::Debug for Transport {
             .field("interface", &self.interface)
             .field("hops", &self.hops)
             .field("max_segment_octets", &self.max_segment_octets)
+            .field("ao", &self.ao)
             .field("password", &self.password.as_ref().map(|_| "…"))
             .finish()
     }

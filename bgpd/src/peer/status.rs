@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -13,8 +13,10 @@ use std::{
 use bgp_core::session::{DownReason, Phase, Terms};
 use bgp_wire::{AddPath, Capability, MessageType, Notification, Open, PeerKind, Role};
 use net_types::{Asn, Family, RouterId};
+use sys::tcp_ao;
+use tokio::net::TcpStream;
 
-use super::PeerSpec;
+use super::{Ao, AoKey, PeerSpec};
 use crate::show::view;
 
 /// A snapshot of one session.
@@ -30,6 +32,8 @@ pub struct PeerStatus {
     pub ends: Option<(SocketAddr, SocketAddr)>,
     /// The largest TCP segment, in octets, when the session was established.
     pub max_segment_octets: Option<u16>,
+    /// What its segments are signed with, where TCP-AO does that.
+    pub ao: Option<view::TcpAo>,
     /// When it was established, while it is.
     pub established_at: Option<SystemTime>,
     /// When it left Established, or was configured, last.
@@ -104,6 +108,8 @@ struct Slow {
     terms: Option<Terms>,
     ends: Option<(SocketAddr, SocketAddr)>,
     max_segment_octets: Option<u16>,
+    /// The connection, while it is established.
+    socket: Weak<TcpStream>,
     established_at: Option<SystemTime>,
     since: SystemTime,
     established_count: u64,
@@ -119,6 +125,7 @@ impl Shared {
             terms: None,
             ends: None,
             max_segment_octets: None,
+            socket: Weak::new(),
             established_at: None,
             since: SystemTime::now(),
             established_count: 0,
@@ -149,6 +156,7 @@ impl Shared {
             terms: slow.terms.clone(),
             ends: slow.ends,
             max_segment_octets: slow.max_segment_octets,
+            ao: slow.spec.transport.ao.as_ref().map(|ao| ao_view(ao, &slow.socket)),
             established_at: slow.established_at,
             since: slow.since,
             established_count: slow.established_count,
@@ -172,12 +180,20 @@ impl Shared {
         self.slow().phase = phase;
     }
 
-    pub(super) fn up(&self, terms: &Terms, local: SocketAddr, remote: SocketAddr, max_segment_octets: Option<u16>) {
+    pub(super) fn up(
+        &self,
+        terms: &Terms,
+        local: SocketAddr,
+        remote: SocketAddr,
+        max_segment_octets: Option<u16>,
+        socket: Weak<TcpStream>,
+    ) {
         let now = SystemTime::now();
         let mut slow = self.slow();
         slow.terms = Some(terms.clone());
         slow.ends = Some((local, remote));
         slow.max_segment_octets = max_segment_octets;
+        slow.socket = socket;
         slow.established_at = Some(now);
         slow.since = now;
         slow.established_count += 1;
@@ -189,6 +205,7 @@ impl Shared {
         slow.terms = None;
         slow.ends = None;
         slow.max_segment_octets = None;
+        slow.socket = Weak::new();
         slow.established_at = None;
         slow.since = now;
         slow.dropped_count += 1;
@@ -216,6 +233,17 @@ impl Shared {
     pub(super) fn queued(&self, incoming: usize, outgoing: usize) {
         self.in_queue.store(incoming, Relaxed);
         self.out_queue.store(outgoing, Relaxed);
+    }
+}
+
+fn ao_view(ao: &Ao, socket: &Weak<TcpStream>) -> view::TcpAo {
+    let configured = |key: &AoKey| (key.number, key.send_id, key.receive_id, key.algorithm);
+    let live = socket.upgrade().and_then(|socket| Some((tcp_ao::info(&*socket).ok()?, tcp_ao::keys(&*socket).ok()?)));
+    view::TcpAo {
+        chain: ao.chain.clone(),
+        exclude_options: ao.exclude_options,
+        configured: ao.by_preference().rev().map(configured).collect(),
+        live,
     }
 }
 
@@ -310,6 +338,7 @@ impl PeerStatus {
             bfd: None,
             configured_max_segment_octets: self.spec.transport.max_segment_octets,
             max_segment_octets: self.max_segment_octets,
+            ao: self.ao.clone(),
             max_hops: self.spec.transport.hops.limit(),
         }
     }

@@ -70,6 +70,10 @@ pub(super) struct Task<E, H> {
     leaving: bool,
     /// BFD sees the neighbor.
     bfd_up: bool,
+    /// A connection has a key of TCP-AO that is to go once the neighbor does not use it.
+    old_keys: bool,
+    /// Attempts to connect since the last session: each begins with another key of TCP-AO.
+    attempts: usize,
     mistakes: LogLimit,
     failures: LogLimit,
 }
@@ -101,6 +105,8 @@ where
             updates: 0,
             leaving: false,
             bfd_up: false,
+            old_keys: false,
+            attempts: 0,
             mistakes: LogLimit::new(MISTAKES.0, MISTAKES.1),
             failures: LogLimit::new(MISTAKES.0, MISTAKES.1),
         }
@@ -322,7 +328,22 @@ where
             (None, None) if old.needs_reset(&self.spec) => {
                 self.input(Input::Reset(Notification::cease(CeaseCode::OtherConfigurationChange)));
             }
-            (None, None) => {}
+            (None, None) => self.settle_keys(),
+        }
+    }
+
+    /// Brings the keys of connections to what is configured: at once what can be, the rest as the neighbor follows.
+    fn settle_keys(&mut self) {
+        self.old_keys = false;
+        let Some(ao) = &self.spec.transport.ao else { return };
+        for connection in self.connections.iter().filter(|connection| connection.is_open()) {
+            match connection.settle_keys(ao, self.spec.address) {
+                Ok(settled) => self.old_keys |= !settled,
+                Err(error) => tracing::warn!(
+                    neighbor = %self.spec.address, chain = %ao.chain, %error,
+                    "the keys of TCP-AO of a connection cannot be changed; it goes on with those that it has"
+                ),
+            }
         }
     }
 
@@ -367,6 +388,7 @@ where
                     "connected"
                 );
                 self.connections.push(connection);
+                self.settle_keys();
                 self.input(Input::Connected(id, direction));
             }
             // The neighbor connects faster than connections close; or this one is closed again already.
@@ -380,6 +402,7 @@ where
         // What is ready for writing is written after every step.
         if ready.read {
             match connection.read() {
+                Ok(true) if self.old_keys => self.settle_keys(), // it may have brought a new key into use
                 Ok(true) => {}
                 Ok(false) => self.lost(id, None),
                 Err(error) => self.lost(id, Some(error)),
@@ -496,7 +519,9 @@ where
         match output {
             Output::Dial => {
                 let (spec, host) = (self.spec.clone(), Arc::clone(&self.host));
-                self.dial = Some(Box::pin(async move { socket::dial(&spec, &host).await }));
+                let attempt = self.attempts;
+                self.attempts = attempt.wrapping_add(1);
+                self.dial = Some(Box::pin(async move { socket::dial(&spec, &host, attempt).await }));
             }
             Output::CancelDial => self.dial = None,
             Output::Send(id, message) => self.send(id, &message),
@@ -546,10 +571,11 @@ where
 
     fn up(&mut self, id: ConnectionId, terms: Terms) {
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
+        self.attempts = 0;
         let queue = RouteQueue::new();
         connection.carry_routes(queue.clone());
         let (local, remote) = (connection.local, connection.remote);
-        self.status.up(&terms, local, remote, connection.max_segment_octets());
+        self.status.up(&terms, local, remote, connection.max_segment_octets(), connection.socket());
         self.host.established(self.spec.id, terms.restart.is_some());
         let link = self.host.link(local, remote).with(local.ip());
         let up = SessionUp { peer: self.spec.id, terms, local, remote, link, queue, at: Instant::now() };

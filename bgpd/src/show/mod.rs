@@ -15,6 +15,7 @@ pub mod route;
 pub mod rpki;
 pub mod summary;
 pub mod table;
+mod tcp_ao;
 pub mod view;
 
 #[cfg(test)]

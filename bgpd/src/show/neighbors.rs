@@ -8,7 +8,7 @@ use net_types::Family;
 use serde_json::{Map, Value};
 
 use super::{
-    epoch, family_key, family_name, msec, object, restart, uptime,
+    epoch, family_key, family_name, msec, object, restart, tcp_ao, uptime,
     view::{Bfd, Capabilities, MessageCounts, Mutual, Neighbor, Speaker},
 };
 
@@ -120,6 +120,9 @@ pub fn text(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> String {
         }
     }
     let _ = writeln!(out, "BGP Connect Retry Timer in Seconds: {}", neighbor.connect_retry.as_secs());
+    if let Some(ao) = &neighbor.ao {
+        tcp_ao::text(ao, &mut out);
+    }
     if let Some(bfd) = &neighbor.bfd {
         bfd_text(bfd, now, &mut out);
     }
@@ -299,6 +302,9 @@ fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Val
     out.insert("connectRetryTimer".into(), neighbor.connect_retry.as_secs().into());
     let threads = if neighbor.established_at.is_some() { "on" } else { "off" };
     out.extend(object([("readThread", threads.into()), ("writeThread", threads.into())]));
+    if let Some(ao) = &neighbor.ao {
+        out.insert("tcpAo".into(), tcp_ao::json(ao));
+    }
     if let Some(bfd) = &neighbor.bfd {
         out.insert("peerBfdInfo".into(), bfd_json(bfd, now));
     }

@@ -45,6 +45,7 @@ fn neighbor() -> Neighbor {
         local_role: None,
         configured_max_segment_octets: None,
         max_segment_octets: None,
+        ao: None,
         address: "169.254.1.2".parse().unwrap(),
         link: None,
         dynamic: false,

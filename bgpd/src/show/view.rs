@@ -11,9 +11,10 @@ use bgp_core::validation::ValidationState;
 use bgp_wire::{PeerKind, Role, attr::Attributes};
 use config::{
     Config,
-    model::{NeighborFamily, NeighborId, RedistributeSource},
+    model::{AoAlgorithm, Name, NeighborFamily, NeighborId, RedistributeSource},
 };
 use net_types::{Asn, Family, IfName, Prefix, RouterId};
+use sys::tcp_ao::{Info, KeyInfo};
 
 /// The speaker itself.
 #[derive(Clone, Debug)]
@@ -273,8 +274,23 @@ pub struct Neighbor {
     pub configured_max_segment_octets: Option<u16>,
     /// The largest TCP segment in use.
     pub max_segment_octets: Option<u16>,
+    /// What its segments are signed with, where TCP-AO does that.
+    pub ao: Option<TcpAo>,
     /// Hops that the peer may be away.
     pub max_hops: u8,
+}
+
+/// TCP-AO (RFC 5925) with a neighbor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpAo {
+    /// The key chain.
+    pub chain: Name,
+    /// Other TCP options are not signed.
+    pub exclude_options: bool,
+    /// The chain's keys: number, send-id, recv-id, algorithm; the preferred one last.
+    pub configured: Vec<(u8, u8, u8, AoAlgorithm)>,
+    /// What the kernel says of the connection, while the session is established.
+    pub live: Option<(Info, Vec<KeyInfo>)>,
 }
 
 impl Neighbor {

@@ -71,7 +71,8 @@ impl Before {
                 _ => {
                     let text = source.lines().nth(diagnostic.line.saturating_sub(1)).unwrap_or_default();
                     // Refusals reach terminals and logs, where no password belongs.
-                    let text = if text.contains("password") { "a line with a password" } else { text.trim() };
+                    let secret = ["password", "key-string"].iter().any(|word| text.contains(word));
+                    let text = if secret { "a line with a password" } else { text.trim() };
                     divided.rest.push(format!("\"{text}\", which is in force: {}", diagnostic.message));
                 }
             }

@@ -406,7 +406,9 @@ impl<'a> Reader<'a> {
         let Mention { reference, name, line, place } = mention;
         let kind = kind_of(*reference);
         let (severity, consequence) = match reference {
-            Reference::Wan | Reference::Identity | Reference::Proposal | Reference::PeerGroup => (Severity::Error, ""),
+            Reference::Wan | Reference::Identity | Reference::Proposal | Reference::PeerGroup | Reference::KeyChain => {
+                (Severity::Error, "")
+            }
             Reference::BfdProfile if self.manner.unknown == UnknownLines::Refuse => (Severity::Error, ""),
             Reference::BfdProfile => (Severity::Warning, "; until it is, the default timing holds"),
             // As FRR does: better no route than one that somebody meant to filter.
@@ -441,6 +443,7 @@ fn definitions(config: &Config) -> impl Iterator<Item = (&'static str, String)> 
     named(Reference::Wan, texts(config.wans.keys()))
         .chain(named(Reference::Identity, texts(config.identities.keys())))
         .chain(named(Reference::Proposal, texts(config.proposals.keys())))
+        .chain(named(Reference::KeyChain, texts(config.key_chains.keys())))
         .chain(named(Reference::BfdProfile, texts(config.bfd_profiles.keys())))
         .chain(named(Reference::RouteMap, texts(config.route_maps.keys())))
         .chain(named(Reference::AsPathList, texts(config.as_path_lists.keys())))
@@ -468,6 +471,7 @@ fn kind_of(reference: Reference) -> &'static str {
         Reference::Wan => "wan",
         Reference::Identity => "ipsec identity",
         Reference::Proposal => "ipsec proposal",
+        Reference::KeyChain => "key chain",
         Reference::BfdProfile => "bfd profile",
         Reference::RouteMap => "route-map",
         Reference::PeerGroup => "peer-group",

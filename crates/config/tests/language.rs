@@ -563,6 +563,38 @@ fn many_warnings_do_not_hide_an_error() {
 }
 
 #[test]
+fn a_key_chain_is_read_and_what_cannot_be_one_is_named() {
+    let source = "key chain CORE\n key 1\n  key-string first\n key 2\n  send-id 20\n  recv-id 21\n  \
+                  cryptographic-algorithm aes-128-cmac-96\n  key-string file /etc/holdfast/ao.key\nkey chain EDGE\n\
+                  router bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 ao CORE include-tcp-options\n";
+    let config = read(source);
+    let keys: Vec<_> = config.key_chains[&"CORE".parse().unwrap()].numbered().map(|(n, s, r, _)| (n, s, r)).collect();
+    assert_eq!(keys, [(1, 1, 1), (2, 20, 21)]);
+    assert!(config.key_chains.contains_key(&"EDGE".parse().unwrap()), "a section may follow another without an end");
+    assert_eq!(
+        read(&format!("{source}key chain CORE\n no key 1\n")).key_chains[&"CORE".parse().unwrap()].keys.len(),
+        1
+    );
+
+    for (wrong, message) in [
+        ("key chain A\n key 7\n  send-id 1\n", "2:2: error: key chain A: key 7: \"key-string\" is missing"),
+        (
+            "key chain A\n key 1\n  key-string x\n key 2\n  recv-id 1\n  key-string y\n",
+            "its recv-id 1 is also that of key 1",
+        ),
+        ("router bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 ao NONE\n", "key chain \"NONE\" is not defined"),
+        (
+            "key chain A\n key 1\n  key-string x\nrouter bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 password y\n \
+             neighbor ::1 ao A\n",
+            "\"password\" and \"ao\" exclude each other",
+        ),
+    ] {
+        let refused = refused(wrong).to_string();
+        assert!(refused.contains(message), "{refused}");
+    }
+}
+
+#[test]
 fn a_password_is_not_repeated_in_what_is_refused() {
     let source = format!("router bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 password {}\n", "s3cret".repeat(20));
     let wrong = refused(&source);

@@ -9,18 +9,18 @@ use std::{
 use config::{
     Command, Config,
     model::{
-        AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AliasedCommunity, AllowOwnAs, AttributeUnchanged,
-        Bandwidth, BestPath, BfdPeer, BfdPeerId, BfdProfile, BfdUse, Bgp, BgpVrf, BmpMonitor, BmpRetry, BmpTargets,
-        ChildLifetime, Community, CommunityChange, CommunityList, Confederation, Credential, DefaultOriginate,
-        Distances, Dpd, Dump, Dumps, Esn, EspSuite, Existence, ExtCommunity, ExtCommunityChange, ExtCommunityTerm,
-        FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId, IkeSuite, Initiate, LargeCommunity,
-        LinkBandwidth, LocalAs, LocalRole, Log, LogFormat, LogLevel, Match, MatchPeer, MaximumInternalPaths,
-        MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart,
-        NeighborSettings, OnMatch, Origin, Password, Pattern, PolicySettings, PrefixList, PrefixListEntry, Prf,
-        Proposal, Protocol, Redistribute, RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role,
-        RouteChecks, RouteMap, RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, Rules, SessionSettings,
-        Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Validation, VpnLabel, Vrf, VrfFamily,
-        Wan,
+        AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AliasedCommunity, AllowOwnAs, AoAlgorithm, AoUse,
+        AttributeUnchanged, Bandwidth, BestPath, BfdPeer, BfdPeerId, BfdProfile, BfdUse, Bgp, BgpVrf, BmpMonitor,
+        BmpRetry, BmpTargets, ChainKey, ChildLifetime, Community, CommunityChange, CommunityList, Confederation,
+        Credential, DefaultOriginate, Distances, Dpd, Dump, Dumps, Esn, EspSuite, Existence, ExtCommunity,
+        ExtCommunityChange, ExtCommunityTerm, FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId,
+        IkeSuite, Initiate, KeyChain, LargeCommunity, LinkBandwidth, LocalAs, LocalRole, Log, LogFormat, LogLevel,
+        Match, MatchPeer, MaximumInternalPaths, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry,
+        NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password, Pattern,
+        PolicySettings, PrefixList, PrefixListEntry, Prf, Proposal, Protocol, Redistribute, RedistributeSource, Remote,
+        RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteChecks, RouteMap, RouteMapEntry, RouteSettings, Rpki,
+        RpkiCache, RpkiTransport, Rules, SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel,
+        UpdateSource, Validation, VpnLabel, Vrf, VrfFamily, Wan,
     },
     parse,
 };
@@ -545,12 +545,30 @@ fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
         .prop_filter("says something", |settings| *settings != NeighborFamily::default())
 }
 
+fn password() -> impl Strategy<Value = Password> {
+    prop_oneof!["[!-~]{1,80}".prop_map(|text| Password::Inline(text.parse().unwrap())), path().prop_map(Password::File)]
+}
+
+/// Ids that are said are those of other numbers, so that no two keys have the same.
+fn key_chain() -> impl Strategy<Value = KeyChain> {
+    let key = (any::<[bool; 2]>(), select(&AoAlgorithm::ALL[..]), password());
+    btree_map(0u8..128, key, 0..3).prop_map(|keys| {
+        let keys = keys.into_iter().map(|(number, ([send, receive], algorithm, secret))| {
+            let id = |said: bool| said.then_some(number + 128);
+            (number, ChainKey { send_id: id(send), receive_id: id(receive), algorithm, secret })
+        });
+        KeyChain { keys: keys.collect() }
+    })
+}
+
+/// One of a password, keys for TCP-AO, and neither.
+fn signature() -> impl Strategy<Value = (Option<Password>, Option<AoUse>)> {
+    let ao = (name(), any::<bool>()).prop_map(|(chain, exclude_options)| AoUse { chain, exclude_options });
+    prop_oneof![of(password()).prop_map(|password| (password, None)), ao.prop_map(|ao| (None, Some(ao)))]
+}
+
 fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
     let remote_as = prop_oneof![asn().prop_map(RemoteAs::Asn), Just(RemoteAs::Internal), Just(RemoteAs::External)];
-    let password = prop_oneof![
-        "[!-~]{1,80}".prop_map(|text| Password::Inline(text.parse().unwrap())),
-        path().prop_map(Password::File)
-    ];
     let source = prop_oneof![
         unicast().prop_map(UpdateSource::Address),
         interface()
@@ -566,7 +584,7 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
     let shutdown = prop_oneof![Just(Shutdown::No), of(text()).prop_map(|message| Shutdown::Down { message })];
     let flag = || of(any::<bool>());
     (
-        (of(remote_as), of(text()), of(shutdown), of(password), of(timers())),
+        (of(remote_as), of(text()), of(shutdown), signature(), of(timers())),
         (of(seconds(1, 65_535)), of(any::<(bool, bool)>()), distance, flag(), of(source), of(interface())),
         (
             of(1u16..),
@@ -577,7 +595,7 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
         ),
     )
         .prop_map(|(first, second, third)| {
-            let (remote_as, description, shutdown, password, timers) = first;
+            let (remote_as, description, shutdown, (password, ao), timers) = first;
             let (
                 connect_retry,
                 bfd,
@@ -592,6 +610,7 @@ fn neighbor_settings() -> impl Strategy<Value = NeighborSettings> {
                 description,
                 shutdown,
                 password,
+                ao,
                 timers,
                 connect_retry,
                 bfd: bfd.map(|(strict, check_control_plane)| BfdUse { profile: None, strict, check_control_plane }),
@@ -648,6 +667,12 @@ fn peers() -> impl Strategy<Value = Peers> {
                 // Whoever is not held down anyway has nothing to say of it.
                 if !group.is_some_and(|group| group.shutdown.as_ref().is_some_and(Shutdown::is_down)) {
                     settings.shutdown.take_if(|shutdown| !shutdown.is_down());
+                }
+                if group.is_some_and(|group| group.password.is_some()) {
+                    settings.ao = None;
+                }
+                if group.is_some_and(|group| group.ao.is_some()) {
+                    settings.password = None;
                 }
                 if group.is_some_and(|group| group.ttl_security_hops.is_some()) {
                     settings.ebgp_multihop = None;
@@ -895,7 +920,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         ),
         (btree_map(name(), proposal(), 0..3), btree_map(name(), identity(), 1..3), tunnels),
         (
-            btree_map(name(), bfd_profile(), 0..3),
+            (btree_map(name(), bfd_profile(), 0..3), btree_map(name(), key_chain(), 1..3)),
             vec(bfd_peer().boxed(), 0..3),
             vec(static_route(), 0..4),
             vec(lists, 0..3),
@@ -926,7 +951,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             let community_aliases = community_aliases.collect();
             let ((frr_defaults, hostname), log, metrics, wans) = first;
             let (proposals, identities, mut tunnels) = second;
-            let (bfd_profiles, bfd_peers, mut static_routes, lists) = third;
+            let ((bfd_profiles, key_chains), bfd_peers, mut static_routes, lists) = third;
             let mut bfd_peers: BTreeMap<BfdPeerId, BfdPeer> = bfd_peers.into_iter().collect();
             for peer in bfd_peers.values_mut() {
                 peer.profile = bfd_profiles.keys().next().cloned();
@@ -951,6 +976,9 @@ fn any_config() -> impl Strategy<Value = Config> {
                 if let Some(bfd) = &mut settings.bfd {
                     bfd.profile = bfd_profiles.keys().next().cloned();
                 }
+                if let Some(ao) = &mut settings.ao {
+                    ao.chain = key_chains.keys().next().unwrap().clone();
+                }
             }
             if let Some(bgp) = &mut bgp {
                 bgp.frr_defaults = frr_defaults;
@@ -964,6 +992,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 proposals,
                 identities,
                 tunnels,
+                key_chains,
                 bfd_profiles,
                 bfd_peers,
                 static_routes,

@@ -12,6 +12,7 @@ pub mod packet;
 pub mod process;
 pub mod sched;
 pub mod sockopt;
+pub mod tcp_ao;
 pub mod tun;
 
 /// The calling thread's last system error as a [`std::io::Error`] when `result` is negative.

@@ -212,7 +212,7 @@ fn set_bytes(socket: impl AsFd, level: libc::c_int, option: libc::c_int, bytes: 
 }
 
 /// `address` as the kernel wants it, zero where it says nothing.
-fn sockaddr_storage(address: SocketAddr) -> libc::sockaddr_storage {
+pub(crate) fn sockaddr_storage(address: SocketAddr) -> libc::sockaddr_storage {
     // SAFETY: all-zero is a valid sockaddr_storage.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let name = crate::mmsg::SockAddr::new(address);

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod kernel;
 mod licences;
 mod root;
 mod suite;

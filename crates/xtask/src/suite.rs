@@ -1,13 +1,15 @@
 //! `cargo xtask test`: everything, from unit tests to real peers, with one line at the end.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use integration::{packages, topotests};
 
-use crate::{build, fuzz, licences, root};
+use crate::{build, fuzz, kernel, licences, root};
 
 /// What to test.
 #[derive(Args)]
@@ -18,6 +20,12 @@ pub(crate) struct Options {
     /// Only the labs (namespaces and real peers)
     #[arg(long)]
     labs: bool,
+    /// Only what needs another kernel than this machine's: TCP-AO and VRF devices, in a guest
+    #[arg(long)]
+    kernel: bool,
+    /// The program that boots the guest: PROGRAM --kernel new --timeout SECONDS -- COMMAND
+    #[arg(long, value_name = "PROGRAM")]
+    kernelbox: Option<PathBuf>,
     /// Only tests whose name contains this
     filter: Option<String>,
 }
@@ -37,6 +45,12 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut tally = Tally::default();
     packages::ensure(&[&packages::BASE[..], &packages::PEERS[..], &topotests::PACKAGES[..]].concat())?;
     let binaries = build::daemons()?;
+    if options.kernel {
+        let argv = kernel::command(options.kernelbox.clone(), &binaries)?;
+        tally.run(&argv, &binaries.path(""))?;
+        println!("{} passed, {} failed", tally.passed, tally.failed);
+        return Ok(tally.failed == 0);
+    }
     let whole = !options.labs && options.filter.is_none();
     if whole {
         tally.count("licences", licences::run());
@@ -91,13 +105,17 @@ impl Tally {
 
     /// Runs cargo's tests, passing on what they print and adding up what they say.
     fn cargo_test_with(&mut self, argv: &[String], binaries: &str) -> Result<()> {
+        self.run(&argv.iter().map(OsString::from).collect::<Vec<_>>(), binaries)
+    }
+
+    fn run(&mut self, argv: &[OsString], binaries: &str) -> Result<()> {
         let (program, arguments) = argv.split_first().context("an empty command")?;
         let mut command = Command::new(program);
         command.args(arguments).current_dir(build::workspace()).stdout(Stdio::piped());
         if !binaries.is_empty() {
             command.env("HOLDFAST_BIN", binaries);
         }
-        let mut child = command.spawn().with_context(|| format!("cannot run {program}"))?;
+        let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
         let before = self.failed;
         for line in BufReader::new(child.stdout.take().context("no standard output")?).lines() {
             let line = line?;
@@ -107,7 +125,7 @@ impl Tally {
         let status = child.wait()?;
         // What did not even build, or was ended for taking too long, has no result line.
         if !status.success() && self.failed == before {
-            println!("{}: {status}", argv.join(" "));
+            println!("{}: {status}", argv.join(OsStr::new(" ")).display());
             self.failed += 1;
         }
         Ok(())

@@ -31,6 +31,8 @@ pub enum Reference {
     Identity,
     /// `ipsec proposal`
     Proposal,
+    /// `key chain`
+    KeyChain,
     /// `bfd` / `profile`
     BfdProfile,
     /// `route-map`
@@ -149,6 +151,7 @@ impl Leaf {
             "NAME" => Kind::Name,
             "IDENTITY" => Kind::Reference(Reference::Identity),
             "PROPOSAL" => Kind::Reference(Reference::Proposal),
+            "KEY-CHAIN" => Kind::Reference(Reference::KeyChain),
             "PROFILE" => Kind::Reference(Reference::BfdProfile),
             "ROUTE-MAP" | "CONDITION" | "SUPPRESS" => Kind::Reference(Reference::RouteMap),
             "ACCESS-LIST" => Kind::Reference(Reference::AccessList(None)),

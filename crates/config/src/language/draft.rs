@@ -13,9 +13,9 @@ use net_types::{IfName, Prefix, TunnelName, WanName};
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        BfdPeer, BfdPeerId, BfdProfile, Bgp, ChildLifetime, Config, Credential, Dpd, EspSuite, Identity, IkeId,
-        IkeSuite, Initiate, InterfaceAddress, Name, NeighborEntry, NeighborId, NeighborSettings, Proposal, Remote,
-        RouteMapEntry, Shutdown, Tunnel, Wan,
+        AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Config, Credential, Dpd, EspSuite,
+        Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry, NeighborId,
+        NeighborSettings, Password, Proposal, Remote, RouteMapEntry, Shutdown, Tunnel, Wan,
     },
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct Draft {
     proposals: BTreeMap<Name, Placed<ProposalDraft>>,
     identities: BTreeMap<Name, Placed<IdentityDraft>>,
     tunnels: BTreeMap<TunnelName, Placed<TunnelDraft>>,
+    key_chains: BTreeMap<Name, BTreeMap<u8, Placed<KeyDraft>>>,
     neighbors: BTreeMap<NeighborId, Placed<NeighborEntry>>,
 }
 
@@ -92,6 +93,14 @@ pub(super) struct TunnelDraft {
     pub(super) shutdown: bool,
 }
 
+#[derive(Debug, Default)]
+pub(super) struct KeyDraft {
+    pub(super) send_id: Option<u8>,
+    pub(super) receive_id: Option<u8>,
+    pub(super) algorithm: AoAlgorithm,
+    pub(super) secret: Option<Password>,
+}
+
 impl Draft {
     pub(super) fn wan(&mut self, name: &WanName) -> &mut WanDraft {
         place(&mut self.wans, self.line, name)
@@ -107,6 +116,14 @@ impl Draft {
 
     pub(super) fn tunnel(&mut self, name: &TunnelName) -> &mut TunnelDraft {
         place(&mut self.tunnels, self.line, name)
+    }
+
+    pub(super) fn key_chain(&mut self, name: &Name) {
+        self.key_chains.entry(name.clone()).or_default();
+    }
+
+    pub(super) fn chain_key(&mut self, chain: &Name, number: u8) -> &mut KeyDraft {
+        place(self.key_chains.entry(chain.clone()).or_default(), self.line, &number)
     }
 
     pub(super) fn bfd_profile(&mut self, name: &Name) -> &mut BfdProfile {
@@ -216,7 +233,7 @@ impl Draft {
 
     /// The configuration, and what is missing or contradicts itself.
     pub(crate) fn finish(self) -> (Config, Vec<Problem>) {
-        let Self { mut config, wans, proposals, identities, tunnels, neighbors, .. } = self;
+        let Self { mut config, wans, proposals, identities, tunnels, neighbors, key_chains, .. } = self;
         let mut problems = Vec::new();
         config.wans = finish(wans, "wan", WanDraft::finish, &mut problems);
         config.proposals = finish(proposals, "ipsec proposal", |draft, _| draft.finish(), &mut problems);
@@ -227,6 +244,10 @@ impl Draft {
             if let Some(message) = clash(&config, &name) {
                 problems.push(Problem { line, kind: TUNNEL, name: name.to_string(), message });
             }
+        }
+        for (name, keys) in key_chains {
+            let chain = finish_chain(&name, keys, &mut problems);
+            config.key_chains.insert(name, chain);
         }
         if let Some(bgp) = &mut config.bgp {
             // Said below the speaker, it changes nothing of that, but what printing has to say.
@@ -285,6 +306,35 @@ fn finish<K: Ord + fmt::Display, D, M>(
         }
     });
     finished.collect()
+}
+
+/// A chain's keys; each KeyID names one of them, or segments could not be told apart (RFC 5925 §3.1).
+fn finish_chain(name: &Name, keys: BTreeMap<u8, Placed<KeyDraft>>, problems: &mut Vec<Problem>) -> KeyChain {
+    let mut chain = KeyChain::default();
+    for (number, Placed { line, value: key }) in keys {
+        let (send, receive) = (key.send_id.unwrap_or(number), key.receive_id.unwrap_or(number));
+        let twice = chain.numbered().find_map(|(other, sends, receives, _)| match () {
+            () if sends == send => Some(format!("its send-id {send} is also that of key {other}")),
+            () if receives == receive => Some(format!("its recv-id {receive} is also that of key {other}")),
+            () => None,
+        });
+        let message = match (twice, key.secret) {
+            (Some(twice), _) => twice,
+            (None, None) => "\"key-string\" is missing".to_owned(),
+            (None, Some(secret)) => {
+                let KeyDraft { send_id, receive_id, algorithm, .. } = key;
+                chain.keys.insert(number, ChainKey { send_id, receive_id, algorithm, secret });
+                continue;
+            }
+        };
+        problems.push(Problem {
+            line,
+            kind: "key chain",
+            name: name.to_string(),
+            message: format!("key {number}: {message}"),
+        });
+    }
+    chain
 }
 
 const TUNNEL: &str = "ipsec tunnel";
@@ -401,6 +451,9 @@ fn contradiction(bgp: &Bgp, id: &NeighborId) -> Option<String> {
         });
     };
     let settings = &neighbor.settings;
+    if settings.password.is_some() && settings.ao.is_some() {
+        return Some("\"password\" and \"ao\" exclude each other".to_owned());
+    }
     if settings.ttl_security_hops.is_some() && settings.ebgp_multihop.is_some() {
         return Some("\"ttl-security\" and \"ebgp-multihop\" exclude each other".to_owned());
     }

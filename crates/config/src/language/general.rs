@@ -1,8 +1,8 @@
 //! Statements outside of any section.
 
 use super::{
-    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, lists, monitoring, route_map, routing, rpki,
-    tunnel, vrf, wan,
+    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, key_chain, lists, monitoring, route_map,
+    routing, rpki, tunnel, vrf, wan,
 };
 use crate::{
     grammar::{Args, Complaint},
@@ -16,6 +16,7 @@ pub(super) const ROWS: &[&[Statement]] = &[
     wan::BEGIN,
     ipsec::BEGIN,
     tunnel::BEGIN,
+    key_chain::BEGIN,
     bfd::BEGIN,
     vrf::BEGIN,
     routing::ROWS,

@@ -11,6 +11,7 @@ mod family;
 mod frr;
 mod general;
 mod ipsec;
+mod key_chain;
 mod lists;
 mod monitoring;
 mod multipath;
@@ -34,13 +35,13 @@ use net_types::{Family, IfName, Prefix, TunnelName, WanName};
 use crate::{
     grammar::{Args, Complaint, Tree},
     model::{
-        BfdPeer, BfdPeerId, BfdProfile, Bgp, BmpTargets, Config, FamilyConfig, Identity, Name, NeighborFamily,
-        NeighborSettings, Proposal, RouteMapEntry, Rpki, Tunnel, Vrf, VrfFamily, Wan,
+        BfdPeer, BfdPeerId, BfdProfile, Bgp, BmpTargets, ChainKey, Config, FamilyConfig, Identity, Name,
+        NeighborFamily, NeighborSettings, Proposal, RouteMapEntry, Rpki, Tunnel, Vrf, VrfFamily, Wan,
     },
 };
 
 pub(crate) use draft::{Draft, Problem};
-use draft::{IdentityDraft, ProposalDraft, TunnelDraft, WanDraft};
+use draft::{IdentityDraft, KeyDraft, ProposalDraft, TunnelDraft, WanDraft};
 
 /// One row of the language.
 pub(crate) struct Statement {
@@ -73,6 +74,7 @@ enum Action {
     Proposal(Verb<ProposalDraft, Proposal>),
     Identity(Verb<IdentityDraft, Identity>),
     Tunnel(Verb<TunnelDraft, Tunnel>),
+    ChainKey(Verb<KeyDraft, ChainKey>),
     BfdProfile(Verb<BfdProfile>),
     BfdPeer(Verb<BfdPeer>),
     RouteMap(Verb<RouteMapEntry>),
@@ -88,7 +90,7 @@ enum Action {
     /// Within an address family of a VRF.
     VrfFamily(Verb<VrfFamily>),
     /// Begins a section that depends on the one that the line stands in.
-    EnterWithin(fn(&Section) -> Option<Section>),
+    EnterWithin(fn(&mut Draft, &Section, &Args<'_>) -> Result<Option<Section>, Complaint>),
     /// Leaves one section, or all.
     Leave(Leave),
     /// Understood and without effect, for FRR's sake.
@@ -110,6 +112,9 @@ pub(crate) enum Section {
     Proposal(Name),
     Identity(Name),
     Tunnel(TunnelName),
+    KeyChain(Name),
+    /// `key` within a key chain.
+    ChainKey(Name, u8),
     /// `interface`, of FRR's.
     Interface(IfName),
     Bfd,
@@ -138,6 +143,7 @@ impl Section {
     pub(crate) fn parent(&self) -> Option<Self> {
         match self {
             Self::Top => None,
+            Self::ChainKey(chain, _) => Some(Self::KeyChain(chain.clone())),
             Self::BfdProfile(_) | Self::BfdPeer(_) => Some(Self::Bfd),
             Self::Family(_) | Self::Bmp(_) => Some(Self::Bgp),
             Self::VrfFamily(name, _) => Some(Self::BgpVrf(name.clone())),
@@ -161,6 +167,8 @@ impl Section {
             Self::Proposal(name) => format!("\"ipsec proposal {name}\""),
             Self::Identity(name) => format!("\"ipsec identity {name}\""),
             Self::Tunnel(name) => format!("\"ipsec tunnel {name}\""),
+            Self::KeyChain(name) => format!("\"key chain {name}\""),
+            Self::ChainKey(name, number) => format!("\"key chain {name}\", \"key {number}\""),
             Self::Interface(name) => format!("\"interface {name}\""),
             Self::Bfd => "\"bfd\"".to_owned(),
             Self::BfdProfile(name) => format!("\"bfd\", \"profile {name}\""),
@@ -182,6 +190,8 @@ impl Section {
         static PROPOSAL: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(ipsec::PROPOSAL_ROWS));
         static IDENTITY: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(ipsec::IDENTITY_ROWS));
         static TUNNEL: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(tunnel::ROWS));
+        static KEY_CHAIN: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(key_chain::ROWS));
+        static CHAIN_KEY: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(key_chain::KEY_ROWS));
         static INTERFACE: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(frr::INTERFACE_ROWS));
         static BFD: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bfd::ROWS));
         static BFD_PROFILE: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(bfd::PROFILE_ROWS));
@@ -201,6 +211,8 @@ impl Section {
             Self::Proposal(_) => &PROPOSAL,
             Self::Identity(_) => &IDENTITY,
             Self::Tunnel(_) => &TUNNEL,
+            Self::KeyChain(_) => &KEY_CHAIN,
+            Self::ChainKey(..) => &CHAIN_KEY,
             Self::Interface(_) => &INTERFACE,
             Self::Bfd => &BFD,
             Self::BfdProfile(_) => &BFD_PROFILE,
@@ -237,6 +249,9 @@ impl Section {
             (Action::Proposal(verb), Self::Proposal(name)) => (verb.read)(draft.proposal(name), args)?,
             (Action::Identity(verb), Self::Identity(name)) => (verb.read)(draft.identity(name), args)?,
             (Action::Tunnel(verb), Self::Tunnel(name)) => (verb.read)(draft.tunnel(name), args)?,
+            (Action::ChainKey(verb), Self::ChainKey(chain, number)) => {
+                (verb.read)(draft.chain_key(chain, *number), args)?;
+            }
             (Action::BfdProfile(verb), Self::BfdProfile(name)) => (verb.read)(draft.bfd_profile(name), args)?,
             (Action::BfdPeer(verb), Self::BfdPeer(id)) => (verb.read)(draft.bfd_peer(id), args)?,
             (Action::RouteMap(verb), Self::RouteMap(name, sequence)) => match draft.route_map(name, *sequence) {
@@ -258,7 +273,7 @@ impl Section {
             }
             (Action::EnterWithin(enter), _) => {
                 let none = || Complaint::new(format!("this does not belong into {}", self.describe()));
-                return enter(self).map(Done::Enter).ok_or_else(none);
+                return enter(draft, self, args)?.map(Done::Enter).ok_or_else(none);
             }
             (Action::Vrf(verb), Self::Vrf(name)) => {
                 (verb.read)(draft.config.vrfs.entry(name.clone()).or_default(), args)?;
@@ -377,6 +392,8 @@ mod tests {
             Section::Proposal(name.clone()),
             Section::Identity(name.clone()),
             Section::Tunnel("x".parse().unwrap()),
+            Section::KeyChain(name.clone()),
+            Section::ChainKey(name.clone(), 1),
             Section::Interface("x".parse().unwrap()),
             Section::Bfd,
             Section::BfdProfile(name.clone()),

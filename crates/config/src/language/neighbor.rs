@@ -9,7 +9,8 @@ use super::{Action, Lines, Said, Statement, Verb, bgp, then};
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        Bgp, NeighborEntry, NeighborId, NeighborRestart, NeighborSettings, Password, RemoteAs, Shutdown, UpdateSource,
+        AoUse, Bgp, NeighborEntry, NeighborId, NeighborRestart, NeighborSettings, Password, RemoteAs, Shutdown,
+        UpdateSource,
     },
 };
 
@@ -352,6 +353,23 @@ pub(super) const ROWS: &[Statement] = &[
     restart!("graceful-restart-disable", "Neither restart gracefully nor help the neighbor to", Disabled),
     flag!("passive", "Never dial, only accept", passive),
     Statement {
+        syntax: "neighbor PEER ao KEY-CHAIN [(include-tcp-options|exclude-tcp-options)]",
+        help: "Sign segments by TCP-AO with the keys of a chain (RFC 5925)",
+        action: Action::Neighbor(Verb {
+            read: |neighbor, args| {
+                let exclude_options = args.has("exclude-tcp-options");
+                neighbor.ao = Some(AoUse { chain: args.get("KEY-CHAIN")?, exclude_options });
+                Ok(())
+            },
+            write: |neighbor, lines| {
+                if let Some(AoUse { chain, exclude_options }) = &neighbor.what.ao {
+                    let options = if *exclude_options { " exclude-tcp-options" } else { "" };
+                    line(lines, neighbor, format_args!("ao {chain}{options}"));
+                }
+            },
+        }),
+    },
+    Statement {
         syntax: "neighbor PEER password (PASSWORD|file FILE)",
         help: "TCP MD5 signature (RFC 2385)",
         action: Action::Neighbor(Verb {
@@ -505,6 +523,7 @@ pub(super) const ROWS: &[Statement] = &[
     unsay!("graceful-restart", "Restart as the speaker does", graceful_restart),
     unsay!("graceful-restart-helper", "Restart as the speaker does", graceful_restart),
     unsay!("graceful-restart-disable", "Restart as the speaker does", graceful_restart),
+    unsay!("ao [KEY-CHAIN] [(include-tcp-options|exclude-tcp-options)]", "No TCP-AO", ao),
     unsay!("password [PASSWORD]", "No TCP MD5 signature", password),
     unsay!("port [PORT:1-65535]", "The usual TCP port", port),
     unsay!("timers [KEEPALIVE:0-65535 HOLD:0-65535]", "Keepalive and hold time of the speaker", timers),

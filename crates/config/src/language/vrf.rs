@@ -99,12 +99,12 @@ const FAMILIES: &[Statement] = &[
     Statement {
         syntax: "address-family ipv4 [unicast]",
         help: "Settings of IPv4 unicast",
-        action: Action::EnterWithin(|section| section.in_family(Family::Ipv4Unicast)),
+        action: Action::EnterWithin(|_, section, _| Ok(section.in_family(Family::Ipv4Unicast))),
     },
     Statement {
         syntax: "address-family ipv6 [unicast]",
         help: "Settings of IPv6 unicast",
-        action: Action::EnterWithin(|section| section.in_family(Family::Ipv6Unicast)),
+        action: Action::EnterWithin(|_, section, _| Ok(section.in_family(Family::Ipv6Unicast))),
     },
 ];
 

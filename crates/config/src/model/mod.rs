@@ -8,6 +8,7 @@ mod bfd;
 mod bgp;
 mod host;
 mod ipsec;
+mod key_chain;
 mod lists;
 mod log;
 mod monitoring;
@@ -35,6 +36,7 @@ pub use bgp::{
 };
 pub use host::Host;
 pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Proposal, Remote, RemoteAddress, Tunnel};
+pub use key_chain::{AoAlgorithm, AoUse, ChainKey, KeyChain};
 pub use lists::{AccessTarget, CommunityList, Rules};
 pub use log::{Log, LogFormat, LogLevel, Metrics};
 pub use monitoring::{BmpMonitor, BmpRetry, BmpTargets, Dump, Dumps};
@@ -81,6 +83,8 @@ pub struct Config {
     pub identities: BTreeMap<Name, Identity>,
     /// `ipsec tunnel NAME` sections.
     pub tunnels: BTreeMap<TunnelName, Tunnel>,
+    /// `key chain NAME` sections.
+    pub key_chains: BTreeMap<Name, KeyChain>,
     /// `profile NAME` sections within `bfd`.
     pub bfd_profiles: BTreeMap<Name, BfdProfile>,
     /// `peer …` sections within `bfd`.

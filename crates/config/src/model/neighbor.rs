@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr, 
 
 use net_types::{Asn, Family, IfName};
 
-use super::{Name, PolicySettings, RouteSettings, Secret, SessionSettings, Timers};
+use super::{AoUse, Name, PolicySettings, RouteSettings, Secret, SessionSettings, Timers};
 
 /// Which neighbor is meant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +97,8 @@ pub struct NeighborSettings {
     pub shutdown: Option<Shutdown>,
     /// `password` (RFC 2385)
     pub password: Option<Password>,
+    /// `ao` (RFC 5925)
+    pub ao: Option<AoUse>,
     /// `timers KEEPALIVE HOLD`
     pub timers: Option<Timers>,
     /// `timers connect`: between attempts.
@@ -136,6 +138,7 @@ impl NeighborSettings {
             description,
             shutdown,
             password,
+            ao,
             timers,
             connect_retry,
             bfd,
@@ -162,6 +165,7 @@ impl NeighborSettings {
             description: description.or_else(|| group.description.clone()),
             shutdown: shutdown.or_else(|| group.shutdown.clone()),
             password: password.or_else(|| group.password.clone()),
+            ao: ao.or_else(|| group.ao.clone()),
             timers: timers.or(group.timers),
             connect_retry: connect_retry.or(group.connect_retry),
             bfd: bfd.or_else(|| group.bfd.clone()),

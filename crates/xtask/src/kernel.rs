@@ -1,0 +1,105 @@
+//! `cargo xtask test --kernel`: tests of what the machine's own kernel may not have (TCP-AO, VRF devices), under one that has.
+//!
+//! A program that boots another kernel over this machine's files and runs a command there is somebody else's: its path comes by
+//! `--kernelbox` or `HOLDFAST_KERNELBOX`. It is called `PROGRAM --kernel new --timeout SECONDS -- COMMAND…`, and has to pass
+//! on the environment, what COMMAND prints, and how it ends. Everything is built before, so that the guest only runs it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use integration::edge::Binaries;
+use integration::kernel::REQUIRED;
+use serde::Deserialize;
+
+use crate::build;
+
+/// Where the program is looked for unless the command line says it.
+const VARIABLE: &str = "HOLDFAST_KERNELBOX";
+/// Seconds for all of it; an emulated processor is slow.
+const LIMIT: &str = "1500";
+
+/// What runs in the guest: the package, the test target, and what its program is told.
+const TESTS: [(&str, &str, &str); 2] =
+    [("sys", "sys", "tcp_ao"), ("integration", "tcp_ao", "--ignored --test-threads=1")];
+
+/// The call of the guest, to be run with its output read.
+pub(crate) fn command(program: Option<PathBuf>, binaries: &Binaries) -> Result<Vec<OsString>> {
+    let program = program
+        .or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from))
+        .with_context(|| format!("no program to boot another kernel with: name it by --kernelbox, or in {VARIABLE}"))?;
+    let mut script =
+        format!("export HOLDFAST_BIN='{}' {REQUIRED}=1; worst=0;", binaries.path("").trim_end_matches('/'));
+    let built = built()?;
+    for (package, target, arguments) in TESTS {
+        let found = built.iter().find(|built| built.is(package, target));
+        let executable = found.and_then(|built| built.executable.as_deref());
+        let executable = executable.with_context(|| format!("cargo built no test {target} of {package}"))?;
+        script += &format!(" '{executable}' {arguments} || worst=1;");
+    }
+    script += " exit $worst";
+    let words = ["--kernel", "new", "--timeout", LIMIT, "--", "sh", "-c", &script];
+    Ok(std::iter::once(program.into_os_string()).chain(words.map(OsString::from)).collect())
+}
+
+/// What cargo says of something that it built, as far as it matters here.
+#[derive(Deserialize)]
+struct Built {
+    #[serde(default)]
+    executable: Option<String>,
+    #[serde(default)]
+    package_id: String,
+    #[serde(default)]
+    target: Target,
+}
+
+#[derive(Default, Deserialize)]
+struct Target {
+    name: String,
+}
+
+impl Built {
+    fn is(&self, package: &str, target: &str) -> bool {
+        let package_is = self.package_id.split('#').next().is_some_and(|place| place.ends_with(&format!("/{package}")));
+        package_is && self.target.name == target && self.executable.is_some()
+    }
+}
+
+fn built() -> Result<Vec<Built>> {
+    let mut cargo: Command = build::cargo();
+    cargo.args(["test", "--no-run", "--message-format=json", "--quiet"]);
+    for (package, target, _) in TESTS {
+        cargo.args(["-p", package]);
+        if target == package {
+            cargo.arg("--lib");
+        } else {
+            cargo.args(["--test", target]);
+        }
+    }
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "the tests do not build");
+    read(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn read(text: &str) -> Result<Vec<Built>> {
+    text.lines().map(|line| serde_json::from_str(line).context("cargo prints something else than JSON")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_of_a_test_is_found_in_what_cargo_says() {
+        let said = "{\"reason\":\"compiler-artifact\",\"package_id\":\"path+file:///src/crates/sys#0.1.0\",\
+                    \"target\":{\"name\":\"sys\"},\"executable\":null}\n\
+                    {\"reason\":\"compiler-artifact\",\"package_id\":\"path+file:///src/crates/sys#0.1.0\",\
+                    \"target\":{\"name\":\"sys\"},\"executable\":\"/t/sys-1\"}\n{\"reason\":\"build-finished\"}\n";
+        let built = read(said).unwrap();
+        let found: Vec<_> = built.iter().filter(|built| built.is("sys", "sys")).collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].executable.as_deref(), Some("/t/sys-1"));
+        assert!(!built.iter().any(|built| built.is("integration", "sys")));
+    }
+}
