@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use integration::edge::{Binaries, Edge};
 use integration::peers::{Frr, Gobgp};
-use integration::{Lab, Node, packages};
+use integration::{Lab, Node, kernel, packages};
 use serde_json::Value;
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
@@ -208,5 +208,77 @@ fn routes_of_gobgp_go_into_the_tables_that_their_targets_name() {
         ensure!(heard.contains("65001:1:10.1.0.0/16") && heard.contains("65001:9"), "{heard}");
         gobgp.gobgp("global rib del -a vpnv4 10.7.0.0/16 label 77 rd 65001:7 rt 65001:7")?;
         lab.wait_for("nothing in table 100", SECONDS(20), || Ok(gateway(&ours, "-4", "100", "10.7.0.0/16")?.is_none()))
+    });
+}
+
+/// A VRF device for RED on `node`, with the link to `site` in it; `false` where the kernel has no such devices.
+fn red_device(lab: &Lab, node: &Node, site: &Node) -> Result<bool> {
+    kernel::load("vrf");
+    lab.join((node, "to-site"), (site, "to-edge"))?;
+    site.address("to-edge", "10.1.0.2/24")?;
+    site.route("default via 10.1.0.1")?;
+    if let Err(error) = node.ip("link add RED type vrf table 1007") {
+        ensure!(!kernel::is_required(), "this kernel was booted for its VRF devices: {error:#}");
+        node.address("to-site", "10.1.0.1/24")?;
+        return Ok(false);
+    }
+    node.set_link("RED", true)?;
+    node.ip("link set to-site master RED")?;
+    node.address("to-site", "10.1.0.1/24")?;
+    Ok(true)
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and FRR"]
+fn routes_go_into_the_table_of_a_vrf_device_and_packets_follow_them() {
+    Lab::test("vpn-device", |lab| {
+        let (ours, peer) = nodes(lab)?;
+        let site = lab.node("site")?;
+        ours.forward()?;
+        let frr = Frr::start(&peer, &["bgpd"], FRR)?;
+        // Nothing says which table RED has but the device, which comes and goes while bgpd runs.
+        let text = config(TARGETS).replace("vrf RED\n table 100\n", "");
+        let mut edge = Edge::new(&ours, &Binaries::find()?, &text)?;
+        edge.start_bgpd()?;
+        lab.wait_for("10.8.0.0/16 in table 200", SECONDS(120), || {
+            edge.must_run()?;
+            Ok(gateway(&ours, "-4", "200", "10.8.0.0/16")?.is_some())
+        })?;
+        ensure!(gateway(&ours, "-4", "1007", "10.7.0.0/16")?.is_none(), "there is no RED yet");
+        if !red_device(lab, &ours, &site)? {
+            // Without a table the VRF imports nothing, and everything else is as it was.
+            let shown = edge.json("show bgp ipv4 vpn json")?;
+            ensure!(paths(&shown, "65001:7", "10.7.0.0/16").is_some(), "{shown}");
+            return lab.holds_for("no route of RED in the main table", SECONDS(2), || {
+                edge.must_run()?;
+                Ok(gateway(&ours, "-4", "main", "10.7.0.0/16")?.is_none())
+            });
+        }
+        let arrived = || Ok(gateway(&ours, "-4", "1007", "10.7.0.0/16")?.as_deref() == Some("10.254.0.2"));
+        lab.wait_for("10.7.0.0/16 in the device's table", SECONDS(60), arrived)?;
+        lab.wait_for("2001:db8:7::/48 in the device's table", SECONDS(60), || {
+            Ok(gateway(&ours, "-6", "1007", "2001:db8:7::/48")?.is_some())
+        })?;
+        // The other router has 10.7.0.1 and knows the way back; here the site's prefix is handed over to its VRF.
+        peer.address("lo", "10.7.0.1/32")?;
+        peer.route("10.1.0.0/16 via 10.254.0.1")?;
+        ours.route("10.1.0.0/16 dev RED")?;
+        site.ping("10.7.0.1".parse()?, 10)?;
+        ensure!(gateway(&ours, "-4", "main", "10.7.0.0/16")?.is_none(), "a route of RED is in the main table");
+
+        // The device goes, with its table, and comes back under another number.
+        ours.ip("link del RED")?;
+        lab.wait_for("the table is empty", SECONDS(60), || Ok(gateway(&ours, "-4", "1007", "10.7.0.0/16")?.is_none()))?;
+        ours.ip("link add RED type vrf table 1008")?;
+        ours.set_link("RED", true)?;
+        lab.wait_for("10.7.0.0/16 in the new table", SECONDS(60), || {
+            Ok(gateway(&ours, "-4", "1008", "10.7.0.0/16")?.as_deref() == Some("10.254.0.2"))
+        })?;
+        // The session that carries it all has not noticed.
+        let neighbor = edge.json(&format!("show bgp neighbors {PEER} json"))?;
+        let dropped = neighbor.pointer(&format!("/{PEER}/connectionsDropped")).and_then(Value::as_u64);
+        ensure!(dropped == Some(0), "{neighbor}");
+        drop(frr);
+        Ok(())
     });
 }

@@ -21,8 +21,11 @@ const VARIABLE: &str = "HOLDFAST_KERNELBOX";
 const LIMIT: &str = "1500";
 
 /// What runs in the guest: the package, the test target, and what its program is told.
-const TESTS: [(&str, &str, &str); 2] =
-    [("sys", "sys", "tcp_ao"), ("integration", "tcp_ao", "--ignored --test-threads=1")];
+const TESTS: [(&str, &str, &str); 3] = [
+    ("sys", "sys", "tcp_ao"),
+    ("integration", "tcp_ao", "--ignored --test-threads=1"),
+    ("integration", "vpn", "--ignored --test-threads=1"),
+];
 
 /// The call of the guest, to be run with its output read.
 pub(crate) fn command(program: Option<PathBuf>, binaries: &Binaries) -> Result<Vec<OsString>> {
