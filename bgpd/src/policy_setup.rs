@@ -93,6 +93,7 @@ pub fn peer_config(
         alias: session.local_as.map(peer::alias),
         advertisement_interval: session.advertisement_interval.unwrap_or_default(),
         loop_check: session.sender_loop_detection == Some(true),
+        echo: bgp.frr_defaults && session.solo != Some(true),
         role: session.role.map(|local| peer::role(local.role)).filter(|_| kind == PeerKind::External),
         ..PeerConfig::new(address, kind, own)
     }

@@ -37,6 +37,7 @@ enum Step {
     Reachable { peer: usize, yes: bool },
     Deny { peer: usize, yes: bool },
     DenyOut { peer: usize, yes: bool },
+    Echo { peer: usize, yes: bool },
     Refresh { peer: usize },
     Work { budget: usize },
     PollFib { budget: usize },
@@ -56,6 +57,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::Reachable { peer, yes }),
         1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::Deny { peer, yes }),
         1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::DenyOut { peer, yes }),
+        1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::Echo { peer, yes }),
         1 => peer.clone().prop_map(|peer| Step::Refresh { peer }),
         2 => (0..=PEERS, 1usize..4).prop_map(|(stuck, budget)| Step::PollGroups { stuck, budget }),
         2 => (1usize..4).prop_map(|budget| Step::Work { budget }),
@@ -100,6 +102,7 @@ struct ModelPeer {
     unreachable: bool,
     denied: bool,
     denied_out: bool,
+    echo: bool,
     said: BTreeMap<usize, Said>,
 }
 
@@ -155,6 +158,7 @@ impl Model {
             Step::Reachable { peer, yes } => self.peers[*peer].unreachable = !yes,
             Step::Deny { peer, yes } => self.peers[*peer].denied = *yes,
             Step::DenyOut { peer, yes } => self.peers[*peer].denied_out = *yes,
+            Step::Echo { peer, yes } => self.peers[*peer].echo = *yes,
             _ => {}
         }
     }
@@ -184,9 +188,10 @@ impl Model {
     fn told(&self, peer: usize) -> Told {
         let hops = |from: usize, prefix: usize| self.peers[from].said[&prefix].hops as usize + 1;
         let told = |at: usize| -> Vec<_> {
-            let best = self.held(at).and_then(|held| held.0).filter(|best| *best != peer);
+            let hears = |from: usize| from != peer || self.peers[peer].echo;
+            let best = self.held(at).and_then(|held| held.0).filter(|best| hears(*best));
             if peer == SEVERAL {
-                let others = (0..PEERS).filter(|from| *from != peer && self.is_usable(*from, at));
+                let others = (0..PEERS).filter(|from| hears(*from) && self.is_usable(*from, at));
                 // Paths of peers that tell one a prefix are named after the peer, behind six sources of our own.
                 return others.map(|from| ((prefix(at), from as u32 + 8), hops(from, at))).collect();
             }
@@ -208,7 +213,8 @@ struct Real {
     now: Instant,
     fib: BTreeMap<Prefix, Held>,
     told: [Told; PEERS],
-    denied: [(bool, bool); PEERS],
+    /// Denied on the way in, on the way out, and whether it hears its own.
+    configured: [(bool, bool, bool); PEERS],
 }
 
 /// The length of each path, by prefix and identifier.
@@ -221,8 +227,9 @@ fn id(peer: usize) -> PeerId {
     PeerId(peer as u32 + 1)
 }
 
-fn config(peer: usize, (denied, denied_out): (bool, bool)) -> PeerConfig {
+fn config(peer: usize, (denied, denied_out, echo): (bool, bool, bool)) -> PeerConfig {
     let mut config = PeerConfig::new(address(peer), PeerKind::External, Asn::literal(65001));
+    config.echo = echo;
     config.protection = if protected(peer) { Protection::OnFailure } else { Protection::None };
     let route_map = denied.then(|| Arc::new(RouteMap::undefined("none")));
     config.families[V4 as usize].import = Policy::of_map(route_map);
@@ -266,8 +273,8 @@ impl Real {
         };
         let now = Instant::now();
         let mut rib = Rib::new(config_of_ours, now);
-        (0..PEERS).for_each(|peer| assert!(rib.configure_peer(id(peer), config(peer, (false, false)))));
-        Self { rib, now, fib: BTreeMap::new(), told: Default::default(), denied: Default::default() }
+        (0..PEERS).for_each(|peer| assert!(rib.configure_peer(id(peer), config(peer, (false, false, false)))));
+        Self { rib, now, fib: BTreeMap::new(), told: Default::default(), configured: Default::default() }
     }
 
     fn apply(&mut self, model: &Model, step: &Step) {
@@ -315,12 +322,16 @@ impl Real {
                 self.rib.next_hop_resolved(key, yes.then(|| exit(*peer)));
             }
             Step::Deny { peer, yes } => {
-                self.denied[*peer].0 = *yes;
-                self.rib.configure_peer(id(*peer), config(*peer, self.denied[*peer]));
+                self.configured[*peer].0 = *yes;
+                self.rib.configure_peer(id(*peer), config(*peer, self.configured[*peer]));
             }
             Step::DenyOut { peer, yes } => {
-                self.denied[*peer].1 = *yes;
-                self.rib.configure_peer(id(*peer), config(*peer, self.denied[*peer]));
+                self.configured[*peer].1 = *yes;
+                self.rib.configure_peer(id(*peer), config(*peer, self.configured[*peer]));
+            }
+            Step::Echo { peer, yes } => {
+                self.configured[*peer].2 = *yes;
+                self.rib.configure_peer(id(*peer), config(*peer, self.configured[*peer]));
             }
             Step::PollGroups { stuck, budget } => {
                 for group in self.rib.groups() {

@@ -3,7 +3,8 @@
 //! Peers with equal [`Terms`] whose sessions write alike form a group. The group notes for every entry whose path its
 //! members were *told*: one source a prefix, whatever the number of members. A member has what was told unless the path
 //! came from itself, since nobody is told what he said. Clients of a route server are told the next path then
-//! ([`Told::second`]), so that two paths a prefix are enough to give each its own view.
+//! ([`Told::second`]), so that two paths a prefix are enough to give each its own view. Where the terms are to [echo](Terms::echo),
+//! it is told its own path in that place.
 //!
 //! A member that cannot keep pace, or has just come, is *behind*: for some entries it still has what it *had* when the
 //! group went on. It catches up by itself, entry by entry, from what the group has been told since; an entry that the
@@ -67,7 +68,8 @@ pub(crate) struct Group {
 pub(crate) struct Told {
     /// Whose path.
     pub(crate) first: Option<Slot>,
-    /// Whose path that one was told in its place, who is a member; there is none without a `first`.
+    /// Whose path that one was told in its place, who is a member; there is none without a `first`. Its own where they are
+    /// echoed.
     pub(crate) second: Option<Slot>,
 }
 
@@ -143,7 +145,11 @@ impl Group {
     /// What was told of an entry.
     pub(crate) fn told(&self, id: u32) -> Told {
         let first = self.told.get(id as usize).copied().filter(|source| *source != NOBODY);
-        let second = if self.seconds.is_empty() { None } else { self.seconds.get(&id).copied() };
+        let second = match first {
+            Some(_) if self.terms.echo => first,
+            _ if self.seconds.is_empty() => None,
+            _ => self.seconds.get(&id).copied(),
+        };
         Told { first, second }
     }
 
@@ -203,11 +209,22 @@ impl Group {
             self.told_count += 1;
         }
         match told.second {
-            Some(second) => drop(self.seconds.insert(id, second)),
+            Some(second) if told.second != told.first => drop(self.seconds.insert(id, second)),
+            Some(_) => {} // which the terms say of all
             None if before.second.is_some() => drop(self.seconds.remove(&id)),
             None => {}
         }
         before
+    }
+
+    /// What is echoed has changed, perhaps.
+    fn count_own(&mut self) {
+        self.own.fill(0);
+        for id in 0..self.told.len() as u32 {
+            if let Told { first: Some(first), second: None } = self.told(id) {
+                self.own[usize::from(first.0)] += 1;
+            }
+        }
     }
 
     /// A member has come whose own paths may have been told before: there may be others for it now.
@@ -420,6 +437,7 @@ impl Shared {
             // Nobody else is concerned: what it has is known, and is looked at on the terms of now.
             alone.which = which;
             (group.terms, group.negotiated) = (terms, negotiated);
+            group.count_own();
             table.live().for_each(|id| {
                 group.dirty.insert(id);
             });

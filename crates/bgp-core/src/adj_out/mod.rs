@@ -85,6 +85,8 @@ pub(crate) struct Terms {
     over_ipv6: bool,
     /// Routes with the peer's AS on the path are not worth sending.
     loop_check: bool,
+    /// The peer is told its own routes, too, where they are the best.
+    pub(crate) echo: bool,
     /// It speaks long-lived graceful restart.
     long_lived: bool,
     /// Between bursts of messages: those that go out together have to pause together.
@@ -142,6 +144,7 @@ impl Terms {
             role: peer.config.role,
             over_ipv6: up.negotiated.over_ipv6.contains(family),
             loop_check,
+            echo: peer.config.echo && !rules.own_view,
             long_lived: up.long_lived.contains(family),
             advertisement_interval: peer.config.advertisement_interval,
             shared_subnets: up.shared_subnets.clone(),

@@ -82,7 +82,7 @@ pub struct OutBatch {
 /// Whom of a group a part of a batch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Audience {
-    /// Everybody but these: who announced it, and who is the next hop.
+    /// Everybody but these: who announced it, unless it is echoed, and who is the next hop.
     Except([Option<PeerId>; 2]),
     /// This one alone.
     Only(PeerId),
@@ -313,7 +313,7 @@ impl Rib {
         }
         let terms = Terms::of(self.config(), known, known.up.as_ref()?, family);
         let entry = &table.entries[id as usize];
-        let mut offers = offers(&self.shared, entry, prefix, &terms).filter(|path| path.source != slot);
+        let mut offers = offers(&self.shared, entry, prefix, &terms).filter(|path| terms.echo || path.source != slot);
         offers.find_map(|path| self.as_told(&terms, entry, prefix, &path))
     }
 
@@ -471,6 +471,9 @@ fn choose(
     });
     making.only_asking = false;
     let first = first.map(|path| path.source);
+    if group.terms.echo {
+        return Told { first, second: first };
+    }
     let own_view = |source: &Slot| {
         group.terms.alternatives == Alternatives::Permitted && entry.paths.len() > 1 && {
             let member = &shared.peer(*source).families[table.family as usize].member;
@@ -498,7 +501,7 @@ fn look(
     let known = group.told(id).first.filter(|_| doubtful);
     let after = choose(own, shared, table, (group, index), (id, known), making);
     let before = group.tell(id, after);
-    if (doubtful, before) == (true, after) && after.second.is_none() {
+    if (doubtful, before) == (true, after) && (after.second.is_none() || after.second == after.first) {
         return false;
     }
     let member = |slot: Slot| keeping_pace(shared, table.family, index, slot);
@@ -563,7 +566,8 @@ fn look_at_several(shared: &mut Shared, table: &mut FamilyTable, group: &mut Gro
         several.told.insert(id, told);
     }
     let entry = &mut table.table.entries[id as usize];
-    match (group.tell(id, Told { first, second: None }).first, first) {
+    let second = first.filter(|_| group.terms.echo);
+    match (group.tell(id, Told { first, second }).first, first) {
         (None, Some(_)) => entry.sent += 1,
         (Some(_), None) => table.unsent(id),
         _ => {}
@@ -583,7 +587,7 @@ fn several_paths(
     if let Some(default) = best.filter(|path| path.source == conditions::default_slot()) {
         return SmallVec::from_iter([default]); // ours in place of all others
     }
-    let others = entry.paths.iter().filter(|path| path.source != several.whose);
+    let others = entry.paths.iter().filter(|path| terms.echo || path.source != several.whose);
     let (candidates, paths): (Vec<Candidate<'_>>, SmallVec<[Path; 4]>) =
         others.filter_map(|path| Some((shared.candidate(family, path)?, *path))).unzip();
     match several.which {
@@ -634,7 +638,7 @@ fn catch_up(
         let entry = &table.table.entries[id as usize];
         making.sharing = sharing(shared, &terms, entry);
         let told = offers(shared, entry, &prefix, &terms)
-            .filter(|path| visible && path.source != slot)
+            .filter(|path| visible && (terms.echo || path.source != slot))
             .any(|path| making.place(shared, &terms, &prefix, &path, everybody, None).is_some());
         if had {
             table.unsent(id);
@@ -681,14 +685,15 @@ impl Making {
     ) -> bool {
         let Some(attrs) = path.effective else { return false };
         let member = |slot: Slot| keeping_pace(shared, prefix.family(), index, slot);
-        let source = member(path.source);
+        let hidden = (!group.terms.echo).then_some(path.source);
+        let source = hidden.and_then(member);
         // Nobody is told to use himself as next hop: that member gets ours (RFC 4271 §5.1.3).
         let through = match self.memo.through {
             Some((asked, through)) if asked == attrs => through,
             _ => group.by_address.get(&shared.attrs.next_hop(attrs).address()).copied(),
         };
         self.memo.through = Some((attrs, through));
-        if let Some(slot) = through.filter(|slot| *slot != path.source)
+        if let Some(slot) = through.filter(|slot| Some(*slot) != hidden)
             && let Some(id) = member(slot)
         {
             let peer = shared.peer(slot);

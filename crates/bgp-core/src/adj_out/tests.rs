@@ -38,6 +38,7 @@ fn terms(kind: SourceKind) -> Terms {
         role: None,
         over_ipv6: false,
         loop_check: false,
+        echo: false,
         long_lived: false,
         advertisement_interval: Duration::ZERO,
         shared_subnets: Vec::new(),

@@ -140,6 +140,9 @@ pub struct PeerConfig {
     pub alias: Option<Alias>,
     /// Routes that have its AS on their path are not sent to it (`sender-as-path-loop-detection`).
     pub loop_check: bool,
+    /// Its own routes are sent to it, too, where they are the best. It sees the loop and discards them; FRR does so with every
+    /// neighbor that is not `solo`, and counts them as sent.
+    pub echo: bool,
     /// The least time between the ends of two bursts of UPDATEs to it (MinRouteAdvertisementIntervalTimer,
     /// RFC 4271 §9.2.1.1); kept by whoever calls
     /// [`Rib::poll_group`](super::Rib::poll_group).
@@ -162,6 +165,7 @@ impl PeerConfig {
             local_as,
             alias: None,
             loop_check: false,
+            echo: false,
             advertisement_interval: Duration::ZERO,
             role: None,
             protection,

@@ -41,6 +41,32 @@ fn announce_with(peer: PeerId, prefixes: &[&str], adjust: impl FnOnce(&mut Attri
 }
 
 #[test]
+fn a_peer_hears_its_own_routes_only_where_they_are_echoed() {
+    let mut bench = Bench::new();
+    bench.hear(A, announce(A, 1, &["10.1.0.0/16"]));
+    assert_eq!((bench.told(A), bench.told(B)), (vec![], vec!["+10.1.0.0/16".to_owned()]));
+    let echo = |bench: &mut Bench, echo| {
+        assert!(bench.rib.configure_peer(A, PeerConfig { echo, ..peer_config(A) }));
+        bench.settle();
+    };
+    echo(&mut bench, true);
+    assert_eq!(bench.told(A), ["+10.1.0.0/16"]);
+    let echoed = bench.rib.advertised(A, &prefix("10.1.0.0/16")).unwrap();
+    assert_eq!(
+        (echoed.attributes.as_path.to_string(), echoed.next_hop),
+        ("65001 65101".into(), "192.0.2.100".parse::<IpAddr>().unwrap().into())
+    );
+    assert_eq!(bench.rib.counters(Source::Peer(A), V4).unwrap().sent, 1);
+    assert_eq!(bench.told(B), [] as [&str; 0]);
+    bench.hear(A, withdraw(&["10.1.0.0/16"]));
+    assert_eq!((bench.told(A), bench.told(B)), (vec!["-10.1.0.0/16".to_owned()], vec!["-10.1.0.0/16".to_owned()]));
+    bench.hear(A, announce(A, 1, &["10.1.0.0/16"]));
+    assert_eq!(bench.told(A), ["+10.1.0.0/16"]);
+    echo(&mut bench, false);
+    assert_eq!(bench.told(A), ["-10.1.0.0/16"]);
+}
+
+#[test]
 fn an_aggregate_comes_with_its_first_more_specific_route_and_goes_with_the_last() {
     let mut bench = Bench::new();
     aggregated(&mut bench, "10.0.0.0/8", AggregateConfig::default());
