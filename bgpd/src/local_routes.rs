@@ -11,7 +11,7 @@ use std::{
 use bgp_core::rib::{LocalRoute, LocalSource};
 use config::model::{Config, RedistributeSource, StaticTarget};
 use net_types::Prefix;
-use netwatch::View;
+use netwatch::{ForeignTarget, View};
 
 /// Routes that this router originates, by why.
 pub type Originated = BTreeMap<(LocalSource, Prefix), LocalRoute>;
@@ -66,7 +66,7 @@ pub fn statics(config: &Config, view: &View) -> Statics {
 
 /// What `network` and `redistribute` of the running configuration originate while links are as they are.
 ///
-/// With `bgp network import-check` a `network` is announced only while there is another route to exactly it: connected, static
+/// With `bgp network import-check` a `network` is idle unless there is another route to exactly it: connected, static
 /// or of others in the kernel. One of BGP's own does not count, as it would hold itself up.
 pub fn originated(config: &Config, view: &View) -> Originated {
     let mut wanted = Originated::new();
@@ -77,8 +77,11 @@ pub fn originated(config: &Config, view: &View) -> Originated {
         connected().any(|other| other == *prefix) || statics.contains_key(prefix) || view.has_foreign_route(prefix)
     };
     for (family, section) in &bgp.families {
-        for prefix in section.networks.keys().filter(|prefix| !bgp.checks.network_import || is_routed(prefix)) {
-            wanted.insert((LocalSource::Network, *prefix), LocalRoute::default());
+        // As FRR has it where it is to be FRR's: a route without a metric is announced with the least.
+        let plain = LocalRoute { metric: bgp.frr_defaults.then_some(0), ..LocalRoute::default() };
+        for prefix in section.networks.keys() {
+            let idle = bgp.checks.network_import && !is_routed(prefix);
+            wanted.insert((LocalSource::Network, *prefix), LocalRoute { idle, ..plain });
         }
         for (source, redistribute) in &section.redistribute {
             let mut originate = |source, prefix: Prefix, route: LocalRoute| {
@@ -87,14 +90,17 @@ pub fn originated(config: &Config, view: &View) -> Originated {
                     wanted.insert((source, prefix), LocalRoute { metric, ..route });
                 }
             };
-            let plain = LocalRoute::default();
             match source {
                 RedistributeSource::Connected => {
                     connected().for_each(|prefix| originate(LocalSource::Connected, prefix, plain));
                 }
                 RedistributeSource::Static => {
-                    for (prefix, (.., tag)) in &statics {
-                        originate(LocalSource::Static, *prefix, LocalRoute { tag: *tag, ..plain });
+                    for (prefix, (target, _, tag)) in &statics {
+                        let next_hop = match target {
+                            Static::Via { gateway, .. } => *gateway,
+                            Static::Blackhole | Static::Reject => None,
+                        };
+                        originate(LocalSource::Static, *prefix, LocalRoute { tag: *tag, next_hop, ..plain });
                     }
                 }
                 // Those that forwarding goes by: what is connected or static goes before them.
@@ -102,7 +108,12 @@ pub fn originated(config: &Config, view: &View) -> Originated {
                     .foreign_routes()
                     .filter(|(prefix, _)| !statics.contains_key(prefix) && connected().all(|other| other != *prefix))
                     .for_each(|(prefix, route)| {
-                        originate(LocalSource::Kernel, prefix, LocalRoute { metric: Some(route.metric), ..plain });
+                        let next_hop = match route.target {
+                            ForeignTarget::Via { gateway, .. } => gateway,
+                            ForeignTarget::Blackhole | ForeignTarget::Unreachable => None,
+                        };
+                        let metric = Some(route.metric);
+                        originate(LocalSource::Kernel, prefix, LocalRoute { metric, next_hop, ..plain });
                     }),
             }
         }
@@ -213,12 +224,17 @@ mod tests {
                         (LocalSource::Kernel, "10.3.0.0/16".to_owned()),
                     ]
                 );
-                assert_eq!(all[&(LocalSource::Kernel, prefix("10.3.0.0/16"))].metric, Some(30));
+                let kernel = all[&(LocalSource::Kernel, prefix("10.3.0.0/16"))];
+                assert_eq!((kernel.metric, kernel.next_hop), (Some(30), Some("192.0.2.7".parse().unwrap())));
+                assert_eq!(
+                    all[&(LocalSource::Static, prefix("10.1.0.0/16"))].next_hop,
+                    Some("192.0.2.9".parse().unwrap())
+                );
                 config.bgp.as_mut().unwrap().checks.network_import = true;
                 let networks = |watch: &netwatch::Watch| {
-                    let all = originated(&config, watch.view()).into_keys();
-                    let networks = all.filter(|(source, _)| *source == LocalSource::Network);
-                    networks.map(|(_, prefix)| prefix.to_string()).collect::<Vec<_>>()
+                    let all = originated(&config, watch.view()).into_iter();
+                    let networks = all.filter(|((source, _), route)| *source == LocalSource::Network && !route.idle);
+                    networks.map(|((_, prefix), _)| prefix.to_string()).collect::<Vec<_>>()
                 };
                 assert_eq!(networks(&watch), ["10.3.0.0/16"], "nothing leads to the other");
                 ip("route add 10.9.0.0/16 dev va");

@@ -443,7 +443,7 @@ async fn advertised(
             .query(move |rib, _| {
                 let as_sent = |view: &RouteView| {
                     let source = view.paths.iter().find(|path| path.state == PathState::Best).map(|path| path.source);
-                    Some((view.prefix, source?, rib.advertised(peer, &view.prefix)?))
+                    Some((view.prefix, source?, rib.advertised_bare(peer, &view.prefix)?))
                 };
                 views.iter().filter_map(as_sent).collect::<Vec<_>>()
             })

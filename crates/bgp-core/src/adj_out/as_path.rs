@@ -18,6 +18,8 @@ pub(crate) struct PathRules {
     pub(crate) unchanged: bool,
     pub(crate) remove_private: Option<RemovePrivate>,
     pub(crate) as_override: bool,
+    /// Ours is not put in front.
+    pub(crate) bare: bool,
     /// The peer's, where one of the above asks for it.
     pub(crate) remote_as: Option<Asn>,
 }
@@ -50,6 +52,7 @@ impl PathRules {
     /// What is put in front of whatever policy put there.
     pub(crate) fn finish(&self, path: &mut AsPath) {
         match self.kind {
+            _ if self.bare => {}
             // A route of our own has to say where it comes from, even where nothing is changed otherwise.
             SourceKind::External if self.unchanged && !path.is_empty() => {}
             SourceKind::External => {
@@ -92,6 +95,7 @@ mod tests {
         unchanged: false,
         remove_private: None,
         as_override: false,
+        bare: false,
         remote_as: None,
     };
 

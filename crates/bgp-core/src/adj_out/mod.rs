@@ -137,6 +137,7 @@ impl Terms {
                 unchanged: rules.unchanged.as_path,
                 remove_private: rules.remove_private,
                 as_override: rules.as_override,
+                bare: false,
                 remote_as: asks.then_some(up.remote_as),
             },
             unchanged: rules.unchanged,
@@ -380,7 +381,7 @@ impl Terms {
         let address = attrs.next_hop.address();
         let asked = self.next_hop_self != NextHopSelf::WhereRequired;
         let unchanged = match (from, self.kind) {
-            (SourceKind::Local, _) => false,
+            (SourceKind::Local, _) if address.is_unspecified() => false,
             (_, SourceKind::External) if self.unchanged.next_hop => true,
             // Third party: the next hop is on the peer's own subnet, so it need not come through us.
             (_, SourceKind::External) => !asked && self.shared_subnets.iter().any(|subnet| subnet.contains(address)),

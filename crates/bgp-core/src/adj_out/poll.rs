@@ -301,6 +301,15 @@ impl Rib {
 
     /// What `peer` was sent for `prefix`, if anything. While a change is on its way to it, the new state.
     pub fn advertised(&self, peer: PeerId, prefix: &Prefix) -> Option<PathAttrs> {
+        self.sent(peer, prefix, false)
+    }
+
+    /// The same before our AS is put in front of the path, as FRR shows it: the path that policy speaks of.
+    pub fn advertised_bare(&self, peer: PeerId, prefix: &Prefix) -> Option<PathAttrs> {
+        self.sent(peer, prefix, true)
+    }
+
+    fn sent(&self, peer: PeerId, prefix: &Prefix, bare: bool) -> Option<PathAttrs> {
         let slot = self.slot(peer)?;
         let family = prefix.family();
         let known = self.shared.peer(slot);
@@ -311,7 +320,8 @@ impl Rib {
         if !member.has(group, slot, id) {
             return None;
         }
-        let terms = Terms::of(self.config(), known, known.up.as_ref()?, family);
+        let mut terms = Terms::of(self.config(), known, known.up.as_ref()?, family);
+        terms.path.bare = bare;
         let entry = &table.entries[id as usize];
         let mut offers = offers(&self.shared, entry, prefix, &terms).filter(|path| terms.echo || path.source != slot);
         offers.find_map(|path| self.as_told(&terms, entry, prefix, &path))

@@ -31,6 +31,7 @@ fn terms(kind: SourceKind) -> Terms {
             unchanged: false,
             remove_private: None,
             as_override: false,
+            bare: false,
             remote_as: None,
         },
         unchanged: Unchanged::default(),
@@ -236,6 +237,18 @@ fn next_hop_self_concerns_what_external_peers_said() {
     let terms = Terms { next_hop_self: NextHopSelf::External, ..terms(SourceKind::Internal) };
     assert_eq!(send(&terms, SourceKind::External, &route()).unwrap().next_hop, ip("192.0.2.1").into());
     assert_eq!(send(&terms, SourceKind::Local, &route()).unwrap().next_hop, ip("192.0.2.1").into());
+}
+
+#[test]
+fn a_route_of_our_own_is_sent_with_the_router_that_it_leads_to_where_that_is_of_use() {
+    let own = |terms: &Terms, next_hop: &str| {
+        let next_hop = ip(next_hop).into();
+        send(terms, SourceKind::Local, &PathAttrs { next_hop, ..route() }).unwrap().next_hop
+    };
+    let internal = terms(SourceKind::Internal);
+    assert_eq!(own(&internal, "198.51.100.7"), ip("198.51.100.7").into(), "RFC 4271 §5.1.3, 1)");
+    assert_eq!(own(&internal, "0.0.0.0"), ip("192.0.2.1").into(), "we are the next hop");
+    assert_eq!(own(&terms(SourceKind::External), "198.51.100.7"), ip("192.0.2.1").into(), "of no subnet of theirs");
 }
 
 #[test]

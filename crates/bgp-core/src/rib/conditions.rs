@@ -1,18 +1,18 @@
 //! Announcements that depend on what else is in the table: `advertise-map … exist-map|non-exist-map`, and a default route
 //! that is only told while some route passes a route-map.
 //!
-//! For each condition that somebody asks about, the entries whose best path meets it are noted when best paths change. So
+//! For each condition that somebody asks about, the entries with a path that meets it are noted when their paths change. So
 //! nothing is ever scanned for, but once when a condition is new; and peers are looked at only when the first entry comes
-//! or the last one goes.
+//! or the last one goes. As in FRR it is enough that a path is in the table: it need not be the best, nor its next hop be
+//! reachable.
 
 use bgp_wire::{Attributes, Origin};
 use net_types::{Family, Prefix};
 
 use super::{
     IdSet, Install, PathAttrs, Rib, Slot,
-    attrs::AttrId,
     local::ourselves,
-    peer::{LocalSource, Peer},
+    peer::{LocalSource, Peer, Standing},
     state::Shared,
     table::{Entry, Path},
 };
@@ -25,7 +25,7 @@ pub struct ConditionalAdvertisement {
     pub routes: Policy,
     /// Whether something must pass `condition`, or nothing.
     pub wanted: Existence,
-    /// What is asked of every best path.
+    /// What is asked of every path.
     pub condition: Policy,
 }
 
@@ -87,17 +87,23 @@ fn asked(peer: &Peer, family: Family) -> impl Iterator<Item = &Policy> {
 }
 
 impl Shared {
-    /// The best path of an entry changed: notes which conditions it meets now.
-    pub(super) fn note_conditions(&mut self, family: Family, prefix: &Prefix, id: u32, best: Option<AttrId>) {
-        let Self { conditions, attrs, .. } = self;
-        if conditions[family as usize].is_empty() {
-            return;
-        }
-        let attrs = best.map(|best| attrs.attrs(best));
-        for condition in &mut conditions[family as usize] {
-            let meets = attrs.as_ref().is_some_and(|attrs| condition.policy.judge(prefix, attrs, None).is_some());
+    /// The paths of an entry changed: notes which conditions it meets now.
+    pub(super) fn note_conditions(&mut self, family: Family, prefix: &Prefix, id: u32, entry: &Entry) {
+        let mut conditions = std::mem::take(&mut self.conditions[family as usize]);
+        for condition in &mut conditions {
+            let meets = self.meets(family, &condition.policy, prefix, entry);
             condition.note(id, meets);
         }
+        self.conditions[family as usize] = conditions;
+    }
+
+    /// Whether a path of an entry meets `policy`.
+    fn meets(&self, family: Family, policy: &Policy, prefix: &Prefix, entry: &Entry) -> bool {
+        entry.paths.iter().filter(|path| path.source != default_slot()).any(|path| {
+            let there = matches!(self.standing(family, path), Standing::Fresh | Standing::Stale);
+            let permits = |attrs| policy.judge(prefix, &self.attrs.attrs(attrs), None).is_some();
+            there && path.effective.is_some_and(permits)
+        })
     }
 
     /// Whether anything meets `policy`, which somebody asks about.
@@ -142,10 +148,7 @@ impl Rib {
             }
             let mut meeting = IdSet::default();
             for (id, entry) in table.entries.iter().enumerate().filter(|(_, entry)| entry.live) {
-                let best = entry.best().and_then(|path| path.effective);
-                if best.is_some_and(|best| {
-                    policy.judge(&table.prefix(id as u32), &shared.attrs.attrs(best), None).is_some()
-                }) {
+                if shared.meets(family, &policy, &table.prefix(id as u32), entry) {
                     meeting.insert(id as u32);
                 }
             }

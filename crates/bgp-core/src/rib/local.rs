@@ -1,11 +1,16 @@
 //! Routes that this router originates (RFC 4271 §9.4).
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use bgp_wire::{Attributes, NextHop, Origin};
 use net_types::{Family, Prefix};
 
-use super::{Install, Path, PathAttrs, Rib, input::Importer, peer::LocalSource};
+use super::{
+    Install, Path, PathAttrs, Rib,
+    input::Importer,
+    next_hops::{NOWHERE, OWN},
+    peer::LocalSource,
+};
 use crate::policy::Policy;
 
 /// Weight of our own routes: as with every vendor, they win over what peers say.
@@ -18,16 +23,27 @@ pub struct LocalRoute {
     pub metric: Option<u32>,
     /// Its tag there, which route-maps may ask for.
     pub tag: u32,
+    /// The router that it leads to, for neighbors that reach that one themselves (RFC 4271 §5.1.3); none stands for us.
+    pub next_hop: Option<IpAddr>,
+    /// There is nothing that it would lead to (`bgp network import-check`): it is shown, and may be a condition, and is
+    /// neither used nor announced.
+    pub idle: bool,
 }
 
 impl Rib {
     /// Originates `prefix`, or changes what is said about it.
     pub fn originate(&mut self, now: Instant, source: LocalSource, prefix: Prefix, route: LocalRoute) {
         let origin = if source == LocalSource::Network { Origin::Igp } else { Origin::Incomplete };
+        let next_hop = route.next_hop.filter(|address| address.is_ipv4() == (prefix.family() == Family::Ipv4Unicast));
+        let next_hop = next_hop.map(NextHop::from);
         let attrs = PathAttrs {
             attributes: Attributes { origin, med: route.metric, ..Attributes::default() },
-            next_hop: ourselves(prefix.family()),
-            scope: 0,
+            next_hop: next_hop.unwrap_or_else(|| ourselves(prefix.family())),
+            scope: match next_hop {
+                _ if route.idle => NOWHERE,
+                Some(_) => OWN,
+                None => 0,
+            },
             weight: OWN_WEIGHT,
             install: Install { tag: route.tag, ..Install::default() },
         };

@@ -20,6 +20,14 @@ pub struct NextHopKey {
     pub scope: u32,
 }
 
+impl NextHopKey {
+    /// Whether it is of a route of our own, so that there is nothing to resolve. The unspecified address stands for ourselves;
+    /// peers cannot announce it (see `admission`).
+    pub(super) fn is_ours(&self) -> bool {
+        self.address.is_unspecified() || self.scope == OWN
+    }
+}
+
 /// How packets get to a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resolved {
@@ -67,6 +75,12 @@ pub(crate) struct NextHops {
     visits: Vec<NextHopId>,
 }
 
+/// The scope of a next hop of a route of our own: whoever we have it from sees to it that it can be reached.
+pub(super) const OWN: u32 = u32::MAX;
+
+/// The scope of the unspecified address that stands for a way that is not there.
+pub(super) const NOWHERE: u32 = u32::MAX - 1;
+
 /// What a route of our own goes through: nothing to resolve.
 const OURSELVES: Resolved = Resolved { ifindex: 0, gateway: None, metric: 0 };
 
@@ -79,8 +93,7 @@ impl NextHops {
     /// One more attribute set names `key`.
     pub(crate) fn acquire(&mut self, key: NextHopKey) -> NextHopId {
         let id = *self.by_key.entry(key).or_insert_with(|| {
-            // The unspecified address stands for ourselves; peers cannot announce it (see `admission`).
-            let resolved = key.address.is_unspecified().then_some(OURSELVES);
+            let resolved = (key.is_ours() && key.scope != NOWHERE).then_some(OURSELVES);
             let state = NextHopState {
                 key,
                 uses: 0,
@@ -125,7 +138,7 @@ impl NextHops {
                 self.states.remove(id.0 as usize);
                 self.by_key.remove(&key);
             }
-            if wanted != was && !key.address.is_unspecified() {
+            if wanted != was && !key.is_ours() {
                 return Some(if wanted { NextHopEvent::Wanted(key) } else { NextHopEvent::Unwanted(key) });
             }
         }
@@ -136,7 +149,7 @@ impl NextHops {
     pub(crate) fn resolve(&mut self, key: NextHopKey, resolved: Option<Resolved>) -> bool {
         let Some(id) = self.by_key.get(&key).copied() else { return false };
         let state = &mut self.states[id.0 as usize];
-        if key.address.is_unspecified() || state.resolved == resolved {
+        if key.is_ours() || state.resolved == resolved {
             return false;
         }
         state.resolved = resolved;

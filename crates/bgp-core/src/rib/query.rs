@@ -290,7 +290,7 @@ impl Rib {
 
     /// Every next hop with how it is reached and how many attribute sets name it, in order.
     pub fn next_hops(&self) -> Vec<(NextHopKey, Option<Resolved>, u32)> {
-        let all = self.shared.next_hops.iter().filter(|(key, _, uses)| *uses > 0 && !key.address.is_unspecified());
+        let all = self.shared.next_hops.iter().filter(|(key, _, uses)| *uses > 0 && !key.is_ours());
         let mut all: Vec<_> = all.map(|(key, resolved, uses)| (*key, resolved.copied(), uses)).collect();
         all.sort_unstable_by_key(|(key, ..)| *key);
         all

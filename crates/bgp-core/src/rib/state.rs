@@ -368,6 +368,9 @@ impl FamilyTable {
         }
         entry.protect = entry.paths.iter().any(|path| shared.protects(family, path));
         let after = Outcome::of(entry);
+        if !shared.conditions[family as usize].is_empty() {
+            shared.note_conditions(family, &self.table.prefix(id), id, &self.table.entries[id as usize]);
+        }
         if after == before {
             return;
         }
@@ -386,10 +389,6 @@ impl FamilyTable {
                 };
                 let prefix = self.table.prefix(id);
                 aggregates[family as usize].note(&prefix, id, merit(before.best), merit(after.best));
-            }
-            if !shared.conditions[family as usize].is_empty() {
-                let prefix = self.table.prefix(id);
-                shared.note_conditions(family, &prefix, id, after.best.map(|(_, id)| id));
             }
             // The others have been asked above.
             let concerned = |group: &&mut Group| group.terms.alternatives == Alternatives::None;

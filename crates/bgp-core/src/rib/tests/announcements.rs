@@ -56,6 +56,8 @@ fn a_peer_hears_its_own_routes_only_where_they_are_echoed() {
         (echoed.attributes.as_path.to_string(), echoed.next_hop),
         ("65001 65101".into(), "192.0.2.100".parse::<IpAddr>().unwrap().into())
     );
+    let bare = bench.rib.advertised_bare(A, &prefix("10.1.0.0/16")).unwrap();
+    assert_eq!(bare.attributes.as_path.to_string(), "65101");
     assert_eq!(bench.rib.counters(Source::Peer(A), V4).unwrap().sent, 1);
     assert_eq!(bench.told(B), [] as [&str; 0]);
     bench.hear(A, withdraw(&["10.1.0.0/16"]));
@@ -202,6 +204,24 @@ fn conditions_follow_the_table_without_looking_at_what_does_not_concern_them() {
     told.sort();
     assert_eq!(told, ["+12.0.0.0/8", "-10.0.0.0/8"]);
     assert!(bench.told(B).contains(&"-0.0.0.0/0".to_owned()));
+}
+
+#[test]
+fn a_path_that_cannot_be_used_meets_a_condition_all_the_same() {
+    let mut bench = Bench::new();
+    let condition = Some(exactly(&["10.0.0.0/8"], vec![]));
+    configured(&mut bench, B, |config| config.default_originate = Some(DefaultOriginate { condition }));
+    let idle = |idle| LocalRoute { idle, ..LocalRoute::default() };
+    bench.rib.originate(bench.now, LocalSource::Network, prefix("10.0.0.0/8"), idle(true));
+    bench.settle();
+    assert_eq!(bench.told(B), ["+0.0.0.0/0"], "the network leads nowhere, so it is not announced itself");
+    assert_eq!(bench.rib.route(bench.now, &prefix("10.0.0.0/8")).unwrap().paths[0].state, PathState::Unreachable);
+    bench.rib.originate(bench.now, LocalSource::Network, prefix("10.0.0.0/8"), idle(false));
+    bench.settle();
+    assert_eq!(bench.told(B), ["+10.0.0.0/8"]);
+    bench.rib.retract(LocalSource::Network, &prefix("10.0.0.0/8"));
+    bench.settle();
+    assert_eq!(bench.told(B), ["-0.0.0.0/0", "-10.0.0.0/8"]);
 }
 
 #[test]
