@@ -38,9 +38,9 @@ struct Arguments {
     /// Write nothing into the kernel; for tests.
     #[arg(long)]
     no_kernel: bool,
-    /// Accept BGP connections here, in place of port 179 on all addresses.
+    /// Accept BGP connections here, in place of port 179 on all addresses; may be given several times.
     #[arg(long, value_name = "ADDR:PORT")]
-    listen: Option<SocketAddr>,
+    listen: Vec<SocketAddr>,
     /// How logs are written: text or json.
     #[arg(long)]
     log_format: Option<Format>,

@@ -49,7 +49,7 @@ fn config(choice: u8) -> SessionConfig {
 fn step(session: &Session, steps: &mut Steps<'_>, operation: u8, fresh: &mut u64) -> Option<Input> {
     // Of the connections so far, one of the last four.
     let recent = |octet: u8, fresh: u64| ConnectionId(fresh.saturating_sub(u64::from(octet & 3)));
-    Some(match operation % 16 {
+    Some(match operation % 18 {
         0 => Input::Start,
         1 => Input::Stop(Notification::cease(CeaseCode::AdministrativeShutdown)),
         2 => Input::Reset(Notification::cease(CeaseCode::AdministrativeReset)),
@@ -57,7 +57,7 @@ fn step(session: &Session, steps: &mut Steps<'_>, operation: u8, fresh: &mut u64
         4 => Input::PathUp,
         5 | 6 => {
             *fresh += 1;
-            let direction = if operation % 16 == 5 { Direction::Outgoing } else { Direction::Incoming };
+            let direction = if operation % 18 == 5 { Direction::Outgoing } else { Direction::Incoming };
             Input::Connected(ConnectionId(*fresh), direction)
         }
         7 => Input::DialFailed,
@@ -65,6 +65,8 @@ fn step(session: &Session, steps: &mut Steps<'_>, operation: u8, fresh: &mut u64
         9 => Input::Written(recent(steps.octet()?, *fresh)),
         10 => Input::Lost(recent(steps.octet()?, *fresh)),
         11 => Input::Timeout,
+        12 => Input::Leave,
+        13 => Input::PathLost,
         _ => {
             let connection = recent(steps.octet()?, *fresh);
             let kind = steps.octet()?;

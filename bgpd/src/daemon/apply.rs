@@ -115,7 +115,7 @@ impl Supervisor {
         let identity = self.identity(&config)?;
         if config.bgp.is_some() && !self.listening {
             let keys = self.keys_changed.subscribe();
-            listen(self.daemon.options.listen, &self.acceptors, &keys).map_err(|error| format!("{error:#}"))?;
+            listen(&self.daemon.options.listen, &self.acceptors, &keys).map_err(|error| format!("{error:#}"))?;
             self.listening = true;
         }
         // Sessions whose OPEN said something else come up anew; their tasks see that by themselves.
@@ -207,6 +207,7 @@ impl Supervisor {
         let dynamic = neighbor.id == address.into() && !bgp.neighbors.contains_key(&neighbor.id);
         spec.session.passive |= dynamic; // whoever came by himself is waited for
         let through_tunnel = setup::tunnel_of(config, &neighbor).is_some();
+        let on_one_link = spec.transport.is_on_one_link();
         let config = policy_setup::peer_config(bgp, &neighbor, address, policies, through_tunnel);
         Ok(Plan {
             address,
@@ -214,7 +215,7 @@ impl Supervisor {
             new: AppliedPeer { spec, config, stale_limit: bgp.graceful_restart.stalepath_time },
             dynamic,
             through_tunnel,
-            rides_out_link_loss: !bgp.fast_external_failover,
+            rides_out_link_loss: !bgp.fast_external_failover || !(through_tunnel || on_one_link),
         })
     }
 

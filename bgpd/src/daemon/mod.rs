@@ -39,7 +39,7 @@ pub struct Options {
     /// Nothing is written into the kernel.
     pub no_kernel: bool,
     /// Where to accept connections, in place of port 179 on all addresses.
-    pub listen: Option<SocketAddr>,
+    pub listen: Vec<SocketAddr>,
     /// The logs, where their level is the configuration's to say.
     pub logs: Option<telemetry::Logs>,
 }

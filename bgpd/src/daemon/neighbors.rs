@@ -42,7 +42,8 @@ pub struct Entry {
     pub dynamic: bool,
     /// That interface is a tunnel of ipsecd's.
     pub through_tunnel: bool,
-    /// Its session outlives the loss of its link (`no bgp fast-external-failover`).
+    /// Its session outlives the loss of its link: as in FRR one that may go over several hops, since there may be another
+    /// way; any with `no bgp fast-external-failover`.
     pub rides_out_link_loss: bool,
     /// `description`
     pub description: Option<String>,
@@ -205,7 +206,9 @@ impl PeerHost for Host {
         let cause = match fault.reason {
             DownReason::BfdDown => Cause::BfdDown,
             DownReason::HoldExpired | DownReason::SendHoldExpired => Cause::HoldTimer,
-            DownReason::Stopped(_) | DownReason::Reset(_) => Cause::Configuration,
+            DownReason::PathLost if entry.through_tunnel => Cause::TunnelDown,
+            DownReason::PathLost => Cause::LinkDown,
+            DownReason::Stopped(_) | DownReason::Reset(_) | DownReason::Left => Cause::Configuration,
             _ => Cause::SessionClosed,
         };
         let state = if fault.retained { PathState::LastResort } else { PathState::Dead };

@@ -242,22 +242,19 @@ fn answer(socket: &Path, state: State) -> anyhow::Result<()> {
 
 /// Accepts connections for as long as the supervisor lives.
 pub(super) fn listen(
-    address: Option<SocketAddr>,
+    addresses: &[SocketAddr],
     acceptors: &Acceptors,
     keys: &watch::Receiver<u64>,
 ) -> anyhow::Result<()> {
     let everywhere = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 179)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 179))];
-    let addresses = match &address {
-        Some(address) => std::slice::from_ref(address),
-        None => &everywhere,
-    };
+    let addresses = if addresses.is_empty() { &everywhere } else { addresses };
     for address in addresses {
         match Listener::bind(*address, acceptors.clone()) {
             Ok(listener) => {
                 tokio::spawn(listener.run(keys.clone()));
             }
             // A machine without IPv6.
-            Err(error) if address.is_ipv6() && addresses.len() > 1 => warn!(%address, %error, "cannot listen"),
+            Err(error) if address.is_ipv6() && addresses == everywhere => warn!(%address, %error, "cannot listen"),
             Err(error) => {
                 return Err(error).with_context(|| {
                     format!("cannot listen on {address}: another BGP speaker may run here; port 179 takes CAP_NET_BIND_SERVICE")

@@ -421,12 +421,11 @@ impl Supervisor {
         for address in addresses {
             self.acceptors.remove(address);
             let Some(entry) = self.daemon.neighbors.remove(&address) else { continue };
-            let goodbye = Notification::cease(CeaseCode::AdministrativeShutdown);
             match Arc::try_unwrap(entry.handle) {
                 Ok(handle) => {
-                    ends.spawn(handle.remove(goodbye));
+                    ends.spawn(handle.leave());
                 }
-                Err(handle) => handle.send(PeerCommand::Remove(goodbye)),
+                Err(handle) => handle.send(PeerCommand::Leave),
             }
         }
         ends.join_all().await;

@@ -40,6 +40,8 @@ pub enum PeerCommand {
     Accepted(TcpStream),
     /// End the session with this NOTIFICATION, and the task with it.
     Remove(Notification),
+    /// The same because the daemon ends: a neighbor that keeps our routes over a restart is to do so.
+    Leave,
 }
 
 /// One neighbor's task.
@@ -91,8 +93,17 @@ impl PeerHandle {
 
     /// Ends the session with `notification` and waits until it is written, or cannot be.
     pub async fn remove(self, notification: Notification) {
+        self.end(PeerCommand::Remove(notification)).await;
+    }
+
+    /// The same because the daemon ends.
+    pub async fn leave(self) {
+        self.end(PeerCommand::Leave).await;
+    }
+
+    async fn end(self, command: PeerCommand) {
         // The queue may be full of commands that no longer matter.
-        if self.commands.send(PeerCommand::Remove(notification)).await.is_ok()
+        if self.commands.send(command).await.is_ok()
             && let Err(error) = self.task.await
         {
             tracing::error!(peer = %self.id, %error, "a neighbor's task failed");

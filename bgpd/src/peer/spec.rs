@@ -118,6 +118,13 @@ impl Transport {
     }
 }
 
+impl Transport {
+    /// Whether the neighbor is at the other end of one link, so that the session ends with it.
+    pub fn is_on_one_link(&self) -> bool {
+        self.interface.is_some() || matches!(self.hops, Hops::Direct | Hops::Secured(1))
+    }
+}
+
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport")
@@ -194,6 +201,15 @@ impl PeerSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_over_several_hops_has_no_link_of_its_own() {
+        let over = |hops| Transport { hops, ..Transport::default() };
+        assert!(over(Hops::Direct).is_on_one_link() && over(Hops::Secured(1)).is_on_one_link());
+        assert!(!over(Hops::Within(255)).is_on_one_link() && !over(Hops::Secured(2)).is_on_one_link());
+        let interface = Some("eth0".parse().unwrap());
+        assert!(Transport { interface, ..over(Hops::Within(255)) }.is_on_one_link());
+    }
 
     #[test]
     fn ttl_security_bounds_the_distance() {

@@ -340,6 +340,7 @@ impl PeerStatus {
             max_segment_octets: self.max_segment_octets,
             ao: self.ao.clone(),
             max_hops: self.spec.transport.hops.limit(),
+            extended_parameters: session.negotiation.extended_parameters,
         }
     }
 }
@@ -356,6 +357,7 @@ impl ResetInfo {
         };
         let due_to = match (&self.reason, &notification) {
             (DownReason::BfdDown, _) => "BFD down received",
+            (DownReason::PathLost, _) => "Interface down",
             (DownReason::TransportLost | DownReason::Reconnected, _) => "Peer closed the session",
             (_, Some((_, _, true))) => "BGP Notification send",
             (_, Some((_, _, false))) => "BGP Notification received",

@@ -122,13 +122,13 @@ where
                 Wake::Deadline => self.expire(),
                 Wake::Command(Some(command)) => self.command(command),
                 // Whoever held the handle is gone, and so is the daemon.
-                Wake::Command(None) => self.leave(Notification::cease(CeaseCode::AdministrativeShutdown)),
+                Wake::Command(None) => self.leave(Input::Stop(Notification::cease(CeaseCode::AdministrativeShutdown))),
                 Wake::Dialed(result) => self.dialed(result),
                 Wake::Sink(true) => {}
                 Wake::Sink(false) => {
                     self.pending.clear();
                     self.updates = 0;
-                    self.leave(Notification::cease(CeaseCode::OutOfResources));
+                    self.leave(Input::Stop(Notification::cease(CeaseCode::OutOfResources)));
                 }
                 Wake::Ready(id, ready) => self.ready(id, ready),
                 Wake::Routes => {}
@@ -276,12 +276,13 @@ where
                 self.input(Input::PathUp);
             }
             PeerCommand::BfdLost { independent } => self.bfd_lost(independent),
-            PeerCommand::PathLost => self.input(Input::BfdDown),
+            PeerCommand::PathLost => self.input(Input::PathLost),
             PeerCommand::PathUp => self.input(Input::PathUp),
             PeerCommand::Reconfigure(spec) => self.reconfigure(*spec),
             PeerCommand::RequestRoutes(family) => self.request_routes(family),
             PeerCommand::Accepted(stream) => self.connected(stream, Direction::Incoming),
-            PeerCommand::Remove(notification) => self.leave(notification),
+            PeerCommand::Remove(notification) => self.leave(Input::Stop(notification)),
+            PeerCommand::Leave => self.leave(Input::Leave),
         }
     }
 
@@ -360,10 +361,10 @@ where
     }
 
     /// Ends the session, and the task when that is done.
-    fn leave(&mut self, notification: Notification) {
+    fn leave(&mut self, how: Input) {
         self.leaving = true;
         self.commands.close();
-        self.input(Input::Stop(notification));
+        self.input(how);
     }
 
     fn dialed(&mut self, result: io::Result<TcpStream>) {

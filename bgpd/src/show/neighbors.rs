@@ -86,6 +86,9 @@ pub fn text(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> String {
             count(&neighbor.received)
         );
     }
+    if neighbor.extended_parameters {
+        out.push_str("  Extended Optional Parameters Length is enabled\n");
+    }
     for (family, table) in &neighbor.families {
         let _ = writeln!(out, "\n For address family: {}", family_name(*family));
         let _ = writeln!(out, "  {} accepted prefixes, {} sent, {} stale", table.received, table.sent, table.stale);
@@ -285,6 +288,9 @@ fn neighbor_json(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> Val
     }
     if neighbor.kind != PeerKind::Internal {
         out.insert("externalBgpNbrMaxHopsAway".into(), neighbor.max_hops.into());
+    }
+    if neighbor.extended_parameters {
+        out.insert("extendedOptionalParametersLength".into(), true.into());
     }
     if let Some(configured) = neighbor.configured_max_segment_octets {
         out.insert("bgpTcpMssConfigured".into(), configured.into());

@@ -97,6 +97,7 @@ fn neighbor() -> Neighbor {
         remote: Some("169.254.1.2:179".parse().unwrap()),
         bfd: None,
         max_hops: 1,
+        extended_parameters: false,
     }
 }
 

@@ -278,6 +278,8 @@ pub struct Neighbor {
     pub ao: Option<TcpAo>,
     /// Hops that the peer may be away.
     pub max_hops: u8,
+    /// `extended-optional-parameters` (RFC 9072)
+    pub extended_parameters: bool,
 }
 
 /// TCP-AO (RFC 5925) with a neighbor.

@@ -5,7 +5,7 @@ run=/var/run/frr
 etc=/etc/frr
 name=$(basename "$0")
 file=$etc/$name.conf
-address= port= kernel= log=
+addresses= port= kernel= log=
 
 version() {
     echo "$name version 8.4.4"
@@ -17,7 +17,7 @@ options() {
         case $1 in
         -v | --version) version ;;
         -f | --config_file) file=$2; shift ;;
-        -l | --listenon) address=$2; shift ;;
+        -l | --listenon) addresses="$addresses $2"; shift ;;
         -p | --bgp_port) port=$2; shift ;;
         -n | --no_kernel) kernel=--no-kernel ;;
         --log) log=${2#file:}; shift ;;

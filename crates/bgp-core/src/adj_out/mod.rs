@@ -98,8 +98,8 @@ pub(crate) struct Terms {
     unsuppress: Option<Policy>,
     /// Peers that depend on different conditions are never told together.
     conditional: (Option<DefaultOriginate>, Option<ConditionalAdvertisement>),
-    /// A default route is told, changed by this, instead of what the table has.
-    pub(crate) default_route: Option<Policy>,
+    /// A default route is told, changed like this, instead of what the table has.
+    pub(crate) default_route: Option<(Policy, Changes)>,
     /// Routes that it permits are not told while their condition is not met.
     withheld_now: Option<Policy>,
     /// No more prefixes than this are announced.
@@ -304,12 +304,10 @@ impl Terms {
     }
 
     /// The default route as it is sent: no filter of this peer's stands in its way, only its own route-map changes it.
-    pub(crate) fn default_route(&self, from: Teller, prefix: &Prefix, attrs: &PathAttrs) -> Option<PathAttrs> {
-        let map = self.default_route.as_ref()?;
+    pub(crate) fn default_route(&self, from: Teller, attrs: &PathAttrs) -> Option<PathAttrs> {
+        let (map, changes) = self.default_route.as_ref()?;
         let outline = self.outline(from, attrs)?;
-        // The route-map decides by other routes whether there is a default route; what it says of this one are changes.
-        let changes = map.evaluate(self.judged(prefix, &outline)).unwrap_or_default();
-        Some(self.finish_by(map, from.kind, &outline, &changes, Sharing::default()))
+        Some(self.finish_by(map, from.kind, &outline, changes, Sharing::default()))
     }
 
     /// The route as it is sent.

@@ -332,7 +332,7 @@ impl Rib {
         let from = Teller::of(self.shared.peer(path.source), terms.family);
         let attrs = path.effective?;
         if path.source == conditions::default_slot() {
-            return terms.default_route(from, prefix, &self.shared.attrs.attrs(attrs));
+            return terms.default_route(from, &self.shared.attrs.attrs(attrs));
         }
         if terms.is_withheld(&self.shared, prefix, attrs) {
             return None;
@@ -751,7 +751,7 @@ impl Making {
         let Self { memo, announced, sharing, only_asking, .. } = self;
         let (attrs, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
         let by_itself = if path.source == conditions::default_slot() {
-            Some(terms.default_route(from, prefix, &shared.attrs.attrs(attrs))?)
+            Some(terms.default_route(from, &shared.attrs.attrs(attrs))?)
         } else if terms.is_withheld(shared, prefix, attrs) {
             return None;
         } else if terms.is_suppressed(shared, prefix, attrs) {

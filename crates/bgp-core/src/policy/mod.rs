@@ -147,18 +147,16 @@ impl Policy {
     /// What becomes of a route that stays on this router, such as one on its way into the kernel (`table-map`); `None` if
     /// it may not pass.
     pub fn judge(&self, prefix: &Prefix, attrs: &PathAttrs, source: Option<LocalSource>) -> Option<PathAttrs> {
-        let nobody = std::net::Ipv4Addr::UNSPECIFIED.into();
-        let changes = self.evaluate(Route {
-            prefix,
-            attrs,
-            peer: nobody,
-            source,
-            inbound: false,
-            default_local_pref: DEFAULT_LOCAL_PREF,
-            origins: None,
-        })?;
+        let changes = self.verdict(prefix, attrs, source)?;
         let mut changed = attrs.clone();
         self.apply(&changes, &mut changed, Way::Out(Sharing::default()));
         Some(changed)
+    }
+
+    /// The same, not made yet.
+    pub(crate) fn verdict(&self, prefix: &Prefix, attrs: &PathAttrs, source: Option<LocalSource>) -> Option<Changes> {
+        let peer = std::net::Ipv4Addr::UNSPECIFIED.into();
+        let default_local_pref = DEFAULT_LOCAL_PREF;
+        self.evaluate(Route { prefix, attrs, peer, source, inbound: false, default_local_pref, origins: None })
     }
 }

@@ -16,7 +16,7 @@ use super::{
     state::Shared,
     table::{Entry, Path},
 };
-use crate::policy::Policy;
+use crate::policy::{Changes, Policy};
 
 /// `advertise-map`: what is announced to a peer only under a condition.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +41,8 @@ pub enum Existence {
 /// `default-originate`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DefaultOriginate {
-    /// Something must pass this, which may also change the default route; without, it is always told.
+    /// Something must pass this; what it would change about that route is changed about the default route. Without, it is
+    /// always told.
     pub condition: Option<Policy>,
 }
 
@@ -50,25 +51,40 @@ pub struct DefaultOriginate {
 pub(crate) struct Condition {
     policy: Policy,
     meeting: IdSet,
-    /// The first came, or the last went, since peers were told.
+    /// One of them, and what the policy would change about it; unknown once that one has gone.
+    example: Option<(u32, Changes)>,
+    /// The first came, the last went, or the example did, since peers were told.
     flipped: bool,
 }
 
 impl Condition {
-    fn note(&mut self, id: u32, meets: bool) {
-        let before = self.meeting.is_empty();
-        if meets {
+    fn note(&mut self, id: u32, meets: Option<Changes>) {
+        if meets.is_some() {
             self.meeting.insert(id);
-        } else {
-            self.meeting.remove(id);
+        } else if !self.meeting.remove(id) {
+            return;
         }
-        self.flipped |= before != self.meeting.is_empty();
+        let is_example = self.example.as_ref().is_none_or(|(example, _)| *example == id);
+        let example = meets.map(|changes| (id, changes));
+        if is_example && self.example != example {
+            self.example = example;
+            self.flipped = true;
+        }
     }
 }
 
 /// The slot of the default route that some peers are told.
 pub(crate) fn default_slot() -> Slot {
     LocalSource::Default.slot()
+}
+
+/// The prefix of the default route; in no VPN there is one that is nobody's.
+fn default_prefix(family: Family) -> Option<Prefix> {
+    match family {
+        Family::Ipv4Unicast => Some(Prefix::DEFAULT_V4),
+        Family::Ipv6Unicast => Some(Prefix::DEFAULT_V6),
+        Family::Ipv4Vpn | Family::Ipv6Vpn => None,
+    }
 }
 
 /// The path that a peer with these terms is told, before policy: the best, or the default route made for it.
@@ -97,31 +113,32 @@ impl Shared {
         self.conditions[family as usize] = conditions;
     }
 
-    /// Whether a path of an entry meets `policy`.
-    fn meets(&self, family: Family, policy: &Policy, prefix: &Prefix, entry: &Entry) -> bool {
-        entry.paths.iter().filter(|path| path.source != default_slot()).any(|path| {
-            let there = matches!(self.standing(family, path), Standing::Fresh | Standing::Stale);
-            let permits = |attrs| policy.judge(prefix, &self.attrs.attrs(attrs), None).is_some();
-            there && path.effective.is_some_and(permits)
+    /// What `policy` would change about the first path of an entry that it permits, if it permits any.
+    fn meets(&self, family: Family, policy: &Policy, prefix: &Prefix, entry: &Entry) -> Option<Changes> {
+        entry.paths.iter().filter(|path| path.source != default_slot()).find_map(|path| {
+            match self.standing(family, path) {
+                Standing::Fresh | Standing::Stale => policy.verdict(prefix, &self.attrs.attrs(path.effective?), None),
+                Standing::Ghost | Standing::Gone => None,
+            }
         })
     }
 
-    /// Whether anything meets `policy`, which somebody asks about.
-    fn is_met(&self, family: Family, policy: &Policy) -> bool {
-        let condition = self.conditions[family as usize].iter().find(|condition| condition.policy == *policy);
-        condition.is_some_and(|condition| !condition.meeting.is_empty())
+    /// What `policy`, which somebody asks about, would change about an example of what meets it; `None` if nothing does.
+    fn example(&self, family: Family, policy: &Policy) -> Option<&Changes> {
+        let condition = self.conditions[family as usize].iter().find(|condition| condition.policy == *policy)?;
+        condition.example.as_ref().map(|(_, changes)| changes)
     }
 
     /// What `slot` is told beyond the table, and what it is not told of it, as things are.
     fn judge_conditions(&mut self, family: Family, slot: Slot) {
         let config = &self.peer(slot).config.families[family as usize];
-        let default = config.default_originate.as_ref();
-        let default = default.filter(|default| default.condition.as_ref().is_none_or(|map| self.is_met(family, map)));
-        let default = default.map(|default| default.condition.clone().unwrap_or_default());
-        let withheld = config
-            .advertise
-            .as_ref()
-            .filter(|advertise| self.is_met(family, &advertise.condition) != (advertise.wanted == Existence::Exists));
+        let default = config.default_originate.as_ref().and_then(|default| match &default.condition {
+            Some(map) => Some((map.clone(), self.example(family, map)?.clone())),
+            None => Some(Default::default()),
+        });
+        let withheld = config.advertise.as_ref().filter(|advertise| {
+            self.example(family, &advertise.condition).is_some() != (advertise.wanted == Existence::Exists)
+        });
         let withheld = withheld.map(|advertise| advertise.routes.clone());
         let state = &mut self.peer_mut(slot).families[family as usize];
         (state.default_route, state.withheld) = (default, withheld);
@@ -146,13 +163,13 @@ impl Rib {
             if known.iter().any(|condition| condition.policy == policy) {
                 continue;
             }
-            let mut meeting = IdSet::default();
+            let mut condition = Condition { policy, meeting: IdSet::default(), example: None, flipped: false };
             for (id, entry) in table.entries.iter().enumerate().filter(|(_, entry)| entry.live) {
-                if shared.meets(family, &policy, &table.prefix(id as u32), entry) {
-                    meeting.insert(id as u32);
-                }
+                let id = id as u32;
+                condition.note(id, shared.meets(family, &condition.policy, &table.prefix(id), entry));
             }
-            known.push(Condition { policy, meeting, flipped: false });
+            condition.flipped = false; // whoever asks is judged by it at once
+            known.push(condition);
         }
         shared.conditions[family as usize] = known;
         shared.judge_conditions(family, slot);
@@ -162,11 +179,7 @@ impl Rib {
     pub(super) fn renew_default(&mut self, family: Family) {
         let mut configs = self.shared.peers.iter().flatten().map(|peer| &peer.config.families[family as usize]);
         let wanted = configs.any(|config| config.default_originate.is_some());
-        let prefix = match family {
-            Family::Ipv4Unicast => Prefix::DEFAULT_V4,
-            Family::Ipv6Unicast => Prefix::DEFAULT_V6,
-            Family::Ipv4Vpn | Family::Ipv6Vpn => return, // in no VPN there is one that is nobody's
-        };
+        let Some(prefix) = default_prefix(family) else { return };
         if wanted {
             let attributes = Attributes { origin: Origin::Igp, ..Attributes::default() };
             let (next_hop, install) = (ourselves(family), Install::default());
@@ -183,11 +196,19 @@ impl Rib {
 
     /// Tells the peers of one condition that is met now, or is not any more; `false` when there is none.
     pub(super) fn condition_next(&mut self, family: Family) -> bool {
-        let flipped = self.shared.conditions[family as usize].iter_mut().find(|condition| condition.flipped);
-        let Some(condition) = flipped else { return false };
-        condition.flipped = false;
-        let policy = condition.policy.clone();
         let Self { shared, tables, config: own, .. } = self;
+        let conditions = &shared.conditions[family as usize];
+        let Some(at) = conditions.iter().position(|condition| condition.flipped) else { return false };
+        let Condition { policy, meeting, example, .. } = &conditions[at];
+        let policy = policy.clone();
+        let another = || {
+            let id = meeting.next_from(0)?;
+            let table = &tables[family as usize].table;
+            Some((id, shared.meets(family, &policy, &table.prefix(id), &table.entries[id as usize])?))
+        };
+        let example = example.clone().or_else(another);
+        let condition = &mut shared.conditions[family as usize][at];
+        (condition.example, condition.flipped) = (example, false);
         let mut told_otherwise = Vec::new();
         for slot in (0..shared.peers.len() as u16).map(Slot) {
             let Some(peer) = &shared.peers[usize::from(slot.0)] else { continue };
@@ -208,6 +229,10 @@ impl Rib {
             {
                 group.terms = terms;
                 tables[family as usize].live().for_each(|id| group.doubt(id));
+                if let Some(id) = default_prefix(family).and_then(|prefix| tables[family as usize].table.find(&prefix))
+                {
+                    group.changed(id); // it may say something else than before
+                }
             }
         }
         true

@@ -9,7 +9,12 @@ use bgp_wire::{FamilySet, Negotiated, NextHop, PeerKind, Role};
 use net_types::{Asn, Family, Prefix, RouterId};
 
 use super::{Alias, ConditionalAdvertisement, DefaultOriginate, Rules, id_set::IdSet};
-use crate::{PeerId, adj_out::Member, decision::SourceKind, policy::Policy};
+use crate::{
+    PeerId,
+    adj_out::Member,
+    decision::SourceKind,
+    policy::{Changes, Policy},
+};
 
 /// Why this router originates a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -328,8 +333,8 @@ pub(crate) struct FamilyState {
     pub(crate) visit: Option<Visit>,
     /// Its Adj-RIB-Out: the group that it is told with, while a session carries the family.
     pub(crate) member: Option<Member>,
-    /// As conditions are met now: the default route is told, changed by this.
-    pub(crate) default_route: Option<Policy>,
+    /// As conditions are met now: the default route is told, changed like this.
+    pub(crate) default_route: Option<(Policy, Changes)>,
     /// As conditions are met now: routes that this permits are not told.
     pub(crate) withheld: Option<Policy>,
 }

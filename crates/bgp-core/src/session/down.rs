@@ -17,8 +17,12 @@ pub enum DownReason {
     Stopped(Notification),
     /// We were told to start over, and said this to the neighbor.
     Reset(Notification),
+    /// We go, and are expected back.
+    Left,
     /// BFD lost the neighbor (RFC 9384).
     BfdDown,
+    /// The link or the tunnel to the neighbor is gone.
+    PathLost,
     /// The neighbor was silent for the hold time.
     HoldExpired,
     /// The neighbor did not take our messages for the send hold time (RFC 9687).
@@ -56,6 +60,8 @@ impl DownReason {
             Self::Unexpected { phase, message } => {
                 Some(Notification::new(NotificationCode::Fsm(phase.fsm_code()), vec![*message as u8]))
             }
+            // There is no way for it, or it would undo what it says (RFC 4724 §4.2).
+            Self::PathLost | Self::Left => None,
             Self::Received(_) | Self::TransportLost | Self::Reconnected => None,
         }
     }
@@ -63,7 +69,7 @@ impl DownReason {
     /// Whether an operator wanted it, at either end: no oscillation that should be damped.
     pub(super) fn is_ordered(&self) -> bool {
         match self {
-            Self::Stopped(_) | Self::Reset(_) => true,
+            Self::Stopped(_) | Self::Reset(_) | Self::Left => true,
             Self::Received(notification) => matches!(
                 notification.code(),
                 NotificationCode::Cease(
@@ -87,9 +93,9 @@ impl DownReason {
             Self::TransportLost | Self::Reconnected => true,
             // RFC 8538 §4: with the N bit on both sides, these are restarts too.
             Self::Received(notification) | Self::Reset(notification) => restart.notification && !is_hard(notification),
-            Self::HoldExpired | Self::SendHoldExpired | Self::BfdDown => restart.notification,
+            Self::HoldExpired | Self::SendHoldExpired | Self::BfdDown | Self::PathLost => restart.notification,
             Self::Malformed(_) | Self::Unexpected { .. } => restart.notification,
-            Self::Stopped(_) | Self::Refused(_) => false,
+            Self::Stopped(_) | Self::Left | Self::Refused(_) => false,
         };
         let long_lived = restart.long_lived;
         let something = !restart.families.is_empty() || long_lived.iter().any(|time| !time.is_zero());
@@ -106,7 +112,9 @@ impl fmt::Display for DownReason {
         match self {
             Self::Stopped(notification) => write!(f, "stopped by us: {notification}"),
             Self::Reset(notification) => write!(f, "reset by us: {notification}"),
+            Self::Left => f.write_str("we go, and are expected back"),
             Self::BfdDown => f.write_str("BFD down"),
+            Self::PathLost => f.write_str("the link or tunnel to the neighbor went down"),
             Self::HoldExpired => f.write_str("hold timer expired"),
             Self::SendHoldExpired => f.write_str("send hold timer expired: the neighbor does not read"),
             Self::Received(notification) => write!(f, "NOTIFICATION received: {notification}"),

@@ -85,8 +85,14 @@ impl Established {
                 self.end(core, now, DownReason::Stopped(notification), out);
                 State::Stopped
             }
+            Input::Leave => {
+                let reason = self.farewell();
+                self.end(core, now, reason, out);
+                State::Stopped
+            }
             Input::Reset(notification) => self.over(core, now, DownReason::Reset(notification), out),
             Input::BfdDown => self.over(core, now, DownReason::BfdDown, out),
+            Input::PathLost => self.over(core, now, DownReason::PathLost, out),
             // RFC 4724 §4.2: a neighbor that restarted may be back before the old connection is known to be dead. While
             // the session is young, it is the neighbor's half of a collision instead.
             Input::Connected(connection, Direction::Incoming)
@@ -207,6 +213,21 @@ impl Established {
             out.push(Output::HangUp(silent.connection));
         }
         State::Established(self)
+    }
+
+    /// How to go without the neighbor dropping our routes, if it agreed to keep them.
+    fn farewell(&self) -> DownReason {
+        let kept = self.terms.local_open.graceful_restart().is_some_and(|restart| !restart.families.is_empty());
+        match &self.terms.restart {
+            Some(restart) if kept && restart.notification => {
+                DownReason::Stopped(Notification::cease(CeaseCode::AdministrativeReset)) // RFC 8538 §4: no hard reset
+            }
+            Some(_) if kept => DownReason::Left, // RFC 4724 §4.2: any NOTIFICATION would be the end
+            Some(restart) if restart.notification => {
+                DownReason::Stopped(Notification::cease(CeaseCode::AdministrativeShutdown).into_hard_reset())
+            }
+            _ => DownReason::Stopped(Notification::cease(CeaseCode::AdministrativeShutdown)),
+        }
     }
 
     /// Ends the session and rests.

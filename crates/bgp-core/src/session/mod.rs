@@ -63,8 +63,13 @@ pub enum Input {
     Stop(Notification),
     /// It ends with this NOTIFICATION and starts over.
     Reset(Notification),
+    /// We end and are expected back: a neighbor that agreed to keep our routes over a restart is not told to drop them (RFC 4724
+    /// §4.2, RFC 8538 §4). To all others it is the end.
+    Leave,
     /// BFD lost the neighbor (RFC 9384).
     BfdDown,
+    /// The link or the tunnel to the neighbor is gone.
+    PathLost,
     /// The path to the neighbor works again as far as anybody knows: do not wait to connect.
     PathUp,
     /// A connection is open: the one that [`Output::Dial`] asked for, or one that the neighbor opened.

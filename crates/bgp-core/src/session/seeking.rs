@@ -94,7 +94,7 @@ impl Seeking {
                 State::rest(core, now)
             }
             // Nothing is up yet that BFD could take down.
-            Input::BfdDown => State::Seeking(self),
+            Input::BfdDown | Input::PathLost | Input::Leave => State::Seeking(self),
             Input::PathUp => {
                 match self.dial {
                     Dial::Passive | Dial::Open(_) => {}

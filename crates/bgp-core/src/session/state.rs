@@ -40,6 +40,12 @@ pub(super) struct Parked {
 
 impl State {
     pub(super) fn step(self, core: &mut Core, now: Instant, input: Input, out: &mut Vec<Output>) -> Self {
+        let input = match (input, &self) {
+            (Input::Leave, Self::Stopped | Self::Resting { .. } | Self::Seeking(_)) => {
+                Input::Stop(Notification::cease(CeaseCode::AdministrativeShutdown))
+            }
+            (input, _) => input,
+        };
         match self {
             Self::Stopped => Self::stopped(core, now, input, out),
             Self::Resting { until, parked } => Self::resting(until, parked, core, now, input, out),

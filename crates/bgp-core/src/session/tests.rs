@@ -330,7 +330,7 @@ fn what_is_kept_follows_the_reason() {
         other => panic!("{other:?}"),
     };
     assert!(kept(Input::Lost(OUT)));
-    assert!(kept(Input::BfdDown));
+    assert!(kept(Input::BfdDown) && kept(Input::PathLost));
     let received = |notification| Input::Received(OUT, Message::Notification(notification));
     assert!(kept(received(cease(CeaseCode::AdministrativeReset))), "RFC 8538: the N bit is set on both sides");
     assert!(!kept(received(cease(CeaseCode::AdministrativeShutdown).into_hard_reset())));
@@ -355,6 +355,39 @@ fn a_stop_is_said_and_lasts() {
     let out = session.handle_input(start, Input::Stop(cease(CeaseCode::AdministrativeShutdown)));
     let hard = cease(CeaseCode::AdministrativeShutdown).into_hard_reset();
     assert_eq!(out[1], said(OUT, hard), "RFC 8538: a stop is not a restart");
+}
+
+#[test]
+fn whoever_goes_to_come_back_has_its_routes_kept_where_that_was_agreed() {
+    let start = Instant::now();
+    let leave = |config: &SessionConfig| {
+        let mut session = established(config, start);
+        let out = session.handle_input(start, Input::Leave);
+        assert_eq!(session.poll_timeout(), None);
+        out.into_iter().find(|output| matches!(output, Output::Send(..)))
+    };
+    assert_eq!(leave(&restarting_config()), Some(said(OUT, cease(CeaseCode::AdministrativeReset))), "no hard reset");
+    let restart = |adjust: fn(&mut GracefulRestart)| {
+        let mut config = restarting_config();
+        adjust(config.graceful_restart.as_mut().unwrap());
+        config
+    };
+    assert_eq!(
+        leave(&restart(|restart| restart.notification = false)),
+        None,
+        "RFC 4724: a NOTIFICATION would be the end"
+    );
+    let hard = cease(CeaseCode::AdministrativeShutdown).into_hard_reset();
+    assert_eq!(leave(&restart(|restart| restart.families.clear())), Some(said(OUT, hard)), "we only help");
+    assert_eq!(leave(&config()), Some(said(OUT, cease(CeaseCode::AdministrativeShutdown))));
+}
+
+#[test]
+fn a_lost_path_ends_the_session_without_a_word() {
+    let start = Instant::now();
+    let mut session = established(&config(), start);
+    let out = session.handle_input(start, Input::PathLost);
+    assert_eq!(out[..2], [Output::Down(DownReason::PathLost, None), Output::HangUp(OUT)]);
 }
 
 #[test]
@@ -464,7 +497,9 @@ fn any_input() -> impl Strategy<Value = Input> {
         2 => Just(Input::Start),
         1 => Just(Input::Stop(cease(CeaseCode::AdministrativeShutdown))),
         1 => Just(Input::Reset(cease(CeaseCode::AdministrativeReset))),
+        1 => Just(Input::Leave),
         1 => Just(Input::BfdDown),
+        1 => Just(Input::PathLost),
         1 => Just(Input::PathUp),
         4 => any_connection().prop_map(|id| Input::Connected(id, Direction::Outgoing)),
         3 => any_connection().prop_map(|id| Input::Connected(id, Direction::Incoming)),

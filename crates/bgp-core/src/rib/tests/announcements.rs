@@ -225,6 +225,34 @@ fn a_path_that_cannot_be_used_meets_a_condition_all_the_same() {
 }
 
 #[test]
+fn the_default_route_takes_what_its_condition_changes_about_the_route_that_meets_it() {
+    let mut bench = Bench::new();
+    let clause = |sequence, text: &str, med| {
+        let rule = PrefixRule { sequence: 1, action: Action::Permit, prefix: prefix(text), ge: None, le: None };
+        Clause {
+            sequence,
+            action: Action::Permit,
+            matches: vec![Match::Prefix(V4, Arc::new(PrefixList::new("l", vec![rule])))],
+            sets: vec![Set::Metric(Adjust::To(med))],
+            call: None,
+            on_match: OnMatch::Stop,
+        }
+    };
+    let map = RouteMap::new("either", vec![clause(1, "10.0.0.0/8", 7), clause(2, "11.0.0.0/8", 8)]);
+    let condition = Some(Policy::of_map(Some(Arc::new(map))));
+    configured(&mut bench, B, |config| config.default_originate = Some(DefaultOriginate { condition }));
+    let med = |bench: &Bench| sent(bench, B, "0.0.0.0/0").map(|attributes| attributes.med);
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8", "11.0.0.0/8"]));
+    assert!(bench.told(B).contains(&"+0.0.0.0/0".to_owned()));
+    assert_eq!(med(&bench), Some(Some(7)));
+    bench.hear(A, withdraw(&["10.0.0.0/8"]));
+    assert_eq!(bench.told(B), ["+0.0.0.0/0", "-10.0.0.0/8"], "another route meets it, and asks for something else");
+    assert_eq!(med(&bench), Some(Some(8)));
+    bench.hear(A, withdraw(&["11.0.0.0/8"]));
+    assert_eq!((bench.told(B).len(), med(&bench)), (2, None));
+}
+
+#[test]
 fn no_more_prefixes_are_announced_than_a_peer_takes() {
     let mut bench = Bench::new();
     configured(&mut bench, B, |config| config.maximum_out = Some(2));
