@@ -208,7 +208,7 @@ impl Policies {
             From::NextHopLocal(address) => To::NextHopLinkLocal(*address),
             From::NextHopPeerAddress(_) => To::NextHopPeerAddress,
             From::NextHopUnchanged => To::NextHopUnchanged,
-            From::NextHopPreferGlobal => return None,
+            From::NextHopPreferGlobal => To::NextHopPreferGlobal,
             From::LocalPreference(number) => To::LocalPreference(adjust(*number)),
             From::Metric(number) => To::Metric(adjust(*number)),
             From::Origin(code) => To::Origin(origin(*code)),

@@ -102,6 +102,9 @@ pub(crate) struct Terms {
     pub(crate) default_route: Option<(Policy, Changes)>,
     /// Routes that it permits are not told while their condition is not met.
     withheld_now: Option<Policy>,
+    /// Their condition is met: routes that it permits are told, changed by it. As in FRR its route-map stands in the place of the
+    /// peer's own.
+    advertised_now: Option<Policy>,
     /// No more prefixes than this are announced.
     pub(crate) maximum_out: Option<u32>,
     /// We are about to go (RFC 8326).
@@ -157,6 +160,11 @@ impl Terms {
             conditional: (config.default_originate.clone(), config.advertise.clone()),
             default_route: peer.families[family as usize].default_route.clone(),
             withheld_now: peer.families[family as usize].withheld.clone(),
+            advertised_now: config
+                .advertise
+                .as_ref()
+                .filter(|_| peer.families[family as usize].withheld.is_none())
+                .map(|advertise| Policy { route_map: advertise.routes.route_map.clone(), ..config.export.clone() }),
             maximum_out: config.maximum_out,
             draining: own.graceful_shutdown,
             reject_as_sets: own.reject_as_sets,
@@ -175,7 +183,8 @@ impl Terms {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let address = if self.policy.concerns_peer() { self.address } else { nobody };
+        let asks = self.policy.concerns_peer() || self.advertised_now.as_ref().is_some_and(Policy::concerns_peer);
+        let address = if asks { self.address } else { nobody };
         Self { address, ..self }
     }
 
@@ -301,6 +310,20 @@ impl Terms {
     pub(crate) fn is_withheld(&self, shared: &Shared, prefix: &Prefix, attrs: AttrId) -> bool {
         let withheld = self.withheld_now.as_ref();
         withheld.is_some_and(|map| map.judge(prefix, &shared.attrs.attrs(attrs), None).is_some())
+    }
+
+    /// A route as it is sent because its condition is met, if it has one.
+    pub(crate) fn advertised(
+        &self,
+        shared: &Shared,
+        from: Teller,
+        prefix: &Prefix,
+        attrs: AttrId,
+    ) -> Option<PathAttrs> {
+        let policy = self.advertised_now.as_ref()?;
+        let outline = self.outline(from, &shared.attrs.attrs(attrs))?;
+        let changes = policy.evaluate(self.judged(prefix, &outline))?;
+        Some(self.finish_by(policy, from.kind, &outline, &changes, Sharing::default()))
     }
 
     /// The default route as it is sent: no filter of this peer's stands in its way, only its own route-map changes it.

@@ -340,6 +340,9 @@ impl Rib {
         if terms.is_suppressed(&self.shared, prefix, attrs) {
             return terms.unsuppressed(from, prefix, &self.shared.attrs.attrs(attrs));
         }
+        if let Some(advertised) = terms.advertised(&self.shared, from, prefix, attrs) {
+            return Some(advertised);
+        }
         let outline = terms.outline(from, &self.shared.attrs.attrs(attrs))?;
         let changes = terms.permits(prefix, &outline, &self.shared.roas)?;
         let sharing = sharing(&self.shared, terms, entry);
@@ -757,7 +760,7 @@ impl Making {
         } else if terms.is_suppressed(shared, prefix, attrs) {
             Some(terms.unsuppressed(from, prefix, &shared.attrs.attrs(attrs))?)
         } else {
-            None
+            terms.advertised(shared, from, prefix, attrs)
         };
         if let Some(attrs) = by_itself {
             let mut group = OutGroup::new(attrs);

@@ -48,6 +48,7 @@ fn terms(kind: SourceKind) -> Terms {
         conditional: (None, None),
         default_route: None,
         withheld_now: None,
+        advertised_now: None,
         maximum_out: None,
         draining: false,
         reject_as_sets: false,

@@ -72,6 +72,8 @@ pub enum Set {
     NextHopLinkLocal(Ipv6Addr),
     /// The neighbor's address on what comes from it, ours on what goes to it.
     NextHopPeerAddress,
+    /// On the way in: the global IPv6 address is used, and not the link-local one beside it.
+    NextHopPreferGlobal,
     /// The next hop stays as it came, even towards external neighbors.
     NextHopUnchanged,
     /// AGGREGATOR.
@@ -256,6 +258,13 @@ impl Set {
                     *next_hop = NextHopRule::Given;
                 }
             }
+            Self::NextHopPreferGlobal => {
+                if let (NextHop::V6 { link_local, global }, Way::In(_)) = (&mut attrs.next_hop, way)
+                    && !global.is_unicast_link_local()
+                {
+                    *link_local = None;
+                }
+            }
             Self::NextHopPeerAddress => match way {
                 // An address of the other family says nothing about where packets go.
                 Way::In(peer) if peer.is_ipv4() == attrs.next_hop.address().is_ipv4() => attrs.next_hop = peer.into(),
@@ -381,6 +390,11 @@ mod tests {
         assert_eq!(apply(&[Set::NextHopPeerAddress], Way::Out(Sharing::default())).1, NextHopRule::Ourselves);
         assert_eq!(apply(&[Set::NextHopUnchanged], Way::Out(Sharing::default())).1, NextHopRule::Unchanged);
         let local = "fe80::1".parse().unwrap();
+        let global = "2001:db8::7".parse().unwrap();
+        let both = PathAttrs { next_hop: NextHop::V6 { global, link_local: Some(local) }, ..attrs() };
+        let mut changed = both.clone();
+        Set::NextHopPreferGlobal.apply(&mut changed, Way::In(peer), &mut NextHopRule::Usual);
+        assert_eq!(changed.next_hop, NextHop::V6 { global, link_local: None });
         for sets in
             [[Set::NextHopLinkLocal(local), Set::NextHop(peer)], [Set::NextHop(peer), Set::NextHopLinkLocal(local)]]
         {

@@ -217,7 +217,7 @@ pub enum Set {
     NextHopPeerAddress(Family),
     /// `set ip next-hop unchanged`
     NextHopUnchanged,
-    /// `set ipv6 next-hop prefer-global`: always so, since the global address is what is looked up.
+    /// `set ipv6 next-hop prefer-global`: packets go to the global address, and not to the link-local one beside it.
     NextHopPreferGlobal,
     /// `set local-preference`
     LocalPreference(Adjust),

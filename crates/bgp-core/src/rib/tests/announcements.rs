@@ -207,6 +207,26 @@ fn conditions_follow_the_table_without_looking_at_what_does_not_concern_them() {
 }
 
 #[test]
+fn what_is_told_under_a_condition_goes_by_its_own_route_map() {
+    let mut bench = Bench::new();
+    configured(&mut bench, C, |config| {
+        config.export = Policy::deny_all();
+        config.advertise = Some(ConditionalAdvertisement {
+            routes: exactly(&["12.0.0.0/8"], vec![Set::Metric(Adjust::To(5))]),
+            wanted: Existence::Exists,
+            condition: exactly(&["10.0.0.0/8"], vec![]),
+        });
+    });
+    bench.hear(A, announce(A, 1, &["12.0.0.0/8", "13.0.0.0/8"]));
+    assert_eq!(bench.told(C), [] as [&str; 0]);
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    assert_eq!(bench.told(C), ["+12.0.0.0/8"], "whatever the other route-map says");
+    assert_eq!(sent(&bench, C, "12.0.0.0/8").unwrap().med, Some(5));
+    bench.hear(A, withdraw(&["10.0.0.0/8"]));
+    assert_eq!(bench.told(C), ["-12.0.0.0/8"]);
+}
+
+#[test]
 fn a_path_that_cannot_be_used_meets_a_condition_all_the_same() {
     let mut bench = Bench::new();
     let condition = Some(exactly(&["10.0.0.0/8"], vec![]));
