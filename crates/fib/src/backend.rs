@@ -33,6 +33,15 @@ pub struct GroupMember {
     pub weight: u8,
 }
 
+/// What a route does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// What this object does; with an address, packets of this router's own that have none yet are sent from that.
+    Through(NexthopId, Option<IpAddr>),
+    /// Drops it and tells the sender so (ICMP). No nexthop object does that.
+    Unreachable,
+}
+
 /// One change of the table. Each says what is to be and may be made twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -49,8 +58,8 @@ pub enum Change {
     /// The object does not exist. The kernel removes with it every route that still uses it, and takes it out of
     /// groups, of which one without another member goes the same way.
     RemoveNexthop(NexthopId),
-    /// The prefix is routed by this object.
-    PutRoute(Prefix, NexthopId),
+    /// The prefix is routed so.
+    PutRoute(Prefix, Target),
     /// The prefix has no route of ours.
     RemoveRoute(Prefix),
 }
@@ -83,8 +92,8 @@ pub enum Row {
     Nexthop(NexthopId, Option<Nexthop>),
     /// A group with our protocol number.
     Group(NexthopId, Vec<GroupMember>),
-    /// A route with our protocol number; `None` when it does not use a nexthop object.
-    Route(Prefix, Option<NexthopId>),
+    /// A route with our protocol number; `None` when it is of a kind that we never make.
+    Route(Prefix, Option<Target>),
 }
 
 /// Something that happened to the table or the links without us.

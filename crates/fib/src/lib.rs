@@ -24,7 +24,7 @@ mod path_list;
 mod twin;
 pub mod wire;
 
-pub use backend::{Backend, BackendError, Change, Event, GroupMember, Nexthop, NexthopId, Refusal, Row};
+pub use backend::{Backend, BackendError, Change, Event, GroupMember, Nexthop, NexthopId, Refusal, Row, Target};
 pub use engine::{Adopted, Fib, Flushed, Resync, RouteView, Stats, Switch};
 pub use forwarding::{Forwarding, WeightedNexthop};
 pub use kernel::{CompatMode, Kernel, Monitor, disable_nexthop_compat_mode};

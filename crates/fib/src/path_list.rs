@@ -1,5 +1,7 @@
 //! The ways of a route, in order of preference, and which of them share its packets.
 
+use std::net::IpAddr;
+
 use net_types::Family;
 
 use crate::{
@@ -14,12 +16,14 @@ pub struct PathList {
     paths: Vec<PathKey>,
     /// Of those that share, when there are at least two; none of a list in which the first that lives takes all.
     weights: Vec<u8>,
+    source: Option<IpAddr>,
+    unreachable: bool,
 }
 
 impl PathList {
     /// The first of `paths` that lives takes all packets.
     pub fn ordered(paths: impl Into<Vec<PathKey>>) -> Self {
-        Self { paths: paths.into(), weights: Vec::new() }
+        Self { paths: paths.into(), ..Self::default() }
     }
 
     /// `best` share the packets by weight (0 counts as 1); when none of them lives, the first of `alternates` that does
@@ -28,7 +32,27 @@ impl PathList {
         let paths = best.iter().map(|(path, _)| *path).chain(alternates.iter().copied()).collect();
         let weights =
             if best.len() < 2 { Vec::new() } else { best.iter().map(|(_, weight)| (*weight).max(1)).collect() };
-        Self { paths, weights }
+        Self { paths, weights, ..Self::default() }
+    }
+
+    /// No path: packets are dropped, and their senders told so, where a list without paths drops them in silence.
+    pub fn unreachable() -> Self {
+        Self { unreachable: true, ..Self::default() }
+    }
+
+    /// With an address that packets of this router's own are sent from which have none yet.
+    pub fn with_source(self, source: Option<IpAddr>) -> Self {
+        Self { source, ..self }
+    }
+
+    /// What [`with_source`](Self::with_source) was told.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.source
+    }
+
+    /// Whether senders are told that their packets are dropped.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable
     }
 
     /// Every path, best first.

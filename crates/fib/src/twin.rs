@@ -11,7 +11,7 @@ use std::{
 use net_types::{Family, Prefix};
 
 use crate::{
-    backend::{Backend, BackendError, Change, Event, GroupMember, Nexthop, NexthopId, Refusal, Row},
+    backend::{Backend, BackendError, Change, Event, GroupMember, Nexthop, NexthopId, Refusal, Row, Target},
     forwarding::{Forwarding, WeightedNexthop},
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub struct Twin {
     nexthops: BTreeMap<NexthopId, Nexthop>,
     groups: BTreeMap<NexthopId, Vec<GroupMember>>,
-    routes: BTreeMap<Prefix, Option<NexthopId>>,
+    routes: BTreeMap<Prefix, Target>,
     down: BTreeSet<u32>,
     events: Vec<Event>,
     dump: Option<Vec<Row>>,
@@ -65,7 +65,7 @@ impl Twin {
     }
 
     fn flush(&mut self, id: NexthopId) -> bool {
-        self.routes.retain(|_, used| *used != Some(id));
+        self.routes.retain(|_, target| !matches!(target, Target::Through(used, _) if *used == id));
         if self.groups.remove(&id).is_some() {
             return true;
         }
@@ -96,7 +96,7 @@ impl Twin {
 
     /// What a packet to exactly this prefix meets; `None` when it has no route of ours.
     pub fn forwarding(&self, prefix: &Prefix) -> Option<Forwarding> {
-        let id = self.routes.get(prefix).copied()??;
+        let Target::Through(id, _) = *self.routes.get(prefix)? else { return None };
         let Some(members) = self.groups.get(&id) else {
             return self.nexthops.get(&id).copied().map(Forwarding::Single);
         };
@@ -104,6 +104,11 @@ impl Twin {
             Some(WeightedNexthop { nexthop: *self.nexthops.get(&member.id)?, weight: member.weight })
         };
         Forwarding::spread(members.iter().filter_map(weighted))
+    }
+
+    /// What the route of a prefix is, if it has one of ours.
+    pub fn target(&self, prefix: &Prefix) -> Option<Target> {
+        self.routes.get(prefix).copied()
     }
 
     /// The whole table: prefix and what it meets.
@@ -160,7 +165,10 @@ impl Twin {
             Change::RemoveNexthop(id) => {
                 self.flush(*id);
             }
-            Change::PutRoute(prefix, id) => {
+            Change::PutRoute(prefix, Target::Unreachable) => {
+                self.routes.insert(*prefix, Target::Unreachable);
+            }
+            Change::PutRoute(prefix, target @ Target::Through(id, _)) => {
                 let of_group = self.groups.get(id).map(|members| members.iter().map(|member| member.id).collect());
                 let ids: Vec<NexthopId> = of_group.unwrap_or_else(|| vec![*id]);
                 let found: Option<Vec<&Nexthop>> = ids.iter().map(|id| self.nexthops.get(id)).collect();
@@ -169,7 +177,7 @@ impl Twin {
                 if prefix.family() == Family::Ipv6Unicast && found.iter().any(v4) {
                     return Err((libc::EINVAL, "IPv6 routes can not use an IPv4 nexthop"));
                 }
-                self.routes.insert(*prefix, Some(*id));
+                self.routes.insert(*prefix, *target);
             }
             Change::RemoveRoute(prefix) => {
                 self.routes.remove(prefix);
@@ -209,7 +217,7 @@ impl Backend for Twin {
         let groups = self.groups.iter().map(|(id, members)| (*id, Row::Group(*id, members.clone())));
         let mut objects: Vec<_> = nexthops.chain(groups).collect();
         objects.sort_by_key(|(id, _)| *id);
-        let routes = self.routes.iter().map(|(prefix, id)| Row::Route(*prefix, *id));
+        let routes = self.routes.iter().map(|(prefix, target)| Row::Route(*prefix, Some(*target)));
         let mut rows: Vec<Row> = objects.into_iter().map(|(_, row)| row).chain(routes).collect();
         rows.reverse(); // taken from the end
         self.dump = Some(rows);

@@ -10,7 +10,7 @@ use std::{
 
 use fib::{
     Backend, CompatMode, Event, Fib, GroupMember, Kernel, Nexthop, NexthopId, PathKey, PathList, PathState, Resync,
-    Row, Scope, Twin, disable_nexthop_compat_mode,
+    Row, Scope, Target, Twin, disable_nexthop_compat_mode,
 };
 use net_types::Prefix;
 
@@ -72,8 +72,8 @@ fn table(backend: &mut impl Backend) -> BTreeMap<Prefix, Vec<(Option<Nexthop>, u
             Row::Group(id, members) => {
                 groups.insert(id, members);
             }
-            Row::Route(prefix, id) => {
-                let id = id.expect("ours use nexthop objects");
+            Row::Route(prefix, target) => {
+                let Some(Target::Through(id, _)) = target else { panic!("ours use nexthop objects here") };
                 let alone = vec![GroupMember { id, weight: 1 }];
                 let members = groups.get(&id).unwrap_or(&alone);
                 let met = |member: &GroupMember| (objects.get(&member.id).copied().flatten(), member.weight);

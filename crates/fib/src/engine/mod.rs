@@ -21,7 +21,7 @@ use self::{
     slots::Slots,
 };
 use crate::{
-    backend::{Backend, Change, Event, Nexthop, NexthopId},
+    backend::{Backend, Change, Event, Nexthop, NexthopId, Target},
     forwarding::Forwarding,
     path::{PathKey, PathState, Scope, States},
     path_list::PathList,
@@ -114,7 +114,7 @@ impl<B: Backend> Fib<B> {
                 let better = own.present.as_ref().map_or_else(|| Cow::Owned(own.choose(&self.states)), Cow::Borrowed);
                 let differs = |nexthop| used.after(nexthop, &self.states) != own.after(nexthop, &self.states);
                 // A path-list that could do better waits for this route to leave.
-                if used.present.as_ref() != Some(&*better) || self.waiting.contains(&id) {
+                if !own.is_written_like(used) || used.present.as_ref() != Some(&*better) || self.waiting.contains(&id) {
                     Queued::Urgent
                 } else if better.nexthops().any(|it| differs(it.nexthop)) {
                     Queued::Unprotected
@@ -179,14 +179,15 @@ impl<B: Backend> Fib<B> {
                 None => batch.push(Change::RemoveRoute(prefix), Cause::Route(index, Installed::Nothing)),
                 Some(id) => {
                     let Some(slot) = self.slots.get_mut(id) else { return };
-                    if slot.present.is_none() {
+                    let target = slot.target(id).unwrap_or(Target::Through(id, None));
+                    if slot.present.is_none() && target != Target::Unreachable {
                         let forwarding = slot.choose(&self.states);
                         slot.present = Some(forwarding.clone());
                         self.spare_members(id, batch);
                         self.members(&forwarding, batch);
                         batch.push(self.slots.change(id, &forwarding, false), Cause::Object(id));
                     }
-                    batch.push(Change::PutRoute(prefix, id), Cause::Route(index, Installed::Through(id)));
+                    batch.push(Change::PutRoute(prefix, target), Cause::Route(index, Installed::Through(id)));
                 }
             },
         }
@@ -240,7 +241,7 @@ impl<B: Backend> Fib<B> {
                 (Cause::Route(index, installed), None) => self.booked(index, installed),
                 (Cause::Route(index, installed), Some(refusal)) => {
                     let object_gone = matches!(installed, Installed::Through(id)
-                        if self.slots.get(id).is_some_and(|slot| slot.present.is_none()));
+                        if self.slots.get(id).is_some_and(|slot| slot.present.is_none() && !slot.is_unreachable()));
                     if object_gone {
                         // Its object was refused a moment ago, and will be another one at the next attempt.
                         self.routes.queue(index, Queued::Urgent);

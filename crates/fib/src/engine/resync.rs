@@ -11,9 +11,10 @@ use super::{
     members::Members,
     report::{Adopted, Resync},
     routes::{Desired, Installed, Queued},
+    slots::Slot,
 };
 use crate::{
-    backend::{Backend, BackendError, GroupMember, Nexthop, NexthopId, Row},
+    backend::{Backend, BackendError, GroupMember, Nexthop, NexthopId, Row, Target},
     forwarding::Forwarding,
 };
 
@@ -64,11 +65,16 @@ impl<B: Backend> Fib<B> {
                         let present = self.slots.members.forwarding(&members);
                         self.stray_object(id, true, present);
                     }
-                    Row::Route(prefix, through) => {
+                    Row::Route(prefix, target) => {
                         adopted.routes += 1;
+                        let (through, source) = match target {
+                            Some(Target::Through(id, source)) => (Some(id), source),
+                            Some(Target::Unreachable) | None => (None, None),
+                        };
                         let through = through.filter(|id| self.slots.get(*id).is_some());
                         if let Some(slot) = through.and_then(|id| self.slots.get_mut(id)) {
                             slot.family = prefix.family();
+                            slot.note_source(source);
                         }
                         self.enter(prefix, Desired::AsFound(through), through);
                     }
@@ -131,7 +137,7 @@ impl<B: Backend> Fib<B> {
                 Row::Nexthop(id, present) if Members::owns(id) => self.compare_member(id, present),
                 Row::Nexthop(id, present) => self.compare_object(id, false, present.map(Forwarding::Single)),
                 Row::Group(id, members) => self.compare_group(id, &members),
-                Row::Route(prefix, through) => self.compare_route(prefix, through),
+                Row::Route(prefix, target) => self.compare_route(prefix, target),
             }
         }
         if more {
@@ -184,11 +190,27 @@ impl<B: Backend> Fib<B> {
         }
     }
 
-    fn compare_route(&mut self, prefix: Prefix, through: Option<NexthopId>) {
+    fn compare_route(&mut self, prefix: Prefix, target: Option<Target>) {
         let cycle = self.cycle.number;
-        let found = match through.filter(|id| self.slots.get(*id).is_some()) {
-            Some(id) => Installed::Through(id),
-            None => Installed::Unknown,
+        let through = match target {
+            Some(Target::Through(id, _)) => Some(id).filter(|id| self.slots.get(*id).is_some()),
+            Some(Target::Unreachable) | None => None,
+        };
+        // The source address is wrong only where it is known what it should be.
+        let installed = self.routes.find(&prefix).and_then(|index| self.routes.get(index)).map(|entry| entry.installed);
+        let as_booked = |id: NexthopId| {
+            let booked = self.slots.get(id).and_then(|slot| slot.target(id));
+            booked.is_none_or(|booked| Some(booked) == target)
+        };
+        let found = match (through, installed) {
+            // That names no object, but has a path-list of ours.
+            (None, Some(Installed::Through(id)))
+                if target == Some(Target::Unreachable) && self.slots.get(id).is_some_and(Slot::is_unreachable) =>
+            {
+                Installed::Through(id)
+            }
+            (Some(id), _) if as_booked(id) => Installed::Through(id),
+            _ => Installed::Unknown,
         };
         match self.routes.find(&prefix) {
             Some(index) => {

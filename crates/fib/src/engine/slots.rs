@@ -1,11 +1,13 @@
 //! Path-lists and the nexthop objects that they are: plain ones, or groups where paths share packets.
 
+use std::net::IpAddr;
+
 use hashbrown::{HashMap, HashSet};
 use net_types::Family;
 
 use super::members::Members;
 use crate::{
-    backend::{Change, Nexthop, NexthopId},
+    backend::{Change, Nexthop, NexthopId, Target},
     forwarding::Forwarding,
     path::{PathKey, PathState, Scope, States},
     path_list::PathList,
@@ -17,6 +19,18 @@ type Fast = foldhash::fast::RandomState;
 const FIRST_ID: u32 = 0x4800_0000;
 const LAST_ID: u32 = 0x48ff_ffff;
 
+/// The source address of the routes found at start that use an object nobody has asked for yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum FoundSource {
+    /// There was none such route.
+    #[default]
+    NoRoute,
+    /// All of them have this one, or none.
+    Same(Option<IpAddr>),
+    /// They differ: what is decided is written anew.
+    Different,
+}
+
 /// One nexthop object.
 pub(super) struct Slot {
     pub(super) family: Family,
@@ -24,6 +38,8 @@ pub(super) struct Slot {
     pub(super) group: bool,
     /// `None` for one found at start whose meaning is not known yet.
     pub(super) list: Option<Box<PathList>>,
+    /// Of one without a list.
+    found_source: FoundSource,
     /// What the kernel holds under this id; `None` when it holds nothing.
     pub(super) present: Option<Forwarding>,
     /// Members that it keeps from being removed.
@@ -43,6 +59,35 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// What routes by this path-list say besides naming the object; `None` when that is not known.
+    pub(super) fn target(&self, id: NexthopId) -> Option<Target> {
+        match (&self.list, self.found_source) {
+            (Some(list), _) if list.is_unreachable() => Some(Target::Unreachable),
+            (Some(list), _) => Some(Target::Through(id, list.source())),
+            (None, FoundSource::Same(source)) => Some(Target::Through(id, source)),
+            (None, FoundSource::NoRoute | FoundSource::Different) => None,
+        }
+    }
+
+    /// Whether routes by `other` say the same besides the object that they name.
+    pub(super) fn is_written_like(&self, other: &Self) -> bool {
+        self.target(NexthopId(0)).is_some_and(|target| other.target(NexthopId(0)) == Some(target))
+    }
+
+    /// A route was found at start that uses the object.
+    pub(super) fn note_source(&mut self, source: Option<IpAddr>) {
+        self.found_source = match self.found_source {
+            FoundSource::NoRoute => FoundSource::Same(source),
+            same if same == FoundSource::Same(source) => same,
+            _ => FoundSource::Different,
+        };
+    }
+
+    /// Its routes name no object at all.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.list.as_ref().is_some_and(|list| list.is_unreachable())
+    }
+
     /// What the object should do, as things stand.
     pub(super) fn choose(&self, states: &States) -> Forwarding {
         let nothing = Forwarding::Single(Nexthop::Blackhole(self.family));
@@ -143,8 +188,9 @@ impl Slots {
         }
         let wanted = list.choose(family, states, |_| true);
         let fits = |slot: &Slot| {
-            let alike = slot.family == family && slot.group == list.is_multipath();
-            alike && slot.list.is_none() && slot.present.as_ref() == Some(&wanted)
+            let alike = slot.family == family && slot.group == list.is_multipath() && !list.is_unreachable();
+            let same_source = [FoundSource::NoRoute, FoundSource::Same(list.source())].contains(&slot.found_source);
+            alike && same_source && slot.list.is_none() && slot.present.as_ref() == Some(&wanted)
         };
         let adopted = hint.filter(|id| self.by_id.get(id).is_some_and(fits));
         let id = match adopted {
@@ -205,6 +251,7 @@ impl Slots {
             family,
             group,
             list: None,
+            found_source: FoundSource::default(),
             held: if group { nexthops } else { Vec::new() },
             present,
             uncertain: false,

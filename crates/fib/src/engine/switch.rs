@@ -64,7 +64,7 @@ impl<B: Backend> Fib<B> {
     fn moves(&mut self, ids: &[NexthopId]) -> Vec<(NexthopId, Forwarding)> {
         let mut moves = Vec::new();
         for &id in ids {
-            let Some(slot) = self.slots.get(id) else { continue };
+            let Some(slot) = self.slots.get(id).filter(|slot| !slot.is_unreachable()) else { continue };
             let better = slot.choose(&self.states);
             // An object without routes that is not there is made with its first route.
             let right = slot.present.as_ref() == Some(&better) && !slot.uncertain;

@@ -81,7 +81,7 @@ impl Dump {
         // Routes are by far the most, and lead the part that they are in.
         while let Some((body, later)) = socket::leading(rest, wire::NEW_ROUTE) {
             let route = wire::read_route(body).map_err(|error| BackendError::Malformed(error.to_string()))?;
-            rows.extend(route.map(|(prefix, nexthop)| Row::Route(prefix, nexthop)));
+            rows.extend(route.map(|(prefix, target)| Row::Route(prefix, target)));
             rest = later;
         }
         for message in socket::messages(rest) {
@@ -94,7 +94,7 @@ impl Dump {
                     }));
                 }
                 NetlinkPayload::InnerMessage(Message::Route(_, route)) => {
-                    rows.extend(wire::parse_route(&route).map(|(prefix, nexthop)| Row::Route(prefix, nexthop)));
+                    rows.extend(wire::parse_route(&route).map(|(prefix, target)| Row::Route(prefix, target)));
                 }
                 NetlinkPayload::Error(error) if error.raw_code() != 0 => {
                     let refusal = socket::refusal(0, &message.header, error.raw_code(), &error.header);

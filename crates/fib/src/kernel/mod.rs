@@ -70,12 +70,12 @@ impl Kernel {
                     NexthopMessage { id: Some(*id), ..NexthopMessage::default() },
                 ),
             },
-            Change::PutRoute(prefix, nexthop) => {
-                let route = OurRoute { prefix: *prefix, nexthop: Some(*nexthop) };
+            Change::PutRoute(prefix, target) => {
+                let route = OurRoute { prefix: *prefix, target: Some(*target) };
                 Request { flags: put, message: Message::OurRoute(wire::NEW_ROUTE, route) }
             }
             Change::RemoveRoute(prefix) => {
-                let route = OurRoute { prefix: *prefix, nexthop: None };
+                let route = OurRoute { prefix: *prefix, target: None };
                 Request { flags: 0, message: Message::OurRoute(wire::DELETE_ROUTE, route) }
             }
         }

@@ -12,7 +12,7 @@ use netlink_packet_route::{
 };
 
 use super::nexthop::parse_address;
-use crate::backend::NexthopId;
+use crate::backend::{NexthopId, Target};
 
 /// Octets of `struct rtmsg` (linux/rtnetlink.h).
 pub(super) const HEADER_LEN: usize = 12;
@@ -20,7 +20,10 @@ pub(super) const AF_INET: u8 = 2;
 pub(super) const AF_INET6: u8 = 10;
 pub(super) const RTA_DST: u16 = 1;
 pub(super) const RTA_PRIORITY: u16 = 6;
+pub(super) const RTA_PREFSRC: u16 = 7;
 pub(super) const RTA_TABLE: u16 = 15;
+/// `RTN_UNREACHABLE`
+pub(super) const UNREACHABLE: u8 = 7;
 pub(super) const RTA_NH_ID: u16 = 30;
 
 /// The number that marks routes and nexthop objects as ours (`proto 201` in `ip route`).
@@ -49,7 +52,7 @@ fn header(family: Family, bits: u8) -> RouteHeader {
 }
 
 #[cfg(test)]
-fn message(prefix: &Prefix, kind: RouteType, scope: RouteScope, nexthop: Option<NexthopId>) -> RouteMessage {
+fn message(prefix: &Prefix, kind: RouteType, scope: RouteScope, target: Option<Target>) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = RouteHeader { kind, scope, ..header(prefix.family(), prefix.bits()) };
     message.attributes = Vec::with_capacity(3);
@@ -58,16 +61,18 @@ fn message(prefix: &Prefix, kind: RouteType, scope: RouteScope, nexthop: Option<
     if let Some(table) = prefix.table() {
         message.attributes.push(RouteAttribute::Table(table));
     }
-    if let Some(NexthopId(id)) = nexthop {
+    if let Some(Target::Through(NexthopId(id), source)) = target {
+        message.attributes.extend(source.map(|source| RouteAttribute::PrefSource(RouteAddress::from(source))));
         message.attributes.push(RouteAttribute::NhId(id));
     }
     message
 }
 
-/// The route of `prefix` through a nexthop object, as the library has it.
+/// A route of `prefix`, as the library has it.
 #[cfg(test)]
-pub(super) fn put_route(prefix: &Prefix, nexthop: NexthopId) -> RouteMessage {
-    message(prefix, RouteType::Unicast, RouteScope::Universe, Some(nexthop))
+pub(super) fn put_route(prefix: &Prefix, target: Target) -> RouteMessage {
+    let kind = if target == Target::Unreachable { RouteType::Unreachable } else { RouteType::Unicast };
+    message(prefix, kind, RouteScope::Universe, Some(target))
 }
 
 /// Names our route of `prefix`, whatever it uses.
@@ -88,8 +93,8 @@ fn placed(prefix: Prefix, table: u32) -> Prefix {
     if table == ROUTE_TABLE { prefix } else { prefix.in_table(table) }
 }
 
-/// Prefix and nexthop object of a route of ours; `None` for anybody else's.
-pub(crate) fn parse_route(message: &RouteMessage) -> Option<(Prefix, Option<NexthopId>)> {
+/// Prefix and target of a route of ours; `None` for anybody else's.
+pub(crate) fn parse_route(message: &RouteMessage) -> Option<(Prefix, Option<Target>)> {
     (u8::from(message.header.protocol) == ROUTE_PROTOCOL).then(|| in_our_place(message)).flatten()
 }
 
@@ -97,11 +102,11 @@ pub(crate) fn parse_route(message: &RouteMessage) -> Option<(Prefix, Option<Next
 ///
 /// # Errors
 /// When an attribute is cut short or has an impossible length.
-pub(crate) fn read_route(body: &[u8]) -> Result<Option<(Prefix, Option<NexthopId>)>, DecodeError> {
+pub(crate) fn read_route(body: &[u8]) -> Result<Option<(Prefix, Option<Target>)>, DecodeError> {
     let Some((header, rest)) = body.split_first_chunk::<HEADER_LEN>() else {
         return Err(DecodeError::from(format!("route message of {} octets, expected {HEADER_LEN}", body.len())));
     };
-    let [family, bits, _, _, table, protocol, ..] = *header;
+    let [family, bits, _, _, table, protocol, _, kind, ..] = *header;
     if protocol != ROUTE_PROTOCOL {
         return Ok(None);
     }
@@ -110,13 +115,15 @@ pub(crate) fn read_route(body: &[u8]) -> Result<Option<(Prefix, Option<NexthopId
         AF_INET6 => Family::Ipv6Unicast,
         _ => return Ok(None),
     };
-    let (mut destination, mut nexthop, mut metric, mut table) = (None, None, 0, u32::from(table));
+    let (mut destination, mut nexthop, mut source) = (None, None, None);
+    let (mut metric, mut table) = (0, u32::from(table));
     for attribute in NlasIterator::new(rest) {
         let attribute = attribute?;
         let value = attribute.value();
         match attribute.kind() {
             RTA_DST => destination = Some(parse_address(value)?),
             RTA_PRIORITY => metric = parse_u32(value)?,
+            RTA_PREFSRC => source = Some(parse_address(value)?),
             RTA_TABLE => table = parse_u32(value)?,
             RTA_NH_ID => nexthop = Some(NexthopId(parse_u32(value)?)),
             _ => {}
@@ -131,7 +138,15 @@ pub(crate) fn read_route(body: &[u8]) -> Result<Option<(Prefix, Option<NexthopId
         Family::Ipv6Unicast | Family::Ipv6Vpn => Prefix::DEFAULT_V6.address(),
     });
     let prefix = Prefix::new(address, bits).ok().filter(|prefix| prefix.family() == family);
-    Ok(prefix.map(|prefix| (placed(prefix, table), nexthop)))
+    Ok(prefix.map(|prefix| (placed(prefix, table), target(kind, nexthop, source))))
+}
+
+/// What a route of the kernel's type `kind` does.
+fn target(kind: u8, nexthop: Option<NexthopId>, source: Option<IpAddr>) -> Option<Target> {
+    match nexthop {
+        Some(id) => Some(Target::Through(id, source)),
+        None => (kind == UNREACHABLE).then_some(Target::Unreachable),
+    }
 }
 
 /// The prefix of somebody else's route that has the table and metric of ours, and so may stand in the place of one.
@@ -139,13 +154,15 @@ pub(crate) fn foreign_route(message: &RouteMessage) -> Option<Prefix> {
     (u8::from(message.header.protocol) != ROUTE_PROTOCOL).then(|| in_our_place(message)).flatten().map(|(it, _)| it)
 }
 
-fn in_our_place(message: &RouteMessage) -> Option<(Prefix, Option<NexthopId>)> {
-    let (mut destination, mut nexthop, mut metric) = (None, None, 0);
+fn in_our_place(message: &RouteMessage) -> Option<(Prefix, Option<Target>)> {
+    let (mut destination, mut nexthop, mut source, mut metric) = (None, None, None, 0);
     let mut table = u32::from(message.header.table);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(v4)) => destination = Some(IpAddr::V4(*v4)),
             RouteAttribute::Destination(RouteAddress::Inet6(v6)) => destination = Some(IpAddr::V6(*v6)),
+            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => source = Some(IpAddr::V4(*v4)),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => source = Some(IpAddr::V6(*v6)),
             RouteAttribute::NhId(id) => nexthop = Some(NexthopId(*id)),
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::Table(id) => table = *id,
@@ -163,7 +180,7 @@ fn in_our_place(message: &RouteMessage) -> Option<(Prefix, Option<NexthopId>)> {
     // A default route carries no destination at all.
     let address = destination.unwrap_or(unspecified);
     let prefix = Prefix::new(address, message.header.destination_prefix_length).ok()?;
-    Some((placed(prefix, table), nexthop))
+    Some((placed(prefix, table), target(message.header.kind.into(), nexthop, source)))
 }
 
 #[cfg(test)]
@@ -176,17 +193,20 @@ mod tests {
     proptest! {
         #[test]
         fn emitted_routes_parse_back(
-            address in any::<IpAddr>(), bits in 0u8..=128, id in any::<u32>(), table in proptest::option::of(1u32..),
+            address in any::<IpAddr>(), bits in 0u8..=128, id in proptest::option::of(any::<u32>()),
+            source in any::<Option<IpAddr>>(), table in proptest::option::of(1u32..),
         ) {
+            let source = source.filter(|source| source.is_ipv4() == address.is_ipv4());
+            let target = id.map_or(Target::Unreachable, |id| Target::Through(NexthopId(id), source));
             if let Ok(prefix) = Prefix::new(address, bits) {
                 let table = table.filter(|table| *table != ROUTE_TABLE);
                 let prefix = table.map_or(prefix, |table| prefix.in_table(table));
-                let message = put_route(&prefix, NexthopId(id));
+                let message = put_route(&prefix, target);
                 let mut buffer = vec![0; message.buffer_len()];
                 message.emit(&mut buffer);
                 let parsed = RouteMessage::parse(&buffer).unwrap();
-                prop_assert_eq!(parse_route(&parsed), Some((prefix, Some(NexthopId(id)))));
-                prop_assert_eq!(read_route(&buffer).unwrap(), Some((prefix, Some(NexthopId(id)))));
+                prop_assert_eq!(parse_route(&parsed), Some((prefix, Some(target))));
+                prop_assert_eq!(read_route(&buffer).unwrap(), Some((prefix, Some(target))));
             }
         }
 
@@ -202,14 +222,15 @@ mod tests {
     #[test]
     fn routes_of_others_are_not_ours() {
         let prefix: Prefix = "10.0.0.0/8".parse().unwrap();
-        let ours = put_route(&prefix, NexthopId(1));
+        let through = Target::Through(NexthopId(1), None);
+        let ours = put_route(&prefix, through);
         let mut foreign = ours.clone();
         foreign.header.protocol = RouteProtocol::Bgp;
         assert_eq!(parse_route(&foreign), None);
         assert_eq!(foreign_route(&foreign), Some(prefix));
         let mut elsewhere = ours.clone();
         elsewhere.attributes.push(RouteAttribute::Table(100));
-        assert_eq!(parse_route(&elsewhere), Some((prefix.in_table(100), Some(NexthopId(1)))));
+        assert_eq!(parse_route(&elsewhere), Some((prefix.in_table(100), Some(through))));
         assert!(parse_route(&ours).is_some());
     }
 }
