@@ -13,10 +13,13 @@ use config::model::{Config, RedistributeSource, StaticTarget};
 use net_types::Prefix;
 use netwatch::{ForeignTarget, View};
 
+/// Ways that share the packets of a static route at most, as in FRR.
+const MOST_WAYS: usize = 64;
+
 /// Routes that this router originates, by why.
 pub type Originated = BTreeMap<(LocalSource, Prefix), LocalRoute>;
 
-/// A static route as the FIB takes it.
+/// Where a static route leads, as the FIB takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Static {
     /// Through this interface, by way of this router where there is one.
@@ -32,11 +35,22 @@ pub enum Static {
     Reject,
 }
 
-/// Static routes that can be installed now, each with its administrative distance and its tag.
-pub type Statics = BTreeMap<Prefix, (Static, u8, u32)>;
+/// The static route of a prefix that can be installed now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticWays {
+    /// Where it leads; several share the packets, and never is one of several [dropped](Static::Blackhole).
+    pub ways: Vec<Static>,
+    /// Administrative distance.
+    pub distance: u8,
+    /// Tag; 0 for none.
+    pub tag: u32,
+}
 
-/// The static routes whose next hop is on a link that is up. Of several for a prefix the one of
-/// the least distance wins, in the order of the file where they are equal.
+/// Static routes that can be installed now.
+pub type Statics = BTreeMap<Prefix, StaticWays>;
+
+/// The static routes whose next hop is on a link that is up. Of several for a prefix those of the least distance are
+/// used, all of them where they lead somewhere; what is to be dropped only where nothing as near leads anywhere.
 pub fn statics(config: &Config, view: &View) -> Statics {
     let mut usable = Statics::new();
     let mut routes: Vec<_> = config.static_routes.iter().collect();
@@ -58,7 +72,16 @@ pub fn statics(config: &Config, view: &View) -> Statics {
             }
         };
         if let Some(target) = target {
-            usable.entry(route.prefix).or_insert((target, route.distance, route.tag));
+            let new = || StaticWays { ways: Vec::new(), distance: route.distance, tag: route.tag };
+            let known = usable.entry(route.prefix).or_insert_with(new);
+            let leads = |way: &Static| matches!(way, Static::Via { .. });
+            match (known.ways.first().map(leads), leads(&target)) {
+                (None, _) => known.ways.push(target),
+                _ if known.distance != route.distance => {}
+                (Some(true), true) if known.ways.len() < MOST_WAYS => known.ways.push(target),
+                (Some(false), true) => known.ways = vec![target],
+                (Some(_), _) => {}
+            }
         }
     }
     usable
@@ -95,10 +118,10 @@ pub fn originated(config: &Config, view: &View) -> Originated {
                     connected().for_each(|prefix| originate(LocalSource::Connected, prefix, plain));
                 }
                 RedistributeSource::Static => {
-                    for (prefix, (target, _, tag)) in &statics {
-                        let next_hop = match target {
-                            Static::Via { gateway, .. } => *gateway,
-                            Static::Blackhole | Static::Reject => None,
+                    for (prefix, StaticWays { ways, tag, .. }) in &statics {
+                        let next_hop = match ways.first() {
+                            Some(Static::Via { gateway, .. }) => *gateway,
+                            Some(Static::Blackhole | Static::Reject) | None => None,
                         };
                         originate(LocalSource::Static, *prefix, LocalRoute { tag: *tag, next_hop, ..plain });
                     }
@@ -199,6 +222,7 @@ mod tests {
                     static_routes: vec![
                         route("10.1.0.0/16", gateway("192.0.2.9"), 1),
                         route("10.1.0.0/16", StaticTarget::Blackhole, 200),
+                        route("10.1.0.0/16", gateway("192.0.2.8"), 1),
                         route("10.2.0.0/16", gateway("198.51.100.1"), 1),
                     ],
                     bgp: Some(bgp),
@@ -211,7 +235,10 @@ mod tests {
                     watch.changed().await.unwrap();
                 }
                 let via = statics(&config, watch.view());
-                assert!(matches!(via[&prefix("10.1.0.0/16")], (Static::Via { gateway: Some(_), .. }, 1, 1)));
+                let StaticWays { ways, distance: 1, tag: 1 } = &via[&prefix("10.1.0.0/16")] else {
+                    panic!("{via:?}");
+                };
+                assert!(matches!(ways[..], [Static::Via { .. }, Static::Via { .. }]), "both as near");
                 assert_eq!(via.len(), 1, "a gateway on no link is no way");
                 let all = originated(&config, watch.view());
                 assert_eq!(
@@ -246,7 +273,8 @@ mod tests {
                 while watch.view().link_named("va").is_some_and(netwatch::Link::is_up) {
                     watch.changed().await.unwrap();
                 }
-                assert_eq!(statics(&config, watch.view())[&prefix("10.1.0.0/16")], (Static::Blackhole, 200, 200));
+                let dropped = StaticWays { ways: vec![Static::Blackhole], distance: 200, tag: 200 };
+                assert_eq!(statics(&config, watch.view())[&prefix("10.1.0.0/16")], dropped);
                 assert!(
                     !originated(&config, watch.view()).contains_key(&(LocalSource::Connected, prefix("192.0.2.0/24")))
                 );

@@ -57,7 +57,8 @@ impl NextHops {
 
     /// Our static routes are these from now on; [`refresh`](Self::refresh) tells what follows.
     pub fn set_statics(&mut self, statics: &Statics) {
-        let leading = statics.iter().filter_map(|(prefix, (target, ..))| match target {
+        // Of several ways the first: where they lead is known apart from how packets are spread.
+        let leading = statics.iter().filter_map(|(prefix, route)| match route.ways.first()? {
             Static::Via { ifindex, gateway } => Some((*prefix, *ifindex, *gateway)),
             Static::Blackhole | Static::Reject => None,
         });
@@ -143,6 +144,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::local_routes::StaticWays;
 
     fn ip(arguments: &str) {
         let done = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
@@ -173,8 +175,8 @@ mod tests {
                 assert_eq!(want(&mut next_hops, "11.0.0.1").await, None, "our own route proves nothing");
                 let ifindex = watch.view().link_named("va").unwrap().ifindex;
                 let gateway = "169.254.1.1".parse().ok();
-                let leads = Static::Via { ifindex, gateway };
-                next_hops.set_statics(&Statics::from([("12.0.0.0/8".parse().unwrap(), (leads, 1, 0))]));
+                let leads = StaticWays { ways: vec![Static::Via { ifindex, gateway }], distance: 1, tag: 0 };
+                next_hops.set_statics(&Statics::from([("12.0.0.0/8".parse().unwrap(), leads)]));
                 assert_eq!(want(&mut next_hops, "12.0.0.1").await, Some(1), "but a static one does");
                 let key = NextHopKey { address: "12.0.0.1".parse().unwrap(), scope: 0 };
                 assert!(next_hops.without_table(key.address).is_some() && !next_hops.open().contains(&key));

@@ -299,6 +299,7 @@ impl Supervisor {
         let (between_clients, confederation) = (bgp.client_to_client_reflection, bgp.confederation.identifier);
         let graceful_shutdown = bgp.graceful_shutdown;
         let (mut local, mut aggregates, mut table_maps) = (Vec::new(), Vec::new(), Vec::new());
+        let protocol_maps = Family::UNICAST.map(|family| (family, policies.of_map(config.protocol_maps.get(&family))));
         for family in Family::ALL {
             let section = bgp.families.get(&family).cloned().unwrap_or_default();
             aggregates.push((family, policy_setup::aggregates(policies, &section)));
@@ -324,6 +325,9 @@ impl Supervisor {
                 }
                 for (family, policy) in table_maps {
                     rib.set_table_map(family, policy);
+                }
+                for (family, policy) in protocol_maps {
+                    rib.set_protocol_map(family, policy);
                 }
             })
             .await
@@ -505,15 +509,18 @@ impl Supervisor {
         }
         let routes: Vec<StaticRoute> = wanted
             .iter()
-            .map(|(prefix, (target, distance, _))| {
-                let paths = match target {
+            .map(|(prefix, route)| {
+                let way = |way: &Static| match way {
                     Static::Via { ifindex, gateway } => {
-                        vec![PathKey { source: STATIC_SOURCE, ifindex: *ifindex, gateway: *gateway }]
+                        Some((PathKey { source: STATIC_SOURCE, ifindex: *ifindex, gateway: *gateway }, 1))
                     }
-                    // Nexthop objects know no ICMP unreachable; what is to be rejected is dropped.
-                    Static::Blackhole | Static::Reject => Vec::new(),
+                    Static::Blackhole | Static::Reject => None,
                 };
-                StaticRoute { prefix: *prefix, paths: PathList::ordered(paths), distance: *distance }
+                let paths = match &route.ways[..] {
+                    [Static::Reject, ..] => PathList::unreachable(),
+                    ways => PathList::multipath(&ways.iter().filter_map(way).collect::<Vec<_>>(), &[]),
+                };
+                StaticRoute { prefix: *prefix, paths, distance: route.distance }
             })
             .collect();
         self.daemon.fib.statics(routes);

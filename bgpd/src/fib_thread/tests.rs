@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use bgp_core::rib::{PathRef, Resolved, Source};
+use bgp_core::rib::{PathRef, Placement, Resolved, Source};
 use fib::{Forwarding, Nexthop, Twin};
 
 use super::*;
@@ -20,6 +20,7 @@ fn change(prefix: &str, peers: &[u32]) -> BestChange {
         best: peers.first().map(path),
         multipath: Vec::new(),
         alternate: peers.get(1).map(path),
+        placement: Placement::default(),
         protect: true,
     }
 }
@@ -208,4 +209,63 @@ fn paths_as_good_as_the_best_share_and_the_alternate_follows_when_all_are_lost()
     assert_eq!(rig.way("10.1.0.0/16"), 3);
     rig.fib.fault(lost(3));
     assert_eq!(rig.way("10.1.0.0/16"), 0);
+}
+
+/// Interface by which `prefix` of a table goes, once there is such a route.
+fn way_in(rig: &Rig, prefix: Prefix) -> Option<u32> {
+    loop {
+        let (settled, ifindex) = rig.ask(move |table| {
+            let route = table.route(&prefix);
+            let first = route.as_ref().and_then(|route| route.list?.paths().first().map(|path| path.ifindex));
+            (table.stats().urgent == 0, first)
+        });
+        if settled {
+            return ifindex;
+        }
+    }
+}
+
+#[test]
+fn policy_says_in_which_table_a_route_is_and_it_is_in_no_other() {
+    let rig = Rig::new();
+    let prefix: Prefix = "10.1.0.0/16".parse().unwrap();
+    let into = |table| Placement { table, ..Placement::default() };
+    let tell = |table, peers: &[u32], protect| {
+        rig.rib.changes(vec![BestChange { placement: into(table), protect, ..change("10.1.0.0/16", peers) }]);
+        [prefix, prefix.in_table(100), prefix.in_table(101)].map(|place| way_in(&rig, place))
+    };
+    assert_eq!(tell(Some(100), &[1], true), [None, Some(1), None]);
+    assert_eq!(tell(Some(101), &[2], true), [None, None, Some(2)]);
+    tell(None, &[], true);
+    let dropped = rig.ask(move |table| table.route(&prefix.in_table(101)).is_some_and(|route| route.list.is_some()));
+    assert!(dropped, "fails closed where it was");
+    assert_eq!(tell(Some(254), &[1], true), [Some(1), None, None], "the main table is no other");
+    tell(Some(100), &[1], true);
+    tell(None, &[], false);
+    while rig.ask(|table| table.stats().routes) > 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn policy_says_how_a_route_ranks_and_whence_our_own_packets_come() {
+    let rig = Rig::new();
+    let prefix: Prefix = "10.1.0.0/16".parse().unwrap();
+    let source = "192.0.2.1".parse().ok();
+    let with = |distance| BestChange {
+        placement: Placement { distance, source, ..Placement::default() },
+        ..change("10.1.0.0/16", &[1])
+    };
+    let paths = PathList::ordered([PathKey { source: u32::MAX - 1, ifindex: 9, gateway: None }]);
+    rig.rib.changes(vec![with(Some(150))]);
+    let told = rig.ask(move |table| table.route(&prefix).and_then(|route| route.list?.source()));
+    assert_eq!(told, source);
+    rig.fib.statics(vec![StaticRoute { prefix, paths, distance: 100 }]);
+    assert_eq!(rig.way("10.1.0.0/16"), 9);
+    rig.rib.changes(vec![with(Some(99))]);
+    assert_eq!(rig.way("10.1.0.0/16"), 1);
+    rig.rib.changes(vec![with(Some(255))]);
+    assert_eq!(rig.way("10.1.0.0/16"), 9, "never used");
+    rig.rib.changes(vec![with(None)]);
+    assert_eq!(rig.way("10.1.0.0/16"), 1, "as an external route");
 }

@@ -10,7 +10,7 @@ use bgp_core::{
     PeerId,
     rib::{BestChange, PathRef, Source},
 };
-use fib::{Backend, Fib, PathKey, PathList, PathState, Resync, Scope, Switch};
+use fib::{Backend, Fib, PathKey, PathList, PathState, Resync, Scope, Switch, wire::ROUTE_TABLE};
 use hashbrown::HashMap;
 use net_types::Prefix;
 use tracing::{debug, error, info, warn};
@@ -33,6 +33,8 @@ const LAZY_PAUSE: Duration = Duration::from_millis(10);
 const LAZY_AFTER: Duration = Duration::from_secs(5);
 /// Between two readings of the whole table.
 const RESYNC_PAUSE: Duration = Duration::from_secs(1);
+/// The distance of what is not to be used.
+const NEVER: u8 = 255;
 /// Longest wait with nothing to do.
 const NAP: Duration = Duration::from_secs(3600);
 
@@ -44,6 +46,10 @@ pub(super) struct Worker<B> {
     /// What BGP has for such prefixes, if anything.
     learned: HashMap<Prefix, Option<PathList>, foldhash::fast::RandomState>,
     distances: Distances,
+    /// Where routes are that policy puts into another table than the main one, by where they would be.
+    elsewhere: HashMap<Prefix, Prefix, foldhash::fast::RandomState>,
+    /// Distances that policy gave to routes of BGP, by where they are.
+    given: HashMap<Prefix, u8, foldhash::fast::RandomState>,
     /// Peers that have sent everything; up once the table is idle.
     returned: Vec<(PeerId, IpAddr)>,
     /// The neighbors have spoken after our restart; what was adopted and not asked for goes once the table is idle.
@@ -66,6 +72,8 @@ impl<B: Backend> Worker<B> {
             statics: HashMap::default(),
             learned: HashMap::default(),
             distances: Distances::default(),
+            elsewhere: HashMap::default(),
+            given: HashMap::default(),
             returned: Vec::new(),
             sweep: false,
             unfinished: false,
@@ -261,12 +269,45 @@ impl<B: Backend> Worker<B> {
     }
 
     fn change(&mut self, change: BestChange) {
-        let wanted = wanted(&change);
-        if self.statics.contains_key(&change.prefix) {
-            self.learned.insert(change.prefix, wanted);
-            self.settle(change.prefix);
+        let wanted = wanted(&change).filter(|_| change.placement.distance != Some(NEVER));
+        let place = self.place(&change, wanted.is_some());
+        match change.placement.distance {
+            Some(distance) => drop(self.given.insert(place, distance)),
+            None if self.given.is_empty() => {}
+            None => drop(self.given.remove(&place)),
+        }
+        self.learn(place, wanted);
+    }
+
+    /// Where a route belongs, and takes it away from where it was.
+    fn place(&mut self, change: &BestChange, wanted: bool) -> Prefix {
+        let prefix = change.prefix;
+        let before = if self.elsewhere.is_empty() { None } else { self.elsewhere.get(&prefix).copied() };
+        let table = change.placement.table.filter(|table| *table != ROUTE_TABLE && prefix.is_plain());
+        let place = match (before, &change.best, table) {
+            (Some(before), None, _) if wanted => before, // fails closed where it was
+            (.., Some(table)) => prefix.in_table(table),
+            (.., None) => prefix,
+        };
+        let was = before.unwrap_or(prefix);
+        if was != place {
+            self.given.remove(&was);
+            self.learn(was, None);
+        }
+        if wanted && place != prefix {
+            self.elsewhere.insert(prefix, place);
+        } else if before.is_some() {
+            self.elsewhere.remove(&prefix);
+        }
+        place
+    }
+
+    fn learn(&mut self, place: Prefix, wanted: Option<PathList>) {
+        if self.statics.contains_key(&place) {
+            self.learned.insert(place, wanted);
+            self.settle(place);
         } else {
-            self.route(change.prefix, wanted);
+            self.route(place, wanted);
         }
     }
 
@@ -283,11 +324,15 @@ impl<B: Backend> Worker<B> {
         let learned = self.learned.get(&prefix).cloned().flatten();
         let Some(own) = self.statics.get(&prefix) else { return };
         match learned {
-            Some(paths) if self.distances.of(&prefix, paths.paths().first()) < own.distance => {
-                self.fib.set_path_list(prefix, &paths)
-            }
+            Some(paths) if self.distance(&prefix, &paths) < own.distance => self.fib.set_path_list(prefix, &paths),
             _ => self.fib.set_path_list(prefix, &own.paths),
         }
+    }
+
+    /// Of a route of BGP.
+    fn distance(&self, prefix: &Prefix, paths: &PathList) -> u8 {
+        let given = self.given.get(prefix).copied();
+        given.unwrap_or_else(|| self.distances.of(prefix, paths.paths().first()))
     }
 
     fn set_statics(&mut self, routes: Vec<StaticRoute>) {
@@ -351,12 +396,15 @@ fn wanted(change: &BestChange) -> Option<PathList> {
             // A best path of our own is in the kernel by other means.
             let key = path_key(best)?;
             let alternate = change.alternate.as_ref().and_then(path_key);
+            let family = change.prefix.address().is_ipv4();
+            let source = change.placement.source.filter(|source| source.is_ipv4() == family);
             if change.multipath.is_empty() {
-                return Some(PathList::ordered(std::iter::once(key).chain(alternate).collect::<Vec<_>>()));
+                let paths = std::iter::once(key).chain(alternate).collect::<Vec<_>>();
+                return Some(PathList::ordered(paths).with_source(source));
             }
             let others = change.multipath.iter().filter_map(|path| Some((path_key(path)?, path.weight)));
             let sharing: Vec<(PathKey, u8)> = std::iter::once((key, best.weight)).chain(others).collect();
-            Some(PathList::multipath(&sharing, alternate.as_slice()))
+            Some(PathList::multipath(&sharing, alternate.as_slice()).with_source(source))
         }
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use bgp_core::rib::{PathState, PathView};
 use bgp_wire::PeerKind;
-use config::{command::Destination, model::RedistributeSource};
+use config::{
+    command::Destination,
+    model::{Distances, RedistributeSource},
+};
 use fib::{Nexthop, WeightedNexthop};
 use net_types::{Family, Prefix};
 use rpc::Failure;
@@ -13,11 +16,13 @@ use tokio::sync::oneshot;
 use super::{Output, gone, routes::Rows};
 use crate::{
     fib_thread::Table,
+    local_routes::{self, Static, StaticWays},
+    peer::PeerHandle,
     show::{
         kernel,
         view::{Aliases, Forwarding, KernelRoute, Learned, RouteProtocol, Way},
     },
-    state::State,
+    state::{Running, State},
 };
 
 /// Routes asked of the FIB at a time: well below a millisecond.
@@ -47,13 +52,8 @@ pub(super) async fn table(
 ) -> Result<(), Failure> {
     let running = state.running();
     let mut prefixes = installed(state, family).await?;
-    let connected: BTreeMap<Prefix, (u32, String)> = running
-        .view
-        .connected()
-        .filter(|(prefix, _)| prefix.family() == family)
-        .map(|(prefix, link)| (prefix, (link.ifindex, link.name.clone())))
-        .collect();
-    prefixes.extend(connected.keys());
+    let known = Arc::new(Known::of(&running, family));
+    prefixes.extend(known.connected.keys());
     prefixes.sort_unstable();
     prefixes.dedup();
     match destination {
@@ -69,14 +69,9 @@ pub(super) async fn table(
     for piece in prefixes.chunks(PIECE) {
         let piece = piece.to_vec();
         let names = Arc::clone(&running.view);
-        let own: BTreeMap<u32, bool> = running
-            .peers
-            .values()
-            .map(|peer| (peer.id().0, peer.status().kind() == Some(PeerKind::Internal)))
-            .collect();
-        let connected = connected.clone();
+        let known = Arc::clone(&known);
         let found = ask(state, move |table| {
-            piece.iter().filter_map(|prefix| describe(table, prefix, &names, &own, &connected)).collect::<Vec<_>>()
+            piece.iter().filter_map(|prefix| describe(table, prefix, &names, &known)).collect::<Vec<_>>()
         })
         .await?;
         let found = with_bgp(state, &aliases, found).await?;
@@ -87,6 +82,29 @@ pub(super) async fn table(
         }
     }
     rows.end(if json { "\n}\n" } else { "" }).await
+}
+
+/// What the FIB does not know of the routes that it has.
+struct Known {
+    connected: BTreeMap<Prefix, (u32, String)>,
+    statics: local_routes::Statics,
+    /// Neighbors, as sources of paths, and whether each is internal.
+    internal: BTreeMap<u32, bool>,
+    distances: Distances,
+}
+
+impl Known {
+    fn of(running: &Running, family: Family) -> Self {
+        let connected = running.view.connected().filter(|(prefix, _)| prefix.family() == family);
+        let section = running.config.bgp.as_ref().and_then(|bgp| bgp.families.get(&family));
+        let internal = |peer: &Arc<PeerHandle>| peer.status().kind() == Some(PeerKind::Internal);
+        Self {
+            connected: connected.map(|(prefix, link)| (prefix, (link.ifindex, link.name.clone()))).collect(),
+            statics: local_routes::statics(&running.config, &running.view),
+            internal: running.peers.values().map(|peer| (peer.id().0, internal(peer))).collect(),
+            distances: section.and_then(|section| section.distance).unwrap_or_default(),
+        }
+    }
 }
 
 /// What BGP adds to its routes in the kernel: the MED, which FRR shows as their metric, and the next hop where the way to
@@ -124,6 +142,7 @@ async fn with_bgp(state: &State, aliases: &Aliases, mut routes: Vec<KernelRoute>
         let attributes = &first.attributes;
         route.metric = attributes.med.unwrap_or(0);
         route.tag = first.install.tag;
+        route.distance = first.install.distance.unwrap_or(route.distance);
         route.learned = Some(Learned {
             as_path: attributes.as_path.to_string(),
             communities: aliases.spell(&attributes.communities),
@@ -160,13 +179,7 @@ async fn installed(state: &State, family: Family) -> Result<Vec<Prefix>, Failure
     }
 }
 
-fn describe(
-    table: &dyn Table,
-    prefix: &Prefix,
-    view: &netwatch::View,
-    internal: &BTreeMap<u32, bool>,
-    connected: &BTreeMap<Prefix, (u32, String)>,
-) -> Option<KernelRoute> {
+fn describe(table: &dyn Table, prefix: &Prefix, view: &netwatch::View, known: &Known) -> Option<KernelRoute> {
     let via = |ifindex: u32, gateway: Option<IpAddr>| {
         let interface = view.link(ifindex).map_or_else(|| format!("if{ifindex}"), |link| link.name.clone());
         Forwarding::Via { gateway, ifindex, interface }
@@ -179,22 +192,28 @@ fn describe(
         tag: 0,
         learned: None,
         ways,
+        source: None,
         backup: None,
         nexthop_id: None,
         installed: true,
         protected: false,
     };
     let Some(route) = table.route(prefix) else {
-        let (ifindex, interface) = connected.get(prefix)?.clone();
+        let (ifindex, interface) = known.connected.get(prefix)?.clone();
         let forwarding = Forwarding::Via { gateway: None, ifindex, interface };
         return Some(bare(RouteProtocol::Connected, 0, vec![forwarding.into()]));
     };
     let candidates = route.list.map_or(&[][..], fib::PathList::paths);
-    let (protocol, distance) = match candidates.first().map(|first| internal.get(&first.source)) {
-        Some(Some(true)) => (RouteProtocol::Bgp { internal: true }, 200),
-        Some(None) => (RouteProtocol::Static, 1),
+    let own = known.statics.get(prefix);
+    let dropped = |own: &StaticWays| !matches!(own.ways.first(), Some(Static::Via { .. }));
+    let unreachable = route.list.is_some_and(fib::PathList::is_unreachable);
+    let (protocol, distance, tag) = match (candidates.first().map(|first| known.internal.get(&first.source)), own) {
+        (Some(Some(true)), _) => (RouteProtocol::Bgp { internal: true }, known.distances.internal, 0),
+        (Some(Some(false)), _) => (RouteProtocol::Bgp { internal: false }, known.distances.external, 0),
+        (Some(None), own) => (RouteProtocol::Static, own.map_or(1, |own| own.distance), own.map_or(0, |own| own.tag)),
+        (None, Some(own)) if unreachable || dropped(own) => (RouteProtocol::Static, own.distance, own.tag),
         // Adopted, or failing closed: it was learned.
-        Some(Some(false)) | None => (RouteProtocol::Bgp { internal: false }, 20),
+        (None, _) => (RouteProtocol::Bgp { internal: false }, known.distances.external, 0),
     };
     let way = |WeightedNexthop { nexthop, weight }| match nexthop {
         Nexthop::Via { ifindex, gateway, .. } => Way { weight, ..via(ifindex, gateway).into() },
@@ -202,6 +221,7 @@ fn describe(
     };
     let ways: Vec<Way> = match route.installed {
         Some(installed) => installed.nexthops().map(way).collect(),
+        None if unreachable => vec![Forwarding::Unreachable.into()],
         None => vec![Forwarding::Blackhole.into()],
     };
     let unused = |candidate: &fib::PathKey| {
@@ -209,12 +229,14 @@ fn describe(
         ways.iter().all(|way| way.forwarding != forwarding).then_some(forwarding)
     };
     let backup = candidates.iter().find_map(unused);
-    let protected = ways.iter().all(|way| way.forwarding == Forwarding::Blackhole);
+    let dropping = ways.iter().all(|way| way.forwarding == Forwarding::Blackhole);
     Some(KernelRoute {
+        tag,
+        source: route.list.and_then(fib::PathList::source),
         backup,
-        protected,
-        nexthop_id: route.object.map(|object| object.0),
-        installed: route.installed.is_some(),
+        protected: dropping && protocol != RouteProtocol::Static,
+        nexthop_id: route.object.map(|object| object.0).filter(|_| !unreachable),
+        installed: route.installed.is_some() || (unreachable && route.object.is_some()),
         ..bare(protocol, distance, ways)
     })
 }

@@ -29,7 +29,7 @@ pub fn row(route: &KernelRoute) -> String {
         let _ = write!(out, " tag {},", route.tag);
     }
     let mut ways = route.ways.iter();
-    let _ = write!(out, " {}", ways.next().map(way_text).unwrap_or_default());
+    let _ = write!(out, " {}", ways.next().map(|way| way_text(route, way)).unwrap_or_default());
     if let Some(id) = route.nexthop_id {
         let _ = write!(out, ", nhid {id}");
     }
@@ -39,20 +39,21 @@ pub fn row(route: &KernelRoute) -> String {
     out.push('\n');
     let width = route.prefix.to_string().len();
     for way in ways {
-        let _ = writeln!(out, "  {} {:width$} {}", if route.installed { '*' } else { 'q' }, "", way_text(way));
+        let _ = writeln!(out, "  {} {:width$} {}", if route.installed { '*' } else { 'q' }, "", way_text(route, way));
     }
     if let Some(backup) = &route.backup {
-        let _ = writeln!(out, "  b {:width$} {}", "", way_text(&backup.clone().into()));
+        let _ = writeln!(out, "  b {:width$} {}", "", way_text(route, &backup.clone().into()));
     }
     out
 }
 
-fn way_text(way: &Way) -> String {
+fn way_text(route: &KernelRoute, way: &Way) -> String {
+    let source = route.source.map(|source| format!(", src {source}")).unwrap_or_default();
     match &way.forwarding {
         Forwarding::Via { gateway: Some(gateway), interface, .. } => {
-            format!("via {gateway}, {interface}, weight {}", way.weight)
+            format!("via {gateway}, {interface}{source}, weight {}", way.weight)
         }
-        Forwarding::Via { gateway: None, interface, .. } => format!("is directly connected, {interface}"),
+        Forwarding::Via { gateway: None, interface, .. } => format!("is directly connected, {interface}{source}"),
         Forwarding::Blackhole => "unreachable (blackhole)".into(),
         Forwarding::Unreachable => "unreachable (ICMP unreachable)".into(),
     }
@@ -109,13 +110,13 @@ pub fn json_row(route: &KernelRoute, first: bool) -> String {
             ]);
             hops.push(Value::Object(hop));
         }
-        hops.push(hop_json(way, route.installed));
+        hops.push(hop_json(route, way, route.installed));
     }
     out.insert("internalNextHopNum".into(), hops.len().into());
     out.insert("internalNextHopActiveNum".into(), hops.len().into());
     out.insert("nexthops".into(), hops.into());
     if let Some(backup) = &route.backup {
-        out.insert("backupNexthops".into(), vec![hop_json(&backup.clone().into(), false)].into());
+        out.insert("backupNexthops".into(), vec![hop_json(route, &backup.clone().into(), false)].into());
     }
     let comma = if first { "" } else { "," };
     format!("{comma}\n\"{}\":[{}]", route.prefix, Value::Object(out))
@@ -131,7 +132,7 @@ fn internal_flags(route: &KernelRoute) -> u32 {
     }
 }
 
-fn hop_json(way: &Way, fib: bool) -> Value {
+fn hop_json(route: &KernelRoute, way: &Way, fib: bool) -> Value {
     let mut out = object([("flags", (if fib { 3 } else { 1 }).into())]);
     if fib {
         out.insert("fib".into(), true.into());
@@ -146,6 +147,9 @@ fn hop_json(way: &Way, fib: bool) -> Value {
                 None => {
                     out.insert("directlyConnected".into(), true.into());
                 }
+            }
+            if let Some(source) = route.source {
+                out.insert("rmapSource".into(), source.to_string().into());
             }
             out.insert("interfaceIndex".into(), (*ifindex).into());
             out.insert("interfaceName".into(), interface.as_str().into());

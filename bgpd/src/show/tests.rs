@@ -307,14 +307,18 @@ fn kernel_routes_show_their_backup() {
             large_communities: "".into(),
         }),
         ways: vec![Way { weight: 3, ..via("169.254.1.2", 5, "tun1").into() }, via("169.254.3.2", 7, "tun3").into()],
+        source: Some("10.0.0.1".parse().unwrap()),
         backup: Some(via("169.254.2.2", 6, "tun2")),
         nexthop_id: Some(11),
         installed: true,
         protected: false,
     };
     let text = kernel::row(&route);
-    assert!(text.starts_with("B>* 10.2.0.0/16 [20/0] tag 10, via 169.254.1.2, tun1, weight 3, nhid 11\n"), "{text}");
-    assert!(text.contains("  * ") && text.contains("via 169.254.3.2, tun3, weight 1\n"), "{text}");
+    assert!(
+        text.starts_with("B>* 10.2.0.0/16 [20/0] tag 10, via 169.254.1.2, tun1, src 10.0.0.1, weight 3, nhid 11\n"),
+        "{text}"
+    );
+    assert!(text.contains("  * ") && text.contains("via 169.254.3.2, tun3, src 10.0.0.1, weight 1\n"), "{text}");
     assert!(text.contains("  b ") && text.contains("via 169.254.2.2, tun2"), "{text}");
     let json: Value = serde_json::from_str(&format!("{{{}}}", kernel::json_row(&route, true))).unwrap();
     let entry = &json["10.2.0.0/16"][0];
@@ -323,6 +327,7 @@ fn kernel_routes_show_their_backup() {
     assert_eq!((&entry["tag"], &entry["communities"]), (&10.into(), &"home 65001:2".into()));
     assert_eq!((&entry["nexthops"][0]["weight"], &entry["nexthops"][1]["weight"]), (&3.into(), &1.into()));
     assert_eq!((&entry["nexthops"][1]["fib"], &entry["nexthops"][1]["active"]), (&true.into(), &true.into()));
+    assert_eq!(entry["nexthops"][0]["rmapSource"], "10.0.0.1");
     assert_eq!(entry["backupNexthops"][0]["ip"], "169.254.2.2");
 }
 

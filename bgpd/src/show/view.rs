@@ -517,6 +517,8 @@ pub struct KernelRoute {
     pub learned: Option<Learned>,
     /// What it does: one way, or several that share the packets.
     pub ways: Vec<Way>,
+    /// Packets of this router's own are sent from this address.
+    pub source: Option<IpAddr>,
     /// What it would do next, where an alternate is ready.
     pub backup: Option<Forwarding>,
     /// The kernel's nexthop object.

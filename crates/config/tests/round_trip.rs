@@ -996,6 +996,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 bfd_profiles,
                 bfd_peers,
                 static_routes,
+                protocol_maps: Family::UNICAST.into_iter().zip(route_maps.keys().cloned()).collect(),
                 prefix_lists: lists.into_iter().collect(),
                 access_lists: access_lists.into_iter().collect(),
                 as_path_lists,

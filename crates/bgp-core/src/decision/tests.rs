@@ -17,6 +17,7 @@ pub(super) const PLAIN: Merit = Merit {
     clusters: 0,
     origin: 0,
     blackhole: false,
+    placed: false,
     long_lived_stale: false,
     never_long_lived: false,
 };
@@ -196,6 +197,7 @@ fn any_merit() -> impl Strategy<Value = Merit> {
             clusters,
             origin,
             blackhole: false,
+            placed: false,
             long_lived_stale: false,
             never_long_lived: false,
         },

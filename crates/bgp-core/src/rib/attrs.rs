@@ -52,6 +52,23 @@ pub struct Install {
     pub blackhole: bool,
 }
 
+/// In what way a route goes into the kernel, as far as policy says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// `set table`: into this table.
+    pub table: Option<u32>,
+    /// `set src`: packets of our own are sent from this address.
+    pub source: Option<IpAddr>,
+    /// `set distance`: administrative distance; 255 keeps the route out.
+    pub distance: Option<u8>,
+}
+
+impl Placement {
+    pub(crate) fn of(install: &Install) -> Self {
+        Self { table: install.table, source: install.source, distance: install.distance }
+    }
+}
+
 impl PathAttrs {
     /// What has to be resolved for the path to be usable.
     pub fn next_hop_key(&self) -> NextHopKey {
@@ -199,6 +216,8 @@ pub(crate) struct Merit {
     pub(crate) confed_len: u16,
     pub(crate) origin: u8,
     pub(crate) blackhole: bool,
+    /// Policy says in what way the route goes into the kernel; [`Install`] has it.
+    pub(crate) placed: bool,
     /// LLGR_STALE: the last resort, whoever says so (RFC 9494 §4.3).
     pub(crate) long_lived_stale: bool,
     /// NO_LLGR: not to be used once the restart time is over (RFC 9494 §4.2).
@@ -219,6 +238,7 @@ impl Merit {
             confed_len: u16::try_from(a.as_path.confed_count()).unwrap_or(u16::MAX),
             origin: a.origin as u8,
             blackhole: attrs.install.blackhole,
+            placed: Placement::of(&attrs.install) != Placement::default(),
             long_lived_stale: a.communities.contains(&Community::LLGR_STALE),
             never_long_lived: a.communities.contains(&Community::NO_LLGR),
         }

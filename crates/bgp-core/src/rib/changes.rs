@@ -6,7 +6,7 @@ use bgp_wire::NextHop;
 use net_types::{Family, Prefix};
 use smallvec::SmallVec;
 
-use super::{Path, Rib, Source, bandwidth, next_hops::Resolved, peer::Standing, state::Shared};
+use super::{Path, Placement, Rib, Source, bandwidth, next_hops::Resolved, peer::Standing, state::Shared};
 use crate::policy::Policy;
 
 /// A path as the FIB needs it.
@@ -35,6 +35,8 @@ pub struct BestChange {
     pub multipath: Vec<PathRef>,
     /// The best path that does not fail together with `best`.
     pub alternate: Option<PathRef>,
+    /// In what way the route goes into the kernel; as it does anyway where nothing says otherwise.
+    pub placement: Placement,
     /// With nothing usable left, now or later, packets are to be dropped: the prefix was learned through a protected
     /// peer that did not take it back. Otherwise its route is to be removed.
     pub protect: bool,
@@ -103,6 +105,14 @@ impl Rib {
         }
     }
 
+    /// What routes of `family` go through after that (`ip protocol bgp route-map`): what it denies is not installed, and
+    /// what it sets of a [`Placement`] holds.
+    pub fn set_protocol_map(&mut self, family: Family, policy: Policy) {
+        if std::mem::replace(&mut self.shared.protocol_maps[family as usize], policy.clone()) != policy {
+            self.replay_changes();
+        }
+    }
+
     /// Hands every prefix over again, for a FIB that lost its state.
     pub fn replay_changes(&mut self) {
         self.vrfs.replay();
@@ -126,8 +136,9 @@ impl Rib {
         table.fib_dirty.remove(id);
         let entry = &table.table.entries[id as usize];
         let prefix = table.table.prefix(id);
-        let kept = |path: &&Path| is_installed(shared, &prefix, path);
-        let best = entry.best().filter(kept);
+        let kept = |path: &&Path| placement(shared, &prefix, path).is_some();
+        let placed = entry.best().and_then(|path| Some((path, placement(shared, &prefix, path)?)));
+        let best = placed.map(|(path, _)| path);
         // What the table-map keeps out of the kernel is not protected there either.
         let kept_out = best.is_none() && entry.sharing > 0;
         let alternate = entry.alternate().filter(|path| !kept_out && kept(path));
@@ -145,6 +156,7 @@ impl Rib {
             best: weighted.next(),
             multipath: weighted.collect(),
             alternate: alternate.and_then(|path| path_ref(shared, family, path)),
+            placement: placed.map(|(_, placement)| placement).unwrap_or_default(),
             protect: entry.protect && !kept_out,
         };
         drop(sharing);
@@ -164,15 +176,23 @@ fn on_the_link(next_hop: NextHop, gateway: Option<IpAddr>) -> Option<IpAddr> {
     }
 }
 
-/// Whether the table-map lets a path into the FIB.
-fn is_installed(shared: &Shared, prefix: &Prefix, path: &Path) -> bool {
-    let policy = &shared.table_maps[prefix.family() as usize];
+/// In what way a path goes into the FIB; `None` where the table-map or what follows it keeps it out.
+fn placement(shared: &Shared, prefix: &Prefix, path: &Path) -> Option<Placement> {
+    let family = prefix.family() as usize;
+    let maps = [&shared.table_maps[family], &shared.protocol_maps[family]];
+    let placed = path.effective.is_some_and(|id| shared.attrs.merit(id).0.placed);
+    if !placed && maps.iter().all(|policy| policy.is_open()) {
+        return Some(Placement::default());
+    }
     let source = match shared.peer(path.source).source {
         Source::Local(source) => Some(source),
         Source::Peer(_) => None,
     };
-    let attrs = || path.effective.map(|id| shared.attrs.attrs(id));
-    policy.is_open() || attrs().is_some_and(|attrs| policy.judge(prefix, &attrs, source).is_some())
+    let mut attrs = shared.attrs.attrs(path.effective?);
+    for policy in maps.into_iter().filter(|policy| !policy.is_open()) {
+        attrs = policy.judge(prefix, &attrs, source)?;
+    }
+    Some(Placement::of(&attrs.install))
 }
 
 pub(super) fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {

@@ -47,7 +47,7 @@ use hashbrown::HashMap;
 use net_types::{Asn, Family, RouterId};
 
 pub use aggregate::AggregateConfig;
-pub use attrs::{DEFAULT_LOCAL_PREF, Install, PathAttrs};
+pub use attrs::{DEFAULT_LOCAL_PREF, Install, PathAttrs, Placement};
 pub use changes::{BestChange, PathRef};
 pub use conditions::{ConditionalAdvertisement, DefaultOriginate, Existence};
 pub(crate) use id_set::IdSet;
@@ -182,6 +182,7 @@ impl Rib {
                 aggregates: Default::default(),
                 conditions: Default::default(),
                 table_maps: Default::default(),
+                protocol_maps: Default::default(),
                 labels: HashMap::with_hasher(FixedState::with_seed(seed ^ 5)),
             },
             tables: Family::ALL.map(|family| FamilyTable::new(family, seed)),

@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) conditions: [Vec<Condition>; Family::COUNT],
     /// `table-map`: what best paths go through on their way into the FIB.
     pub(crate) table_maps: [Policy; Family::COUNT],
+    /// `ip protocol bgp route-map`: what they go through after that.
+    pub(crate) protocol_maps: [Policy; Family::COUNT],
     /// The labels of paths for prefixes of VPNs, by source and number. They are no part of the attributes, which thousands
     /// of prefixes share that have a label each.
     pub(crate) labels: HashMap<(Prefix, Slot, u32), Labels, FixedState>,

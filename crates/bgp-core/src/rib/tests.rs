@@ -4,6 +4,7 @@ mod announcements;
 mod monitors;
 mod multipath;
 mod next_hops;
+mod placement;
 mod policy;
 mod protection;
 mod restart;

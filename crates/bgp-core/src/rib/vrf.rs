@@ -143,6 +143,7 @@ impl VrfTable {
         let ids = self.entries.get(&prefix).into_iter().flatten();
         let protect = ids.into_iter().any(|id| table.table.entries[*id as usize].protect);
         BestChange {
+            placement: super::Placement::default(),
             prefix: prefix.in_table(number),
             best: path(best),
             multipath: Vec::new(),

@@ -283,6 +283,7 @@ const WORDS: &[(&str, &str)] = &[
     ("prefix-filter", "And its prefix filter"),
     ("prefix-len", "Length of the prefix"),
     ("prefix-list", "A list of prefixes"),
+    ("protocol", "Routes of one protocol on their way into the kernel"),
     ("prefix-table", "Validated payloads"),
     ("prepend", "Put in front"),
     ("preserve-fw-state", "Our forwarding state has survived"),

@@ -1,4 +1,4 @@
-//! Static routes and prefix-lists, in FRR's spelling.
+//! Static routes, what routes go through into the kernel, and prefix-lists, in FRR's spelling.
 
 use net_types::{Family, IfName, Prefix};
 
@@ -23,6 +23,28 @@ pub(super) const ROWS: &[Statement] = &[
         action: Action::Config(Verb {
             read: |draft, args| read_route(draft, args, "PREFIX6", "IPV6"),
             write: |config, lines| write_routes(config, lines, Family::Ipv6Unicast),
+        }),
+    },
+    Statement {
+        syntax: "ip protocol bgp route-map ROUTE-MAP",
+        help: "Filter and change routes of BGP on their way into the kernel",
+        action: Action::Config(Verb {
+            read: |draft, args| {
+                draft.config.protocol_maps.insert(Family::Ipv4Unicast, args.get("ROUTE-MAP")?);
+                Ok(())
+            },
+            write: |config, lines| write_protocol_map(config, lines, Family::Ipv4Unicast),
+        }),
+    },
+    Statement {
+        syntax: "ipv6 protocol bgp route-map ROUTE-MAP",
+        help: "Filter and change routes of BGP on their way into the kernel",
+        action: Action::Config(Verb {
+            read: |draft, args| {
+                draft.config.protocol_maps.insert(Family::Ipv6Unicast, args.get("ROUTE-MAP")?);
+                Ok(())
+            },
+            write: |config, lines| write_protocol_map(config, lines, Family::Ipv6Unicast),
         }),
     },
     Statement {
@@ -94,6 +116,12 @@ fn write_routes(config: &Config, lines: &mut Lines, family: Family) {
         let distance = if route.distance == 1 { String::new() } else { format!(" {}", route.distance) };
         let tag = then("tag", Some(route.tag).filter(|tag| *tag != 0));
         lines.line(format_args!("{} route {} {target}{tag}{distance}", keyword(family), route.prefix));
+    }
+}
+
+fn write_protocol_map(config: &Config, lines: &mut Lines, family: Family) {
+    if let Some(name) = config.protocol_maps.get(&family) {
+        lines.line(format_args!("{} protocol bgp route-map {name}", keyword(family)));
     }
 }
 

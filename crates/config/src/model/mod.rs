@@ -91,6 +91,9 @@ pub struct Config {
     pub bfd_peers: BTreeMap<BfdPeerId, BfdPeer>,
     /// `ip route` and `ipv6 route`, sorted, without duplicates.
     pub static_routes: Vec<StaticRoute>,
+    /// `ip protocol bgp route-map` and `ipv6 protocol bgp route-map`: what routes of BGP go through on their way into the
+    /// kernel, after the `table-map` of their family.
+    pub protocol_maps: BTreeMap<Family, Name>,
     /// `ip prefix-list` and `ipv6 prefix-list`; the families have separate names, as in FRR.
     pub prefix_lists: BTreeMap<(Family, Name), PrefixList>,
     /// `access-list` and `ipv6 access-list`.
