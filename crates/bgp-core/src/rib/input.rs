@@ -308,7 +308,9 @@ impl Rib {
                 |prefix: &Prefix| Some((prefix.family(), self.tables[prefix.family() as usize].table.find(prefix)?));
             let found: SmallVec<[_; LOOKUPS]> = prefixes.iter().map(found).collect();
             for (at, (family, id)) in (at..).zip(found).filter_map(|(at, found)| Some((at, found?))) {
-                self.withdraw_entry(slot, family, id, ids.withdrawn.get(at).copied());
+                let theirs = ids.withdrawn.get(at).copied();
+                self.note_withdrawal(now, slot, family, id, theirs);
+                self.withdraw_entry(slot, family, id, theirs);
             }
         }
         if let Some(Reach { attributes, mut announced }) = update.reach {
@@ -355,10 +357,19 @@ impl Rib {
         let received = shared.attrs.intern(&attrs);
         let mut importer = Importer::new(shared, config, slot, *family, received, attrs);
         let table = &mut tables[*family as usize];
+        let dampens = shared.dampens(*family, slot);
         for (at, prefix) in prefixes.iter().enumerate() {
-            let effective = importer.effective(shared, prefix).ok();
+            let mut effective = importer.effective(shared, prefix).ok();
             let Some(id) = table.table.find_or_insert(prefix) else { continue };
             let number = ids.get(at).map_or(0, |theirs| shared.path_ids.hold(slot, *theirs));
+            if dampens {
+                let entry = &table.table.entries[id as usize];
+                let old = entry.position(slot, number).map(|at| entry.paths[at]);
+                if let Some(old) = old.filter(|old| old.epoch == epoch && old.received != received) {
+                    shared.flapped(now, *prefix, &old, false);
+                }
+                effective = effective.filter(|_| !shared.is_damped(prefix, slot, number));
+            }
             let path = Path { source: slot, epoch, received, effective, learned, id: number };
             let relabelled = labels.get(at).is_some_and(|labels| shared.label(*prefix, slot, number, Some(labels)));
             let new = table.put(shared, id, path);
@@ -382,6 +393,20 @@ impl Rib {
         let family = prefix.family();
         if let Some(id) = self.tables[family as usize].table.find(prefix) {
             self.withdraw_entry(slot, family, id, None);
+        }
+    }
+
+    /// What dampening has to know of a withdrawal.
+    fn note_withdrawal(&mut self, now: Instant, slot: Slot, family: Family, id: u32, theirs: Option<u32>) {
+        if !self.shared.dampens(family, slot) {
+            return;
+        }
+        let number = theirs.map_or(Some(0), |theirs| self.shared.path_ids.find(slot, theirs));
+        let table = &self.tables[family as usize].table;
+        let entry = &table.entries[id as usize];
+        let path = number.and_then(|number| entry.position(slot, number)).map(|at| entry.paths[at]);
+        if let Some(path) = path.filter(|path| path.epoch == self.shared.peer(slot).epoch) {
+            self.shared.flapped(now, table.prefix(id), &path, true);
         }
     }
 

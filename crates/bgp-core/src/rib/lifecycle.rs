@@ -93,6 +93,7 @@ impl Rib {
         self.shared.peer_mut(slot).removed = true;
         self.peer_down(now, peer, Departure::Withdraw);
         self.by_id.remove(&peer);
+        self.forgive(slot);
         for family in Family::ALL {
             let config = &mut self.shared.peer_mut(slot).config.families[family as usize];
             let asked = config.default_originate.take().is_some() | config.advertise.take().is_some();

@@ -18,6 +18,7 @@ pub(crate) mod attrs;
 pub(crate) mod bandwidth;
 mod changes;
 pub(crate) mod conditions;
+mod dampening;
 mod id_set;
 mod input;
 mod lifecycle;
@@ -50,6 +51,7 @@ pub use aggregate::AggregateConfig;
 pub use attrs::{DEFAULT_LOCAL_PREF, Install, PathAttrs, Placement};
 pub use changes::{BestChange, PathRef};
 pub use conditions::{ConditionalAdvertisement, DefaultOriginate, Existence};
+pub use dampening::{Dampening, FlapView};
 pub(crate) use id_set::IdSet;
 pub use input::Refusal;
 pub use local::LocalRoute;
@@ -148,6 +150,7 @@ pub struct Rib {
     redecide: [Option<u32>; Family::COUNT],
     revalidation: roas::Revalidation,
     pub(crate) vrfs: vrf::Vrfs,
+    released: dampening::Released,
 }
 
 /// After a restart nothing is announced before the peers have said what they have (RFC 4724 §4.1).
@@ -183,6 +186,7 @@ impl Rib {
                 conditions: Default::default(),
                 table_maps: Default::default(),
                 protocol_maps: Default::default(),
+                dampening: Default::default(),
                 labels: HashMap::with_hasher(FixedState::with_seed(seed ^ 5)),
             },
             tables: Family::ALL.map(|family| FamilyTable::new(family, seed)),
@@ -193,6 +197,7 @@ impl Rib {
             redecide: [None; Family::COUNT],
             revalidation: roas::Revalidation::new(seed ^ 4),
             vrfs: vrf::Vrfs::default(),
+            released: dampening::Released::default(),
             config,
         }
     }

@@ -39,6 +39,8 @@ pub enum PathState {
     Unreachable,
     /// Loop check or policy.
     Refused(Refusal),
+    /// It has flapped, and is not used for a while (RFC 2439).
+    Damped,
     /// Its session ended; it only keeps the prefix protected.
     Ghost,
     /// Its session ended; it is about to go.
@@ -332,6 +334,7 @@ impl Rib {
         let state = match (standing, path.effective, resolved) {
             (Standing::Gone, ..) => PathState::Leaving,
             (Standing::Ghost, ..) => PathState::Ghost,
+            (_, None, _) if self.shared.is_damped(prefix, path.source, path.id) => PathState::Damped,
             (_, None, _) => PathState::Refused(self.refusal(family, path)),
             (.., None) => PathState::Unreachable,
             _ if at == 0 && entry.sharing > 0 => PathState::Best,

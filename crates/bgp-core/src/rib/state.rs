@@ -13,6 +13,7 @@ use super::{
     aggregate::{self, Aggregates},
     attrs::{AttrId, Interner},
     conditions::{Condition, default_slot},
+    dampening::Flaps,
     id_set::IdSet,
     monitor::Monitors,
     next_hops::NextHops,
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) table_maps: [Policy; Family::COUNT],
     /// `ip protocol bgp route-map`: what they go through after that.
     pub(crate) protocol_maps: [Policy; Family::COUNT],
+    /// What has flapped, where that is dampened.
+    pub(crate) dampening: [Option<Box<Flaps>>; Family::COUNT],
     /// The labels of paths for prefixes of VPNs, by source and number. They are no part of the attributes, which thousands
     /// of prefixes share that have a label each.
     pub(crate) labels: HashMap<(Prefix, Slot, u32), Labels, FixedState>,

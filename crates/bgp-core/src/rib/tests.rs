@@ -1,6 +1,7 @@
 //! What the table promises, said as an operator would.
 
 mod announcements;
+mod dampening;
 mod monitors;
 mod multipath;
 mod next_hops;

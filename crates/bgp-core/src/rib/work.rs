@@ -43,6 +43,10 @@ impl Rib {
                 left -= 1;
             }
         }
+        while left > 0 && self.undamp_next(now) {
+            left -= 1;
+        }
+        self.released.overdue = self.dampening_due().is_some_and(|at| at <= now);
         while left > 0 && self.take_back_retired() {
             left -= 1;
         }
@@ -57,6 +61,8 @@ impl Rib {
             || self.shared.peers.iter().flatten().any(visits)
             || self.redecide.iter().any(Option::is_some)
             || self.revalidation.is_pending()
+            || !self.released.is_empty()
+            || self.released.overdue
             || self.has_aggregates_to_do()
             || self.has_conditions_to_tell()
             || !self.retired.is_empty()
@@ -67,7 +73,8 @@ impl Rib {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let states = self.shared.peers.iter().flatten().flat_map(|peer| &peer.families);
         let stale = states.filter_map(|state| state.retain_until.map(|(at, _)| at));
-        stale.chain(self.deferral.as_ref().map(|deferral| deferral.until)).min()
+        let deferral = self.deferral.as_ref().map(|deferral| deferral.until);
+        stale.chain(deferral).chain(self.dampening_due()).min()
     }
 
     fn expire(&mut self, now: Instant) {
@@ -162,6 +169,7 @@ impl Rib {
             importer.make_long_lived(shared);
         }
         let effective = importer.effective(shared, &prefix).ok();
+        let effective = effective.filter(|_| !shared.is_damped(&prefix, path.source, path.id));
         if let Some(effective) = effective {
             shared.attrs.hold(effective);
         }
