@@ -2,13 +2,13 @@
 
 mod policies;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use bgp_core::{
     decision::{DecisionOptions, LinkBandwidth, MaximumPaths},
     policy::{self, Clause, Policy, PrefixRule},
     rib::{
-        AggregateConfig, ConditionalAdvertisement, DefaultOriginate, Existence, FamilyConfig, LocalSource,
+        AggregateConfig, ConditionalAdvertisement, Dampening, DefaultOriginate, Existence, FamilyConfig, LocalSource,
         MaximumPrefix, NextHopSelf, PeerConfig, Protection, RibConfig,
     },
 };
@@ -53,6 +53,18 @@ fn maximum_paths(bgp: &Bgp, family: Family) -> MaximumPaths {
         internal: internal.map_or(default, |internal| internal.paths),
         equal_cluster_length: internal.is_some_and(|internal| internal.equal_cluster_length),
     }
+}
+
+/// How flapping is judged in a family, if it is.
+pub fn dampening(bgp: &Bgp, family: Family) -> Option<Dampening> {
+    let figures = bgp.families.get(&family)?.dampening?;
+    let minutes = |minutes: u8| Duration::from_secs(60 * u64::from(minutes));
+    Some(Dampening {
+        half_life: minutes(figures.half_life_minutes),
+        reuse: figures.reuse.into(),
+        suppress: figures.suppress.into(),
+        max_suppress: minutes(figures.max_suppress_minutes),
+    })
 }
 
 /// What the table has to know of this router. `router_id` is the configured one or what was chosen in its place.

@@ -111,6 +111,8 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         | Command::ShowBfdPeers { .. }
         | Command::ShowFailover { .. }
         | Command::ClearBgp { .. }
+        | Command::ShowDampening { .. }
+        | Command::ClearDampening { .. }
         | Command::Help
         | Command::Configure
         | Command::Write

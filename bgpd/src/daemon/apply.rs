@@ -300,6 +300,7 @@ impl Supervisor {
         let graceful_shutdown = bgp.graceful_shutdown;
         let (mut local, mut aggregates, mut table_maps) = (Vec::new(), Vec::new(), Vec::new());
         let protocol_maps = Family::UNICAST.map(|family| (family, policies.of_map(config.protocol_maps.get(&family))));
+        let dampening = Family::UNICAST.map(|family| (family, policy_setup::dampening(bgp, family)));
         for family in Family::ALL {
             let section = bgp.families.get(&family).cloned().unwrap_or_default();
             aggregates.push((family, policy_setup::aggregates(policies, &section)));
@@ -322,6 +323,9 @@ impl Supervisor {
                 }
                 for (family, aggregates) in aggregates {
                     rib.set_aggregates(family, aggregates);
+                }
+                for (family, figures) in dampening {
+                    rib.set_dampening(family, figures);
                 }
                 for (family, policy) in table_maps {
                     rib.set_table_map(family, policy);

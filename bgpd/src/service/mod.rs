@@ -1,5 +1,6 @@
 //! The RPC service: a command line comes in, text or JSON goes out by the piece.
 
+mod dampening;
 mod inventory;
 mod kernel;
 mod neighbors;
@@ -101,6 +102,8 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
             out.json(&serde_json::json!({ "program": "bgpd", "version": env!("CARGO_PKG_VERSION") })).await
         }
         Command::ShowVersion { json: false } => out.text(format!("bgpd {}\n", env!("CARGO_PKG_VERSION"))).await,
+        Command::ShowDampening { family, what, json } => dampening::show(state, family, what, json, out).await,
+        Command::ClearDampening { prefix } => dampening::clear(state, prefix, out).await,
         Command::ClearBgp { whom, how } => clear(state, whom, how, out).await,
         Command::Reload => order(state.control(Control::Reload).await, out).await,
         Command::ShowIpsecSa { .. }

@@ -91,7 +91,9 @@ impl Peers {
         let usable =
             matches!(view.state, PathState::Best | PathState::Multipath | PathState::Alternate | PathState::Valid);
         Path {
-            valid: usable,
+            // As FRR marks it: it would be used if it had not flapped.
+            valid: usable || view.state == PathState::Damped,
+            damped: view.state == PathState::Damped,
             best: view.state == PathState::Best,
             multipath: view.state == PathState::Multipath,
             alternate: view.state == PathState::Alternate,
@@ -106,7 +108,7 @@ impl Peers {
     }
 
     /// A path of which no more is known than its attributes.
-    fn bare(&self, source: Source, attrs: &PathAttrs, now: SystemTime) -> Path {
+    pub(super) fn bare(&self, source: Source, attrs: &PathAttrs, now: SystemTime) -> Path {
         Path {
             source: self.source(source),
             attributes: Arc::new(attrs.attributes.clone()),
@@ -120,6 +122,8 @@ impl Peers {
             alternate: false,
             path_id: None,
             stale: false,
+            damped: false,
+            flap: None,
             validation: None,
             labels: Vec::new(),
             reason: None,
@@ -314,12 +318,17 @@ pub(super) async fn destination(
             }?;
             let told = ids.iter().filter(|(id, _)| rib.advertised(*id, &view.prefix).is_some());
             let told: Vec<(PeerId, IpAddr)> = told.copied().collect();
-            Some((view, told))
+            let flap = |path: &PathView| match path.source {
+                Source::Peer(peer) => rib.flap(now, &view.prefix, peer, path.path_id),
+                Source::Local(_) => None,
+            };
+            let flaps: Vec<_> = view.paths.iter().filter(|path| is_route(path)).map(flap).collect();
+            Some((view, told, flaps))
         })
         .await
         .map_err(gone)?;
-    match found.filter(|(view, _)| view.paths.iter().any(is_route)) {
-        Some((view, told)) => {
+    match found.filter(|(view, ..)| view.paths.iter().any(is_route)) {
+        Some((view, told, flaps)) => {
             let named = |(id, address): (PeerId, IpAddr)| {
                 let source = Source::Peer(id);
                 let name = peers.link(source).map_or(NeighborId::Address(address), NeighborId::Interface);
@@ -327,6 +336,9 @@ pub(super) async fn destination(
             };
             let told = told.into_iter().map(named).collect();
             let mut route = Route { advertised_to: told, ..peers.route(&view, now) };
+            for (path, flap) in route.paths.iter_mut().zip(flaps) {
+                path.flap = flap.as_ref().map(super::dampening::flap);
+            }
             route.paths.retain(|path| match paths {
                 Paths::All => true,
                 Paths::Best => path.best,

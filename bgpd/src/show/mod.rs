@@ -5,6 +5,7 @@
 
 pub mod bfd;
 pub mod bmp;
+pub mod dampening;
 pub mod interface;
 pub mod kernel;
 pub mod neighbors;

@@ -7,7 +7,7 @@ use bgp_wire::{AsPath, Community, SegmentKind};
 use serde_json::{Map, Value};
 
 use super::{
-    epoch, object, rpki,
+    dampening, epoch, object, rpki,
     table::{metric, next_hops_json},
     view::{Path, PathSource, Route, Speaker},
 };
@@ -43,6 +43,9 @@ fn path_text(path: &Path, speaker: &Speaker, now: SystemTime, out: &mut String) 
     }
     if path.stale {
         out.push_str(", (stale)");
+    }
+    if path.damped {
+        out.push_str(", (suppressed due to dampening)");
     }
     let from = match path.source {
         PathSource::Local => "0.0.0.0 (self)".to_owned(),
@@ -114,6 +117,9 @@ fn path_text(path: &Path, speaker: &Speaker, now: SystemTime, out: &mut String) 
     if !path.labels.is_empty() {
         let labels: Vec<String> = path.labels.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "      Remote label: {}", labels.join(" "));
+    }
+    if let Some(flap) = &path.flap {
+        dampening::detail_text(flap, out);
     }
     let age = now.duration_since(path.updated).unwrap_or_default();
     let _ = writeln!(out, "      Last update: {} ago", super::uptime(age));
@@ -224,6 +230,9 @@ fn path_json(path: &Path, version: u64, speaker: &Speaker) -> Value {
     }
     if let Some(label) = path.labels.first() {
         out.insert("remoteLabel".into(), (*label).into());
+    }
+    if let Some(flap) = &path.flap {
+        dampening::detail_json(flap, SystemTime::now(), &mut out);
     }
     out.insert("lastUpdate".into(), Value::Object(object([("epoch", epoch(path.updated))])));
     let hops = next_hops_json(path, speaker).into_iter().map(|mut hop| {

@@ -40,6 +40,7 @@ pub fn rows(route: &Route) -> String {
             },
             if path.valid { '*' } else { ' ' },
             match (path.best, path.multipath, path.alternate) {
+                _ if path.damped => 'd',
                 (true, ..) => '>',
                 (_, true, _) => '=',
                 (.., true) => 'b',
@@ -123,6 +124,7 @@ fn path_json(route: &Route, path: &Path, speaker: &Speaker, out: &mut String) {
         ("bestpath", path.best),
         ("backup", path.alternate),
         ("stale", path.stale),
+        ("damped", path.damped),
     ];
     for (key, _) in flags.into_iter().filter(|(_, set)| *set) {
         let _ = write!(out, "\"{key}\":true,");

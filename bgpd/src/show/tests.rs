@@ -124,6 +124,8 @@ fn path(peer: &str, best: bool) -> Path {
         validation: None,
         labels: Vec::new(),
         reason: best.then_some("Older Path"),
+        damped: false,
+        flap: None,
         updated: now() - Duration::from_secs(10),
     }
 }

@@ -348,6 +348,10 @@ pub struct Path {
     pub alternate: bool,
     /// Its session is gone and it is kept (RFC 4724).
     pub stale: bool,
+    /// It is not used because it has flapped (RFC 2439).
+    pub damped: bool,
+    /// What is remembered of it by dampening, where that was asked for.
+    pub flap: Option<Flap>,
     /// What origin validation says of it (RFC 6811).
     pub validation: Option<ValidationState>,
     /// What its neighbor calls it, where that tells several paths apart (RFC 7911).
@@ -362,6 +366,21 @@ pub struct Path {
     pub link: Option<IfName>,
     /// When it came.
     pub updated: SystemTime,
+}
+
+/// What dampening remembers of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flap {
+    /// Its penalty now.
+    pub penalty: u32,
+    /// How often it was withdrawn, or came with other attributes.
+    pub count: u32,
+    /// Since when that is counted.
+    pub since: Duration,
+    /// When it may be used again, if it may not now.
+    pub reuse_in: Option<Duration>,
+    /// Nobody announces it now.
+    pub history: bool,
 }
 
 /// A prefix and its paths, best first as the decision sees them.

@@ -1,6 +1,7 @@
 //! The commands of the shell, by the same machinery: each row has its syntax, its help, who runs it, and what it means.
 
 mod bgp;
+mod dampening;
 mod policy;
 mod vpn;
 mod watch;
@@ -9,6 +10,7 @@ use std::{fmt, net::IpAddr, sync::LazyLock};
 
 use net_types::{Asn, Family, IfName, Prefix, TunnelName, WanName};
 
+pub use dampening::{DampeningView, FlapTable};
 pub use policy::{PolicyView, RouteFilter};
 pub use vpn::VpnView;
 pub use watch::{RpkiState, RpkiView, Watch};
@@ -187,6 +189,20 @@ pub enum Command {
     ShowVersion {
         /// As JSON.
         json: bool,
+    },
+    /// `show bgp ipv4 unicast dampening …`
+    ShowDampening {
+        /// Of which family.
+        family: Family,
+        /// What of it.
+        what: DampeningView,
+        /// As JSON.
+        json: bool,
+    },
+    /// `clear ip bgp dampening`
+    ClearDampening {
+        /// Of this prefix; of all without.
+        prefix: Option<Prefix>,
     },
     /// `clear bgp`
     ClearBgp {
@@ -395,7 +411,7 @@ const ROWS: &[Row] = &[
 /// All rows, in parts.
 const PARTS: &[&[Row]] = &{
     let [a, b, c, d, e, f, g, h, i, j, k] = policy::FILTERS;
-    [bgp::ROWS, vpn::ROWS, policy::LISTS, a, b, c, d, e, f, g, h, i, j, k, watch::ROWS, ROWS]
+    [bgp::ROWS, vpn::ROWS, policy::LISTS, a, b, c, d, e, f, g, h, i, j, k, watch::ROWS, dampening::ROWS, ROWS]
 };
 
 fn rows() -> impl Iterator<Item = &'static Row> {

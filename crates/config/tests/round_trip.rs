@@ -12,7 +12,7 @@ use config::{
         AccessTarget, Action, Adjust, AdvertiseMap, Aead, Aggregate, AliasedCommunity, AllowOwnAs, AoAlgorithm, AoUse,
         AttributeUnchanged, Bandwidth, BestPath, BfdPeer, BfdPeerId, BfdProfile, BfdUse, Bgp, BgpVrf, BmpMonitor,
         BmpRetry, BmpTargets, ChainKey, ChildLifetime, Community, CommunityChange, CommunityList, Confederation,
-        Credential, DefaultOriginate, Distances, Dpd, Dump, Dumps, Esn, EspSuite, Existence, ExtCommunity,
+        Credential, Dampening, DefaultOriginate, Distances, Dpd, Dump, Dumps, Esn, EspSuite, Existence, ExtCommunity,
         ExtCommunityChange, ExtCommunityTerm, FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId,
         IkeSuite, Initiate, KeyChain, LargeCommunity, LinkBandwidth, LocalAs, LocalRole, Log, LogFormat, LogLevel,
         Match, MatchPeer, MaximumInternalPaths, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry,
@@ -718,6 +718,18 @@ fn aggregate() -> impl Strategy<Value = Aggregate> {
     })
 }
 
+fn dampening() -> impl Strategy<Value = Dampening> {
+    prop_oneof![
+        Just(Dampening::default()),
+        (1u8..=45).prop_map(Dampening::of_half_life),
+        (1u8..=45, 1u16..=20_000, 0u16..=30_000, 1u8..).prop_map(
+            |(half_life_minutes, reuse, more, max_suppress_minutes)| {
+                Dampening { half_life_minutes, reuse, suppress: reuse + more, max_suppress_minutes }
+            }
+        ),
+    ]
+}
+
 fn family_config(family: Family) -> impl Strategy<Value = FamilyConfig> {
     let redistribute =
         (of(any::<u32>()), of(name())).prop_map(|(metric, route_map)| Redistribute { metric, route_map });
@@ -727,21 +739,24 @@ fn family_config(family: Family) -> impl Strategy<Value = FamilyConfig> {
         btree_map(prefix_of(family), aggregate(), 0..3),
         of(name()),
         of((1u8.., 1u8.., 1u8..).prop_map(|(external, internal, local)| Distances { external, internal, local })),
-        of(1u8..),
+        (of(1u8..), of(dampening())),
         of((1u8.., any::<bool>())
             .prop_map(|(paths, equal_cluster_length)| MaximumInternalPaths { paths, equal_cluster_length })),
     )
-        .prop_map(|(networks, redistribute, aggregates, table_map, distance, maximum_paths, internal)| {
-            FamilyConfig {
-                maximum_paths,
-                maximum_internal_paths: internal,
-                distance,
-                networks,
-                redistribute,
-                aggregates,
-                table_map,
-            }
-        })
+        .prop_map(
+            |(networks, redistribute, aggregates, table_map, distance, (maximum_paths, dampening), internal)| {
+                FamilyConfig {
+                    maximum_paths,
+                    maximum_internal_paths: internal,
+                    dampening,
+                    distance,
+                    networks,
+                    redistribute,
+                    aggregates,
+                    table_map,
+                }
+            },
+        )
 }
 
 fn bgp() -> impl Strategy<Value = Bgp> {

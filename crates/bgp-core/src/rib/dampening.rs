@@ -275,12 +275,12 @@ impl Rib {
         self.shared.dampening[family as usize].as_ref().map(|flaps| flaps.config)
     }
 
-    /// What dampening knows of a path of a peer.
-    pub fn flap(&self, now: Instant, prefix: &Prefix, peer: PeerId) -> Option<FlapView> {
+    /// What dampening knows of a path of a peer; `path_id` is what the peer calls it, if it tells several apart.
+    pub fn flap(&self, now: Instant, prefix: &Prefix, peer: PeerId, path_id: Option<u32>) -> Option<FlapView> {
         let slot = self.slot(peer)?;
+        let number = path_id.map_or(Some(0), |theirs| self.shared.path_ids.find(slot, theirs))?;
         let flaps = self.shared.dampening[prefix.family() as usize].as_ref()?;
-        let mut keys = flaps.flaps.keys().filter(|(of, source, _)| of == prefix && *source == slot);
-        keys.next().and_then(|key| self.flap_view(now, flaps, key))
+        self.flap_view(now, flaps, &(*prefix, slot, number))
     }
 
     /// All paths that have flapped, in order.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use net_types::{Family, Prefix};
 
 use super::{
-    Action, LEAVE, Leave, Lines, Said, Section, Statement, Verb, multipath, neighbor_policy, neighbor_routes,
-    route_map, then,
+    Action, LEAVE, Leave, Lines, Said, Section, Statement, Verb, dampening, multipath, neighbor_policy,
+    neighbor_routes, route_map, then,
 };
 use crate::{
     grammar::{Args, Complaint},
@@ -57,8 +57,16 @@ pub(super) fn write(bgp: &Bgp, family: Family, lines: &mut Lines) {
     lines.line("exit-address-family");
 }
 
-pub(super) const ROWS: &[&[Statement]] =
-    &[FAMILY, multipath::FAMILY, NEIGHBOR, neighbor_routes::ROWS, neighbor_policy::ROWS, LEAVE_FAMILY, LEAVE];
+pub(super) const ROWS: &[&[Statement]] = &[
+    FAMILY,
+    multipath::FAMILY,
+    dampening::FAMILY,
+    NEIGHBOR,
+    neighbor_routes::ROWS,
+    neighbor_policy::ROWS,
+    LEAVE_FAMILY,
+    LEAVE,
+];
 
 /// A VPN's family has neighbors and no routes of its own: those are its VRFs'.
 pub(super) const VPN_ROWS: &[&[Statement]] =

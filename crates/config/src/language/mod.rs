@@ -6,6 +6,7 @@
 
 mod bfd;
 mod bgp;
+mod dampening;
 mod draft;
 mod family;
 mod frr;

@@ -330,6 +330,35 @@ pub struct FamilyConfig {
     pub maximum_paths: Option<u8>,
     /// `maximum-paths ibgp`: the same of internal ones.
     pub maximum_internal_paths: Option<MaximumInternalPaths>,
+    /// `bgp dampening`
+    pub dampening: Option<Dampening>,
+}
+
+/// `bgp dampening HALF-LIFE REUSE SUPPRESS MAX-SUPPRESS` (RFC 2439)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dampening {
+    /// Minutes in which a penalty halves, 1 to 45.
+    pub half_life_minutes: u8,
+    /// The penalty below which a path is used again.
+    pub reuse: u16,
+    /// The penalty from which on a path is not used.
+    pub suppress: u16,
+    /// Most minutes for which a path is not used.
+    pub max_suppress_minutes: u8,
+}
+
+impl Dampening {
+    /// FRR's figures but for the half-life, of which the longest time is four.
+    pub fn of_half_life(minutes: u8) -> Self {
+        let max_suppress_minutes = minutes.saturating_mul(4);
+        Self { half_life_minutes: minutes, reuse: 750, suppress: 2000, max_suppress_minutes }
+    }
+}
+
+impl Default for Dampening {
+    fn default() -> Self {
+        Self::of_half_life(15)
+    }
 }
 
 /// Administrative distances: of a static route and a route of BGP for one prefix, the one with the lesser is used.

@@ -31,8 +31,8 @@ use net_types::{Family, TunnelName, WanName};
 pub use alias::AliasedCommunity;
 pub use bfd::{BfdPeer, BfdPeerId, BfdProfile};
 pub use bgp::{
-    Aggregate, BestPath, Bgp, Confederation, Distances, FailClosed, FamilyConfig, GracefulRestart, LinkBandwidth,
-    MaximumInternalPaths, Redistribute, RedistributeSource, RouteChecks, Timers,
+    Aggregate, BestPath, Bgp, Confederation, Dampening, Distances, FailClosed, FamilyConfig, GracefulRestart,
+    LinkBandwidth, MaximumInternalPaths, Redistribute, RedistributeSource, RouteChecks, Timers,
 };
 pub use host::Host;
 pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Proposal, Remote, RemoteAddress, Tunnel};

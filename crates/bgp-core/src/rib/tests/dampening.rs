@@ -21,7 +21,7 @@ fn flap(bench: &mut Bench, peer: PeerId) {
 }
 
 fn known(bench: &Bench) -> Option<FlapView> {
-    bench.rib.flap(bench.now, &prefix("10.0.0.0/8"), A)
+    bench.rib.flap(bench.now, &prefix("10.0.0.0/8"), A, None)
 }
 
 fn state(bench: &Bench) -> Option<PathState> {
