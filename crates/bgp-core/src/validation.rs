@@ -331,8 +331,8 @@ mod tests {
     fn a_set_at_the_end_names_no_origin_and_an_empty_path_is_ours() {
         let table = table(&[roa("10.0.0.0/8", 8, 1), roa("11.0.0.0/8", 8, 65000)]);
         let aggregated = AsPath::from_segments([
-            Segment { kind: SegmentKind::Sequence, asns: vec![Asn::literal(7)] },
-            Segment { kind: SegmentKind::Set, asns: vec![Asn::literal(1)] },
+            Segment { kind: SegmentKind::Sequence, asns: [Asn::literal(7)].into_iter().collect() },
+            Segment { kind: SegmentKind::Set, asns: [Asn::literal(1)].into_iter().collect() },
         ]);
         assert_eq!(table.validate(&prefix("10.0.0.0/8"), &aggregated, OWN), ValidationState::Invalid);
         assert_eq!(table.validate(&prefix("12.0.0.0/8"), &aggregated, OWN), ValidationState::NotFound);

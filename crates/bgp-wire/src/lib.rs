@@ -20,8 +20,8 @@ mod route_refresh;
 pub mod update;
 
 pub use attr::{
-    Aggregator, AsPath, AttrCode, AttrFlags, Attributes, ClusterId, Community, ExtCommunity, LargeCommunity, Origin,
-    Partial, RawAttr, Segment, SegmentKind, SubTlv, Tunnel, TunnelEncap, TunnelEncapError,
+    Aggregator, AsPath, Asns, AttrCode, AttrFlags, Attributes, ClusterId, Community, ExtCommunity, LargeCommunity,
+    Origin, Partial, RawAttr, Segment, SegmentKind, SubTlv, Tunnel, TunnelEncap, TunnelEncapError,
 };
 pub use capability::{
     AddPath, Capability, CapabilityError, ExtendedNextHop, Fqdn, GracefulRestart, GracefulRestartFamily,

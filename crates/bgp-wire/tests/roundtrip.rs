@@ -23,7 +23,7 @@ fn any_asn() -> impl Strategy<Value = Asn> {
 
 fn any_path() -> impl Strategy<Value = AsPath> {
     let kind = prop_oneof![4 => Just(SegmentKind::Sequence), 1 => Just(SegmentKind::Set)];
-    let segment = (kind, vec(any_asn(), 1..12)).prop_map(|(kind, asns)| Segment { kind, asns });
+    let segment = (kind, vec(any_asn(), 1..12)).prop_map(|(kind, asns)| Segment { kind, asns: asns.into() });
     // Two sequences in a row come back as one where AS4_PATH is merged in, which means the same.
     vec(segment, 0..4).prop_map(|segments| {
         let mut joined: Vec<Segment> = Vec::new();

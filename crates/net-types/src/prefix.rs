@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
@@ -17,7 +18,7 @@ use crate::{Family, Rd};
 ///
 /// Order is by where it is (nowhere in particular first), then family, address and length, so that a covering prefix sorts
 /// right before what it covers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
     realm: Realm,
     net: IpNet,
@@ -63,8 +64,19 @@ impl Prefix {
     /// # Errors
     /// When `bits` is greater than the family's address length.
     pub fn new(address: IpAddr, bits: u8) -> Result<Self, PrefixError> {
-        let max = if address.is_ipv4() { 32 } else { 128 };
-        IpNet::new(address, bits).map(Self::from).map_err(|_| PrefixError::Length { found: bits, max })
+        let net = match address {
+            IpAddr::V4(address) if bits <= 32 => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+                IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from(u32::from(address) & mask), bits))
+            }
+            IpAddr::V6(address) if bits <= 128 => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+                IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from(u128::from(address) & mask), bits))
+            }
+            IpAddr::V4(_) => return Err(PrefixError::Length { found: bits, max: 32 }),
+            IpAddr::V6(_) => return Err(PrefixError::Length { found: bits, max: 128 }),
+        };
+        Ok(Self { realm: Realm::Own, net })
     }
 
     /// The prefix that holds `address` alone (/32 or /128).
@@ -141,6 +153,22 @@ impl Prefix {
     /// The same value as the `ipnet` crate's type, which knows of no VPN and no table.
     pub fn as_net(&self) -> IpNet {
         self.net
+    }
+}
+
+impl Hash for Prefix {
+    /// Few words, for prefixes are looked up by the million: the address, with the length below it where there is room.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.net {
+            IpNet::V4(net) => state.write_u64(u64::from(u32::from(net.addr())) << 8 | u64::from(net.prefix_len())),
+            IpNet::V6(net) => {
+                state.write_u128(net.addr().into());
+                state.write_u8(net.prefix_len());
+            }
+        }
+        if self.realm != Realm::Own {
+            self.realm.hash(state);
+        }
     }
 }
 

@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn member_ases_are_seen_within_the_confederation_only() {
         let mut path = AsPath::from_segments([
-            Segment { kind: SegmentKind::ConfedSequence, asns: vec![asn(64601)] },
-            Segment { kind: SegmentKind::Sequence, asns: vec![asn(7)] },
+            Segment { kind: SegmentKind::ConfedSequence, asns: [asn(64601)].into_iter().collect() },
+            Segment { kind: SegmentKind::Sequence, asns: [asn(7)].into_iter().collect() },
         ]);
         let member = PathRules { kind: SourceKind::Confederation, local_as: asn(64602), ..RULES };
         member.before_policy(&mut path);

@@ -189,7 +189,7 @@ impl Terms {
     }
 
     /// A route as export policy sees it, unless it may not be told to this peer at all.
-    pub(crate) fn outline(&self, from: Teller, attrs: &PathAttrs) -> Option<PathAttrs> {
+    pub(crate) fn outline(&self, from: Teller, attrs: PathAttrs) -> Option<PathAttrs> {
         if !self.passes_on(from) {
             return None;
         }
@@ -218,8 +218,8 @@ impl Terms {
         if upward && attrs.attributes.only_to_customer.is_some() {
             return None;
         }
-        self.next_hop(from.kind, attrs)?; // what it will be is settled when policy has spoken
-        let mut out = PathAttrs { scope: 0, weight: 0, ..attrs.clone() };
+        self.next_hop(from.kind, attrs.next_hop)?; // what it will be is settled when policy has spoken
+        let mut out = PathAttrs { scope: 0, weight: 0, ..attrs };
         let attributes = &mut out.attributes;
         if external {
             attributes.ext_communities.retain(|community: &ExtCommunity| community.is_transitive());
@@ -275,11 +275,11 @@ impl Terms {
     }
 
     /// A suppressed route as it is sent, if the unsuppress-map lets it.
-    pub(crate) fn unsuppressed(&self, from: Teller, prefix: &Prefix, attrs: &PathAttrs) -> Option<PathAttrs> {
+    pub(crate) fn unsuppressed(&self, from: Teller, prefix: &Prefix, attrs: PathAttrs) -> Option<PathAttrs> {
         let policy = self.unsuppress.as_ref()?;
         let outline = self.outline(from, attrs)?;
         let changes = policy.evaluate(self.judged(prefix, &outline))?;
-        Some(self.finish_by(policy, from.kind, &outline, &changes, Sharing::default()))
+        Some(self.finish_by(policy, from.kind, outline, &changes, Sharing::default()))
     }
 
     /// Whether what policy says depends on origin validation.
@@ -321,23 +321,23 @@ impl Terms {
         attrs: AttrId,
     ) -> Option<PathAttrs> {
         let policy = self.advertised_now.as_ref()?;
-        let outline = self.outline(from, &shared.attrs.attrs(attrs))?;
+        let outline = self.outline(from, shared.attrs.attrs(attrs))?;
         let changes = policy.evaluate(self.judged(prefix, &outline))?;
-        Some(self.finish_by(policy, from.kind, &outline, &changes, Sharing::default()))
+        Some(self.finish_by(policy, from.kind, outline, &changes, Sharing::default()))
     }
 
     /// The default route as it is sent: no filter of this peer's stands in its way, only its own route-map changes it.
-    pub(crate) fn default_route(&self, from: Teller, attrs: &PathAttrs) -> Option<PathAttrs> {
+    pub(crate) fn default_route(&self, from: Teller, attrs: PathAttrs) -> Option<PathAttrs> {
         let (map, changes) = self.default_route.as_ref()?;
         let outline = self.outline(from, attrs)?;
-        Some(self.finish_by(map, from.kind, &outline, changes, Sharing::default()))
+        Some(self.finish_by(map, from.kind, outline, changes, Sharing::default()))
     }
 
     /// The route as it is sent.
     pub(crate) fn finish(
         &self,
         from: SourceKind,
-        outline: &PathAttrs,
+        outline: PathAttrs,
         changes: &Changes,
         sharing: Sharing,
     ) -> PathAttrs {
@@ -348,19 +348,19 @@ impl Terms {
         &self,
         policy: &Policy,
         from: SourceKind,
-        outline: &PathAttrs,
+        outline: PathAttrs,
         changes: &Changes,
         sharing: Sharing,
     ) -> PathAttrs {
-        let mut out = outline.clone();
+        let (next_hop, mut out) = (outline.next_hop, outline);
         let rule = policy.apply(changes, &mut out, Way::Out(sharing));
         let chosen = match rule {
             NextHopRule::Given => Some(out.next_hop),
-            NextHopRule::Unchanged if from != SourceKind::Local => Some(outline.next_hop),
+            NextHopRule::Unchanged if from != SourceKind::Local => Some(next_hop),
             NextHopRule::Ourselves => self.ourselves(),
             NextHopRule::Usual | NextHopRule::Unchanged => None,
         };
-        out.next_hop = chosen.or_else(|| self.next_hop(from, outline)).unwrap_or(outline.next_hop);
+        out.next_hop = chosen.or_else(|| self.next_hop(from, next_hop)).unwrap_or(next_hop);
         let attributes = &mut out.attributes;
         if self.kind == SourceKind::External {
             attributes.local_pref = None; // §5.1.5; policy may ask for it before
@@ -398,8 +398,8 @@ impl Terms {
     }
 
     /// RFC 4271 §5.1.3.
-    fn next_hop(&self, from: SourceKind, attrs: &PathAttrs) -> Option<NextHop> {
-        let address = attrs.next_hop.address();
+    fn next_hop(&self, from: SourceKind, received: NextHop) -> Option<NextHop> {
+        let address = received.address();
         let asked = self.next_hop_self != NextHopSelf::WhereRequired;
         let unchanged = match (from, self.kind) {
             (SourceKind::Local, _) if address.is_unspecified() => false,
@@ -416,7 +416,7 @@ impl Terms {
         if !unchanged || !usable || !fits {
             return self.ourselves();
         }
-        match attrs.next_hop {
+        match received {
             NextHop::V6 { global, .. } => Some(NextHop::V6 { global, link_local: None }), // RFC 2545 §3
             v4 => Some(v4),
         }

@@ -158,15 +158,20 @@ pub enum Polled {
 /// Entries that wait for their group cost a member that is behind this part of one that it can be told.
 const SKIPS: usize = 16;
 
+/// A path, who tells it, and whom.
+type Offer = (AttrId, Teller, Audience);
+
 /// What was worked out for earlier prefixes of the same batch.
 #[derive(Default)]
 struct Memo {
     /// Whom they are for decides which terms were asked.
-    outlines: HashMap<(AttrId, Teller, Audience), Option<PathAttrs>, foldhash::fast::FixedState>,
+    outlines: HashMap<Offer, Option<PathAttrs>, foldhash::fast::FixedState>,
     /// By path, audience and what policy changes: the place in the batch.
     groups: HashMap<Key, usize, foldhash::fast::FixedState>,
-    /// The most recent of `groups`: neighbors in the table mostly arrived together.
-    last: Option<(Key, usize)>,
+    /// The same where there is no policy; nowhere if the path may not be told.
+    open: HashMap<Offer, Option<usize>, foldhash::fast::FixedState>,
+    /// What was looked up last: neighbors in the table mostly arrived together.
+    last: Option<(Offer, Option<usize>)>,
     /// The last attributes asked about, and the member that they name as next hop.
     through: Option<(AttrId, Option<Slot>)>,
 }
@@ -332,21 +337,21 @@ impl Rib {
         let from = Teller::of(self.shared.peer(path.source), terms.family);
         let attrs = path.effective?;
         if path.source == conditions::default_slot() {
-            return terms.default_route(from, &self.shared.attrs.attrs(attrs));
+            return terms.default_route(from, self.shared.attrs.attrs(attrs));
         }
         if terms.is_withheld(&self.shared, prefix, attrs) {
             return None;
         }
         if terms.is_suppressed(&self.shared, prefix, attrs) {
-            return terms.unsuppressed(from, prefix, &self.shared.attrs.attrs(attrs));
+            return terms.unsuppressed(from, prefix, self.shared.attrs.attrs(attrs));
         }
         if let Some(advertised) = terms.advertised(&self.shared, from, prefix, attrs) {
             return Some(advertised);
         }
-        let outline = terms.outline(from, &self.shared.attrs.attrs(attrs))?;
+        let outline = terms.outline(from, self.shared.attrs.attrs(attrs))?;
         let changes = terms.permits(prefix, &outline, &self.shared.roas)?;
         let sharing = sharing(&self.shared, terms, entry);
-        Some(terms.finish(from.kind, &outline, &changes, sharing))
+        Some(terms.finish(from.kind, outline, &changes, sharing))
     }
 }
 
@@ -754,11 +759,11 @@ impl Making {
         let Self { memo, announced, sharing, only_asking, .. } = self;
         let (attrs, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
         let by_itself = if path.source == conditions::default_slot() {
-            Some(terms.default_route(from, &shared.attrs.attrs(attrs))?)
+            Some(terms.default_route(from, shared.attrs.attrs(attrs))?)
         } else if terms.is_withheld(shared, prefix, attrs) {
             return None;
         } else if terms.is_suppressed(shared, prefix, attrs) {
-            Some(terms.unsuppressed(from, prefix, &shared.attrs.attrs(attrs))?)
+            Some(terms.unsuppressed(from, prefix, shared.attrs.attrs(attrs))?)
         } else {
             terms.advertised(shared, from, prefix, attrs)
         };
@@ -770,29 +775,35 @@ impl Making {
             }
             return Some(());
         }
-        if let Some((last, place)) = &memo.last
-            && (last.attrs, last.from, last.audience) == (attrs, from, audience)
-            && terms.policy.is_open()
-        {
-            if !*only_asking {
-                announced[*place].1.push(shared, prefix, path, name);
-            }
-            return Some(());
-        }
-        let outline = memo.outlines.entry((attrs, from, audience));
-        let outline = outline.or_insert_with(|| terms.outline(from, &shared.attrs.attrs(attrs))).as_ref()?;
-        let changes = terms.permits(prefix, outline, &shared.roas)?;
+        let offer = (attrs, from, audience);
         if *only_asking {
-            return Some(());
+            let outline = memo.outlines.entry(offer);
+            let outline = outline.or_insert_with(|| terms.outline(from, shared.attrs.attrs(attrs))).as_ref()?;
+            return terms.permits(prefix, outline, &shared.roas).map(|_| ());
         }
-        let key = Key { attrs, from, audience, changes, sharing: *sharing };
-        let place = *memo.groups.entry(key.clone()).or_insert_with(|| {
-            let finished = terms.finish(from.kind, outline, &key.changes, key.sharing);
+        let mut add = |finished: PathAttrs| {
             announced.push((audience, OutGroup::new(finished)));
             announced.len() - 1
-        });
-        announced[place].1.push(shared, prefix, path, name);
-        memo.last = Some((key, place));
+        };
+        let place = if terms.policy.is_open() {
+            // Whatever the prefix is, what is said of it is the same.
+            match memo.last {
+                Some((last, place)) if last == offer => place,
+                _ => *memo.open.entry(offer).or_insert_with(|| {
+                    let outline = terms.outline(from, shared.attrs.attrs(attrs))?;
+                    Some(add(terms.finish(from.kind, outline, &Changes::default(), *sharing)))
+                }),
+            }
+        } else {
+            let outline = memo.outlines.entry(offer);
+            let outline = outline.or_insert_with(|| terms.outline(from, shared.attrs.attrs(attrs))).as_ref()?;
+            let changes = terms.permits(prefix, outline, &shared.roas)?;
+            let key = Key { attrs, from, audience, changes, sharing: *sharing };
+            let finished = |key: &Key| terms.finish(from.kind, outline.clone(), &key.changes, key.sharing);
+            Some(*memo.groups.entry(key).or_insert_with_key(|key| add(finished(key))))
+        };
+        memo.last = Some((offer, place));
+        announced[place?].1.push(shared, prefix, path, name);
         Some(())
     }
 }

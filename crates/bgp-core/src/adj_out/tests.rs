@@ -78,9 +78,9 @@ fn send(terms: &Terms, from: SourceKind, attrs: &PathAttrs) -> Option<PathAttrs>
 }
 
 fn tell(terms: &Terms, from: Teller, attrs: &PathAttrs) -> Option<PathAttrs> {
-    let outline = terms.outline(from, attrs)?;
+    let outline = terms.outline(from, attrs.clone())?;
     let changes = terms.permits(&"10.0.0.0/8".parse().unwrap(), &outline, &crate::validation::RoaTable::new(1))?;
-    Some(terms.finish(from.kind, &outline, &changes, Sharing::default()))
+    Some(terms.finish(from.kind, outline, &changes, Sharing::default()))
 }
 
 #[test]

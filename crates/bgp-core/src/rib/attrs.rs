@@ -8,14 +8,12 @@
 //! hundreds of thousands. Whoever wants the value unpacks it, which happens once for all prefixes of a set.
 
 use std::{
-    hash::BuildHasher,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU32,
 };
 
 use bgp_wire::{Attributes, Community, NextHop};
-use foldhash::quality::FixedState;
-use hashbrown::HashTable;
+use hash_index::{Hashed, Index};
 
 use super::next_hops::{NextHopId, NextHopKey, NextHops};
 
@@ -247,6 +245,7 @@ impl Merit {
 
 struct Held {
     packed: Box<[u8]>,
+    hash: Hashed,
     merit: Merit,
     /// Uses other than those counted by `active`.
     uses: u32,
@@ -255,26 +254,21 @@ struct Held {
     next_hop: Option<NextHopId>,
 }
 
-/// How many parts the index has.
-const SHARDS: usize = 16;
-
-/// Which part of the index: by bits that the part itself uses neither for places nor for tags.
-fn shard(hash: u64) -> usize {
-    (hash >> 48) as usize % SHARDS
-}
-
 /// Every attribute set in use.
 pub(crate) struct Interner {
     held: Vec<Option<Held>>,
-    /// By some bits of the hash: one that grows stops nobody for long.
-    index: Box<[HashTable<AttrId>; SHARDS]>,
+    index: Index,
     free: Vec<AttrId>,
-    hasher: FixedState,
     /// Where sets are packed before it is known whether they are new.
     scratch: Vec<u8>,
 }
 
 impl AttrId {
+    /// The set at a place.
+    fn of(at: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(at))
+    }
+
     fn at(self) -> usize {
         self.0.get() as usize - 1
     }
@@ -284,29 +278,23 @@ const LIVE: &str = "a path names only sets that it holds";
 
 impl Interner {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            held: Vec::new(),
-            index: Box::new(std::array::from_fn(|_| HashTable::new())),
-            free: Vec::new(),
-            hasher: FixedState::with_seed(seed),
-            scratch: Vec::new(),
-        }
+        Self { held: Vec::new(), index: Index::new(seed), free: Vec::new(), scratch: Vec::new() }
     }
 
     /// The number of `attrs`, held once more.
     pub(crate) fn intern(&mut self, attrs: &PathAttrs) -> AttrId {
-        let Self { held, index, free, hasher, scratch } = self;
+        let Self { held, index, free, scratch } = self;
         scratch.clear();
         attrs.pack(scratch);
-        let hash = hasher.hash_one(&scratch[..]);
-        let index = &mut index[shard(hash)];
-        let same = |id: &AttrId| held[id.at()].as_ref().is_some_and(|h| *h.packed == scratch[..]);
-        if let Some(id) = index.find(hash, same).copied() {
+        let hash = index.hash(&scratch[..]);
+        let same = |at: u32| held[at as usize].as_ref().is_some_and(|h| *h.packed == scratch[..]);
+        if let Some(at) = index.find(hash, same) {
+            let id = AttrId::of(at);
             self.hold(id);
             return id;
         }
         let packed = scratch.as_slice().into();
-        let new = Some(Held { packed, merit: Merit::of(attrs), uses: 1, active: 0, next_hop: None });
+        let new = Some(Held { packed, hash, merit: Merit::of(attrs), uses: 1, active: 0, next_hop: None });
         let id = match free.pop() {
             Some(id) => {
                 held[id.at()] = new;
@@ -314,11 +302,10 @@ impl Interner {
             }
             None => {
                 held.push(new);
-                AttrId(NonZeroU32::MIN.saturating_add(held.len() as u32 - 1))
+                AttrId::of(held.len() as u32 - 1)
             }
         };
-        let rehash = |id: &AttrId| hasher.hash_one(held[id.at()].as_ref().map(|h| &h.packed[..]).expect(LIVE));
-        index.insert_unique(hash, id, rehash);
+        index.insert(hash, id.at() as u32);
         id
     }
 
@@ -365,10 +352,7 @@ impl Interner {
         if held.uses > 0 || held.active > 0 {
             return;
         }
-        let hash = self.hasher.hash_one(&self.get(id).packed[..]);
-        if let Ok(slot) = self.index[shard(hash)].find_entry(hash, |other| *other == id) {
-            slot.remove();
-        }
+        self.index.remove(held.hash, id.at() as u32);
         self.held[id.at()] = None;
         self.free.push(id);
     }
@@ -391,7 +375,7 @@ impl Interner {
 
     /// Sets in use.
     pub(crate) fn len(&self) -> usize {
-        self.index.iter().map(HashTable::len).sum()
+        self.index.len()
     }
 }
 

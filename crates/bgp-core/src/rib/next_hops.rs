@@ -71,6 +71,8 @@ struct NextHopState {
 pub(crate) struct NextHops {
     states: Slab<NextHopState>,
     by_key: HashMap<NextHopKey, NextHopId, foldhash::quality::FixedState>,
+    /// The last that was asked for: a peer mostly has one.
+    last: Option<(NextHopKey, NextHopId)>,
     changed: Vec<NextHopId>,
     visits: Vec<NextHopId>,
 }
@@ -87,24 +89,28 @@ const OURSELVES: Resolved = Resolved { ifindex: 0, gateway: None, metric: 0 };
 impl NextHops {
     pub(crate) fn new(seed: u64) -> Self {
         let by_key = HashMap::with_hasher(foldhash::quality::FixedState::with_seed(seed));
-        Self { states: Slab::new(), by_key, changed: Vec::new(), visits: Vec::new() }
+        Self { states: Slab::new(), by_key, last: None, changed: Vec::new(), visits: Vec::new() }
     }
 
     /// One more attribute set names `key`.
     pub(crate) fn acquire(&mut self, key: NextHopKey) -> NextHopId {
-        let id = *self.by_key.entry(key).or_insert_with(|| {
-            let resolved = (key.is_ours() && key.scope != NOWHERE).then_some(OURSELVES);
-            let state = NextHopState {
-                key,
-                uses: 0,
-                resolved,
-                dependents: Default::default(),
-                announced: false,
-                queued: false,
-                visit: [None; Family::COUNT],
-            };
-            NextHopId(self.states.insert(state) as u32)
+        let known = self.last.filter(|(last, _)| *last == key).map(|(_, id)| id);
+        let id = known.unwrap_or_else(|| {
+            *self.by_key.entry(key).or_insert_with(|| {
+                let resolved = (key.is_ours() && key.scope != NOWHERE).then_some(OURSELVES);
+                let state = NextHopState {
+                    key,
+                    uses: 0,
+                    resolved,
+                    dependents: Default::default(),
+                    announced: false,
+                    queued: false,
+                    visit: [None; Family::COUNT],
+                };
+                NextHopId(self.states.insert(state) as u32)
+            })
         });
+        self.last = Some((key, id));
         self.states[id.0 as usize].uses += 1;
         self.queue(id);
         id
@@ -137,6 +143,7 @@ impl NextHops {
             if !wanted {
                 self.states.remove(id.0 as usize);
                 self.by_key.remove(&key);
+                self.last = None;
             }
             if wanted != was && !key.is_ours() {
                 return Some(if wanted { NextHopEvent::Wanted(key) } else { NextHopEvent::Unwanted(key) });

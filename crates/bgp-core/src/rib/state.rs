@@ -176,22 +176,26 @@ impl decision::Details for Details<'_> {
     }
 }
 
+type Beside = SmallVec<[(Slot, AttrId); 4]>;
+
 /// What of an entry others depend on: compared before and after a change.
 #[derive(Clone, PartialEq, Eq)]
 struct Outcome {
     best: Option<(Slot, AttrId)>,
-    /// Those that share its packets.
-    beside: SmallVec<[(Slot, AttrId); 4]>,
+    /// Those that share its packets. Nearly always nothing, which is to cost nothing.
+    beside: Option<Box<Beside>>,
     alternate: Option<(Slot, AttrId)>,
     protect: bool,
 }
 
 impl Outcome {
+    #[inline]
     fn of(entry: &Entry) -> Self {
         let name = |path: &Path| Some((path.source, path.effective?));
+        let beside = || Box::new(entry.sharing().iter().skip(1).filter_map(name).collect::<Beside>());
         Self {
             best: entry.best().and_then(name),
-            beside: entry.sharing().iter().skip(1).filter_map(name).collect(),
+            beside: (entry.sharing > 1).then(beside),
             alternate: entry.alternate().and_then(name),
             protect: entry.protect,
         }
@@ -348,28 +352,10 @@ impl FamilyTable {
                 }
             }
         }
-        let mut candidates: SmallVec<[Candidate<'_>; 4]> = SmallVec::new();
-        let mut places: SmallVec<[usize; 4]> = SmallVec::new();
-        for (at, path) in entry.paths.iter().enumerate() {
-            if let Some(candidate) = shared.candidate(family, path) {
-                candidates.push(candidate);
-                places.push(at);
-            }
-        }
-        let details = Details { shared, entry, places: &places };
-        let maximum = &shared.decision.maximum_paths[family as usize];
-        let choice = decision::choose(&candidates, &shared.decision, maximum, &details);
-        drop(candidates);
-        let sharing = choice.best.into_iter().chain(choice.beside);
-        let mut front: SmallVec<[usize; 4]> = sharing.map(|i| places[i]).collect();
-        entry.sharing = front.len() as u8; // no more than a maximum of that size
-        entry.has_alternate = choice.alternate.is_some();
-        front.extend(choice.alternate.map(|i| places[i]));
-        for to in 0..front.len() {
-            let from = front[to];
-            entry.paths.swap(to, from);
-            // What was there has moved to where the other one came from.
-            front[to + 1..].iter_mut().filter(|place| **place == to).for_each(|place| *place = from);
+        match &entry.paths[..] {
+            [] => (entry.sharing, entry.has_alternate) = (0, false),
+            [only] => (entry.sharing, entry.has_alternate) = (shared.candidate(family, only).is_some().into(), false),
+            _ => Self::choose(shared, family, entry),
         }
         entry.protect = entry.paths.iter().any(|path| shared.protects(family, path));
         let after = Outcome::of(entry);
@@ -405,6 +391,33 @@ impl FamilyTable {
             for group in shared.groups[family as usize].iter_mut().flatten().filter(concerned) {
                 group.changed(id);
             }
+        }
+    }
+
+    /// Puts the paths of an entry in order.
+    fn choose(shared: &Shared, family: Family, entry: &mut Entry) {
+        let mut candidates: SmallVec<[Candidate<'_>; 4]> = SmallVec::new();
+        let mut places: SmallVec<[usize; 4]> = SmallVec::new();
+        for (at, path) in entry.paths.iter().enumerate() {
+            if let Some(candidate) = shared.candidate(family, path) {
+                candidates.push(candidate);
+                places.push(at);
+            }
+        }
+        let details = Details { shared, entry, places: &places };
+        let maximum = &shared.decision.maximum_paths[family as usize];
+        let choice = decision::choose(&candidates, &shared.decision, maximum, &details);
+        drop(candidates);
+        let sharing = choice.best.into_iter().chain(choice.beside);
+        let mut front: SmallVec<[usize; 4]> = sharing.map(|i| places[i]).collect();
+        entry.sharing = front.len() as u8; // no more than a maximum of that size
+        entry.has_alternate = choice.alternate.is_some();
+        front.extend(choice.alternate.map(|i| places[i]));
+        for to in 0..front.len() {
+            let from = front[to];
+            entry.paths.swap(to, from);
+            // What was there has moved to where the other one came from.
+            front[to + 1..].iter_mut().filter(|place| **place == to).for_each(|place| *place = from);
         }
     }
 

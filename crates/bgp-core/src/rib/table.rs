@@ -1,18 +1,15 @@
 //! The prefixes of one family and the paths known for each.
 //!
 //! An entry is found by hash (the hot operation is an exact match) and named by its number, which is what sets of
-//! entries hold. The index keeps numbers only, five octets a slot, so that growing it moves little memory; keys and
-//! entries lie in plain vectors, in order of arrival. Nothing here is kept in prefix order: a walk in order sorts a
+//! entries hold. Keys and entries lie in plain vectors, in order of arrival. Nothing here is kept in prefix order: a walk in order sorts a
 //! copy of the keys (eight octets each for IPv4) when somebody asks, instead of every update paying for it.
 
 use std::{
-    hash::BuildHasher,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
 };
 
-use foldhash::quality::FixedState;
-use hashbrown::HashTable;
+use hash_index::Index;
 use net_types::{Family, Prefix, Rd};
 use smallvec::SmallVec;
 
@@ -202,27 +199,15 @@ fn key6(prefix: &Prefix) -> Option<Key6> {
     }
 }
 
-/// Lookups that wait for memory together.
-const LOOKUPS: usize = 32;
-/// How many parts the index has.
-const SHARDS: usize = 64;
-
-/// Which part of the index: by bits that the part itself uses neither for places nor for tags.
-fn shard(hash: u64) -> usize {
-    (hash >> 48) as usize % SHARDS
-}
-
 /// The length of a key that names no prefix: its entry is free.
 const FREE: u8 = u8::MAX;
 
 /// Every prefix of one family.
 pub(crate) struct Table {
-    /// By some bits of the hash, so that one that has to grow stops the table for a millisecond and not for fifty.
-    index: Box<[HashTable<u32>; SHARDS]>,
+    index: Index,
     keys: Keys,
     pub(crate) entries: Vec<Entry>,
     free: Vec<u32>,
-    hasher: FixedState,
     /// How many entries have each length, so that a longest-match lookup tries only lengths that exist.
     lengths: Box<[u32; 129]>,
 }
@@ -231,7 +216,7 @@ impl Table {
     /// An empty table; peers choose the keys, so `seed` should not be guessable.
     pub(crate) fn new(family: Family, seed: u64) -> Self {
         Self {
-            index: Box::new(std::array::from_fn(|_| HashTable::new())),
+            index: Index::new(seed),
             keys: match family {
                 Family::Ipv4Unicast => Keys::V4(Vec::new()),
                 Family::Ipv6Unicast => Keys::V6(Vec::new()),
@@ -240,7 +225,6 @@ impl Table {
             },
             entries: Vec::new(),
             free: Vec::new(),
-            hasher: FixedState::with_seed(seed),
             lengths: Box::new([0; 129]),
         }
     }
@@ -254,17 +238,16 @@ impl Table {
     pub(crate) fn find(&self, prefix: &Prefix) -> Option<u32> {
         with_keys!(&self.keys, keys => {
             let key = of_kind(keys, prefix)?;
-            let hash = self.hasher.hash_one(key);
-            self.index[shard(hash)].find(hash, |id| keys[*id as usize] == key).copied()
+            self.index.find(self.index.hash(&key), |id| keys[id as usize] == key)
         })
     }
 
     /// The number of `prefix`'s entry, which is made if need be. `None` if the prefix is of another family.
     pub(crate) fn find_or_insert(&mut self, prefix: &Prefix) -> Option<u32> {
-        let Self { index, keys, entries, free, hasher, lengths } = self;
+        let Self { index, keys, entries, free, lengths } = self;
         let id = with_keys!(keys, keys => {
             let key = of_kind(keys, prefix)?;
-            insert(index, keys, entries, free, hasher, key)
+            insert(index, keys, entries, free, key)
         });
         let entry = &mut entries[id as usize];
         if !entry.live {
@@ -276,29 +259,14 @@ impl Table {
 
     /// Forgets entries that hold nothing any more; their numbers will name other prefixes.
     pub(crate) fn forget(&mut self, ids: &[u32]) {
-        for ids in ids.chunks(LOOKUPS) {
-            // Found first and taken out then: lookups that do not depend on each other wait for memory together.
-            let found = |id: &u32| {
-                let hash = self.hash_of(*id);
-                self.index[shard(hash)].find(hash, |other| other == id).map(|id| (*id, hash))
-            };
-            let found: SmallVec<[_; LOOKUPS]> = ids.iter().filter_map(found).collect();
-            found.into_iter().for_each(|(id, hash)| self.forget_found(id, hash));
-        }
-    }
-
-    fn hash_of(&self, id: u32) -> u64 {
-        with_keys!(&self.keys, keys => self.hasher.hash_one(keys[id as usize]))
-    }
-
-    fn forget_found(&mut self, id: u32, hash: u64) {
-        let prefix = self.prefix(id);
-        if let Ok(slot) = self.index[shard(hash)].find_entry(hash, |other| *other == id) {
-            slot.remove();
-            self.lengths[usize::from(prefix.bits())] -= 1;
-            self.entries[id as usize] = Entry::default();
-            with_keys!(&mut self.keys, keys => keys[id as usize].free());
-            self.free.push(id);
+        for id in ids.iter().copied() {
+            let hash = with_keys!(&self.keys, keys => self.index.hash(&keys[id as usize]));
+            if self.index.remove(hash, id) {
+                self.lengths[usize::from(self.prefix(id).bits())] -= 1;
+                self.entries[id as usize] = Entry::default();
+                with_keys!(&mut self.keys, keys => keys[id as usize].free());
+                self.free.push(id);
+            }
         }
     }
 
@@ -358,18 +326,10 @@ fn of_kind<K: Key>(_: &[K], prefix: &Prefix) -> Option<K> {
     K::of(prefix)
 }
 
-fn insert<K: Key>(
-    index: &mut [HashTable<u32>; SHARDS],
-    keys: &mut Vec<K>,
-    entries: &mut Vec<Entry>,
-    free: &mut Vec<u32>,
-    hasher: &FixedState,
-    key: K,
-) -> u32 {
-    let hash = hasher.hash_one(key);
-    let index = &mut index[shard(hash)];
-    if let Some(id) = index.find(hash, |id| keys[*id as usize] == key) {
-        return *id;
+fn insert<K: Key>(index: &mut Index, keys: &mut Vec<K>, entries: &mut Vec<Entry>, free: &mut Vec<u32>, key: K) -> u32 {
+    let hash = index.hash(&key);
+    if let Some(id) = index.find(hash, |id| keys[id as usize] == key) {
+        return id;
     }
     let id = match free.pop() {
         Some(id) => {
@@ -382,7 +342,7 @@ fn insert<K: Key>(
             (keys.len() - 1) as u32
         }
     };
-    index.insert_unique(hash, id, |id| hasher.hash_one(keys[*id as usize]));
+    index.insert(hash, id);
     id
 }
 

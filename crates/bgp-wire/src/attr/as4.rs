@@ -61,8 +61,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::Asns;
 
-    fn asns(numbers: &[u32]) -> Vec<Asn> {
+    fn asns(numbers: &[u32]) -> Asns {
         numbers.iter().map(|n| Asn::try_from(*n).unwrap()).collect()
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::BufMut;
 use net_types::Asn;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::cursor::Cursor;
 
@@ -41,13 +41,16 @@ impl SegmentKind {
     }
 }
 
+/// AS numbers of a segment. Most paths are no longer than this, and take no memory of their own.
+pub type Asns = SmallVec<[Asn; 8]>;
+
 /// One segment of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Segment {
     /// What its numbers mean to each other.
     pub kind: SegmentKind,
     /// Its AS numbers, in wire order.
-    pub asns: Vec<Asn>,
+    pub asns: Asns,
 }
 
 impl Segment {
@@ -203,7 +206,7 @@ impl AsPath {
         match self.segments.first_mut() {
             // RFC 4271 §5.1.2 b: a full segment is followed by a new one in front.
             Some(first) if first.kind == kind && first.asns.len() < MAX_SEGMENT => first.asns.insert(0, asn),
-            _ => self.segments.insert(0, Segment { kind, asns: vec![asn] }),
+            _ => self.segments.insert(0, Segment { kind, asns: smallvec![asn] }),
         }
     }
 
@@ -319,9 +322,9 @@ mod tests {
     #[test]
     fn sets_count_once_and_confederations_not_at_all() {
         let mixed = AsPath::from_segments([
-            Segment { kind: SegmentKind::ConfedSequence, asns: vec![asn(64601)] },
-            Segment { kind: SegmentKind::Sequence, asns: vec![asn(1), asn(2)] },
-            Segment { kind: SegmentKind::Set, asns: vec![asn(3), asn(4), asn(5)] },
+            Segment { kind: SegmentKind::ConfedSequence, asns: smallvec![asn(64601)] },
+            Segment { kind: SegmentKind::Sequence, asns: smallvec![asn(1), asn(2)] },
+            Segment { kind: SegmentKind::Set, asns: smallvec![asn(3), asn(4), asn(5)] },
         ]);
         assert_eq!(mixed.hop_count(), 3);
         assert_eq!(mixed.first(), Some(asn(1)));

@@ -22,7 +22,7 @@ mod set;
 mod tunnel_encap;
 
 pub use aggregator::{Aggregator, AggregatorError};
-pub use as_path::{AsPath, AsPathError, Segment, SegmentKind};
+pub use as_path::{AsPath, AsPathError, Asns, Segment, SegmentKind};
 pub use cluster_list::ClusterId;
 pub use communities::Community;
 pub use ext_communities::ExtCommunity;

@@ -1,8 +1,8 @@
 //! Every prefix: where it should go, what the kernel has for it, and whether that has to be worked on.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, hash::BuildHasher};
 
-use hashbrown::HashMap;
+use hash_index::Index;
 use net_types::Prefix;
 use slab::Slab;
 
@@ -59,19 +59,9 @@ pub(super) struct Entry {
     pub(super) seen: u32,
 }
 
-impl Entry {
-    fn lags(&self) -> Option<NexthopId> {
-        match self.installed {
-            Installed::Through(id) if self.desired.slot() != Some(id) => Some(id),
-            _ => None,
-        }
-    }
-}
-
 /// All of them, with the queues.
-#[derive(Default)]
 pub(super) struct Routes {
-    by_prefix: HashMap<Prefix, usize, foldhash::fast::RandomState>,
+    by_prefix: Index,
     entries: Slab<Entry>,
     urgent: VecDeque<usize>,
     unprotected: VecDeque<usize>,
@@ -86,9 +76,24 @@ pub(super) struct Lengths {
     pub(super) lazy: usize,
 }
 
+impl Default for Routes {
+    fn default() -> Self {
+        // Neighbors choose the prefixes, and should not be able to choose where they lie.
+        let seed = std::hash::RandomState::new().hash_one(());
+        Self {
+            by_prefix: Index::new(seed),
+            entries: Slab::new(),
+            urgent: VecDeque::new(),
+            unprotected: VecDeque::new(),
+            lazy: VecDeque::new(),
+        }
+    }
+}
+
 impl Routes {
     pub(super) fn find(&self, prefix: &Prefix) -> Option<usize> {
-        self.by_prefix.get(prefix).copied()
+        let named = |index: u32| self.entries.get(index as usize).is_some_and(|entry| entry.prefix == *prefix);
+        self.by_prefix.find(self.by_prefix.hash(prefix), named).map(|index| index as usize)
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&Entry> {
@@ -117,23 +122,27 @@ impl Routes {
         let entry =
             Entry { prefix, desired: Desired::Absent, installed: Installed::Nothing, queued: Queued::No, seen: 0 };
         let index = self.entries.insert(entry);
-        self.by_prefix.insert(prefix, index);
+        self.by_prefix.insert(self.by_prefix.hash(&prefix), index as u32);
         index
     }
 
     /// Forgets an entry that neither is nor should be in the kernel.
     pub(super) fn release(&mut self, index: usize) {
         if let Some(entry) = self.entries.try_remove(index) {
-            self.by_prefix.remove(&entry.prefix);
+            self.by_prefix.remove(self.by_prefix.hash(&entry.prefix), index as u32);
         }
     }
 
     /// Changes an entry, keeping the books of the slots that it uses.
     pub(super) fn change(&mut self, slots: &mut Slots, index: usize, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.entries.get_mut(index) else { return };
-        count(slots, entry, false);
+        let before = (entry.desired, entry.installed);
         change(entry);
-        count(slots, entry, true);
+        let after = (entry.desired, entry.installed);
+        if before != after {
+            count(slots, before, false);
+            count(slots, after, true);
+        }
     }
 
     pub(super) fn mark_seen(&mut self, index: usize, cycle: u32) {
@@ -186,22 +195,20 @@ impl Routes {
     }
 }
 
-fn count(slots: &mut Slots, entry: &Entry, add: bool) {
+fn count(slots: &mut Slots, (desired, installed): (Desired, Installed), add: bool) {
     let step = |counter: &mut usize| *counter = if add { *counter + 1 } else { counter.saturating_sub(1) };
-    if let Installed::Through(id) = entry.installed
+    if let Installed::Through(id) = installed
         && let Some(slot) = slots.get_mut(id)
     {
         step(&mut slot.users);
+        if desired.slot() != Some(id) {
+            step(&mut slot.lagging);
+        }
         if slot.users == 0 {
             slots.list_idle(id);
         }
     }
-    if let Some(id) = entry.lags()
-        && let Some(slot) = slots.get_mut(id)
-    {
-        step(&mut slot.lagging);
-    }
-    if let Some(id) = entry.desired.slot()
+    if let Some(id) = desired.slot()
         && let Some(slot) = slots.get_mut(id)
     {
         step(&mut slot.wanted);

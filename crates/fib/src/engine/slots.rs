@@ -146,6 +146,8 @@ pub(super) struct Slots {
     pub(super) members: Members,
     by_source: HashMap<u32, HashSet<NexthopId, Fast>, Fast>,
     by_interface: HashMap<u32, HashSet<NexthopId, Fast>, Fast>,
+    /// The last path-list that was asked for, per family: neighbors in the table mostly have the same.
+    recent: [Option<(PathList, NexthopId)>; 2],
     last_id: u32,
     /// Slots whose last user or claimant left; looked at again before they are removed.
     idle: Vec<NexthopId>,
@@ -183,6 +185,15 @@ impl Slots {
         hint: Option<NexthopId>,
         states: &States,
     ) -> NexthopId {
+        if let Some((_, id)) = self.recent[family as usize].as_ref().filter(|(recent, _)| recent == list) {
+            return *id;
+        }
+        let id = self.find_or_make(family, list, hint, states);
+        self.recent[family as usize] = Some((list.clone(), id));
+        id
+    }
+
+    fn find_or_make(&mut self, family: Family, list: &PathList, hint: Option<NexthopId>, states: &States) -> NexthopId {
         if let Some(id) = self.by_list[family as usize].get(list) {
             return *id;
         }
@@ -266,6 +277,7 @@ impl Slots {
 
     pub(super) fn remove(&mut self, id: NexthopId) {
         let Some(slot) = self.by_id.remove(&id) else { return };
+        self.recent = Default::default();
         if let Some(list) = slot.list {
             for path in list.paths() {
                 forget(&mut self.by_source, path.source, id);
