@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod dump;
 pub mod failover;
 pub mod fib_thread;
+pub mod load;
 pub mod local_routes;
 pub mod metrics;
 pub mod nexthop;

@@ -41,6 +41,9 @@ struct Arguments {
     /// Accept BGP connections here, in place of port 179 on all addresses; may be given several times.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
+    /// Put the routes of this MRT file into the table, as the shell's "load mrt" does; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    load: Vec<PathBuf>,
     /// How logs are written: text or json.
     #[arg(long)]
     log_format: Option<Format>,
@@ -89,6 +92,7 @@ fn run(arguments: Arguments, config: Config, warnings: &[String]) -> anyhow::Res
         unknown_lines: arguments.unknown_lines,
         no_kernel: arguments.no_kernel,
         listen: arguments.listen,
+        load: arguments.load,
         logs: arguments.log_level.is_none().then_some(logs),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -147,6 +147,23 @@ impl RibHandle {
         answered.await.map_err(|_| Gone)
     }
 
+    /// Changes the table, and says what came of it.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub async fn query_mut<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Rib, Instant) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (answer, answered) = oneshot::channel();
+        self.job(|worker| {
+            // The asker may have gone away meanwhile.
+            let _ = answer.send(change(&mut worker.rib, Instant::now()));
+        })
+        .await?;
+        answered.await.map_err(|_| Gone)
+    }
+
     /// Walks the routes within `within` in order, by the piece.
     ///
     /// # Errors

@@ -19,8 +19,8 @@ use netwatch::View;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    bfd_thread::BfdHandle, bmp::Bmp, dump::Dumps, fib_thread::FibHandle, peer::PeerHandle, rib_thread::RibHandle,
-    rpki::Rpki, tap::Tap,
+    bfd_thread::BfdHandle, bmp::Bmp, dump::Dumps, fib_thread::FibHandle, load::Loads, peer::PeerHandle,
+    rib_thread::RibHandle, rpki::Rpki, tap::Tap,
 };
 
 /// Orders of operators that may wait; who finds the queue full waits.
@@ -101,6 +101,8 @@ pub struct State {
     pub bmp: Bmp,
     /// MRT dumps.
     pub dumps: Dumps,
+    /// MRT files in the table.
+    pub loads: Loads,
     /// The log of events, and what dumps read.
     pub tap: Tap,
 }
@@ -110,8 +112,8 @@ impl State {
     pub fn new(rib: RibHandle, fib: FibHandle, bfd: BfdHandle, tap: Tap) -> (Self, mpsc::Receiver<Control>) {
         let (controls, incoming) = mpsc::channel(CONTROLS);
         let rpki = Rpki::new(rib.clone());
-        let (bmp, dumps) = (Bmp::default(), Dumps::default());
-        (Self { running: Arc::default(), controls, rib, fib, bfd, rpki, bmp, dumps, tap }, incoming)
+        let (bmp, dumps, loads) = Default::default();
+        (Self { running: Arc::default(), controls, rib, fib, bfd, rpki, bmp, dumps, loads, tap }, incoming)
     }
 
     /// What runs now.

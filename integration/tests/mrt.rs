@@ -91,3 +91,57 @@ fn what_frr_says_is_in_the_dumps() {
         })
     });
 }
+
+/// A table that somebody else wrote.
+const TABLE: &[u8] = include_bytes!("../../crates/mrt/testdata/table-dump-v2.mrt");
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_table_is_loaded_told_to_frr_and_taken_out_again() {
+    Lab::test("mrt-load", |lab| {
+        packages::ensure(&["frr"])?;
+        let (ours, theirs) = (lab.node("ours")?, lab.node("theirs")?);
+        lab.join((&ours, "eth0"), (&theirs, "eth0"))?;
+        ours.address("eth0", "192.0.2.1/24")?;
+        theirs.address("eth0", "192.0.2.2/24")?;
+        let file = ours.write("table.mrt", TABLE)?;
+        let all = elements(&file)?;
+        let v4 = |element: &&BgpElem| element.prefix.prefix.addr().is_ipv4();
+        let prefixes: BTreeSet<String> = all.iter().filter(v4).map(|element| element.prefix.to_string()).collect();
+        ensure!(prefixes.len() >= 3, "{prefixes:?}");
+        let text = "router bgp 64999\n bgp router-id 10.1.0.1\n no bgp ebgp-requires-policy\n neighbor 192.0.2.2 remote-as 64998\n \
+                    neighbor 192.0.2.2 timers connect 1\n";
+        let mut edge = Edge::new(&ours, &Binaries::find()?, text)?;
+        edge.start_bgpd()?;
+        let frr = Frr::start(
+            &theirs,
+            &["bgpd"],
+            "router bgp 64998\n bgp router-id 10.2.0.1\n no bgp ebgp-requires-policy\n neighbor 192.0.2.1 remote-as 64999\n",
+        )?;
+        lab.wait_for("session", SECONDS(60), || edge.is_established("192.0.2.2"))?;
+        let refused = edge.shell("load mrt /no/such/file");
+        ensure!(refused.is_err_and(|error| format!("{error:#}").contains("/no/such/file")));
+        edge.shell(&format!("load mrt {} next-hop 192.0.2.2", file.display()))?;
+        let shown = lab.wait_until("all of the file", SECONDS(60), || {
+            let answer = edge.json("show mrt json")?;
+            Ok((answer.pointer("/files/0/state").is_some_and(|state| state == "complete")).then_some(answer))
+        })?;
+        ensure!(
+            shown.pointer("/files/0/routes").and_then(serde_json::Value::as_u64) == Some(all.len() as u64),
+            "{shown}"
+        );
+        // To FRR the next hop is its own address, so that it is told ours.
+        let at_frr = || -> Result<BTreeSet<String>> {
+            let answer = frr.json("show bgp ipv4 unicast json")?;
+            let routes = answer.get("routes").and_then(serde_json::Value::as_object);
+            Ok(routes.into_iter().flat_map(|routes| routes.keys().cloned()).collect())
+        };
+        lab.wait_for("the table at FRR", SECONDS(60), || Ok(at_frr()? == prefixes))?;
+        let listed = edge.json("show bgp ipv4 unicast json")?;
+        ensure!(listed.get("routes").and_then(serde_json::Value::as_object).map(|it| it.len()) == Some(prefixes.len()));
+        edge.shell("clear mrt all")?;
+        lab.wait_for("nothing left", SECONDS(60), || Ok(at_frr()?.is_empty()))?;
+        ensure!(edge.shell("show mrt")?.starts_with("No MRT file"));
+        edge.must_run()
+    });
+}

@@ -103,6 +103,8 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         | Command::Policy { .. }
         | Command::Watch { .. }
         | Command::ShowBgpAttributes
+        | Command::LoadMrt { .. }
+        | Command::ClearMrt { .. }
         | Command::ShowBgpMemory { .. }
         | Command::ShowBgpPeerGroups { .. }
         | Command::ShowBgpVrfs { .. }

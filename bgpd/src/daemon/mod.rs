@@ -40,6 +40,8 @@ pub struct Options {
     pub no_kernel: bool,
     /// Where to accept connections, in place of port 179 on all addresses.
     pub listen: Vec<SocketAddr>,
+    /// MRT files to put into the table.
+    pub load: Vec<PathBuf>,
     /// The logs, where their level is the configuration's to say.
     pub logs: Option<telemetry::Logs>,
 }

@@ -205,6 +205,11 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         info!(neighbors = awaited.len(), ?limit, "waiting for every neighbor's routes before anything is changed");
         supervisor.daemon.rib.defer(limit, awaited).await?;
     }
+    for file in supervisor.daemon.options.load.clone() {
+        let Supervisor { state, rib_config, .. } = &supervisor;
+        let begun = state.loads.begin(&state.rib, rib_config.asn, &file, None).await;
+        begun.map_err(|why| anyhow!("--load: {why}"))?;
+    }
     supervisor.follow_tunnels();
     supervisor.follow_settings().await;
     let state = supervisor.state.clone();

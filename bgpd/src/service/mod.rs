@@ -85,6 +85,18 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         Command::ShowBgpVpn { what, json } => vpn::show(state, what, json, out).await,
         Command::Policy { what, json } => policy::show(state, what, json, out).await,
         Command::Watch { what, json } => watch::show(state, what, json, out).await,
+        Command::LoadMrt { file, next_hop } => {
+            let Some(asn) = state.running().rib.as_ref().map(|rib| rib.asn) else {
+                return Err(not_found("there is no table without \"router bgp\"; configure that first"));
+            };
+            let number = state.loads.begin(&state.rib, asn, &file, next_hop).await;
+            let line = |number| format!("{} is read as mrt-{number}; \"show mrt\" says how far", file.display());
+            order(number.map(line), out).await
+        }
+        Command::ClearMrt { number } => match state.loads.end(&state.rib, number).await.map_err(gone)? {
+            0 => Err(not_found("no such file is in the table; \"show mrt\" lists those that are")),
+            gone => out.text(format!("{gone} taken out\n")).await,
+        },
         Command::ShowBgpAttributes => inventory::attributes(state, out).await,
         Command::ShowBgpMemory { json } => inventory::memory(state, json, out).await,
         Command::ShowBgpPeerGroups { name, json } => peer_groups::show(state, name, json, out).await,

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::{Output, gone, neighbors::speaker, not_found};
 use crate::{
+    load,
     rib_thread::RouteWalk,
     show::{
         route, table,
@@ -62,7 +63,7 @@ impl Peers {
 
     fn hostname(&self, source: Source) -> Option<String> {
         let Source::Peer(id) = source else { return None };
-        self.0.get(&id)?.hostname.clone()
+        self.0.get(&id).map_or_else(|| load::name(id), |known| known.hostname.clone())
     }
 
     fn link(&self, source: Source) -> Option<IfName> {

@@ -16,6 +16,7 @@ pub(super) async fn show(state: &State, what: Watch, json: bool, out: &Output) -
         }
         Watch::Rpki(view) => rpki::show(state, view, json, out).await,
         Watch::NextHops(family) => next_hops(state, family, json, out).await,
+        Watch::Mrt => mrt(state, json, out).await,
         Watch::Events if json => out.json(&state.tap.to_json()).await,
         Watch::Events => out.text(state.tap.to_text()).await,
         Watch::Bmp if json => out.json(&show::bmp::json(&state.bmp.status())).await,
@@ -32,5 +33,24 @@ async fn next_hops(state: &State, family: Option<Family>, json: bool, out: &Outp
         out.json(&show::nht::json(&all, &running.view)).await
     } else {
         out.text(show::nht::text(&all, &running.view)).await
+    }
+}
+
+/// `show mrt`
+async fn mrt(state: &State, json: bool, out: &Output) -> Result<(), Failure> {
+    let files = state.loads.status();
+    let sources: Vec<_> = files.iter().map(|file| file.source).collect();
+    let paths = state
+        .rib
+        .query(move |rib, _| {
+            let of = |source| Family::UNICAST.map(|family| rib.counters(source, family).map_or(0, |it| it.received));
+            sources.into_iter().map(of).collect::<Vec<_>>()
+        })
+        .await
+        .map_err(gone)?;
+    if json {
+        out.json(&show::mrt::json(&files, &paths)).await
+    } else {
+        out.text(show::mrt::text(&files, &paths, SystemTime::now())).await
     }
 }

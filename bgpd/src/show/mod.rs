@@ -8,6 +8,7 @@ pub mod bmp;
 pub mod dampening;
 pub mod interface;
 pub mod kernel;
+pub mod mrt;
 pub mod neighbors;
 pub mod nht;
 pub mod policy;

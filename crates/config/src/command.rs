@@ -123,6 +123,18 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `load mrt`: routes of a file into the table.
+    LoadMrt {
+        /// The file, MRT as it is or packed by gzip or bzip2.
+        file: std::path::PathBuf,
+        /// In the place of the next hops in the file; those of another address family stay.
+        next_hop: Option<IpAddr>,
+    },
+    /// `clear mrt`: takes them out again.
+    ClearMrt {
+        /// Of this file, by its number; `None` is of all.
+        number: Option<u32>,
+    },
     /// `show bgp peer-group`
     ShowBgpPeerGroups {
         /// Only this one.

@@ -197,6 +197,25 @@ impl Rib {
         }
     }
 
+    /// Lets a source that was configured like a peer announce routes without a session: nobody is told anything, and what it
+    /// says is judged as an external neighbor's would be.
+    pub fn begin_feed(&mut self, peer: PeerId) {
+        let Some(slot) = self.slot(peer) else { return };
+        let known = self.shared.peer_mut(slot);
+        known.families.iter_mut().zip(Family::ALL).for_each(|(state, family)| state.active = !family.is_vpn());
+    }
+
+    /// Takes such a source and everything that it announced away, by the piece in [`work`](Self::work).
+    pub fn end_feed(&mut self, now: Instant, peer: PeerId) {
+        let Some(slot) = self.slot(peer) else { return };
+        self.next_epoch(slot);
+        let known = self.shared.peer_mut(slot);
+        for state in &mut known.families {
+            (state.active, state.received, state.accepted) = (false, 0, 0);
+        }
+        self.remove_peer(now, peer);
+    }
+
     /// Forgets what a peer left behind and what is only kept to protect prefixes (`clear bgp … fail-closed`).
     pub fn clear_leftovers(&mut self, peer: PeerId) {
         let Some(slot) = self.slot(peer) else { return };

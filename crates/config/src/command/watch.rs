@@ -16,6 +16,8 @@ pub enum Watch {
     Bmp,
     /// `show bgp events`
     Events,
+    /// `show mrt`: the files whose routes are in the table.
+    Mrt,
     /// `show ip nht`, `show bgp nexthop`: the next hops of paths, and how each is reached.
     NextHops(Option<Family>),
 }
@@ -64,6 +66,13 @@ pub(super) const ROWS: &[Row] = &[
     }),
     row(Owner::Bgpd, "show bgp events [json]", "The last changes of state", |args| show(args, Watch::Events)),
     row(Owner::Bgpd, "show [bgp] bmp [json]", "BMP stations", |args| show(args, Watch::Bmp)),
+    row(Owner::Bgpd, "show mrt [json]", "MRT files whose routes are in the table", |args| show(args, Watch::Mrt)),
+    row(Owner::Bgpd, "load mrt FILE [next-hop ADDRESS]", "Put the routes of an MRT file into the table", |args| {
+        Ok(Command::LoadMrt { file: args.get("FILE")?, next_hop: args.opt("ADDRESS")? })
+    }),
+    row(Owner::Bgpd, "clear mrt (all|NUMBER:1-4294967295)", "Take routes of an MRT file out again", |args| {
+        Ok(Command::ClearMrt { number: args.opt("NUMBER")? })
+    }),
     row(Owner::Bgpd, "show rpki cache-connection [json]", "Connections to caches", |args| {
         show(args, Watch::Rpki(RpkiView::Connections))
     }),
