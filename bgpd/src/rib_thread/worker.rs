@@ -213,14 +213,13 @@ impl Worker {
     fn feed_sessions(&mut self, turn: &mut Turn) {
         let now = Instant::now();
         let groups = self.rib.groups();
-        // Round and round while there is something: entries that have just changed are still at hand.
-        let (mut at, mut idle) = (self.next_group, 0);
-        while idle < groups.len() && now.elapsed() <= SLICE {
-            let fed = self.feed_group(groups[at % groups.len()], now, turn);
-            idle = if fed { 0 } else { idle + 1 };
-            at += 1;
+        let first = self.next_group;
+        for at in (0..groups.len()).map(|offset| (first + offset) % groups.len()) {
+            if self.feed_group(groups[at], now, turn) && now.elapsed() > SLICE {
+                self.next_group = at + 1;
+                break;
+            }
         }
-        self.next_group = at % groups.len().max(1);
         let (start, first, count) = (Instant::now(), self.next_out, self.sources.len());
         for at in (0..count).map(|offset| (first + offset) % count) {
             if self.sources[at].catch_up(&mut self.rib, now, ANNOUNCED) {
