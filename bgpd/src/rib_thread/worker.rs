@@ -97,6 +97,9 @@ impl Worker {
             if !turn.blocked && std::mem::take(&mut was_busy) {
                 self.outlet.idle();
             }
+            if self.rib.tidy(WORK) {
+                continue;
+            }
             let nap = if turn.blocked { SHORT_NAP } else { NAP };
             let deadlines = self.sources.iter().filter_map(Source::deadline).chain(self.rib.poll_timeout());
             let deadlines = deadlines.chain(self.pauses.deadline());

@@ -236,7 +236,6 @@ impl Rib {
         let polled =
             poll(config, shared, &mut tables[id.family as usize], (&mut group, id.index), budget, without, &mut room);
         shared.groups[id.family as usize][id.index] = Some(group);
-        tables[id.family as usize].sweep();
         polled
     }
 
@@ -666,7 +665,6 @@ fn catch_up(
         }
     }
     shared.groups[family as usize][index] = Some(group);
-    table.sweep();
     batch.announced = making.announced.into_iter().map(|(_, group)| group).collect();
     (done > 0).then_some(batch)
 }

@@ -55,11 +55,9 @@ impl Rib {
                 changes.push(change);
                 left -= 1;
             }
-            self.tables[family as usize].sweep();
             while left > 0 && self.import_next(family.vpn()) {
                 left -= 1;
             }
-            self.tables[family.vpn() as usize].sweep();
         }
         let Self { vrfs, shared, tables, .. } = self;
         if !shared.fib {

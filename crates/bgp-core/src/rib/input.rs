@@ -11,6 +11,7 @@ use super::{
     attrs::{AttrId, PathAttrs},
     peer::{MaximumPrefix, Peer, Protection, Retain, Source, Visit},
     state::{CONFIGURED, Shared},
+    table::LOOKUPS,
 };
 use crate::{
     PeerId,
@@ -50,9 +51,6 @@ impl fmt::Display for Refusal {
         }
     }
 }
-
-/// Prefixes that are looked up together.
-const LOOKUPS: usize = 32;
 
 /// Checks that no policy can turn off.
 pub(super) fn admit(peer: &Peer, own: &RibConfig, family: Family, attrs: &PathAttrs) -> Result<(), Refusal> {
@@ -291,11 +289,19 @@ impl Rib {
     /// To be called with UPDATEs that will be applied in a moment: looks their prefixes up, so that the lookups, which do not
     /// depend on each other, wait for memory together and not one by one.
     pub fn look_ahead(&self, updates: &[Update]) {
-        let reaches = updates.iter().filter_map(|update| update.reach.as_ref());
-        let announced = reaches.flat_map(|reach| &reach.announced);
-        let found = |prefix: &Prefix| self.tables[prefix.family() as usize].table.find(prefix).is_some();
-        let known = announced.flat_map(|announcement| &announcement.prefixes).filter(|prefix| found(prefix)).count();
-        std::hint::black_box(known); // the count is nothing to anybody; having looked is
+        let announced = updates.iter().filter_map(|update| update.reach.as_ref()).flat_map(|reach| &reach.announced);
+        for family in Family::ALL {
+            let of_family = announced.clone().filter(|announcement| announcement.family == family);
+            let mut prefixes = of_family.flat_map(|announcement| announcement.prefixes.iter().copied());
+            loop {
+                let few: SmallVec<[Prefix; LOOKUPS]> = prefixes.by_ref().take(LOOKUPS).collect();
+                if few.is_empty() {
+                    break;
+                }
+                // What was found is nothing to anybody; having looked is.
+                std::hint::black_box(self.tables[family as usize].table.find_all(&few));
+            }
+        }
     }
 
     /// Applies an UPDATE of `peer`; one of a session that is not up is ignored.
@@ -304,10 +310,13 @@ impl Rib {
         // Found first and taken out then: lookups that do not depend on each other wait for memory together.
         let ids = update.path_ids.unwrap_or_default();
         for (prefixes, at) in update.withdrawn.chunks(LOOKUPS).zip((0..).step_by(LOOKUPS)) {
-            let found =
-                |prefix: &Prefix| Some((prefix.family(), self.tables[prefix.family() as usize].table.find(prefix)?));
-            let found: SmallVec<[_; LOOKUPS]> = prefixes.iter().map(found).collect();
-            for (at, (family, id)) in (at..).zip(found).filter_map(|(at, found)| Some((at, found?))) {
+            // Nearly always of one family; those of another one are looked up again, each by itself.
+            let Some(first) = prefixes.first().map(Prefix::family) else { continue };
+            let found = self.tables[first as usize].table.find_all(prefixes);
+            for ((prefix, found), at) in prefixes.iter().zip(found).zip(at..) {
+                let family = prefix.family();
+                let found = if family == first { found } else { self.tables[family as usize].table.find(prefix) };
+                let Some(id) = found else { continue };
                 let theirs = ids.withdrawn.get(at).copied();
                 self.note_withdrawal(now, slot, family, id, theirs);
                 self.withdraw_entry(slot, family, id, theirs);
@@ -360,7 +369,7 @@ impl Rib {
         let dampens = shared.dampens(*family, slot);
         for (at, prefix) in prefixes.iter().enumerate() {
             let mut effective = importer.effective(shared, prefix).ok();
-            let Some(id) = table.table.find_or_insert(prefix) else { continue };
+            let Some(id) = table.number(prefix) else { continue };
             let number = ids.get(at).map_or(0, |theirs| shared.path_ids.hold(slot, *theirs));
             if dampens {
                 let entry = &table.table.entries[id as usize];

@@ -60,7 +60,7 @@ impl Rib {
         let table = &mut tables[family as usize];
         let mut importer = Importer::new(shared, config, slot, family, received, attrs);
         let effective = importer.effective(shared, &prefix).ok();
-        if let Some(id) = table.table.find_or_insert(&prefix) {
+        if let Some(id) = table.number(&prefix) {
             table.put(shared, id, Path { source: slot, epoch, received, effective, learned, id: 0 });
         }
         importer.finish(shared);

@@ -211,12 +211,13 @@ pub(crate) struct FamilyTable {
     pub(crate) fib_cursor: u32,
     /// Entries with a best path.
     pub(crate) reachable: u32,
-    /// Entries that may hold nothing any more; together they cost less to forget.
+    /// Entries that may hold nothing any more. They are forgotten when there is time: those who wait for news of other
+    /// prefixes need not wait for that.
     doomed: Vec<u32>,
 }
 
-/// Entries after which those that hold nothing are forgotten at the latest.
-const DOOMED: usize = 1024;
+/// Entries that are forgotten together.
+const SWEPT: usize = 1024;
 
 impl FamilyTable {
     pub(crate) fn new(family: Family, seed: u64) -> Self {
@@ -432,12 +433,21 @@ impl FamilyTable {
         self.reap(id);
     }
 
-    /// Lets an entry be forgotten that has no path left and that everybody has been told about, at the next
-    /// [`sweep`](Self::sweep).
+    /// The number of `prefix`'s entry, which is made if need be. `None` if the prefix is of another family.
+    pub(crate) fn number(&mut self, prefix: &Prefix) -> Option<u32> {
+        if !self.table.has_free() && self.has_doomed() {
+            self.sweep();
+        }
+        self.table.find_or_insert(prefix)
+    }
+
+    /// Lets an entry be forgotten that has no path left and that everybody has been told about, when there is time or its
+    /// room is wanted.
     pub(crate) fn reap(&mut self, id: u32) {
         if self.is_over(id) {
             self.doomed.push(id);
-            if self.doomed.len() >= DOOMED {
+            // Not more than there are, however often they come and go.
+            if self.doomed.len() > self.table.entries.len() {
                 self.sweep();
             }
         }
@@ -448,13 +458,13 @@ impl FamilyTable {
         entry.live && entry.paths.is_empty() && entry.sent == 0 && !self.fib_dirty.contains(id)
     }
 
-    /// Forgets what was [reaped](Self::reap) and has not come back since.
-    pub(crate) fn sweep(&mut self) {
-        let mut doomed = std::mem::take(&mut self.doomed);
-        doomed.retain(|id| self.is_over(*id));
-        self.table.forget(&doomed);
-        doomed.clear();
-        self.doomed = doomed;
+    /// Forgets some of what was [reaped](Self::reap) and has not come back since. How many were looked at.
+    pub(crate) fn sweep(&mut self) -> usize {
+        let mut some = self.doomed.split_off(self.doomed.len().saturating_sub(SWEPT));
+        let count = some.len();
+        some.retain(|id| self.is_over(*id));
+        self.table.forget(&some);
+        count
     }
 
     /// Whether there is something to [`sweep`](Self::sweep).

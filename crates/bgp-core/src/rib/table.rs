@@ -9,7 +9,7 @@ use std::{
     ops::RangeInclusive,
 };
 
-use hash_index::Index;
+use hash_index::{Hashed, Index};
 use net_types::{Family, Prefix, Rd};
 use smallvec::SmallVec;
 
@@ -199,6 +199,9 @@ fn key6(prefix: &Prefix) -> Option<Key6> {
     }
 }
 
+/// Prefixes that are looked up together.
+pub(crate) const LOOKUPS: usize = 32;
+
 /// The length of a key that names no prefix: its entry is free.
 const FREE: u8 = u8::MAX;
 
@@ -242,6 +245,23 @@ impl Table {
         })
     }
 
+    /// The numbers of the entries of a few prefixes, in order.
+    pub(crate) fn find_all(&self, prefixes: &[Prefix]) -> SmallVec<[Option<u32>; LOOKUPS]> {
+        with_keys!(&self.keys, keys => {
+            let hashed = |prefix| of_kind(keys, prefix).map(|key| (key, self.index.hash(&key)));
+            let hashed: SmallVec<[_; LOOKUPS]> = prefixes.iter().map(hashed).collect();
+            // Before anything is compared, so that they wait for memory together.
+            let first = |(_, hash): (_, Hashed)| self.index.first(hash);
+            let first: SmallVec<[Option<u32>; LOOKUPS]> = hashed.iter().map(|it| it.and_then(first)).collect();
+            let confirm = |(it, first): (&Option<_>, Option<u32>)| {
+                let (key, hash) = (*it)?;
+                let same = |id: u32| keys[id as usize] == key;
+                if same(first?) { first } else { self.index.find(hash, same) }
+            };
+            hashed.iter().zip(first).map(confirm).collect()
+        })
+    }
+
     /// The number of `prefix`'s entry, which is made if need be. `None` if the prefix is of another family.
     pub(crate) fn find_or_insert(&mut self, prefix: &Prefix) -> Option<u32> {
         let Self { index, keys, entries, free, lengths } = self;
@@ -259,15 +279,25 @@ impl Table {
 
     /// Forgets entries that hold nothing any more; their numbers will name other prefixes.
     pub(crate) fn forget(&mut self, ids: &[u32]) {
-        for id in ids.iter().copied() {
-            let hash = with_keys!(&self.keys, keys => self.index.hash(&keys[id as usize]));
-            if self.index.remove(hash, id) {
-                self.lengths[usize::from(self.prefix(id).bits())] -= 1;
-                self.entries[id as usize] = Entry::default();
-                with_keys!(&mut self.keys, keys => keys[id as usize].free());
-                self.free.push(id);
+        for ids in ids.chunks(LOOKUPS) {
+            let hash = |id: &u32| with_keys!(&self.keys, keys => self.index.hash(&keys[*id as usize]));
+            let hashes: SmallVec<[Hashed; LOOKUPS]> = ids.iter().map(hash).collect();
+            // Found first and taken out then: lookups wait for memory together.
+            std::hint::black_box(hashes.iter().filter_map(|hash| self.index.first(*hash)).count());
+            for (id, hash) in ids.iter().copied().zip(hashes) {
+                if self.index.remove(hash, id) {
+                    self.lengths[usize::from(self.prefix(id).bits())] -= 1;
+                    self.entries[id as usize] = Entry::default();
+                    with_keys!(&mut self.keys, keys => keys[id as usize].free());
+                    self.free.push(id);
+                }
             }
         }
+    }
+
+    /// Whether a new prefix takes no more room than there is.
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.is_empty()
     }
 
     /// The prefix of an entry.

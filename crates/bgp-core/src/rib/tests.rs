@@ -124,6 +124,12 @@ impl Bench {
         }
     }
 
+    /// Prefixes that are remembered once there was time to forget.
+    fn remembered(&mut self) -> usize {
+        while self.rib.tidy(1) {}
+        self.rib.prefix_count(V4)
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now += time;
         self.settle();

@@ -50,8 +50,19 @@ impl Rib {
         while left > 0 && self.take_back_retired() {
             left -= 1;
         }
-        self.tables.iter_mut().for_each(FamilyTable::sweep);
         self.has_work()
+    }
+
+    /// To be called when nothing is to be done: forgets up to `budget` prefixes that nobody has any more. Whether there may
+    /// be more. Until then they take room, but none that new prefixes would not be given.
+    pub fn tidy(&mut self, budget: usize) -> bool {
+        let mut left = budget;
+        for table in &mut self.tables {
+            while left > 0 && table.has_doomed() {
+                left = left.saturating_sub(table.sweep());
+            }
+        }
+        self.tables.iter().any(FamilyTable::has_doomed)
     }
 
     /// Whether [`work`](Self::work) has anything to do before the next timer.
@@ -66,7 +77,6 @@ impl Rib {
             || self.has_aggregates_to_do()
             || self.has_conditions_to_tell()
             || !self.retired.is_empty()
-            || self.tables.iter().any(FamilyTable::has_doomed)
     }
 
     /// When `work` has to be called although nothing is pending.

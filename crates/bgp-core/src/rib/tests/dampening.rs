@@ -119,7 +119,7 @@ fn a_withdrawn_path_is_remembered_with_what_it_came_with() {
     bench.changes();
     bench.told(B);
     bench.settle();
-    assert_eq!((bench.rib.prefix_count(V4), bench.rib.attribute_count()), (0, 0), "nothing is left behind");
+    assert_eq!((bench.remembered(), bench.rib.attribute_count()), (0, 0), "nothing is left behind");
 }
 
 #[test]

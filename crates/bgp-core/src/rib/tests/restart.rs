@@ -105,11 +105,11 @@ fn sixty_five_thousand_sessions_later_old_paths_are_still_old() {
     bench.settle();
     assert_eq!(bench.chosen(), (None, None), "never announced again, so never usable again");
     bench.hear(A, end_of_rib());
-    assert_eq!(bench.rib.prefix_count(V4), 1, "not yet told to the FIB");
+    assert_eq!(bench.remembered(), 1, "not yet told to the FIB");
     bench.changes();
     bench.told(B);
     bench.told(C);
-    assert_eq!(bench.rib.prefix_count(V4), 0);
+    assert_eq!(bench.remembered(), 0);
 }
 
 #[test]
