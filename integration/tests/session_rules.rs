@@ -100,6 +100,33 @@ fn a_session_ends_with_its_link_unless_it_is_to_outlive_it() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
+fn a_session_that_may_go_another_way_ends_with_its_link_only_when_asked_to() {
+    Lab::test("link-loss-multihop", |lab| {
+        let multihop = " neighbor 10.0.1.2 ebgp-multihop 2\n";
+        let (mut ours, node, _frr) = pair(lab, multihop, "")?;
+        up(lab, &mut ours)?;
+        node.set_link("to-frr", false)?;
+        lab.wait_for("bgpd to hear of the link", SECONDS(30), || {
+            let events = ours.shell("show bgp events")?;
+            Ok(events.lines().any(|line| line.contains("to-frr") && line.contains("down")))
+        })?;
+        node.set_link("to-frr", true)?;
+        ensure!(dropped(&ours)? == 0, "the session has outlived its link");
+        reload(&mut ours, &format!("{multihop} bgp fast-convergence\n"))?;
+        lab.wait_for("the new configuration", SECONDS(20), || {
+            Ok(ours.shell("show running-config")?.contains("bgp fast-convergence"))
+        })?;
+        node.set_link("to-frr", false)?;
+        // The hold time is 180 s.
+        lab.wait_for("the session to end with the link", SECONDS(60), || Ok(dropped(&ours)? == 1))?;
+        let shown = ours.json("show bgp neighbors 10.0.1.2 json")?;
+        ensure!(shown["10.0.1.2"]["lastResetDueTo"] == "Interface down", "{shown}");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
 fn bfd_that_never_saw_the_neighbor_ends_nothing_but_keeps_a_strict_session_back() {
     Lab::test("bfd-strict", |lab| {
         let (mut ours, _, frr) = pair(lab, " neighbor 10.0.1.2 bfd\n", "")?;

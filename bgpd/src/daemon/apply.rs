@@ -215,7 +215,8 @@ impl Supervisor {
             new: AppliedPeer { spec, config, stale_limit: bgp.graceful_restart.stalepath_time },
             dynamic,
             through_tunnel,
-            rides_out_link_loss: !bgp.fast_external_failover || !(through_tunnel || on_one_link),
+            rides_out_link_loss: !bgp.fast_convergence
+                && (!bgp.fast_external_failover || !(through_tunnel || on_one_link)),
         })
     }
 

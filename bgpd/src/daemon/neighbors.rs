@@ -43,7 +43,7 @@ pub struct Entry {
     /// That interface is a tunnel of ipsecd's.
     pub through_tunnel: bool,
     /// Its session outlives the loss of its link: as in FRR one that may go over several hops, since there may be another
-    /// way; any with `no bgp fast-external-failover`.
+    /// way; any with `no bgp fast-external-failover`, none with `bgp fast-convergence`.
     pub rides_out_link_loss: bool,
     /// `description`
     pub description: Option<String>,

@@ -156,13 +156,15 @@ fn path_json(route: &Route, path: &Path, speaker: &Speaker, out: &mut String) {
     let (as_path, origin) = (&path.attributes.as_path, &path.attributes.origin);
     let _ = write!(out, "\",\"path\":\"{as_path}\",\"origin\":\"{origin}\",\"nexthops\":[");
     if path.source == PathSource::Local {
-        // A path of our own bears the host's name, which is whatever somebody chose.
         let hops: Vec<String> = next_hops_json(path, speaker).iter().map(Value::to_string).collect();
         out.push_str(&hops.join(","));
     } else {
+        // A host's name is whatever somebody chose.
+        let name = path.hostname.as_deref().map(|name| format!("\"hostname\":{},", Value::from(name)));
+        let name = name.unwrap_or_default();
         let hop = |out: &mut String, address: IpAddr, scope: &str, used: bool| {
             let used = if used { ",\"used\":true" } else { "" };
-            let _ = write!(out, "{{\"ip\":\"{address}\",\"afi\":\"{}\"{scope}{used}}}", afi(address));
+            let _ = write!(out, "{{\"ip\":\"{address}\",{name}\"afi\":\"{}\"{scope}{used}}}", afi(address));
         };
         let scope = if path.next_hop.is_ipv6() { ",\"scope\":\"global\"" } else { "" };
         hop(out, path.next_hop, scope, path.link_local.is_none());

@@ -147,7 +147,8 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
-    /// `show ip route`, `show ipv6 route`: what is in the kernel by our doing.
+    /// `show ip route`, `show ipv6 route`: what is in the kernel by our doing. That is what `fib` asks for, too, in the place of
+    /// `route`: no other routes are listed.
     ShowRoute {
         /// Of this family.
         family: Family,
@@ -383,6 +384,14 @@ const ROWS: &[Row] = &[
     ),
     row(Owner::Bgpd, "show ip route [vrf (all|default)] (PREFIX4|IPV4) [json]", "The route to a destination", route),
     row(Owner::Bgpd, "show ipv6 route [vrf (all|default)] (PREFIX6|IPV6) [json]", "The route to a destination", route),
+    row(
+        Owner::Bgpd,
+        "show (ip|ipv6) fib [vrf (all|default)] [bgp|connected|static|kernel] [json]",
+        "Routes that packets are forwarded by",
+        route,
+    ),
+    row(Owner::Bgpd, "show ip fib [vrf (all|default)] (PREFIX4|IPV4) [json]", "The route to a destination", route),
+    row(Owner::Bgpd, "show ipv6 fib [vrf (all|default)] (PREFIX6|IPV6) [json]", "The route to a destination", route),
     row(Owner::Bgpd, "show bfd [vrf (all|default)] peers [brief|counters] [json]", "BFD sessions", bfd),
     row(Owner::Bgpd, "show bfd [vrf (all|default)] peer ADDRESS [counters] [json]", "A BFD session", bfd),
     row(Owner::Bgpd, "show failover [json]", "The last faults and how long each step took", |args| {

@@ -795,7 +795,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     let confederation = (of(asn()), proptest::collection::btree_set(asn(), 0..3))
         .prop_map(|(identifier, members)| Confederation { identifier, members });
     (
-        (confederation, of(seconds(1, 65_535)), any::<[bool; 6]>(), of(seconds(1, 16_777_215))),
+        (confederation, of(seconds(1, 65_535)), any::<[bool; 7]>(), of(seconds(1, 16_777_215))),
         (asn(), of(router_id), of(any::<Ipv4Addr>()), any::<[bool; 3]>(), any::<u32>(), best_path),
         (
             graceful_restart,
@@ -828,6 +828,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 minimum_hold_time,
                 long_lived_stale_time,
                 fast_external_failover: more[1],
+                fast_convergence: more[6],
                 graceful_shutdown: more[2],
                 log_neighbor_changes: flags[0],
                 frr_defaults: false, // As the whole has it.

@@ -143,4 +143,15 @@ pub(super) const ROWS: &[Statement] = &[
             write: |bgp, lines| lines.flag(!bgp.fast_external_failover, "no bgp fast-external-failover"),
         }),
     },
+    Statement {
+        syntax: "[no] bgp fast-convergence",
+        help: "End the sessions of all neighbors that are reached over a link when it goes down",
+        action: Action::Bgp(Verb {
+            read: |bgp, args| {
+                bgp.fast_convergence = !args.has("no");
+                Ok(())
+            },
+            write: |bgp, lines| lines.flag(bgp.fast_convergence, "bgp fast-convergence"),
+        }),
+    },
 ];

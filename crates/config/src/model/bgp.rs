@@ -25,8 +25,11 @@ pub struct Bgp {
     pub confederation: Confederation,
     /// `bgp minimum-holdtime`: neighbors that propose less are refused.
     pub minimum_hold_time: Option<Duration>,
-    /// `bgp fast-external-failover`: a link that goes down ends the sessions over it; on unless `no` is said.
+    /// `bgp fast-external-failover`: a link that goes down ends the external sessions that go over it alone; on unless `no` is
+    /// said.
     pub fast_external_failover: bool,
+    /// `bgp fast-convergence`: it ends the sessions of all neighbors that are reached over it.
+    pub fast_convergence: bool,
     /// `bgp log-neighbor-changes`
     pub log_neighbor_changes: bool,
     /// `frr defaults traditional`, as in [`Config`](super::Config): decides what printing may leave out.
@@ -80,6 +83,7 @@ impl Bgp {
             confederation: Confederation::default(),
             minimum_hold_time: None,
             fast_external_failover: true,
+            fast_convergence: false,
             log_neighbor_changes: true,
             frr_defaults: false,
             ebgp_requires_policy: false,
