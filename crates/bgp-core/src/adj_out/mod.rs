@@ -353,6 +353,7 @@ impl Terms {
         sharing: Sharing,
     ) -> PathAttrs {
         let (next_hop, mut out) = (outline.next_hop, outline);
+        let named = if sharing.weighted { bandwidth(&out.attributes.ext_communities) } else { None };
         let rule = policy.apply(changes, &mut out, Way::Out(sharing));
         let chosen = match rule {
             NextHopRule::Given => Some(out.next_hop),
@@ -361,7 +362,13 @@ impl Terms {
             NextHopRule::Usual | NextHopRule::Unchanged => None,
         };
         out.next_hop = chosen.or_else(|| self.next_hop(from, next_hop)).unwrap_or(next_hop);
+        let ourselves = Some(out.next_hop) == self.ourselves();
         let attributes = &mut out.attributes;
+        // Packets for all paths come to us, who have the bandwidth of all of them; unless policy has named one.
+        if ourselves && named.is_some() && bandwidth(&attributes.ext_communities) == named {
+            let one = attributes.ext_communities.iter_mut().find(|community| Some(**community) == named);
+            one.into_iter().for_each(|one| *one = self.sum(*one, sharing));
+        }
         if self.kind == SourceKind::External {
             attributes.local_pref = None; // §5.1.5; policy may ask for it before
         }
@@ -384,6 +391,12 @@ impl Terms {
         }
         (out.weight, out.install) = (0, Install::default());
         out
+    }
+
+    /// A link bandwidth of ours in the place of the one that a path names.
+    fn sum(&self, named: ExtCommunity, sharing: Sharing) -> ExtCommunity {
+        let like = ExtCommunity::link_bandwidth(self.path.local_as, 0.0, named.is_transitive());
+        like.with_bandwidth(sharing.octets)
     }
 
     /// The next hop that stands for this router.
@@ -421,6 +434,11 @@ impl Terms {
             v4 => Some(v4),
         }
     }
+}
+
+/// The first that names a link bandwidth.
+fn bandwidth(communities: &[ExtCommunity]) -> Option<ExtCommunity> {
+    communities.iter().copied().find(|community| community.bandwidth().is_some())
 }
 
 fn add(communities: &mut Vec<Community>, community: Community) {

@@ -174,6 +174,8 @@ struct Memo {
     last: Option<(Offer, Option<usize>)>,
     /// The last attributes asked about, and the member that they name as next hop.
     through: Option<(AttrId, Option<Slot>)>,
+    /// The last attributes of which it was asked whether they name a bandwidth, and whether they do.
+    named: Option<(AttrId, bool)>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -349,7 +351,7 @@ impl Rib {
         }
         let outline = terms.outline(from, self.shared.attrs.attrs(attrs))?;
         let changes = terms.permits(prefix, &outline, &self.shared.roas)?;
-        let sharing = sharing(&self.shared, terms, entry);
+        let sharing = sharing(&self.shared, terms, entry, |_| true);
         Some(terms.finish(from.kind, outline, &changes, sharing))
     }
 }
@@ -480,7 +482,7 @@ fn choose(
     if group.told(id).first.is_none() && full() {
         return Told::default();
     }
-    making.sharing = sharing(shared, &group.terms, entry);
+    making.share(shared, &group.terms, entry);
     let mut offers = offers(shared, entry, &prefix, &group.terms);
     let first = offers.find(|path| {
         making.only_asking = known == Some(path.source);
@@ -568,7 +570,7 @@ fn look_at_several(shared: &mut Shared, table: &mut FamilyTable, group: &mut Gro
     let everybody = Audience::Except([None; 2]);
     let (mut told, mut first): (SmallVec<[u32; 2]>, _) = (SmallVec::new(), None);
     let entry = &table.table.entries[id as usize];
-    making.sharing = sharing(shared, &group.terms, entry);
+    making.share(shared, &group.terms, entry);
     for path in several_paths(shared, family, entry, &prefix, several, &group.terms).iter().filter(|_| !full) {
         let name = PathIds::announced(path.source, path.id);
         if making.place(shared, &group.terms, &prefix, path, everybody, Some(name)).is_some() {
@@ -653,7 +655,7 @@ fn catch_up(
         shared.monitors.told(slot, family, id);
         let prefix = table.table.prefix(id);
         let entry = &table.table.entries[id as usize];
-        making.sharing = sharing(shared, &terms, entry);
+        making.share(shared, &terms, entry);
         let told = offers(shared, entry, &prefix, &terms)
             .filter(|path| visible && (terms.echo || path.source != slot))
             .any(|path| making.place(shared, &terms, &prefix, &path, everybody, None).is_some());
@@ -669,15 +671,34 @@ fn catch_up(
     (done > 0).then_some(batch)
 }
 
-/// What policy is told of the paths of an entry that share packets; nothing where it does not ask.
-fn sharing(shared: &Shared, terms: &Terms, entry: &Entry) -> Sharing {
-    if terms.policy.concerns_sharing() { bandwidth::sharing(shared, entry) } else { Sharing::default() }
+/// What matters of the paths of an entry that share packets, if `named` says that they name bandwidths or policy asks.
+fn sharing(shared: &Shared, terms: &Terms, entry: &Entry, named: impl FnOnce(AttrId) -> bool) -> Sharing {
+    let asks = terms.policy.concerns_sharing();
+    let best = entry.best().and_then(|path| path.effective).filter(|_| entry.sharing().len() > 1);
+    if !asks && !best.is_some_and(named) {
+        return Sharing::default();
+    }
+    let found = bandwidth::sharing(shared, entry);
+    if asks || found.weighted { found } else { Sharing::default() }
 }
 
 impl Making {
     fn new() -> Self {
         let (memo, sharing) = Default::default();
         Self { memo, sharing, only_asking: false, announced: Vec::new(), withdrawn: SmallVec::new() }
+    }
+
+    /// Looks at an entry's paths that share packets.
+    fn share(&mut self, shared: &Shared, terms: &Terms, entry: &Entry) {
+        let memo = &mut self.memo.named;
+        self.sharing = sharing(shared, terms, entry, |best| match *memo {
+            Some((asked, named)) if asked == best => named,
+            _ => {
+                let named = bandwidth::of(&shared.attrs.attrs(best)).is_some();
+                *memo = Some((best, named));
+                named
+            }
+        });
     }
 
     fn withdraw(&mut self, audience: Audience, prefix: Prefix, id: Option<u32>) {
@@ -783,7 +804,8 @@ impl Making {
             announced.push((audience, OutGroup::new(finished)));
             announced.len() - 1
         };
-        let place = if terms.policy.is_open() {
+        let open = terms.policy.is_open() && *sharing == Sharing::default();
+        let place = if open {
             // Whatever the prefix is, what is said of it is the same.
             match memo.last {
                 Some((last, place)) if last == offer => place,
@@ -800,7 +822,9 @@ impl Making {
             let finished = |key: &Key| terms.finish(from.kind, outline.clone(), &key.changes, key.sharing);
             Some(*memo.groups.entry(key).or_insert_with_key(|key| add(finished(key))))
         };
-        memo.last = Some((offer, place));
+        if open {
+            memo.last = Some((offer, place));
+        }
         announced[place?].1.push(shared, prefix, path, name);
         Some(())
     }

@@ -137,6 +137,8 @@ pub(crate) struct Sharing {
     pub(crate) paths: u8,
     /// The sum of the bandwidths that they name, in octets a second.
     pub(crate) octets: u64,
+    /// Their shares follow these bandwidths.
+    pub(crate) weighted: bool,
 }
 
 /// One megabit per second in octets.
@@ -371,7 +373,7 @@ mod tests {
         let old = ExtCommunity::link_bandwidth(Asn::literal(65002), 9e6, true);
         let changed = |change: ExtCommunityChange, paths, octets| {
             let mut list = vec![old];
-            change.apply(&mut list, Sharing { paths, octets });
+            change.apply(&mut list, Sharing { paths, octets, weighted: false });
             list.iter().map(|community| community.bandwidth().unwrap()).collect::<Vec<_>>()
         };
         let [sum, each] = [ExtCommunityChange::CumulativeBandwidth(like), ExtCommunityChange::BandwidthPerPath(like)];

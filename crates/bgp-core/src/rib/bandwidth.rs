@@ -17,8 +17,15 @@ pub(crate) fn of(attrs: &PathAttrs) -> Option<u64> {
 /// What is told of an entry's paths that share packets.
 pub(crate) fn sharing(shared: &Shared, entry: &Entry) -> Sharing {
     let named = |path: &Path| of(&shared.attrs.attrs(path.effective?));
-    let octets = entry.sharing().iter().filter_map(named).fold(0, u64::saturating_add);
-    Sharing { paths: entry.sharing().len() as u8, octets }
+    let named: SmallVec<[Option<u64>; 4]> = entry.sharing().iter().map(named).collect();
+    let octets = named.iter().flatten().copied().fold(0, u64::saturating_add);
+    let weighted = match shared.decision.link_bandwidth {
+        _ if named.len() < 2 || octets == 0 => false,
+        LinkBandwidth::Ignore => false,
+        LinkBandwidth::WhenAll => named.iter().all(Option::is_some),
+        LinkBandwidth::SkipMissing | LinkBandwidth::DefaultForMissing => true,
+    };
+    Sharing { paths: entry.sharing().len() as u8, octets, weighted }
 }
 
 /// Of several paths that share packets, each one's weight; `None` for one that gets nothing.

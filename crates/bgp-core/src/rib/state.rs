@@ -12,6 +12,7 @@ use super::{
     Slot,
     aggregate::{self, Aggregates},
     attrs::{AttrId, Interner},
+    bandwidth,
     conditions::{Condition, default_slot},
     dampening::Flaps,
     id_set::IdSet,
@@ -388,7 +389,9 @@ impl FamilyTable {
                 group.changed(id);
             }
         } else if after.beside != before.beside {
-            let concerned = |group: &&mut Group| group.terms.policy.concerns_sharing();
+            let bandwidth = |(_, id)| bandwidth::of(&shared.attrs.attrs(id));
+            let weighted = after.best.and_then(bandwidth).is_some();
+            let concerned = |group: &&mut Group| weighted || group.terms.policy.concerns_sharing();
             for group in shared.groups[family as usize].iter_mut().flatten().filter(concerned) {
                 group.changed(id);
             }

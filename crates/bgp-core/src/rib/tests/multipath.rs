@@ -55,6 +55,15 @@ fn equals_share_by_bandwidth_and_the_fib_hears_of_every_change() {
 
 #[test]
 fn what_is_told_on_sums_up_the_paths_that_share_and_follows_them() {
+    sums_up(true);
+}
+
+#[test]
+fn what_is_told_on_with_our_next_hop_sums_them_up_unasked() {
+    sums_up(false);
+}
+
+fn sums_up(asked: bool) {
     let mut bench = Bench::new();
     let maximum = MaximumPaths { external: 4, internal: 1, equal_cluster_length: false };
     bench.rib.set_decision(DecisionOptions {
@@ -66,7 +75,9 @@ fn what_is_told_on_sums_up_the_paths_that_share_and_follows_them() {
     let mut config = peer_config(C);
     config.families[V4 as usize].export =
         policy(vec![Set::ExtCommunities(ExtCommunityChange::CumulativeBandwidth(like))]);
-    assert!(bench.rib.configure_peer(C, config));
+    if asked {
+        assert!(bench.rib.configure_peer(C, config));
+    }
     bench.settle();
     while bench.rib.poll_out(C, 100).is_some() {}
     let with = |peer, octets| {
