@@ -41,11 +41,11 @@ async fn ask<T: Send + 'static>(
     answered.await.map_err(gone)
 }
 
-/// The routes of a family, in order; only those `from` somewhere, or of one destination, if so asked.
+/// The routes of a family, in order; only those in use (`fib`), `from` somewhere, or of one destination, if so asked.
 pub(super) async fn table(
     state: &State,
     family: Family,
-    from: Option<Option<RedistributeSource>>,
+    (fib, from): (bool, Option<Option<RedistributeSource>>),
     destination: Option<Destination>,
     json: bool,
     out: &Output,
@@ -71,14 +71,18 @@ pub(super) async fn table(
         let names = Arc::clone(&running.view);
         let known = Arc::clone(&known);
         let found = ask(state, move |table| {
-            piece.iter().filter_map(|prefix| describe(table, prefix, &names, &known)).collect::<Vec<_>>()
+            piece.iter().flat_map(|prefix| routes_to(table, prefix, &names, &known)).collect::<Vec<_>>()
         })
         .await?;
         let found = with_bgp(state, &aliases, found).await?;
-        let wanted = |route: &&KernelRoute| from.is_none_or(|from| from == route.protocol.source());
-        for route in found.iter().filter(wanted) {
-            let row = if json { kernel::json_row(route, rows.is_empty()) } else { kernel::row(route) };
-            rows.push(&row, 1).await?;
+        let wanted = |route: &&KernelRoute| route.is_listed(fib, from);
+        for routes in found.chunk_by(|a, b| a.prefix == b.prefix) {
+            let routes: Vec<&KernelRoute> = routes.iter().filter(wanted).collect();
+            let text = || routes.iter().map(|route| kernel::row(route)).collect();
+            let row: String = if json { kernel::json_row(&routes, rows.is_empty()) } else { text() };
+            if !routes.is_empty() {
+                rows.push(&row, routes.len()).await?;
+            }
         }
     }
     rows.end(if json { "\n}\n" } else { "" }).await
@@ -179,12 +183,19 @@ async fn installed(state: &State, family: Family) -> Result<Vec<Prefix>, Failure
     }
 }
 
-fn describe(table: &dyn Table, prefix: &Prefix, view: &netwatch::View, known: &Known) -> Option<KernelRoute> {
-    let via = |ifindex: u32, gateway: Option<IpAddr>| {
-        let interface = view.link(ifindex).map_or_else(|| format!("if{ifindex}"), |link| link.name.clone());
-        Forwarding::Via { gateway, ifindex, interface }
-    };
-    let bare = |protocol, distance, ways| KernelRoute {
+/// All routes to a prefix; what is connected goes before all others.
+fn routes_to(table: &dyn Table, prefix: &Prefix, view: &netwatch::View, known: &Known) -> Vec<KernelRoute> {
+    let connected = known.connected.get(prefix).map(|(ifindex, interface)| {
+        let forwarding = Forwarding::Via { gateway: None, ifindex: *ifindex, interface: interface.clone() };
+        bare(prefix, RouteProtocol::Connected, 0, vec![forwarding.into()])
+    });
+    let selected = connected.is_none();
+    let ours = describe(table, prefix, view, known).map(|ours| KernelRoute { selected, ..ours });
+    ours.into_iter().chain(connected).collect()
+}
+
+fn bare(prefix: &Prefix, protocol: RouteProtocol, distance: u8, ways: Vec<Way>) -> KernelRoute {
+    KernelRoute {
         prefix: *prefix,
         protocol,
         distance,
@@ -196,13 +207,18 @@ fn describe(table: &dyn Table, prefix: &Prefix, view: &netwatch::View, known: &K
         backup: None,
         nexthop_id: None,
         installed: true,
+        selected: true,
         protected: false,
+    }
+}
+
+/// What the FIB has for a prefix.
+fn describe(table: &dyn Table, prefix: &Prefix, view: &netwatch::View, known: &Known) -> Option<KernelRoute> {
+    let via = |ifindex: u32, gateway: Option<IpAddr>| {
+        let interface = view.link(ifindex).map_or_else(|| format!("if{ifindex}"), |link| link.name.clone());
+        Forwarding::Via { gateway, ifindex, interface }
     };
-    let Some(route) = table.route(prefix) else {
-        let (ifindex, interface) = known.connected.get(prefix)?.clone();
-        let forwarding = Forwarding::Via { gateway: None, ifindex, interface };
-        return Some(bare(RouteProtocol::Connected, 0, vec![forwarding.into()]));
-    };
+    let route = table.route(prefix)?;
     let candidates = route.list.map_or(&[][..], fib::PathList::paths);
     let own = known.statics.get(prefix);
     let dropped = |own: &StaticWays| !matches!(own.ways.first(), Some(Static::Via { .. }));
@@ -237,6 +253,6 @@ fn describe(table: &dyn Table, prefix: &Prefix, view: &netwatch::View, known: &K
         protected: dropping && protocol != RouteProtocol::Static,
         nexthop_id: route.object.map(|object| object.0).filter(|_| !unreachable),
         installed: route.installed.is_some() || (unreachable && route.object.is_some()),
-        ..bare(protocol, distance, ways)
+        ..bare(prefix, protocol, distance, ways)
     })
 }

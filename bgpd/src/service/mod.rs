@@ -104,8 +104,8 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         Command::ShowBgpNeighborRoutes { family, neighbor, which, json } => {
             routes::of_neighbor(state, family, neighbor, which, json, out).await
         }
-        Command::ShowRoute { family, from, destination, json } => {
-            kernel::table(state, family, from, destination, json, out).await
+        Command::ShowRoute { family, fib, from, destination, json } => {
+            kernel::table(state, family, (fib, from), destination, json, out).await
         }
         Command::ShowBfdPeers { peer, brief, counters, json } => bfd(state, peer, brief, counters, json, out).await,
         Command::ShowFailover { json } => failover(state, json, out).await,

@@ -21,7 +21,12 @@ pub fn row(route: &KernelRoute) -> String {
         RouteProtocol::Static => 'S',
         RouteProtocol::Bgp { .. } => 'B',
     };
-    let mut out = format!("{code}>{} {}", if route.installed { '*' } else { 'q' }, route.prefix);
+    let mark = match (route.selected, route.installed) {
+        (false, _) => ' ',
+        (true, true) => '*',
+        (true, false) => 'q',
+    };
+    let mut out = format!("{code}{}{mark} {}", if route.selected { '>' } else { ' ' }, route.prefix);
     if route.protocol != RouteProtocol::Connected {
         let _ = write!(out, " [{}/{}]", route.distance, route.metric);
     }
@@ -39,7 +44,7 @@ pub fn row(route: &KernelRoute) -> String {
     out.push('\n');
     let width = route.prefix.to_string().len();
     for way in ways {
-        let _ = writeln!(out, "  {} {:width$} {}", if route.installed { '*' } else { 'q' }, "", way_text(route, way));
+        let _ = writeln!(out, "  {mark} {:width$} {}", "", way_text(route, way));
     }
     if let Some(backup) = &route.backup {
         let _ = writeln!(out, "  b {:width$} {}", "", way_text(route, &backup.clone().into()));
@@ -59,8 +64,15 @@ fn way_text(route: &KernelRoute, way: &Way) -> String {
     }
 }
 
-/// One route in JSON, `first` telling whether another stands before it. The whole is `{`, the rows, `}`.
-pub fn json_row(route: &KernelRoute, first: bool) -> String {
+/// The routes to one prefix in JSON, `first` telling whether others stand before them. The whole is `{`, the rows, `}`.
+pub fn json_row(routes: &[&KernelRoute], first: bool) -> String {
+    let Some(route) = routes.first() else { return String::new() };
+    let all: Vec<String> = routes.iter().map(|route| entry_json(route).to_string()).collect();
+    let comma = if first { "" } else { "," };
+    format!("{comma}\n\"{}\":[{}]", route.prefix, all.join(","))
+}
+
+fn entry_json(route: &KernelRoute) -> Value {
     let protocol = match route.protocol {
         RouteProtocol::Kernel => "kernel",
         RouteProtocol::Connected => "connected",
@@ -73,15 +85,19 @@ pub fn json_row(route: &KernelRoute, first: bool) -> String {
         ("protocol", protocol.into()),
         ("vrfId", 0.into()),
         ("vrfName", "default".into()),
-        ("selected", true.into()),
-        ("destSelected", true.into()),
         ("distance", route.distance.into()),
         ("metric", route.metric.into()),
-        ("installed", route.installed.into()),
         ("table", 254.into()),
         ("internalStatus", (if route.installed { 16 } else { 0 }).into()),
         ("internalFlags", internal_flags(route).into()),
     ]);
+    if route.selected {
+        out.extend(object([
+            ("selected", true.into()),
+            ("destSelected", true.into()),
+            ("installed", route.installed.into()),
+        ]));
+    }
     if route.tag != 0 {
         out.insert("tag".into(), route.tag.into());
     }
@@ -110,7 +126,7 @@ pub fn json_row(route: &KernelRoute, first: bool) -> String {
             ]);
             hops.push(Value::Object(hop));
         }
-        hops.push(hop_json(route, way, route.installed));
+        hops.push(hop_json(route, way, route.selected && route.installed));
     }
     out.insert("internalNextHopNum".into(), hops.len().into());
     out.insert("internalNextHopActiveNum".into(), hops.len().into());
@@ -118,8 +134,7 @@ pub fn json_row(route: &KernelRoute, first: bool) -> String {
     if let Some(backup) = &route.backup {
         out.insert("backupNexthops".into(), vec![hop_json(route, &backup.clone().into(), false)].into());
     }
-    let comma = if first { "" } else { "," };
-    format!("{comma}\n\"{}\":[{}]", route.prefix, Value::Object(out))
+    Value::Object(out)
 }
 
 /// The flags that FRR's zebra keeps of a route: selected (8), of iBGP (4), may be recursive (1), distance counts (64).

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bgp_wire::{AsPath, Attributes};
+use config::model::RedistributeSource;
 use net_types::{Asn, Family};
 use serde_json::Value;
 
@@ -313,6 +314,7 @@ fn kernel_routes_show_their_backup() {
         backup: Some(via("169.254.2.2", 6, "tun2")),
         nexthop_id: Some(11),
         installed: true,
+        selected: true,
         protected: false,
     };
     let text = kernel::row(&route);
@@ -322,7 +324,7 @@ fn kernel_routes_show_their_backup() {
     );
     assert!(text.contains("  * ") && text.contains("via 169.254.3.2, tun3, src 10.0.0.1, weight 1\n"), "{text}");
     assert!(text.contains("  b ") && text.contains("via 169.254.2.2, tun2"), "{text}");
-    let json: Value = serde_json::from_str(&format!("{{{}}}", kernel::json_row(&route, true))).unwrap();
+    let json: Value = serde_json::from_str(&format!("{{{}}}", kernel::json_row(&[&route], true))).unwrap();
     let entry = &json["10.2.0.0/16"][0];
     assert_eq!((&entry["protocol"], &entry["installed"]), (&"bgp".into(), &true.into()));
     assert_eq!(entry["nexthops"][0]["interfaceName"], "tun1");
@@ -331,6 +333,16 @@ fn kernel_routes_show_their_backup() {
     assert_eq!((&entry["nexthops"][1]["fib"], &entry["nexthops"][1]["active"]), (&true.into(), &true.into()));
     assert_eq!(entry["nexthops"][0]["rmapSource"], "10.0.0.1");
     assert_eq!(entry["backupNexthops"][0]["ip"], "169.254.2.2");
+    // Something else goes before it.
+    let beaten = KernelRoute { selected: false, ..route.clone() };
+    let listed = |fib, from| [&route, &beaten].map(|route| route.is_listed(fib, from));
+    assert_eq!((listed(false, None), listed(true, None)), ([true, true], [true, false]));
+    assert_eq!(listed(false, Some(Some(RedistributeSource::Connected))), [false, false]);
+    assert!(kernel::row(&beaten).starts_with("B   10.2.0.0/16 "), "{}", kernel::row(&beaten));
+    let json: Value = serde_json::from_str(&format!("{{{}}}", kernel::json_row(&[&beaten, &route], true))).unwrap();
+    let [first, second] = [0, 1].map(|at| &json["10.2.0.0/16"][at]);
+    assert_eq!((first.get("selected"), first["nexthops"][0].get("fib")), (None, None));
+    assert_eq!(second["selected"], true);
 }
 
 #[test]

@@ -544,6 +544,15 @@ pub struct KernelRoute {
     pub nexthop_id: Option<u32>,
     /// It is in the kernel.
     pub installed: bool,
+    /// The kernel goes by it, and not by another to the same prefix.
+    pub selected: bool,
     /// Why traffic is discarded, where the route fails closed.
     pub protected: bool,
+}
+
+impl KernelRoute {
+    /// Whether it is asked for: with `fib` the ones in use, with `from` those from there.
+    pub fn is_listed(&self, fib: bool, from: Option<Option<RedistributeSource>>) -> bool {
+        (self.selected || !fib) && from.is_none_or(|from| from == self.protocol.source())
+    }
 }

@@ -147,11 +147,12 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
-    /// `show ip route`, `show ipv6 route`: what is in the kernel by our doing. That is what `fib` asks for, too, in the place of
-    /// `route`: no other routes are listed.
+    /// `show ip route`, `show ipv6 route`: what is in the kernel by our doing, and what is connected.
     ShowRoute {
         /// Of this family.
         family: Family,
+        /// `fib` in the place of `route`: only what packets are forwarded by.
+        fib: bool,
         /// Only from there; `None` in it is BGP.
         from: Option<Option<RedistributeSource>>,
         /// Only this destination.
@@ -480,7 +481,8 @@ impl Destination {
 fn route(args: &Args<'_>) -> Result<Command, Complaint> {
     let source = RedistributeSource::ALL.into_iter().find(|source| args.has(source.as_str()));
     let from = source.map(Some).or(args.has("bgp").then_some(None));
-    Ok(Command::ShowRoute { family: family(args), from, destination: destination(args)?, json: json(args) })
+    let (fib, destination) = (args.has("fib"), destination(args)?);
+    Ok(Command::ShowRoute { family: family(args), fib, from, destination, json: json(args) })
 }
 
 fn bfd(args: &Args<'_>) -> Result<Command, Complaint> {

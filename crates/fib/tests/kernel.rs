@@ -380,6 +380,27 @@ fn what_others_break_is_heard_and_mended() {
 }
 
 #[test]
+fn what_is_connected_goes_before_our_routes_to_the_same_prefixes() {
+    if !in_namespace("what_is_connected_goes_before_our_routes_to_the_same_prefixes") {
+        return;
+    }
+    let [_, two] = [link(1), link(2)];
+    let mut fib = Fib::new(Kernel::open().unwrap());
+    for (prefix, v6) in [("192.0.1.0/24", false), ("2001:db8:1::/64", true)] {
+        fib.set_route(prefix.parse().unwrap(), &[path(1, 2, two, v6)]);
+    }
+    settle(&mut fib);
+    for neighbor in ["192.0.1.7", "2001:db8:1::7"] {
+        assert!(sh(&format!("ip route get {neighbor}")).contains("dev v1"), "{neighbor}");
+    }
+    // Ours are there for when the link is not.
+    sh("ip addr flush dev v1");
+    for neighbor in ["192.0.1.7", "2001:db8:1::7"] {
+        assert!(sh(&format!("ip route get {neighbor}")).contains("dev v2"), "{neighbor}");
+    }
+}
+
+#[test]
 fn a_restart_adopts_what_is_there_and_sweeps_what_is_stale() {
     if !in_namespace("a_restart_adopts_what_is_there_and_sweeps_what_is_stale") {
         return;

@@ -6,7 +6,7 @@ mod route;
 
 pub use nexthop::NexthopMessage;
 pub(crate) use our_route::OurRoute;
-pub use route::{ROUTE_METRIC, ROUTE_PROTOCOL, ROUTE_TABLE};
+pub use route::{ROUTE_PROTOCOL, ROUTE_TABLE};
 pub(crate) use route::{foreign_route, parse_route, read_route, route_query};
 
 use netlink_packet_core::{

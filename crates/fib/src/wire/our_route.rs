@@ -8,8 +8,10 @@ use std::net::IpAddr;
 use net_types::{Family, Prefix};
 
 use super::{
-    ROUTE_METRIC, ROUTE_PROTOCOL,
-    route::{AF_INET, AF_INET6, HEADER_LEN, RTA_DST, RTA_NH_ID, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, UNREACHABLE},
+    ROUTE_PROTOCOL,
+    route::{
+        AF_INET, AF_INET6, HEADER_LEN, RTA_DST, RTA_NH_ID, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, UNREACHABLE, metric_of,
+    },
 };
 use crate::backend::{NexthopId, Target};
 
@@ -60,7 +62,7 @@ impl OurRoute {
         // struct rtmsg: family, two prefix lengths, TOS, table, protocol, scope, type, flags (linux/rtnetlink.h)
         put(&mut out, &[family, self.prefix.bits(), 0, 0, TABLE_MAIN, ROUTE_PROTOCOL, scope, kind, 0, 0, 0, 0]);
         host(&mut out, RTA_DST, self.prefix.address());
-        attribute(&mut out, RTA_PRIORITY, &ROUTE_METRIC.to_ne_bytes());
+        attribute(&mut out, RTA_PRIORITY, &metric_of(self.prefix.family()).to_ne_bytes());
         // That of a VRF, which may be greater than the 255 that fit above.
         if let Some(table) = self.prefix.table() {
             attribute(&mut out, RTA_TABLE, &table.to_ne_bytes());

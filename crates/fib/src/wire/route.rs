@@ -34,8 +34,19 @@ pub const ROUTE_PROTOCOL: u8 = 201;
 /// The table that routes go to which are in no VRF: main.
 pub const ROUTE_TABLE: u32 = 254;
 
-/// Metric of every route: behind what the kernel derives from addresses (0), before what DHCP clients install.
-pub const ROUTE_METRIC: u32 = 20;
+/// Metric of every IPv4 route: behind what the kernel derives from addresses (0), before what DHCP clients install.
+const ROUTE_METRIC: u32 = 20;
+/// The same for IPv6, where the kernel gives 256 to what it derives from addresses, and 1024 to what is learned from router
+/// advertisements.
+const ROUTE_METRIC_V6: u32 = 256 + ROUTE_METRIC;
+
+/// The metric of our routes of a family.
+pub(super) fn metric_of(family: Family) -> u32 {
+    match family {
+        Family::Ipv4Unicast | Family::Ipv4Vpn => ROUTE_METRIC,
+        Family::Ipv6Unicast | Family::Ipv6Vpn => ROUTE_METRIC_V6,
+    }
+}
 
 fn header(family: Family, bits: u8) -> RouteHeader {
     RouteHeader {
@@ -57,7 +68,7 @@ fn message(prefix: &Prefix, kind: RouteType, scope: RouteScope, target: Option<T
     message.header = RouteHeader { kind, scope, ..header(prefix.family(), prefix.bits()) };
     message.attributes = Vec::with_capacity(3);
     message.attributes.push(RouteAttribute::Destination(RouteAddress::from(prefix.address())));
-    message.attributes.push(RouteAttribute::Priority(ROUTE_METRIC));
+    message.attributes.push(RouteAttribute::Priority(metric_of(prefix.family())));
     if let Some(table) = prefix.table() {
         message.attributes.push(RouteAttribute::Table(table));
     }
@@ -129,7 +140,7 @@ pub(crate) fn read_route(body: &[u8]) -> Result<Option<(Prefix, Option<Target>)>
             _ => {}
         }
     }
-    if metric != ROUTE_METRIC {
+    if metric != metric_of(family) {
         return Ok(None);
     }
     // A default route carries no destination at all.
@@ -169,14 +180,14 @@ fn in_our_place(message: &RouteMessage) -> Option<(Prefix, Option<Target>)> {
             _ => {}
         }
     }
-    if metric != ROUTE_METRIC {
-        return None;
-    }
-    let unspecified = match message.header.address_family {
-        AddressFamily::Inet => Prefix::DEFAULT_V4.address(),
-        AddressFamily::Inet6 => Prefix::DEFAULT_V6.address(),
+    let (unspecified, family) = match message.header.address_family {
+        AddressFamily::Inet => (Prefix::DEFAULT_V4.address(), Family::Ipv4Unicast),
+        AddressFamily::Inet6 => (Prefix::DEFAULT_V6.address(), Family::Ipv6Unicast),
         _ => return None,
     };
+    if metric != metric_of(family) {
+        return None;
+    }
     // A default route carries no destination at all.
     let address = destination.unwrap_or(unspecified);
     let prefix = Prefix::new(address, message.header.destination_prefix_length).ok()?;
