@@ -72,6 +72,7 @@ fn every_route_of_a_file_is_a_path_in_the_table_and_goes_with_it() {
         rib.end_feed(std::time::Instant::now(), PeerId(FIRST_SOURCE));
         while rib.work(std::time::Instant::now(), 100) {}
         while rib.poll_changes(1000, &mut Vec::new()) {}
+        while rib.tidy(1000) {}
         assert_eq!(
             (Family::UNICAST.map(|family| rib.prefix_count(family)), rib.attribute_count()),
             ([0, 0], 0),
