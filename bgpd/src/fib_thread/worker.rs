@@ -250,6 +250,7 @@ impl<B: Backend> Worker<B> {
         match order {
             Bulk::Changes(changes) => {
                 self.rib_idle = false;
+                self.fib.look_ahead(changes.iter().map(|change| &change.prefix));
                 changes.into_iter().for_each(|change| self.change(change));
             }
             Bulk::RibIdle => self.rib_idle = true,

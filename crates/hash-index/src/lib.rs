@@ -14,6 +14,9 @@ const SHARDS: usize = 64;
 /// The part is chosen by bits that the part itself uses neither for places (the lowest) nor for tags (the highest seven).
 const SHARD_SHIFT: u32 = 19;
 
+/// Lookups that wait for memory together.
+const TOGETHER: usize = 32;
+
 /// What is kept of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hashed(u32);
@@ -62,6 +65,22 @@ impl Index {
     /// for memory together, as none needs to know what a number names.
     pub fn first(&self, hash: Hashed) -> Option<u32> {
         self.find(hash, |_| true)
+    }
+
+    /// To be called with what will be looked up in a moment: the lookups, which do not depend on each other, wait for memory
+    /// together and not one by one.
+    pub fn look_ahead(&self, keys: impl IntoIterator<Item: Hash>) {
+        let mut keys = keys.into_iter();
+        loop {
+            // Hashes first, or there would be too much between two reads of memory for the machine to overlap them.
+            let mut hashes = [Hashed(0); TOGETHER];
+            let known = hashes.iter_mut().zip(keys.by_ref()).map(|(hash, key)| *hash = self.hash(&key)).count();
+            // What was found is nothing to anybody; having looked is.
+            std::hint::black_box(hashes[..known].iter().filter_map(|hash| self.first(*hash)).count());
+            if known < TOGETHER {
+                return;
+            }
+        }
     }
 
     /// Adds a number that is not there.

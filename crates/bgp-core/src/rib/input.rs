@@ -4,7 +4,6 @@ use std::{fmt, net::IpAddr, time::Instant};
 
 use bgp_wire::{Announcement, AsPath, Attributes, Community, Labels, Reach, Role, Update};
 use net_types::{Asn, Family, Prefix};
-use smallvec::SmallVec;
 
 use super::{
     Alias, AllowOwnAs, DEFAULT_LOCAL_PREF, FamilyConfig, Install, LocalSource, Path, Rib, RibConfig, RibEvent, Slot,
@@ -292,15 +291,8 @@ impl Rib {
         let announced = updates.iter().filter_map(|update| update.reach.as_ref()).flat_map(|reach| &reach.announced);
         for family in Family::ALL {
             let of_family = announced.clone().filter(|announcement| announcement.family == family);
-            let mut prefixes = of_family.flat_map(|announcement| announcement.prefixes.iter().copied());
-            loop {
-                let few: SmallVec<[Prefix; LOOKUPS]> = prefixes.by_ref().take(LOOKUPS).collect();
-                if few.is_empty() {
-                    break;
-                }
-                // What was found is nothing to anybody; having looked is.
-                std::hint::black_box(self.tables[family as usize].table.find_all(&few));
-            }
+            let prefixes = of_family.flat_map(|announcement| &announcement.prefixes);
+            self.tables[family as usize].table.look_ahead(prefixes);
         }
     }
 

@@ -245,6 +245,11 @@ impl Table {
         })
     }
 
+    /// To be called with prefixes that will be looked up in a moment.
+    pub(crate) fn look_ahead<'a>(&self, prefixes: impl Iterator<Item = &'a Prefix>) {
+        with_keys!(&self.keys, keys => self.index.look_ahead(prefixes.filter_map(|prefix| of_kind(keys, prefix))));
+    }
+
     /// The numbers of the entries of a few prefixes, in order.
     pub(crate) fn find_all(&self, prefixes: &[Prefix]) -> SmallVec<[Option<u32>; LOOKUPS]> {
         with_keys!(&self.keys, keys => {

@@ -65,6 +65,12 @@ impl<B: Backend> Fib<B> {
         &mut self.backend
     }
 
+    /// To be called with prefixes that a word will be said on in a moment, a thousand or so: looked up together they cost
+    /// less.
+    pub fn look_ahead<'a>(&self, prefixes: impl IntoIterator<Item = &'a Prefix>) {
+        self.routes.look_ahead(prefixes);
+    }
+
     /// Routes `prefix` over the first of `candidates` that lives; with none that does (or none at all) its packets
     /// are dropped. Queued; a later word on the same prefix takes its place. Costs nothing when nothing changes.
     pub fn set_route(&mut self, prefix: Prefix, candidates: &[PathKey]) {

@@ -54,6 +54,10 @@ impl<B: Backend> Fib<B> {
         // The family of an object without gateway is the one of the routes below it, where it has any.
         loop {
             let more = self.backend.continue_dump(&mut rows)?;
+            self.routes.look_ahead(rows.iter().filter_map(|row| match row {
+                Row::Route(prefix, _) => Some(prefix),
+                Row::Nexthop(..) | Row::Group(..) => None,
+            }));
             for row in rows.drain(..) {
                 match row {
                     Row::Nexthop(id, present) => {

@@ -96,6 +96,11 @@ impl Routes {
         self.by_prefix.find(self.by_prefix.hash(prefix), named).map(|index| index as usize)
     }
 
+    /// To be called with prefixes that will be looked up in a moment.
+    pub(super) fn look_ahead<'a>(&self, prefixes: impl IntoIterator<Item = &'a Prefix>) {
+        self.by_prefix.look_ahead(prefixes);
+    }
+
     pub(super) fn get(&self, index: usize) -> Option<&Entry> {
         self.entries.get(index)
     }

@@ -18,6 +18,8 @@ use crate::root;
 
 /// As many as bgpd writes at a time.
 const BATCH: usize = 128;
+/// As many as bgpd's routing table hands over at a time.
+const CHANGES: usize = 1024;
 
 /// One line of the result.
 #[derive(Debug, Serialize)]
@@ -77,7 +79,7 @@ fn measure(node: &Node, routes: usize) -> Result<Line> {
         writer.clear()?;
         let mut fib = Fib::new(Kernel::open()?);
         let started = Instant::now();
-        prefixes.iter().for_each(|prefix| fib.set_route(*prefix, &[path]));
+        route(&mut fib, &prefixes, path);
         settle(&mut fib)?;
         ours = ours.min(started.elapsed());
         if round == 0 {
@@ -89,7 +91,7 @@ fn measure(node: &Node, routes: usize) -> Result<Line> {
     let mut fib = Fib::new(Kernel::open()?);
     let adopted = fib.adopt()?;
     ensure!(adopted.routes == routes, "{} of {routes} routes were found", adopted.routes);
-    prefixes.iter().for_each(|prefix| fib.set_route(*prefix, &[path]));
+    route(&mut fib, &prefixes, path);
     let written = settle(&mut fib)?;
     let reconcile = started.elapsed();
     let per_s = |took: Duration| routes as f64 / took.as_secs_f64();
@@ -103,6 +105,14 @@ fn measure(node: &Node, routes: usize) -> Result<Line> {
         reconcile_s: reconcile.as_secs_f64(),
         reconcile_written: written,
     })
+}
+
+/// Says of every prefix where it goes, as many at a time as the routing table hands over.
+fn route(fib: &mut Fib<Kernel>, prefixes: &[Prefix], path: PathKey) {
+    for prefixes in prefixes.chunks(CHANGES) {
+        fib.look_ahead(prefixes);
+        prefixes.iter().for_each(|prefix| fib.set_route(*prefix, &[path]));
+    }
 }
 
 /// Writes everything that is to be written; says how much that was.
