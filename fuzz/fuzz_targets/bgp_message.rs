@@ -64,6 +64,15 @@ fuzz_target!(|data: &[u8]| {
         Message::Notification(notification) => {
             let _ = notification.to_string();
         }
-        Message::Keepalive | Message::RouteRefresh(_) => {}
+        Message::RouteRefresh(refresh) => {
+            let again = Message::parse(&refresh.to_bytes(), &negotiated).map(|parsed| parsed.message);
+            let filters = |message: &Message| match message {
+                Message::RouteRefresh(refresh) => refresh.filters.clone().map(|filters| filters.changes),
+                _ => None,
+            };
+            let again = again.expect("a request that we could read is one that we can write");
+            assert_eq!(filters(&again), refresh.filters.clone().map(|filters| filters.changes));
+        }
+        Message::Keepalive => {}
     }
 });

@@ -114,6 +114,7 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         | Command::ShowFailover { .. }
         | Command::ClearBgp { .. }
         | Command::ShowDampening { .. }
+        | Command::ShowOutboundFilter { .. }
         | Command::ClearDampening { .. }
         | Command::Help
         | Command::Configure

@@ -11,6 +11,7 @@
 mod ao;
 mod connection;
 mod event;
+mod filters;
 mod handle;
 mod listener;
 mod queue;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use ao::{Ao, AoKey};
 pub use event::{Link, PeerEnds, PeerEvent, PeerFault, PeerHost, SessionUp};
+pub use filters::{Filters, filters};
 pub use handle::{PeerCommand, PeerHandle, spawn};
 pub use listener::{Acceptors, Door, Listener};
 pub use queue::{Chunk, RouteQueue};

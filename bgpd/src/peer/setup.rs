@@ -14,7 +14,7 @@ use config::model as bgp;
 use net_types::{Asn, Family, RouterId};
 use zeroize::Zeroizing;
 
-use super::{BfdRules, Hops, Password, PeerSpec, Source, Transport, role};
+use super::{BfdRules, Filters, Hops, Password, PeerSpec, Source, Transport, role};
 
 /// The shortest hold time that there may be (RFC 4271 §4.2).
 const LEAST_HOLD_TIME: Duration = Duration::from_secs(3);
@@ -123,7 +123,9 @@ pub fn spec(
         strict: used.strict,
         check_control_plane: used.check_control_plane,
     });
-    Ok(PeerSpec { id, address, link, bfd, session, transport, shutdown })
+    // The lists that filters are made of are not in `router bgp` either.
+    let filters = Filters::new();
+    Ok(PeerSpec { id, address, link, bfd, session, transport, shutdown, filters })
 }
 
 /// Who is in which AS, as the two see each other.
@@ -172,6 +174,10 @@ fn session(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor, ourselves: &SelfState) 
     let routes = |family: Family| -> bgp::RouteSettings {
         neighbor.settings.families.get(&family).map(|settings| settings.routes.clone()).unwrap_or_default()
     };
+    let filtered = |way: fn(&bgp::NeighborFamily) -> bool| -> FamilySet {
+        let said = |family: &Family| neighbor.settings.families.get(family).is_some_and(way);
+        Family::UNICAST.into_iter().filter(said).collect()
+    };
     let families: FamilySet = Family::ALL.into_iter().filter(|f| speaker.is_active(neighbor, *f)).collect();
     SessionConfig {
         hold_time: timers.hold,
@@ -193,6 +199,8 @@ fn session(speaker: &bgp::Bgp, neighbor: &bgp::Neighbor, ourselves: &SelfState) 
         // As in FRR, several paths for a prefix are taken unless that was turned off, and sent only when asked for.
         add_path_in: families.iter().filter(|family| routes(*family).disable_addpath_rx != Some(true)).collect(),
         add_path_out: families.iter().filter(|family| super::add_path(&routes(*family)).is_some()).collect(),
+        filters_out: filtered(super::filters::sends),
+        filters_in: filtered(super::filters::receives),
         over_ipv6: if over_ipv6 { FamilySet::from(Family::Ipv4Unicast) } else { FamilySet::EMPTY },
         enforce_first_as: settings.enforce_first_as == Some(true),
         software_version: (settings.tell_software_version == Some(true)).then(|| SOFTWARE.to_owned()),

@@ -13,7 +13,7 @@ use config::model::NeighborId;
 use net_types::IfName;
 use zeroize::Zeroizing;
 
-use super::Ao;
+use super::{Ao, Filters};
 
 /// One neighbor.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub struct PeerSpec {
     pub session: SessionConfig,
     /// How to reach it.
     pub transport: Transport,
+    /// What the neighbor is to keep back for us.
+    pub filters: Filters,
     /// What BFD has to say in it.
     pub bfd: BfdRules,
     /// Not wanted now (`shutdown`): what to tell it.

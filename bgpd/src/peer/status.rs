@@ -11,7 +11,7 @@ use std::{
 };
 
 use bgp_core::session::{DownReason, Phase, Terms};
-use bgp_wire::{AddPath, Capability, MessageType, Notification, Open, PeerKind, Role};
+use bgp_wire::{AddPath, Capability, FamilySet, MessageType, Notification, Open, PeerKind, Role};
 use net_types::{Asn, Family, RouterId};
 use sys::tcp_ao;
 use tokio::net::TcpStream;
@@ -396,6 +396,7 @@ fn capabilities(terms: &Terms) -> view::Capabilities {
         peer_preserved: terms.restart.iter().flat_map(|restart| restart.preserved.iter()).collect(),
         extended_next_hop: mutual(&|c| matches!(c, Capability::ExtendedNextHop(_))),
         add_path: Family::ALL.into_iter().map(|family| (family, add_path(ours, theirs, family))).collect(),
+        filters: Family::UNICAST.into_iter().map(|family| (family, filters(ours, theirs, family))).collect(),
         role: mutual(&|c| matches!(c, Capability::Role(_))),
         peer_role: theirs.roles().next().and_then(Role::from_code),
         families: Family::ALL.into_iter().map(family).collect(),
@@ -417,6 +418,15 @@ fn add_path(ours: &Open, theirs: &Open, family: Family) -> (view::Mutual, view::
     };
     let mutual = |test| view::Mutual { advertised: says(ours, test), received: says(theirs, test) };
     (mutual(AddPath::sends), mutual(AddPath::receives))
+}
+
+/// Who sends filters of `family`, and who takes them (RFC 5291 §5).
+fn filters(ours: &Open, theirs: &Open, family: Family) -> (view::Mutual, view::Mutual) {
+    let mutual = |of: fn(&Open) -> FamilySet| view::Mutual {
+        advertised: of(ours).contains(family),
+        received: of(theirs).contains(family),
+    };
+    (mutual(Open::sends_filters), mutual(Open::receives_filters))
 }
 
 fn peer_hostname(terms: &Terms) -> Option<String> {

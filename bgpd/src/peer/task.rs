@@ -17,14 +17,14 @@ use std::{
 use bgp_core::session::{
     ConnectionId, Direction, DownReason, Input, Outgoing, Output, Phase, RemoteAs, Session, Terms,
 };
-use bgp_wire::{Message, Notification, Parsed, RouteRefresh, Survived, Update, notification::CeaseCode};
+use bgp_wire::{Message, Notification, Parsed, PrefixFilters, RouteRefresh, Survived, Update, notification::CeaseCode};
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 use telemetry::LogLimit;
 use tokio::{net::TcpStream, sync::mpsc, time::sleep_until};
 
 use super::{
-    PeerCommand, PeerEnds, PeerEvent, PeerFault, PeerHost, PeerSpec, RouteQueue, SessionUp,
+    Filters, PeerCommand, PeerEnds, PeerEvent, PeerFault, PeerHost, PeerSpec, RouteQueue, SessionUp,
     connection::{Connection, Ready},
     socket,
     status::Shared,
@@ -329,7 +329,24 @@ where
             (None, None) if old.needs_reset(&self.spec) => {
                 self.input(Input::Reset(Notification::cease(CeaseCode::OtherConfigurationChange)));
             }
-            (None, None) => self.settle_keys(),
+            (None, None) => {
+                self.settle_keys();
+                self.send_filters(&old.filters);
+            }
+        }
+    }
+
+    /// Tells the neighbor what to keep back, in families where that is something else than it `knows`.
+    fn send_filters(&mut self, knows: &Filters) {
+        let Some(terms) = self.session.terms() else { return };
+        let (families, max) = (terms.filters_out, terms.negotiated.max_message_octets());
+        let Some(connection) = self.connections.iter_mut().find(|one| one.routes().is_some()) else { return };
+        for family in families.iter() {
+            let Some(lines) = self.spec.filters.get(&family).filter(|lines| knows.get(&family) != Some(lines)) else {
+                continue;
+            };
+            let messages = PrefixFilters::messages(family, lines, knows.contains_key(&family), max);
+            messages.into_iter().for_each(|message| connection.send(message));
         }
     }
 
@@ -579,6 +596,8 @@ where
         self.status.up(&terms, local, remote, connection.max_segment_octets(), connection.socket());
         self.host.established(self.spec.id, terms.restart.is_some());
         let link = self.host.link(local, remote).with(local.ip());
+        // Where there is nothing to keep back the neighbor waits for that word, too (RFC 5291 §6).
+        self.send_filters(&Filters::new());
         let up = SessionUp { peer: self.spec.id, terms, local, remote, link, queue, at: Instant::now() };
         self.pending.push_back(PeerEvent::Up(Box::new(up)));
     }

@@ -92,6 +92,7 @@ fn spec(us: u8, them: u8, port: u16) -> PeerSpec {
         bfd: BfdRules::default(),
         session,
         transport,
+        filters: Default::default(),
         shutdown: None,
     }
 }

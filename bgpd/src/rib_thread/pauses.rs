@@ -100,6 +100,7 @@ mod tests {
                 stale_limit: asked,
                 local: LocalAddresses { v4: Some([192, 0, 2, 100].into()), ..LocalAddresses::default() },
                 scope: 0,
+                awaits_filters: FamilySet::EMPTY,
                 shared_subnets: Vec::new(),
             };
             rib.peer_up(start, PeerId(number.into()), up);

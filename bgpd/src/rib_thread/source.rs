@@ -8,10 +8,10 @@ use std::{
 use bgp_core::{
     PeerId,
     adj_out::Room,
-    rib::{Departure, PeerUp, Rib},
+    rib::{Departure, Filtering, PeerUp, Rib},
     session::Retain,
 };
-use bgp_wire::{FamilySet, Negotiated, RefreshKind};
+use bgp_wire::{FamilySet, Negotiated, PrefixFilters, RefreshKind};
 use net_types::Family;
 use tokio::sync::mpsc;
 
@@ -26,6 +26,8 @@ pub(super) struct Source {
 }
 
 struct Session {
+    /// Families of which the neighbor asks us to keep routes back.
+    filtered: FamilySet,
     negotiated: Negotiated,
     queue: RouteQueue,
     /// Since when it has had no room.
@@ -83,7 +85,8 @@ impl Source {
                 if refresh.kind == RefreshKind::Request
                     && let Some(family) = Family::from_codes(refresh.afi, refresh.safi)
                 {
-                    rib.route_refresh(self.peer, family);
+                    let filters = refresh.filters.as_ref();
+                    self.refresh(rib, family, filters);
                 }
             }
             PeerEvent::Writable { .. } => {} // it woke us, which is all it is for
@@ -92,6 +95,21 @@ impl Source {
             }
         }
         Taken::Something
+    }
+
+    /// The neighbor wants its routes, or some of them.
+    fn refresh(&self, rib: &mut Rib, family: Family, filters: Option<&PrefixFilters>) {
+        let filtered = self.session.as_ref().is_some_and(|session| session.filtered.contains(family));
+        if !filtered {
+            return rib.route_refresh(self.peer, family);
+        }
+        let peer = self.peer;
+        if filters.is_some_and(|filters| filters.malformed) {
+            tracing::warn!(%peer, %family, "a filter of the neighbor's cannot be read: it gets everything (RFC 5291)");
+        }
+        if rib.filtered_refresh(peer, family, filters) == Filtering::Overflowed {
+            tracing::warn!(%peer, %family, "the neighbor's filter has too many lines: some are left out (RFC 5291)");
+        }
     }
 
     fn start(&mut self, rib: &mut Rib, now: Instant, up: SessionUp) {
@@ -111,6 +129,7 @@ impl Source {
                 stale_limit: self.stale_limit,
                 local: link.addresses,
                 scope: link.ifindex,
+                awaits_filters: terms.filters_in,
                 shared_subnets: link.subnets,
             },
         );
@@ -118,6 +137,7 @@ impl Source {
         let finished_at = now + if promised { self.stale_limit } else { QUIET };
         self.session = Some(Session {
             negotiated,
+            filtered: terms.filters_in,
             queue,
             full_since: None,
             unfinished: negotiated.families,
@@ -218,7 +238,9 @@ mod tests {
         let negotiated = Negotiated::base(bgp_wire::PeerKind::External);
         let finished_at = now + if promised { source.stale_limit } else { QUIET };
         let (queue, unfinished) = (RouteQueue::new(), negotiated.families);
-        source.session = Some(Session { negotiated, queue, full_since: None, unfinished, promised, finished_at });
+        let filtered = FamilySet::EMPTY;
+        source.session =
+            Some(Session { negotiated, filtered, queue, full_since: None, unfinished, promised, finished_at });
         source
     }
 

@@ -115,6 +115,9 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         }
         Command::ShowVersion { json: false } => out.text(format!("bgpd {}\n", env!("CARGO_PKG_VERSION"))).await,
         Command::ShowDampening { family, what, json } => dampening::show(state, family, what, json, out).await,
+        Command::ShowOutboundFilter { family, neighbor, json } => {
+            neighbors::outbound_filter(state, family, neighbor, json, out).await
+        }
         Command::ClearDampening { prefix } => dampening::clear(state, prefix, out).await,
         Command::ClearBgp { whom, how } => clear(state, whom, how, out).await,
         Command::Reload => order(state.control(Control::Reload).await, out).await,

@@ -210,3 +210,21 @@ pub(super) async fn restart(state: &State, only: Option<NeighborId>, json: bool,
     }
     out.text(restart::text(&neighbors)).await
 }
+
+/// What a neighbor asked us to keep back (RFC 5291).
+pub(super) async fn outbound_filter(
+    state: &State,
+    family: Family,
+    neighbor: NeighborId,
+    json: bool,
+    out: &Output,
+) -> Result<(), Failure> {
+    let known = state.running().named(&neighbor).map(|(_, peer)| peer.id());
+    let Some(peer) = known else { return Err(not_found(format!("neighbor {neighbor} is not configured"))) };
+    let lines = state.rib.query(move |rib, _| rib.outbound_filter(peer, family)).await.map_err(gone)?;
+    if json {
+        out.json(&crate::show::orf::filter_json(family, &neighbor.to_string(), &lines)).await
+    } else {
+        out.text(crate::show::orf::filter_text(family, &neighbor.to_string(), &lines)).await
+    }
+}

@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod mrt;
 pub mod neighbors;
 pub mod nht;
+pub mod orf;
 pub mod policy;
 pub mod restart;
 pub mod route;

@@ -8,7 +8,7 @@ use net_types::Family;
 use serde_json::{Map, Value};
 
 use super::{
-    epoch, family_key, family_name, msec, object, restart, tcp_ao, uptime,
+    epoch, family_key, family_name, msec, object, orf, restart, tcp_ao, uptime,
     view::{Bfd, Capabilities, MessageCounts, Mutual, Neighbor, Speaker},
 };
 
@@ -91,6 +91,7 @@ pub fn text(speaker: &Speaker, neighbor: &Neighbor, now: SystemTime) -> String {
     }
     for (family, table) in &neighbor.families {
         let _ = writeln!(out, "\n For address family: {}", family_name(*family));
+        orf::text(neighbor, *family, &mut out);
         let _ = writeln!(out, "  {} accepted prefixes, {} sent, {} stale", table.received, table.sent, table.stale);
         let said = |done: bool| if done { "yes" } else { "no" };
         let (sent, received) = (said(table.end_of_rib_sent), said(table.end_of_rib_received));
@@ -400,6 +401,9 @@ fn counts_json(neighbor: &Neighbor) -> Value {
 fn family_json(neighbor: &Neighbor, family: Family) -> Value {
     let table = neighbor.families.get(&family).copied().unwrap_or_default();
     let mut out = neighbor.configured.get(&family).map(settings_json).unwrap_or_default();
+    if let Some(filters) = orf::json(neighbor, family) {
+        out.insert("afDependentCap".into(), filters);
+    }
     out.insert("acceptedPrefixCounter".into(), table.received.into());
     if neighbor.established_at.is_some() {
         out.insert("sentPrefixCounter".into(), table.sent.into());

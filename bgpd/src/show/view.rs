@@ -149,6 +149,8 @@ pub struct Capabilities {
     pub extended_next_hop: Mutual,
     /// RFC 7911, by family: that several paths are sent, and that they are taken.
     pub add_path: BTreeMap<Family, (Mutual, Mutual)>,
+    /// RFC 5291, by family: that filters are sent, and that they are taken.
+    pub filters: BTreeMap<Family, (Mutual, Mutual)>,
     /// RFC 9234
     pub role: Mutual,
     /// The role that the peer announced.

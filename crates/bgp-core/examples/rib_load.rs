@@ -123,6 +123,7 @@ fn start(rib: &mut Rib, now: Instant, peer: PeerId) {
         stale_limit: Duration::from_secs(360),
         local: LocalAddresses { v4: Some(Ipv4Addr::new(192, 0, 2, 100)), ..Default::default() },
         scope: 0,
+        awaits_filters: FamilySet::EMPTY,
         shared_subnets: Vec::new(),
     };
     rib.peer_up(now, peer, up);

@@ -253,6 +253,7 @@ fn up(peer: usize, preserved: bool) -> PeerUp {
         stale_limit: Duration::from_secs(3600),
         local: LocalAddresses { v4: Some(Ipv4Addr::new(192, 0, 2, 100)), ..Default::default() },
         scope: 0,
+        awaits_filters: FamilySet::EMPTY,
         shared_subnets: Vec::new(),
     }
 }

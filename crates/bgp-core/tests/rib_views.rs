@@ -214,6 +214,7 @@ fn up(peer: usize) -> PeerUp {
         stale_limit: Duration::from_secs(3600),
         local: LocalAddresses { v4: Some(OURS), ..Default::default() },
         scope: 0,
+        awaits_filters: FamilySet::EMPTY,
         shared_subnets: Vec::new(),
     }
 }

@@ -90,6 +90,7 @@ impl Bench {
                     stale_limit: std::time::Duration::from_secs(360),
                     local: LocalAddresses { v4: Some(Ipv4Addr::new(192, 0, 2, 100)), ..Default::default() },
                     scope: 0,
+                    awaits_filters: FamilySet::EMPTY,
                     shared_subnets: Vec::new(),
                 },
             );

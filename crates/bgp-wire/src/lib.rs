@@ -16,6 +16,7 @@ mod next_hop;
 mod nlri;
 pub mod notification;
 mod open;
+mod prefix_filter;
 mod route_refresh;
 pub mod update;
 
@@ -25,7 +26,7 @@ pub use attr::{
 };
 pub use capability::{
     AddPath, Capability, CapabilityError, ExtendedNextHop, Fqdn, GracefulRestart, GracefulRestartFamily,
-    LongLivedFamily, MAX_LONG_LIVED_SECONDS, Role,
+    LongLivedFamily, MAX_LONG_LIVED_SECONDS, OutboundFilters, Role,
 };
 pub use families::FamilySet;
 pub use header::{HEADER_OCTETS, HeaderError, MAX_EXTENDED_OCTETS, MAX_MESSAGE_OCTETS, MessageType, frame_length};
@@ -36,6 +37,7 @@ pub use next_hop::NextHop;
 pub use nlri::{LabelledPath, Nlri, NlriError};
 pub use notification::{Notification, NotificationError};
 pub use open::{Open, OpenError};
+pub use prefix_filter::{FilterChange, PrefixFilter, PrefixFilters};
 pub use route_refresh::{RefreshKind, RouteRefresh, RouteRefreshError};
 pub use update::{
     Announcement, Announcements, AttrError, EmitError, PathIds, Reach, Remedy, Survived, Update, UpdateError,

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use net_types::{Afi, Asn, Family, RouterId, Safi};
 
 use crate::{
-    AddPath, Capability, FamilySet, GracefulRestart, LongLivedFamily,
+    AddPath, Capability, FamilySet, GracefulRestart, LongLivedFamily, OutboundFilters,
     capability::CapabilityError,
     cursor::Cursor,
     notification::{Notification, NotificationCode, OpenCode},
@@ -137,6 +137,24 @@ impl Open {
             _ => None,
         });
         listed.flatten().copied()
+    }
+
+    /// Families of which it takes filters by address prefix (RFC 5291 §5).
+    pub fn receives_filters(&self) -> FamilySet {
+        self.filters().filter_map(OutboundFilters::receives).collect()
+    }
+
+    /// Families of which it sends filters by address prefix.
+    pub fn sends_filters(&self) -> FamilySet {
+        self.filters().filter_map(OutboundFilters::sends).collect()
+    }
+
+    fn filters(&self) -> impl Iterator<Item = &OutboundFilters> {
+        let listed = self.capabilities.iter().filter_map(|capability| match capability {
+            Capability::OutboundFilters(list) => Some(list),
+            _ => None,
+        });
+        listed.flatten()
     }
 
     /// The roles that the speaker says it has; more than one is a contradiction (RFC 9234 §4.2).

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use net_types::{Afi, Family, Safi};
 
 use crate::{
-    MessageType,
+    MessageType, PrefixFilters,
     cursor::Cursor,
     header,
     notification::{HeaderCode, Notification, NotificationCode, RouteRefreshCode},
@@ -24,7 +24,7 @@ pub enum RefreshKind {
 }
 
 /// One ROUTE-REFRESH message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RouteRefresh {
     /// Address family.
     pub afi: Afi,
@@ -32,6 +32,8 @@ pub struct RouteRefresh {
     pub kind: RefreshKind,
     /// Subsequent address family.
     pub safi: Safi,
+    /// What a request asks us to keep back (RFC 5291), of a family that we know.
+    pub filters: Option<PrefixFilters>,
 }
 
 /// Why a ROUTE-REFRESH cannot be used.
@@ -71,7 +73,7 @@ impl RouteRefreshError {
 impl RouteRefresh {
     /// A request for all of `family`.
     pub fn request(family: Family) -> Self {
-        Self { afi: family.afi(), kind: RefreshKind::Request, safi: family.safi() }
+        Self { afi: family.afi(), kind: RefreshKind::Request, safi: family.safi(), filters: None }
     }
 
     /// The family, if we carry it.
@@ -79,7 +81,7 @@ impl RouteRefresh {
         Family::from_codes(self.afi, self.safi)
     }
 
-    /// Reads the body. What follows the family in a request (ORF entries, RFC 5291) is ignored.
+    /// Reads the body.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, RouteRefreshError> {
         let short = || RouteRefreshError::Short(body.len());
         let mut cursor = Cursor::new(body);
@@ -99,7 +101,9 @@ impl RouteRefresh {
             header::finish(&mut message, 0);
             return Err(RouteRefreshError::Length { subtype, found: body.len(), message: message.to_vec() });
         }
-        Ok(Self { afi, kind, safi })
+        let family = Family::from_codes(afi, safi).filter(|_| kind == RefreshKind::Request);
+        let filters = family.and_then(|family| PrefixFilters::parse(cursor.rest(), family));
+        Ok(Self { afi, kind, safi, filters })
     }
 
     pub(crate) fn emit(&self, out: &mut BytesMut) {
@@ -111,6 +115,9 @@ impl RouteRefresh {
             RefreshKind::Other(other) => other,
         });
         out.put_u8(self.safi.code());
+        if let Some(filters) = &self.filters {
+            filters.emit(out);
+        }
     }
 }
 
@@ -120,7 +127,10 @@ mod tests {
 
     #[test]
     fn demarcation_has_an_exact_length_and_requests_may_carry_filters() {
-        assert_eq!(RouteRefresh::parse(&[0, 1, 0, 1, 1, 64, 0, 0]), Ok(RouteRefresh::request(Family::Ipv4Unicast)));
+        let filters = Some(PrefixFilters { immediate: true, ..PrefixFilters::default() });
+        let wanted = RouteRefresh { filters, ..RouteRefresh::request(Family::Ipv4Unicast) };
+        assert_eq!(RouteRefresh::parse(&[0, 1, 0, 1, 1, 64, 0, 0]), Ok(wanted));
+        assert_eq!(RouteRefresh::parse(&[0, 1, 0, 1]), Ok(RouteRefresh::request(Family::Ipv4Unicast)));
         let error = RouteRefresh::parse(&[0, 1, 1, 1, 9]).unwrap_err();
         let notification = error.notification();
         assert_eq!(notification.code(), NotificationCode::RouteRefresh(RouteRefreshCode::InvalidMessageLength));

@@ -213,6 +213,15 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `show bgp ipv4 unicast neighbors X received prefix-filter`
+    ShowOutboundFilter {
+        /// Of which family.
+        family: Family,
+        /// Whose.
+        neighbor: NeighborId,
+        /// As JSON.
+        json: bool,
+    },
     /// `clear ip bgp dampening`
     ClearDampening {
         /// Of this prefix; of all without.

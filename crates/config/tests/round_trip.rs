@@ -16,11 +16,11 @@ use config::{
         ExtCommunityChange, ExtCommunityTerm, FailClosed, FamilyConfig, GracefulRestart, Group, Identity, IkeId,
         IkeSuite, Initiate, KeyChain, LargeCommunity, LinkBandwidth, LocalAs, LocalRole, Log, LogFormat, LogLevel,
         Match, MatchPeer, MaximumInternalPaths, MaximumPrefix, MaximumPrefixAction, Metrics, Name, NeighborEntry,
-        NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, Password, Pattern,
-        PolicySettings, PrefixList, PrefixListEntry, Prf, Proposal, Protocol, Redistribute, RedistributeSource, Remote,
-        RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteChecks, RouteMap, RouteMapEntry, RouteSettings, Rpki,
-        RpkiCache, RpkiTransport, Rules, SessionSettings, Set, Shutdown, StaticRoute, StaticTarget, Timers, Tunnel,
-        UpdateSource, Validation, VpnLabel, Vrf, VrfFamily, Wan,
+        NeighborFamily, NeighborId, NeighborRestart, NeighborSettings, OnMatch, Origin, OutboundFilter, Password,
+        Pattern, PolicySettings, PrefixList, PrefixListEntry, Prf, Proposal, Protocol, Redistribute,
+        RedistributeSource, Remote, RemoteAddress, RemoteAs, RemovePrivateAs, Role, RouteChecks, RouteMap,
+        RouteMapEntry, RouteSettings, Rpki, RpkiCache, RpkiTransport, Rules, SessionSettings, Set, Shutdown,
+        StaticRoute, StaticTarget, Timers, Tunnel, UpdateSource, Validation, VpnLabel, Vrf, VrfFamily, Wan,
     },
     parse,
 };
@@ -524,10 +524,11 @@ fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
     });
     let names = || (of(name()), of(name()));
     let flag = || of(any::<bool>());
-    let settings = (route_settings(), policy_settings());
+    let filter = select(&[OutboundFilter::Send, OutboundFilter::Receive, OutboundFilter::Both][..]);
+    let settings = (route_settings(), policy_settings(), of(filter));
     (flag(), names(), names(), flag(), flag(), of(maximum), of(any::<u16>()), settings)
         .prop_map(|(activate, maps, lists, next_hop_self, soft_reconfiguration, maximum_prefix, weight, settings)| {
-            let (routes, policy) = settings;
+            let (routes, policy, outbound_filter) = settings;
             NeighborFamily {
                 activate,
                 route_map_in: maps.0,
@@ -538,6 +539,7 @@ fn neighbor_family() -> impl Strategy<Value = NeighborFamily> {
                 soft_reconfiguration,
                 maximum_prefix,
                 weight,
+                outbound_filter,
                 routes,
                 policy,
             }

@@ -120,6 +120,8 @@ impl Terms {
         let config = &peer.config.families[family as usize];
         let rules = &config.rules;
         let loop_check = peer.config.loop_check;
+        let asked = peer.families[family as usize].filter.list.clone();
+        let export = Policy { outbound_filter: asked, ..config.export.clone() };
         // Peers in different ASes may have equal terms as long as nothing asks for their AS.
         let asks = rules.as_override || rules.remove_private.is_some() || loop_check;
         Self {
@@ -152,11 +154,11 @@ impl Terms {
             long_lived: up.long_lived.contains(family),
             advertisement_interval: peer.config.advertisement_interval,
             shared_subnets: up.shared_subnets.clone(),
-            policy: config.export.clone(),
             unsuppress: config
                 .unsuppress
                 .as_ref()
-                .map(|unsuppress| Policy { route_map: unsuppress.route_map.clone(), ..config.export.clone() }),
+                .map(|unsuppress| Policy { route_map: unsuppress.route_map.clone(), ..export.clone() }),
+            policy: export,
             conditional: (config.default_originate.clone(), config.advertise.clone()),
             default_route: peer.families[family as usize].default_route.clone(),
             withheld_now: peer.families[family as usize].withheld.clone(),

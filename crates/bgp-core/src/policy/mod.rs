@@ -40,6 +40,8 @@ pub struct Policy {
     pub access_list: Option<Arc<AccessList>>,
     /// `prefix-list`
     pub prefix_list: Option<Arc<PrefixList>>,
+    /// What the neighbor asked us to keep back (RFC 5291).
+    pub outbound_filter: Option<Arc<PrefixList>>,
     /// `filter-list`
     pub as_path_list: Option<Arc<AsPathList>>,
     /// `route-map`, which may change attributes.
@@ -96,6 +98,7 @@ impl Policy {
     pub(crate) fn looks_at_prefix(&self) -> bool {
         self.access_list.is_some()
             || self.prefix_list.is_some()
+            || self.outbound_filter.is_some()
             || self.route_map.as_ref().is_some_and(|map| map.looks_at_prefix())
     }
 
@@ -117,19 +120,24 @@ impl Policy {
 
     /// Whether everything passes as it is.
     pub(crate) fn is_open(&self) -> bool {
-        let Self { access_list, prefix_list, as_path_list, route_map } = self;
-        access_list.is_none() && prefix_list.is_none() && as_path_list.is_none() && route_map.is_none()
+        let Self { access_list, prefix_list, outbound_filter, as_path_list, route_map } = self;
+        access_list.is_none()
+            && prefix_list.is_none()
+            && outbound_filter.is_none()
+            && as_path_list.is_none()
+            && route_map.is_none()
     }
 
     /// The changes to make to `route`, which may be none at all; `None` if it may not pass.
     pub(crate) fn evaluate(&self, route: Route<'_>) -> Option<Changes> {
-        let Self { access_list, prefix_list, as_path_list, route_map } = self;
+        let Self { access_list, prefix_list, outbound_filter, as_path_list, route_map } = self;
         // Lists name prefixes, in whatever VPN they are.
         let plain = route.prefix.plain();
         let route = Route { prefix: &plain, ..route };
         let path = || route.attrs.attributes.as_path.to_string();
         let denied = access_list.as_ref().is_some_and(|list| list.evaluate(route.prefix) == Action::Deny)
             || prefix_list.as_ref().is_some_and(|list| list.evaluate(route.prefix) == Action::Deny)
+            || outbound_filter.as_ref().is_some_and(|list| list.evaluate(route.prefix) == Action::Deny)
             || as_path_list.as_ref().is_some_and(|list| list.evaluate(&path()) == Action::Deny);
         match route_map {
             _ if denied => None,

@@ -8,6 +8,7 @@ use net_types::Family;
 use super::{
     Deferral, FamilyConfig, IdSet, Rib, RibConfig, RibEvent, Slot,
     aggregate::Aggregates,
+    outbound_filter::OutboundFilter,
     peer::{Departure, GHOST_EPOCH, Peer, PeerConfig, PeerUp, Retain, Source, Visit},
 };
 use crate::{
@@ -134,12 +135,16 @@ impl Rib {
             state.retain_until = leftovers.then(|| (now + up.stale_limit, Retain::Nothing));
         }
         let families = up.negotiated.families;
+        for family in up.awaits_filters.iter() {
+            known.families[family as usize].filter.waits = true;
+        }
         if !up.sends_end_of_rib {
             self.no_longer_awaited(peer, None);
         }
+        let awaited = up.awaits_filters;
         self.shared.peer_mut(slot).up = Some(up);
         self.shared.monitors.sessions_changed();
-        for family in families.iter() {
+        for family in families.iter().filter(|family| !awaited.contains(*family)) {
             self.shared.join(&self.config, &mut self.tables[family as usize], slot, IdSet::default(), true);
         }
     }
@@ -164,6 +169,7 @@ impl Rib {
             let state = &mut known.families[family as usize];
             (state.active, state.received, state.accepted) = (false, 0, 0);
             (state.warned, state.exceeded) = (false, false);
+            state.filter = OutboundFilter::default();
             match departure {
                 _ if state.adj_in.is_empty() => known.retain(family, Retain::Nothing),
                 Departure::Stale { until, families, long_lived } => {
@@ -353,6 +359,6 @@ impl Rib {
 }
 
 /// What was sent to a peer is taken back in the entries by the piece.
-fn retire(retired: &mut Vec<(Family, IdSet)>, family: Family, left: Left) {
+pub(super) fn retire(retired: &mut Vec<(Family, IdSet)>, family: Family, left: Left) {
     retired.extend(left.counted.into_iter().filter(|set| !set.is_empty()).map(|set| (family, set)));
 }

@@ -25,6 +25,7 @@ mod lifecycle;
 mod local;
 mod monitor;
 mod next_hops;
+mod outbound_filter;
 pub(crate) mod path_ids;
 pub(crate) mod peer;
 mod query;
@@ -57,6 +58,7 @@ pub use input::Refusal;
 pub use local::LocalRoute;
 pub use monitor::{MonitorConfig, MonitorId, MonitorPiece, Watched};
 pub use next_hops::{NextHopEvent, NextHopKey, Resolved};
+pub use outbound_filter::Filtering;
 pub(crate) use peer::Slot;
 pub use peer::{
     AddPaths, Departure, FamilyConfig, LocalAddresses, LocalSource, MaximumPrefix, NextHopSelf, PeerConfig, PeerUp,

@@ -8,7 +8,7 @@ use std::{
 use bgp_wire::{FamilySet, Negotiated, NextHop, PeerKind, Role};
 use net_types::{Asn, Family, Prefix, RouterId};
 
-use super::{Alias, ConditionalAdvertisement, DefaultOriginate, Rules, id_set::IdSet};
+use super::{Alias, ConditionalAdvertisement, DefaultOriginate, Rules, id_set::IdSet, outbound_filter::OutboundFilter};
 use crate::{
     PeerId,
     adj_out::Member,
@@ -249,6 +249,8 @@ pub struct PeerUp {
     pub local: LocalAddresses,
     /// The interface of the session, for link-local next hops; 0 if it has none.
     pub scope: u32,
+    /// Families of which it sends filters (RFC 5291): its first request for routes is waited for.
+    pub awaits_filters: FamilySet,
     /// Subnets that the peer is on, for third-party next hops (RFC 4271 §5.1.3).
     pub shared_subnets: Vec<Prefix>,
 }
@@ -337,6 +339,8 @@ pub(crate) struct FamilyState {
     pub(crate) default_route: Option<(Policy, Changes)>,
     /// As conditions are met now: routes that this permits are not told.
     pub(crate) withheld: Option<Policy>,
+    /// What it asked us to keep back, on this session.
+    pub(crate) filter: OutboundFilter,
 }
 
 /// A source of paths.

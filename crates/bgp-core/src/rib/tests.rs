@@ -5,6 +5,7 @@ mod dampening;
 mod monitors;
 mod multipath;
 mod next_hops;
+mod outbound_filter;
 mod placement;
 mod policy;
 mod protection;
@@ -63,6 +64,7 @@ fn up(peer: PeerId) -> PeerUp {
         stale_limit: Duration::from_secs(360),
         local: LocalAddresses { v4: Some(Ipv4Addr::new(192, 0, 2, 100)), ..Default::default() },
         scope: 0,
+        awaits_filters: FamilySet::EMPTY,
         shared_subnets: Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use bgp_wire::{
     AddPath, Capability, ExtendedNextHop, FamilySet, Fqdn, GracefulRestart, LongLivedFamily, MAX_LONG_LIVED_SECONDS,
-    Open, PeerKind, Role,
+    Open, OutboundFilters, PeerKind, Role,
 };
 use net_types::{Asn, Family, RouterId};
 
@@ -95,6 +95,10 @@ pub struct SessionConfig {
     pub add_path_in: FamilySet,
     /// The families of which we send several.
     pub add_path_out: FamilySet,
+    /// The families of which we send filters by address prefix (RFC 5292).
+    pub filters_out: FamilySet,
+    /// The families of which we take them.
+    pub filters_in: FamilySet,
     /// Our BGP identifier.
     pub router_id: RouterId,
     /// The hold time to propose; zero for none, else at least 3 s.
@@ -137,6 +141,8 @@ impl SessionConfig {
             over_ipv6: FamilySet::EMPTY,
             add_path_in: FamilySet::EMPTY,
             add_path_out: FamilySet::EMPTY,
+            filters_out: FamilySet::EMPTY,
+            filters_in: FamilySet::EMPTY,
             router_id,
             hold_time: Duration::from_secs(90), // RFC 4271 §10
             keepalive: Duration::from_secs(30),
@@ -186,6 +192,13 @@ impl SessionConfig {
         let add_path: Vec<_> = self.families.iter().filter_map(add_path).collect();
         if !add_path.is_empty() {
             capabilities.push(Capability::AddPath(add_path));
+        }
+        let filters = |family| {
+            OutboundFilters::by_prefix(family, self.filters_in.contains(family), self.filters_out.contains(family))
+        };
+        let filters: Vec<_> = self.families.iter().filter_map(filters).collect();
+        if !filters.is_empty() {
+            capabilities.push(Capability::OutboundFilters(filters));
         }
         capabilities.extend(self.role.map(|local| Capability::Role(local.role as u8)));
         capabilities.extend(self.graceful_restart.clone().map(Capability::GracefulRestart));

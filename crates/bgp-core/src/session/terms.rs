@@ -23,6 +23,10 @@ pub struct Terms {
     pub route_refresh: bool,
     /// Refreshes are demarcated (RFC 7313).
     pub enhanced_route_refresh: bool,
+    /// Families of which the neighbor asks us to keep routes back (RFC 5291).
+    pub filters_in: FamilySet,
+    /// Families of which we may ask it to.
+    pub filters_out: FamilySet,
     /// What happens to the neighbor's routes when the session ends.
     pub restart: Option<RestartTerms>,
     /// The neighbor's OPEN: its AS, identifier and capabilities.
@@ -203,6 +207,11 @@ impl SessionConfig {
             return Err(OpenRefusal::NoFamily { theirs: theirs.families(), ours: self.families });
         }
         let both = |capability: &Capability| ours.has(capability) && theirs.has(capability);
+        let refresh = both(&Capability::RouteRefresh);
+        let filters = |one: FamilySet, other: FamilySet| match refresh {
+            true => one.intersection(other).intersection(families),
+            false => FamilySet::EMPTY,
+        };
         let external = peer_kind == PeerKind::External;
         let enforce_first_as = (self.enforce_first_as && external).then_some(theirs.asn);
         Ok(Terms {
@@ -219,8 +228,11 @@ impl SessionConfig {
             },
             hold_time,
             keepalive: keepalive(self.keepalive, hold_time),
-            route_refresh: both(&Capability::RouteRefresh),
+            route_refresh: refresh,
             enhanced_route_refresh: both(&Capability::EnhancedRouteRefresh),
+            // RFC 5291 §6: they go in ROUTE-REFRESH, and one side has to send what the other takes.
+            filters_in: filters(ours.receives_filters(), theirs.sends_filters()),
+            filters_out: filters(ours.sends_filters(), theirs.receives_filters()),
             restart: self.restart_terms(families, theirs),
             peer_open: theirs.clone(),
             local_open: ours,

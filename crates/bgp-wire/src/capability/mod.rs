@@ -5,6 +5,7 @@ mod extended_next_hop;
 mod fqdn;
 mod graceful_restart;
 mod long_lived;
+mod orf;
 mod role;
 mod software_version;
 
@@ -16,12 +17,14 @@ pub use extended_next_hop::ExtendedNextHop;
 pub use fqdn::Fqdn;
 pub use graceful_restart::{GracefulRestart, GracefulRestartFamily};
 pub use long_lived::{LongLivedFamily, MAX_LONG_LIVED_SECONDS};
+pub use orf::OutboundFilters;
 pub use role::Role;
 
 use crate::cursor::Cursor;
 
 const MULTIPROTOCOL: u8 = 1;
 const ROUTE_REFRESH: u8 = 2;
+const OUTBOUND_FILTERS: u8 = 3;
 const EXTENDED_NEXT_HOP: u8 = 5;
 const EXTENDED_MESSAGE: u8 = 6;
 const ROLE: u8 = 9;
@@ -45,6 +48,8 @@ pub enum Capability {
     },
     /// 2: ROUTE-REFRESH (RFC 2918).
     RouteRefresh,
+    /// 3: filters that one side asks the other to apply (RFC 5291).
+    OutboundFilters(Vec<OutboundFilters>),
     /// 5: next hops of another family (RFC 8950).
     ExtendedNextHop(Vec<ExtendedNextHop>),
     /// 6: long messages (RFC 8654).
@@ -108,6 +113,9 @@ impl Capability {
                 _ => Err(length("4")),
             },
             ROUTE_REFRESH => empty(Self::RouteRefresh),
+            OUTBOUND_FILTERS => OutboundFilters::parse(value)
+                .map(Self::OutboundFilters)
+                .ok_or_else(|| length("as long as its counts say")),
             EXTENDED_NEXT_HOP => {
                 ExtendedNextHop::parse(value).map(Self::ExtendedNextHop).ok_or_else(|| length("a multiple of 6"))
             }
@@ -141,6 +149,7 @@ impl Capability {
         match self {
             Self::Multiprotocol { .. } => MULTIPROTOCOL,
             Self::RouteRefresh => ROUTE_REFRESH,
+            Self::OutboundFilters(_) => OUTBOUND_FILTERS,
             Self::ExtendedNextHop(_) => EXTENDED_NEXT_HOP,
             Self::ExtendedMessage => EXTENDED_MESSAGE,
             Self::Role(_) => ROLE,
@@ -165,6 +174,7 @@ impl Capability {
                 value.put_u8(safi.code());
             }
             Self::RouteRefresh | Self::ExtendedMessage | Self::EnhancedRouteRefresh => {}
+            Self::OutboundFilters(list) => list.iter().for_each(|one| one.emit(&mut value)),
             Self::ExtendedNextHop(list) => list.iter().for_each(|one| one.emit(&mut value)),
             Self::Role(role) => value.put_u8(*role),
             Self::GracefulRestart(restart) => restart.emit(&mut value),
@@ -216,6 +226,15 @@ mod tests {
                     |(afi, safi, direction): (u16, u8, u8)| AddPath { afi: afi.into(), safi: safi.into(), direction };
                 Capability::AddPath(list.into_iter().map(one).collect())
             }),
+            prop::collection::vec((any::<u16>(), any::<u8>(), prop::collection::vec(any::<(u8, u8)>(), 0..4)), 0..12)
+                .prop_map(|list| {
+                    let one = |(afi, safi, types): (u16, u8, Vec<(u8, u8)>)| OutboundFilters {
+                        afi: afi.into(),
+                        safi: safi.into(),
+                        types,
+                    };
+                    Capability::OutboundFilters(list.into_iter().map(one).collect())
+                }),
             any::<u32>().prop_map(Capability::FourOctetAs),
             any::<u8>().prop_map(Capability::Role),
             prop::collection::vec((any::<u16>(), any::<u16>(), any::<u16>()), 0..40).prop_map(|list| {
@@ -266,6 +285,7 @@ mod tests {
         for (code, value) in [
             (1, &[0u8, 1, 0][..]),
             (2, &[0]),
+            (3, &[0, 1, 0, 1, 1, 64]),
             (5, &[0, 1, 0, 1, 0]),
             (9, &[]),
             (9, &[1, 1]),

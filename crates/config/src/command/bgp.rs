@@ -52,6 +52,15 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         Owner::Bgpd,
+        show!("neighbors NEIGHBOR received prefix-filter [json]"),
+        "What the neighbor asked us to keep back (RFC 5291)",
+        |args| {
+            let neighbor = args.get("NEIGHBOR")?;
+            Ok(Command::ShowOutboundFilter { family: family(args), neighbor, json: json(args) })
+        },
+    ),
+    row(
+        Owner::Bgpd,
         "show interface [IFNAME] [vrf (all|default)] [json]",
         "Links and addresses as bgpd knows them",
         |args| Ok(Command::ShowInterface { interface: args.opt("IFNAME")?, json: json(args) }),

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        Aggregate, Bgp, Distances, FamilyConfig, MaximumPrefix, MaximumPrefixAction, NeighborFamily, Redistribute,
-        RedistributeSource,
+        Aggregate, Bgp, Distances, FamilyConfig, MaximumPrefix, MaximumPrefixAction, NeighborFamily, OutboundFilter,
+        Redistribute, RedistributeSource,
     },
 };
 
@@ -291,6 +291,28 @@ const NEIGHBOR: &[Statement] = &[
         "no neighbor PEER maximum-prefix [NUMBER:1-4294967295 [PERCENT:1-100] [warning-only|restart MINUTES:1-65535]]",
         "Accept any number of prefixes",
         maximum_prefix
+    ),
+    Statement {
+        syntax: "neighbor PEER capability orf prefix-list (send|receive|both)",
+        help: "Let the other side apply the inbound prefix-list, before routes are sent (RFC 5291)",
+        action: Action::NeighborFamily(Verb {
+            read: |settings, args| {
+                let said = OutboundFilter::SPELLINGS.into_iter().find(|(_, word)| args.has(word));
+                settings.outbound_filter = said.map(|(way, _)| way);
+                Ok(())
+            },
+            write: |subject, lines| {
+                let way = subject.what.outbound_filter;
+                if let Some((_, word)) = OutboundFilter::SPELLINGS.iter().find(|(known, _)| Some(*known) == way) {
+                    line(subject, lines, format_args!("capability orf prefix-list {word}"));
+                }
+            },
+        }),
+    },
+    unsay!(
+        "no neighbor PEER capability orf prefix-list [(send|receive|both)]",
+        "No filters in either direction",
+        outbound_filter
     ),
     unsay!("no neighbor PEER weight [NUMBER:0-65535]", "No preference", weight),
 ];

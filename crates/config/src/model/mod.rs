@@ -42,7 +42,7 @@ pub use log::{Log, LogFormat, LogLevel, Metrics};
 pub use monitoring::{BmpMonitor, BmpRetry, BmpTargets, Dump, Dumps};
 pub use neighbor::{
     BfdUse, MaximumPrefix, MaximumPrefixAction, Neighbor, NeighborEntry, NeighborFamily, NeighborId, NeighborRestart,
-    NeighborSettings, Password, RemoteAs, Shutdown, UpdateSource,
+    NeighborSettings, OutboundFilter, Password, RemoteAs, Shutdown, UpdateSource,
 };
 pub use neighbor_policy::{AdvertiseMap, DefaultOriginate, Existence, PolicySettings};
 pub use pattern::{Pattern, PatternError};

@@ -275,6 +275,8 @@ pub struct NeighborFamily {
     pub maximum_prefix: Option<MaximumPrefix>,
     /// `weight`: of what it announces, local to this router.
     pub weight: Option<u16>,
+    /// `capability orf prefix-list` (RFC 5291)
+    pub outbound_filter: Option<OutboundFilter>,
     /// How its routes are changed on the way.
     pub routes: RouteSettings,
     /// Which of its routes pass, and what is announced beyond the table.
@@ -294,6 +296,7 @@ impl NeighborFamily {
             soft_reconfiguration,
             maximum_prefix,
             weight,
+            outbound_filter,
             routes,
             policy,
         } = self.clone();
@@ -307,9 +310,36 @@ impl NeighborFamily {
             soft_reconfiguration: soft_reconfiguration.or(group.soft_reconfiguration),
             maximum_prefix: maximum_prefix.or(group.maximum_prefix),
             weight: weight.or(group.weight),
+            outbound_filter: outbound_filter.or(group.outbound_filter),
             routes: routes.or(&group.routes),
             policy: policy.or(&group.policy),
         }
+    }
+}
+
+/// `capability orf prefix-list`: which way filters may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboundFilter {
+    /// `send`: the neighbor applies our inbound prefix-list.
+    Send,
+    /// `receive`: we apply what the neighbor asks for.
+    Receive,
+    /// `both`
+    Both,
+}
+
+impl OutboundFilter {
+    /// All of them, with their words.
+    pub const SPELLINGS: [(Self, &str); 3] = [(Self::Send, "send"), (Self::Receive, "receive"), (Self::Both, "both")];
+
+    /// Whether we send filters.
+    pub fn sends(self) -> bool {
+        self != Self::Receive
+    }
+
+    /// Whether we take them.
+    pub fn receives(self) -> bool {
+        self != Self::Send
     }
 }
 
