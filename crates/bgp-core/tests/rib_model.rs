@@ -39,6 +39,7 @@ enum Step {
     DenyOut { peer: usize, yes: bool },
     Echo { peer: usize, yes: bool },
     Refresh { peer: usize },
+    MaximumPaths { paths: u8 },
     Work { budget: usize },
     PollFib { budget: usize },
     PollOut { peer: usize, budget: usize },
@@ -59,6 +60,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::DenyOut { peer, yes }),
         1 => (peer.clone(), any::<bool>()).prop_map(|(peer, yes)| Step::Echo { peer, yes }),
         1 => peer.clone().prop_map(|peer| Step::Refresh { peer }),
+        1 => (1u8..4).prop_map(|paths| Step::MaximumPaths { paths }),
         2 => (0..=PEERS, 1usize..4).prop_map(|(stuck, budget)| Step::PollGroups { stuck, budget }),
         2 => (1usize..4).prop_map(|budget| Step::Work { budget }),
         2 => (1usize..3).prop_map(|budget| Step::PollFib { budget }),
@@ -106,12 +108,18 @@ struct ModelPeer {
     said: BTreeMap<usize, Said>,
 }
 
-/// What the FIB should hold for a prefix: best, alternate, protection.
-type Held = (Option<usize>, Option<usize>, bool);
+/// What the FIB should hold for a prefix: best and those that share its packets, alternate, protection.
+type Held = (Vec<usize>, Option<usize>, bool);
 
-#[derive(Default)]
 struct Model {
     peers: [ModelPeer; PEERS],
+    maximum_paths: u8,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self { peers: Default::default(), maximum_paths: 1 }
+    }
 }
 
 impl ModelPeer {
@@ -159,6 +167,7 @@ impl Model {
             Step::Deny { peer, yes } => self.peers[*peer].denied = *yes,
             Step::DenyOut { peer, yes } => self.peers[*peer].denied_out = *yes,
             Step::Echo { peer, yes } => self.peers[*peer].echo = *yes,
+            Step::MaximumPaths { paths } => self.maximum_paths = *paths,
             _ => {}
         }
     }
@@ -178,10 +187,14 @@ impl Model {
             }
         }
         usable.sort_unstable(); // fresh first, then short paths, then the lower router-id
-        let best = usable.first().map(|(.., peer)| *peer);
-        let others = || usable.iter().skip(1).map(|(.., peer)| *peer);
-        let alternate = others().find(|peer| best.is_some_and(|best| exit(best) != exit(*peer))).or(others().next());
-        known.then_some((best, alternate, protect))
+        // As fresh and as short as the best, in the order of their next hops.
+        let alike = |other: &&(Standing, u32, usize)| (other.0, other.1) == (usable[0].0, usable[0].1);
+        let sharing = usable.iter().take_while(alike).take(self.maximum_paths.into()).map(|(.., peer)| *peer);
+        let sharing: Vec<usize> = sharing.collect();
+        let others = || usable.iter().map(|(.., peer)| *peer).filter(|peer| !sharing.contains(peer));
+        let apart = |peer: &usize| sharing.iter().all(|chosen| exit(*chosen) != exit(*peer));
+        let alternate = others().find(apart).or(others().next());
+        known.then_some((sharing, alternate, protect))
     }
 
     /// What `peer` should have been told: per prefix, and per path for the one that takes several, the length.
@@ -189,7 +202,7 @@ impl Model {
         let hops = |from: usize, prefix: usize| self.peers[from].said[&prefix].hops as usize + 1;
         let told = |at: usize| -> Vec<_> {
             let hears = |from: usize| from != peer || self.peers[peer].echo;
-            let best = self.held(at).and_then(|held| held.0).filter(|best| hears(*best));
+            let best = self.held(at).and_then(|held| held.0.first().copied()).filter(|best| hears(*best));
             if peer == SEVERAL {
                 let others = (0..PEERS).filter(|from| hears(*from) && self.is_usable(*from, at));
                 // Paths of peers that tell one a prefix are named after the peer, behind six sources of our own.
@@ -349,6 +362,11 @@ impl Real {
                     (0..PEERS).for_each(|peer| self.hear(peer, batch.of(id(peer))));
                 }
             }
+            Step::MaximumPaths { paths } => {
+                let mut config = self.rib.config().clone();
+                config.decision.maximum_paths[V4 as usize].external = *paths;
+                self.rib.configure(config);
+            }
             Step::Refresh { peer } => self.rib.route_refresh(id(*peer), V4),
             Step::Work { budget } => {
                 self.rib.work(now, *budget);
@@ -369,11 +387,11 @@ impl Real {
             Source::Local(_) => panic!("nothing is originated here"),
         };
         for change in changes {
-            let (best, alternate) = (change.best.as_ref().map(peer), change.alternate.as_ref().map(peer));
-            if (best, change.protect) == (None, false) {
+            let sharing: Vec<usize> = change.best.iter().chain(&change.multipath).map(peer).collect();
+            if sharing.is_empty() && !change.protect {
                 self.fib.remove(&change.prefix);
             } else {
-                self.fib.insert(change.prefix, (best, alternate, change.protect));
+                self.fib.insert(change.prefix, (sharing, change.alternate.as_ref().map(peer), change.protect));
             }
         }
     }
@@ -431,8 +449,8 @@ proptest! {
             real.catch_up(&model);
             real.rib.tidy(1); // now and then, and never to the end
             for at in 0..PREFIXES {
-                let expected = model.held(at).filter(|(best, _, protect)| best.is_some() || *protect);
-                prop_assert_eq!(real.fib.get(&prefix(at)).copied(), expected, "FIB, prefix {}", at);
+                let expected = model.held(at).filter(|(sharing, _, protect)| !sharing.is_empty() || *protect);
+                prop_assert_eq!(real.fib.get(&prefix(at)).cloned(), expected, "FIB, prefix {}", at);
             }
             for peer in 0..PEERS {
                 let expected = model.told(peer);
