@@ -6,7 +6,9 @@
 //! messages, which is what an [update group](group) is.
 
 mod as_path;
+mod batch;
 mod group;
+mod making;
 mod offers;
 mod poll;
 
@@ -18,10 +20,10 @@ use std::{
 use bgp_wire::{Community, ExtCommunity, NextHop, Role};
 use net_types::{Afi, Family, Prefix};
 
+pub use batch::{Audience, GroupBatch, OutBatch, OutGroup, Polled, Room, Withdrawn};
 pub use group::GroupId;
 pub(crate) use group::{Behind, Group, Left, Member, Several, Told};
 pub(crate) use offers::Alternatives;
-pub use poll::{Audience, GroupBatch, OutBatch, OutGroup, Polled, Room, Withdrawn};
 
 use crate::{
     decision::SourceKind,

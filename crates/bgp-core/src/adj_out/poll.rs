@@ -1,202 +1,28 @@
 //! The next piece of what a group of peers is owed, or of what one that is behind it lacks.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use bgp_wire::Labels;
-use hashbrown::HashMap;
 use net_types::{Family, Prefix};
 use smallvec::SmallVec;
 
-use super::{Alternatives, Behind, Group, GroupId, Several, Teller, Terms, Told, offers::offers};
+use super::{
+    Alternatives, Audience, Behind, Group, GroupBatch, GroupId, OutBatch, Polled, Room, Several, Teller, Terms, Told,
+    making::{Making, keeping_pace, sharing},
+    offers::offers,
+};
 use crate::{
     PeerId,
     decision::{self, Candidate},
-    policy::{Changes, Sharing},
     rib::{
-        AddPaths, LocalSource, Path, PathAttrs, Rib, RibConfig, Slot, Source,
-        attrs::AttrId,
-        bandwidth, conditions,
+        AddPaths, Path, PathAttrs, Rib, RibConfig, Slot, Source, conditions,
         path_ids::PathIds,
         state::{FamilyTable, Shared},
         table::Entry,
     },
 };
 
-/// Prefixes that share everything but themselves.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OutGroup {
-    /// Attributes and next hop as they go out.
-    pub attrs: Arc<PathAttrs>,
-    /// The prefixes.
-    pub prefixes: Vec<Prefix>,
-    /// The paths' identifiers, for a peer that takes several for a prefix (RFC 7911 §3); otherwise empty.
-    pub ids: Vec<u32>,
-    /// The labels of prefixes of VPNs, one for each (RFC 8277 §2); otherwise empty.
-    pub labels: Vec<Labels>,
-}
-
-impl OutGroup {
-    /// A group of nobody yet.
-    fn new(attrs: PathAttrs) -> Self {
-        Self { attrs: Arc::new(attrs), prefixes: Vec::new(), ids: Vec::new(), labels: Vec::new() }
-    }
-
-    /// Puts a path in; `name` is its identifier.
-    fn push(&mut self, shared: &Shared, prefix: &Prefix, path: &Path, name: Option<u32>) {
-        self.prefixes.push(*prefix);
-        self.ids.extend(name);
-        if prefix.rd().is_some() {
-            // RFC 8277 §3.2.1: labels are those of whoever is the next hop; in our own name packets come without any.
-            let ours = path.source == LocalSource::Vrf.slot();
-            let kept = path.effective.map(|attrs| shared.attrs.next_hop(attrs).address())
-                == Some(self.attrs.next_hop.address());
-            self.labels.push(if ours || kept { shared.labels(prefix, path) } else { Labels::new() });
-        }
-    }
-}
-
-/// Prefixes, or single paths of them, that are no longer reachable through us.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Withdrawn {
-    /// The prefixes.
-    pub prefixes: Vec<Prefix>,
-    /// As in [`OutGroup`].
-    pub ids: Vec<u32>,
-}
-
-/// A piece of what a peer is owed, in the order to send it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OutBatch {
-    /// All of it belongs to this family.
-    pub family: Family,
-    /// No longer reachable through us.
-    pub withdrawn: Vec<Prefix>,
-    /// The paths' identifiers beside them, as in [`OutGroup`].
-    pub withdrawn_ids: Vec<u32>,
-    /// Reachable through us.
-    pub announced: Vec<OutGroup>,
-    /// After that, End-of-RIB (RFC 4724 §2).
-    pub end_of_rib: bool,
-}
-
-/// Whom of a group a part of a batch is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Audience {
-    /// Everybody but these: who announced it, unless it is echoed, and who is the next hop.
-    Except([Option<PeerId>; 2]),
-    /// This one alone.
-    Only(PeerId),
-}
-
-impl Audience {
-    /// Whether it is for `peer`.
-    pub fn includes(&self, peer: PeerId) -> bool {
-        match self {
-            Self::Except(others) => !others.contains(&Some(peer)),
-            Self::Only(one) => *one == peer,
-        }
-    }
-}
-
-/// A piece of what a group of peers is owed. Made once; each member takes the parts that are for it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GroupBatch {
-    /// All of it belongs to this family.
-    pub family: Family,
-    /// Who is to get it. Members that have fallen behind are not among them.
-    pub members: Vec<PeerId>,
-    /// Reachable through us. A prefix occurs once for each member.
-    pub announced: Vec<(Audience, OutGroup)>,
-    /// No longer reachable through us.
-    pub withdrawn: Vec<(Audience, Withdrawn)>,
-    /// To whom End-of-RIB goes after that (RFC 4724 §2).
-    pub end_of_rib: Vec<PeerId>,
-}
-
-impl GroupBatch {
-    /// What `peer` gets; nothing if it is none of the members.
-    pub fn of(&self, peer: PeerId) -> OutBatch {
-        let concerned = |audience: &Audience| self.members.contains(&peer) && audience.includes(peer);
-        let withdrawn = self.withdrawn.iter().filter(|(audience, _)| concerned(audience));
-        let announced = self.announced.iter().filter(|(audience, _)| concerned(audience));
-        OutBatch {
-            family: self.family,
-            withdrawn: withdrawn.clone().flat_map(|(_, withdrawn)| withdrawn.prefixes.iter().copied()).collect(),
-            withdrawn_ids: withdrawn.flat_map(|(_, withdrawn)| withdrawn.ids.iter().copied()).collect(),
-            announced: announced.map(|(_, group)| group.clone()).collect(),
-            end_of_rib: self.end_of_rib.contains(&peer),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.announced.is_empty() && self.withdrawn.is_empty() && self.end_of_rib.is_empty()
-    }
-}
-
-/// Whether a member takes more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// It does.
-    Ready,
-    /// Not now; the group waits for it.
-    Full,
-    /// Not for so long that others are not to wait for it.
-    Stuck,
-}
-
-/// What came of asking a group for more.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Polled {
-    /// Every member that is not behind is up to date.
-    Nothing,
-    /// There is more, and a member to wait for.
-    Blocked,
-    /// More; it may concern nobody.
-    Batch(GroupBatch),
-}
-
 /// Entries that wait for their group cost a member that is behind this part of one that it can be told.
 const SKIPS: usize = 16;
-
-/// A path, who tells it, and whom.
-type Offer = (AttrId, Teller, Audience);
-
-/// What was worked out for earlier prefixes of the same batch.
-#[derive(Default)]
-struct Memo {
-    /// Whom they are for decides which terms were asked.
-    outlines: HashMap<Offer, Option<PathAttrs>, foldhash::fast::FixedState>,
-    /// By path, audience and what policy changes: the place in the batch.
-    groups: HashMap<Key, usize, foldhash::fast::FixedState>,
-    /// The same where there is no policy; nowhere if the path may not be told.
-    open: HashMap<Offer, Option<usize>, foldhash::fast::FixedState>,
-    /// What was looked up last: neighbors in the table mostly arrived together.
-    last: Option<(Offer, Option<usize>)>,
-    /// The last attributes asked about, and the member that they name as next hop.
-    through: Option<(AttrId, Option<Slot>)>,
-    /// The last attributes of which it was asked whether they name a bandwidth, and whether they do.
-    named: Option<(AttrId, bool)>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
-    attrs: AttrId,
-    from: Teller,
-    audience: Audience,
-    changes: Changes,
-    sharing: Sharing,
-}
-
-/// What is made for one batch.
-struct Making {
-    memo: Memo,
-    /// Of the entry that is looked at, where policy asks for it.
-    sharing: Sharing,
-    /// Whether a path may go out is to be found out, but it is not to be announced.
-    only_asking: bool,
-    announced: Vec<(Audience, OutGroup)>,
-    withdrawn: SmallVec<[(Audience, Withdrawn); 2]>,
-}
 
 impl Rib {
     /// Every group of peers that are owed the same messages.
@@ -457,16 +283,6 @@ fn pass_ended(shared: &mut Shared, group: &Group, family: Family, end_of_rib: &m
     }
 }
 
-/// Who `slot` is, if it is a member that is not behind.
-fn keeping_pace(shared: &Shared, family: Family, group: usize, slot: Slot) -> Option<PeerId> {
-    let peer = shared.peers.get(usize::from(slot.0))?.as_ref()?;
-    let member = peer.families[family as usize].member.as_ref()?;
-    match peer.source {
-        Source::Peer(id) if member.group == group && member.behind.is_none() => Some(id),
-        _ => None,
-    }
-}
-
 /// Whose paths a group is to be told of an entry; `making` takes what is to be said then. The members have the path of
 /// `known` as it is.
 fn choose(
@@ -669,163 +485,4 @@ fn catch_up(
     shared.groups[family as usize][index] = Some(group);
     batch.announced = making.announced.into_iter().map(|(_, group)| group).collect();
     (done > 0).then_some(batch)
-}
-
-/// What matters of the paths of an entry that share packets, if `named` says that they name bandwidths or policy asks.
-fn sharing(shared: &Shared, terms: &Terms, entry: &Entry, named: impl FnOnce(AttrId) -> bool) -> Sharing {
-    let asks = terms.policy.concerns_sharing();
-    let best = entry.best().and_then(|path| path.effective).filter(|_| entry.sharing().len() > 1);
-    if !asks && !best.is_some_and(named) {
-        return Sharing::default();
-    }
-    let found = bandwidth::sharing(shared, entry);
-    if asks || found.weighted { found } else { Sharing::default() }
-}
-
-impl Making {
-    fn new() -> Self {
-        let (memo, sharing) = Default::default();
-        Self { memo, sharing, only_asking: false, announced: Vec::new(), withdrawn: SmallVec::new() }
-    }
-
-    /// Looks at an entry's paths that share packets.
-    fn share(&mut self, shared: &Shared, terms: &Terms, entry: &Entry) {
-        let memo = &mut self.memo.named;
-        self.sharing = sharing(shared, terms, entry, |best| match *memo {
-            Some((asked, named)) if asked == best => named,
-            _ => {
-                let named = bandwidth::of(&shared.attrs.attrs(best)).is_some();
-                *memo = Some((best, named));
-                named
-            }
-        });
-    }
-
-    fn withdraw(&mut self, audience: Audience, prefix: Prefix, id: Option<u32>) {
-        let at = self.withdrawn.iter().position(|(other, _)| *other == audience).unwrap_or_else(|| {
-            self.withdrawn.push((audience, Withdrawn::default()));
-            self.withdrawn.len() - 1
-        });
-        let (_, withdrawn) = &mut self.withdrawn[at];
-        withdrawn.prefixes.push(prefix);
-        withdrawn.ids.extend(id);
-    }
-
-    /// Announces `path` to the members of a group that are `ready`. Whether it may go out at all.
-    fn announce(
-        &mut self,
-        own: &RibConfig,
-        shared: &Shared,
-        (group, index): (&Group, usize),
-        prefix: &Prefix,
-        path: &Path,
-    ) -> bool {
-        let Some(attrs) = path.effective else { return false };
-        let member = |slot: Slot| keeping_pace(shared, prefix.family(), index, slot);
-        let hidden = (!group.terms.echo).then_some(path.source);
-        let source = hidden.and_then(member);
-        // Nobody is told to use himself as next hop: that member gets ours (RFC 4271 §5.1.3).
-        let through = match self.memo.through {
-            Some((asked, through)) if asked == attrs => through,
-            _ => group.by_address.get(&shared.attrs.next_hop(attrs).address()).copied(),
-        };
-        self.memo.through = Some((attrs, through));
-        if let Some(slot) = through.filter(|slot| Some(*slot) != hidden)
-            && let Some(id) = member(slot)
-        {
-            let peer = shared.peer(slot);
-            let Some(up) = &peer.up else { return false };
-            let terms = Terms::of(own, peer, up, prefix.family());
-            self.place(shared, &terms, prefix, path, Audience::Only(id), None);
-            return self
-                .place(shared, &group.terms, prefix, path, Audience::Except([source, Some(id)]), None)
-                .is_some();
-        }
-        self.place(shared, &group.terms, prefix, path, Audience::Except([source, None]), None).is_some()
-    }
-
-    /// Announces `path` to `whose`, a member of a group, in the place of its own. Whether it may go out at all; nobody
-    /// gets it if that member is not ready.
-    fn announce_to(
-        &mut self,
-        own: &RibConfig,
-        shared: &Shared,
-        group: &Group,
-        whose: Slot,
-        prefix: &Prefix,
-        path: &Path,
-    ) -> bool {
-        let peer = shared.peer(whose);
-        let (Some(attrs), Some(up), Source::Peer(id)) = (path.effective, &peer.up, peer.source) else { return false };
-        let only = Audience::Only(id);
-        if shared.attrs.next_hop(attrs).address() == peer.config.address {
-            let terms = Terms::of(own, peer, up, prefix.family()); // it is told ours as next hop, as above
-            return self.place(shared, &terms, prefix, path, only, None).is_some();
-        }
-        self.place(shared, &group.terms, prefix, path, only, None).is_some()
-    }
-
-    /// Puts `prefix` where it belongs for `path`, unless it may not go out; `name` is the path's identifier.
-    fn place(
-        &mut self,
-        shared: &Shared,
-        terms: &Terms,
-        prefix: &Prefix,
-        path: &Path,
-        audience: Audience,
-        name: Option<u32>,
-    ) -> Option<()> {
-        let Self { memo, announced, sharing, only_asking, .. } = self;
-        let (attrs, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
-        let by_itself = if path.source == conditions::default_slot() {
-            Some(terms.default_route(from, shared.attrs.attrs(attrs))?)
-        } else if terms.is_withheld(shared, prefix, attrs) {
-            return None;
-        } else if terms.is_suppressed(shared, prefix, attrs) {
-            Some(terms.unsuppressed(from, prefix, shared.attrs.attrs(attrs))?)
-        } else {
-            terms.advertised(shared, from, prefix, attrs)
-        };
-        if let Some(attrs) = by_itself {
-            let mut group = OutGroup::new(attrs);
-            group.push(shared, prefix, path, name);
-            if !*only_asking {
-                announced.push((audience, group));
-            }
-            return Some(());
-        }
-        let offer = (attrs, from, audience);
-        if *only_asking {
-            let outline = memo.outlines.entry(offer);
-            let outline = outline.or_insert_with(|| terms.outline(from, shared.attrs.attrs(attrs))).as_ref()?;
-            return terms.permits(prefix, outline, &shared.roas).map(|_| ());
-        }
-        let mut add = |finished: PathAttrs| {
-            announced.push((audience, OutGroup::new(finished)));
-            announced.len() - 1
-        };
-        let open = terms.policy.is_open() && *sharing == Sharing::default();
-        let place = if open {
-            // Whatever the prefix is, what is said of it is the same.
-            match memo.last {
-                Some((last, place)) if last == offer => place,
-                _ => *memo.open.entry(offer).or_insert_with(|| {
-                    let outline = terms.outline(from, shared.attrs.attrs(attrs))?;
-                    Some(add(terms.finish(from.kind, outline, &Changes::default(), *sharing)))
-                }),
-            }
-        } else {
-            let outline = memo.outlines.entry(offer);
-            let outline = outline.or_insert_with(|| terms.outline(from, shared.attrs.attrs(attrs))).as_ref()?;
-            let changes = terms.permits(prefix, outline, &shared.roas)?;
-            let key = Key { attrs, from, audience, changes, sharing: *sharing };
-            let finished = |key: &Key| terms.finish(from.kind, outline.clone(), &key.changes, key.sharing);
-            Some(*memo.groups.entry(key).or_insert_with_key(|key| add(finished(key))))
-        };
-        if open {
-            memo.last = Some((offer, place));
-        }
-        announced[place?].1.push(shared, prefix, path, name);
-        Some(())
-    }
 }
