@@ -8,7 +8,7 @@ use integration::packages;
 use integration::topotests::{PACKAGES, Topotests};
 
 /// Folders that have to pass.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 16] = [
     "bgp_minimum_holdtime",
     "bgp_comm_list_delete",
     "bgp_confederation_astype",
@@ -19,6 +19,12 @@ const FOLDERS: [&str; 10] = [
     "bgp_llgr",
     "bgp_local_as_private_remove",
     "bgp_peer_group",
+    "bgp_default_route",
+    "bgp_default_route_route_map_match",
+    "bgp_dont_capability_negotiate",
+    "bgp_extended_optional_parameters_length",
+    "bgp_reject_as_sets",
+    "bgp_remove_private_as",
 ];
 
 #[test]
