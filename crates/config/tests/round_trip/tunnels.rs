@@ -1,0 +1,163 @@
+//! Ways out, what protects them and what watches them.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use config::model::{
+    Aead, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Credential, Dpd, Esn, EspSuite, Group, Identity, IkeId,
+    IkeSuite, Initiate, Prf, Proposal, Remote, RemoteAddress, StaticRoute, StaticTarget, Tunnel, Wan,
+};
+use net_types::{Family, Prefix};
+use proptest::{collection::vec, option::of, prelude::*, sample::select};
+
+use super::values::{interface, path, prefix, seconds, text, unicast};
+
+pub(super) fn wan() -> impl Strategy<Value = Wan> {
+    (interface(), of(any::<Ipv4Addr>()), of(any::<Ipv6Addr>()), of(576u16..=9500), any::<bool>()).prop_map(
+        |(interface, gateway_v4, gateway_v6, mtu_octets, shutdown)| Wan {
+            interface,
+            gateway_v4,
+            gateway_v6,
+            mtu_octets,
+            shutdown,
+        },
+    )
+}
+
+pub(super) fn proposal() -> impl Strategy<Value = Proposal> {
+    let group = || select(Group::ALL);
+    let ike =
+        (select(Aead::ALL), select(Prf::ALL), group()).prop_map(|(aead, prf, group)| IkeSuite { aead, prf, group });
+    let esn = select(&[Esn::Preferred, Esn::Required, Esn::Off][..]);
+    let esp = (select(Aead::ALL), of(group()), esn).prop_map(|(aead, group, esn)| EspSuite { aead, group, esn });
+    (vec(ike, 1..4), vec(esp, 1..4)).prop_map(|(ike, esp)| Proposal { ike, esp })
+}
+
+pub(super) fn ike_id() -> impl Strategy<Value = IkeId> {
+    prop_oneof![
+        "[a-z][a-z0-9.-]{0,20}".prop_map(IkeId::Fqdn),
+        "[a-z]{1,8}@[a-z.]{1,8}".prop_map(IkeId::Email),
+        any::<IpAddr>().prop_map(IkeId::Address),
+        "C=DE, O=[A-Z][a-z]{1,8}, CN=[a-z]{1,8}".prop_map(IkeId::DistinguishedName),
+        vec(any::<u8>(), 1..9).prop_map(IkeId::KeyId),
+    ]
+    .prop_filter("a host name that is an address", |id| id.to_string().parse() == Ok(id.clone()))
+}
+
+pub(super) fn identity() -> impl Strategy<Value = Identity> {
+    let anchors = proptest::collection::btree_set(path(), 1..3).prop_map(|set| set.into_iter().collect());
+    let credential = prop_oneof![
+        path().prop_map(|file| Credential::PreSharedKey { file }),
+        (path(), path(), anchors).prop_map(|(certificate, private_key, trust_anchors)| Credential::Certificate {
+            certificate,
+            private_key,
+            trust_anchors
+        }),
+    ];
+    (ike_id(), credential).prop_map(|(id, credential)| Identity { id, credential })
+}
+
+/// All that a tunnel names and owns is set by `config`, which knows what there is.
+pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
+    let remote = prop_oneof![
+        ike_id().prop_map(|id| (Remote { address: RemoteAddress::Any, id: Some(id) }, Initiate::Never)),
+        (unicast(), of(ike_id()), select(&[Initiate::Never, Initiate::OnStart][..]))
+            .prop_map(|(address, id, initiate)| (Remote { address: RemoteAddress::Address(address), id }, initiate)),
+    ];
+    let dpd = (0u64..=3600, 0u64..=3600).prop_map(|(interval, more)| Dpd {
+        interval: Duration::from_secs(interval),
+        timeout: Duration::from_secs((interval + more).max(1)),
+    });
+    let lifetime = (seconds(30, 604_800), of(1u64..=1_000_000_000))
+        .prop_map(|(time, megabytes)| ChildLifetime { time, octets: megabytes.map(|n| n * 1_000_000) });
+    let selectors =
+        || proptest::collection::btree_set(prefix(), 0..3).prop_map(|set| set.into_iter().collect::<Vec<Prefix>>());
+    (
+        (of(text()), remote, dpd, seconds(60, 604_800), lifetime),
+        (selectors(), selectors(), of(576u16..=9500), any::<bool>()),
+    )
+        .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest)| {
+            let (local_selectors, remote_selectors, mtu_octets, shutdown) = rest;
+            Tunnel {
+                description,
+                remote,
+                wan: "x".parse().unwrap(),
+                identity: "x".parse().unwrap(),
+                proposal: None,
+                addresses: Vec::new(),
+                local_selectors,
+                remote_selectors,
+                dpd,
+                ike_lifetime,
+                child_lifetime,
+                initiate,
+                mtu_octets,
+                shutdown,
+            }
+        })
+}
+
+pub(super) fn bfd_profile() -> impl Strategy<Value = BfdProfile> {
+    let interval = || (10u64..=60_000).prop_map(Duration::from_millis);
+    let echo = of(prop_oneof![Just(Duration::ZERO), interval()]);
+    let last = (echo, of(1u8..=254));
+    (interval(), interval(), 2u8..=255, any::<bool>(), any::<bool>(), last).prop_map(
+        |(transmit_interval, receive_interval, detect_multiplier, passive, shutdown, last)| {
+            let (echo_receive_interval, minimum_ttl) = last;
+            BfdProfile {
+                echo_receive_interval,
+                minimum_ttl,
+                transmit_interval,
+                receive_interval,
+                detect_multiplier,
+                passive,
+                shutdown,
+            }
+        },
+    )
+}
+
+pub(super) fn bfd_peer() -> impl Strategy<Value = (BfdPeerId, BfdPeer)> {
+    let interval = || of((10u64..=60_000).prop_map(Duration::from_millis));
+    let id = (unicast(), any::<bool>(), unicast(), any::<bool>(), of(interface())).prop_map(
+        |(address, multihop, local, has_local, interface)| {
+            let local = Some(local).filter(|local| has_local && local.is_ipv4() == address.is_ipv4());
+            BfdPeerId { address, multihop, local, interface }
+        },
+    );
+    let flag = || of(any::<bool>());
+    let echo = of(prop_oneof![Just(Duration::ZERO), (10u64..=60_000).prop_map(Duration::from_millis)]);
+    (id, interval(), interval(), of(2u8..=255), flag(), flag(), of(1u8..=254), echo).prop_map(
+        |(id, transmit_interval, receive_interval, detect_multiplier, passive, shutdown, minimum_ttl, echo)| {
+            let peer = BfdPeer {
+                echo_receive_interval: echo,
+                profile: None,
+                transmit_interval,
+                receive_interval,
+                detect_multiplier,
+                passive,
+                shutdown,
+                minimum_ttl,
+            };
+            (id, peer)
+        },
+    )
+}
+
+pub(super) fn static_route() -> impl Strategy<Value = StaticRoute> {
+    let target = |v4: bool| {
+        let gateway = unicast().prop_filter("family", move |address| address.is_ipv4() == v4);
+        prop_oneof![
+            Just(StaticTarget::Blackhole),
+            Just(StaticTarget::Reject),
+            interface().prop_map(StaticTarget::Interface),
+            (gateway, of(interface())).prop_map(|(address, interface)| StaticTarget::Gateway { address, interface }),
+        ]
+    };
+    (prefix(), 1u8..=255, any::<u32>()).prop_flat_map(move |(prefix, distance, tag)| {
+        let target = target(prefix.family() == Family::Ipv4Unicast);
+        target.prop_map(move |target| StaticRoute { prefix, target, distance, tag })
+    })
+}
