@@ -14,18 +14,7 @@ const TABLES: [(&str, &[u8]); 2] = [
 ];
 
 fn table() -> Rib {
-    let config = RibConfig {
-        asn: Asn::literal(64999),
-        router_id: RouterId::try_from(1).unwrap(),
-        cluster_id: None,
-        client_to_client_reflection: true,
-        graceful_shutdown: false,
-        confederation: None,
-        default_local_pref: 100,
-        reject_as_sets: false,
-        decision: Default::default(),
-        hash_seed: 1,
-    };
+    let config = RibConfig::new(Asn::literal(64999), RouterId::try_from(1).unwrap(), 1);
     Rib::new(config, std::time::Instant::now())
 }
 

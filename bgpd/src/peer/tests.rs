@@ -382,18 +382,7 @@ impl Outlet for Sink {
 fn table(us: u8) -> RibHandle {
     let asn = Asn::literal(65000 + u32::from(us));
     let router_id = Ipv4Addr::new(10, 0, 0, us).try_into().unwrap();
-    let config = RibConfig {
-        asn,
-        router_id,
-        cluster_id: None,
-        client_to_client_reflection: true,
-        graceful_shutdown: false,
-        confederation: None,
-        default_local_pref: 100,
-        reject_as_sets: false,
-        decision: Default::default(),
-        hash_seed: 1,
-    };
+    let config = RibConfig::new(asn, router_id, 1);
     let (sender, mut events) = mpsc::unbounded_channel();
     let (table, _thread) = crate::rib_thread::spawn(config, Sink(sender)).unwrap();
     let resolver = table.clone();

@@ -72,18 +72,7 @@ mod tests {
     #[test]
     fn between_bursts_there_is_the_pause_that_was_asked_for() {
         let start = Instant::now();
-        let config = RibConfig {
-            asn: Asn::literal(65001),
-            router_id: "10.0.0.1".parse().unwrap(),
-            cluster_id: None,
-            client_to_client_reflection: true,
-            graceful_shutdown: false,
-            confederation: None,
-            default_local_pref: 100,
-            reject_as_sets: false,
-            decision: Default::default(),
-            hash_seed: 1,
-        };
+        let config = RibConfig::new(Asn::literal(65001), "10.0.0.1".parse().unwrap(), 1);
         let mut rib = Rib::new(config, start);
         let asked = Duration::from_secs(5);
         for (number, advertisement_interval) in [(1, asked), (2, Duration::ZERO)] {

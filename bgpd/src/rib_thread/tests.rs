@@ -122,18 +122,7 @@ impl Lab {
         let (seen_in, seen) = std_mpsc::channel();
         let (wanted_in, wanted) = std_mpsc::channel::<NextHopKey>();
         let fib_room = Arc::new(AtomicUsize::new(1000));
-        let config = RibConfig {
-            asn: Asn::literal(65001),
-            router_id: router_id(1),
-            cluster_id: None,
-            client_to_client_reflection: true,
-            graceful_shutdown: false,
-            confederation: None,
-            default_local_pref: 100,
-            reject_as_sets: false,
-            decision: Default::default(),
-            hash_seed: 5,
-        };
+        let config = RibConfig::new(Asn::literal(65001), router_id(1), 5);
         let outlet = Outside { seen: seen_in, wanted: wanted_in, fib_room: Arc::clone(&fib_room) };
         let (rib, _) = spawn(config, outlet).unwrap();
         let answers = rib.clone();
@@ -454,18 +443,7 @@ async fn questions_are_answered_and_tables_walked_by_the_piece_while_routes_pour
 #[test]
 fn the_thread_ends_when_nobody_can_reach_it() {
     let (rib, thread) = spawn(
-        RibConfig {
-            asn: Asn::literal(65001),
-            router_id: router_id(1),
-            cluster_id: None,
-            client_to_client_reflection: true,
-            graceful_shutdown: false,
-            confederation: None,
-            default_local_pref: 100,
-            reject_as_sets: false,
-            decision: Default::default(),
-            hash_seed: 5,
-        },
+        RibConfig::new(Asn::literal(65001), router_id(1), 5),
         Outside { seen: std_mpsc::channel().0, wanted: std_mpsc::channel().0, fib_room: Arc::new(AtomicUsize::new(1)) },
     )
     .unwrap();

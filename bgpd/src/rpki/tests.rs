@@ -37,18 +37,7 @@ impl Outlet for Nowhere {
 }
 
 fn table() -> RibHandle {
-    let config = RibConfig {
-        asn: Asn::literal(65001),
-        router_id: RouterId::try_from(1).unwrap(),
-        cluster_id: None,
-        client_to_client_reflection: true,
-        graceful_shutdown: false,
-        confederation: None,
-        default_local_pref: 100,
-        reject_as_sets: false,
-        decision: Default::default(),
-        hash_seed: 1,
-    };
+    let config = RibConfig::new(Asn::literal(65001), RouterId::try_from(1).unwrap(), 1);
     rib_thread::spawn(config, Nowhere).unwrap().0
 }
 

@@ -23,18 +23,7 @@ fn main() {
     let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
     let now = Instant::now();
     let mut rib = Rib::new(
-        RibConfig {
-            asn: Asn::literal(65001),
-            router_id: RouterId::try_from(Ipv4Addr::new(10, 0, 0, 1)).expect("not zero"),
-            cluster_id: None,
-            client_to_client_reflection: true,
-            graceful_shutdown: false,
-            confederation: None,
-            default_local_pref: 100,
-            reject_as_sets: false,
-            decision: Default::default(),
-            hash_seed: 0x5eed,
-        },
+        RibConfig::new(Asn::literal(65001), RouterId::try_from(Ipv4Addr::new(10, 0, 0, 1)).expect("not zero"), 0x5eed),
         now,
     );
     let mut random = Random(88_172_645_463_325_252);

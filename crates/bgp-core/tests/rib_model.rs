@@ -279,18 +279,7 @@ impl Real {
     }
 
     fn new() -> Self {
-        let config_of_ours = RibConfig {
-            asn: Asn::literal(65001),
-            router_id: RouterId::try_from(0x0a00_0001).unwrap(),
-            cluster_id: None,
-            client_to_client_reflection: true,
-            graceful_shutdown: false,
-            confederation: None,
-            default_local_pref: 100,
-            reject_as_sets: false,
-            decision: Default::default(),
-            hash_seed: 3,
-        };
+        let config_of_ours = RibConfig::new(Asn::literal(65001), RouterId::try_from(0x0a00_0001).unwrap(), 3);
         let now = Instant::now();
         let mut rib = Rib::new(config_of_ours, now);
         (0..PEERS).for_each(|peer| assert!(rib.configure_peer(id(peer), config(peer, (false, false, false)))));

@@ -58,18 +58,7 @@ impl Bench {
     /// A route reflector with two clients that carry VPNv4, and the VRFs RED (imports target 1) and BLUE (2).
     fn new() -> Self {
         let now = Instant::now();
-        let config = RibConfig {
-            asn: Asn::literal(65001),
-            router_id: RouterId::try_from(0x0a00_0001).unwrap(),
-            cluster_id: None,
-            client_to_client_reflection: true,
-            graceful_shutdown: false,
-            confederation: None,
-            default_local_pref: 100,
-            decision: Default::default(),
-            reject_as_sets: false,
-            hash_seed: 1,
-        };
+        let config = RibConfig::new(Asn::literal(65001), RouterId::try_from(0x0a00_0001).unwrap(), 1);
         let mut rib = Rib::new(config, now);
         for peer in [A, B] {
             let mut config = PeerConfig::new(address(peer), PeerKind::Internal, Asn::literal(65001));

@@ -102,6 +102,22 @@ pub struct RibConfig {
 }
 
 impl RibConfig {
+    /// A router with nothing configured beyond its names: what is optional is as it is without a line about it.
+    pub fn new(asn: Asn, router_id: RouterId, hash_seed: u64) -> Self {
+        Self {
+            asn,
+            router_id,
+            cluster_id: None,
+            client_to_client_reflection: true,
+            graceful_shutdown: false,
+            confederation: None,
+            default_local_pref: DEFAULT_LOCAL_PREF,
+            reject_as_sets: false,
+            decision: DecisionOptions::default(),
+            hash_seed,
+        }
+    }
+
     /// Our cluster.
     pub(crate) fn cluster_id(&self) -> Ipv4Addr {
         self.cluster_id.unwrap_or(self.router_id.get().into())

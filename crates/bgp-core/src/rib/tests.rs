@@ -89,18 +89,7 @@ fn end_of_rib() -> Update {
 impl Bench {
     fn new() -> Self {
         let now = Instant::now();
-        let config = RibConfig {
-            asn: Asn::literal(65001),
-            router_id: RouterId::try_from(0x0a00_0001).unwrap(),
-            cluster_id: None,
-            client_to_client_reflection: true,
-            graceful_shutdown: false,
-            confederation: None,
-            default_local_pref: 100,
-            reject_as_sets: false,
-            decision: Default::default(),
-            hash_seed: 1,
-        };
+        let config = RibConfig::new(Asn::literal(65001), RouterId::try_from(0x0a00_0001).unwrap(), 1);
         let mut bench = Self { rib: Rib::new(config, now), now };
         for peer in [A, B, C] {
             assert!(bench.rib.configure_peer(peer, peer_config(peer)));
