@@ -147,11 +147,15 @@ impl Loads {
             return Err("% the table has no room for another source".to_owned());
         }
         info!(file = %file.display(), number, "loading an MRT file");
-        let rib = rib.clone();
-        std::thread::Builder::new()
+        let table = rib.clone();
+        let reader = std::thread::Builder::new()
             .name("mrt-load".to_owned())
-            .spawn(move || load.run(&rib, source, routes, next_hop))
-            .map_err(|error| format!("% the system gives no thread: {error}"))?;
+            .spawn(move || load.run(&table, source, routes, next_hop));
+        if let Err(error) = reader {
+            // Nobody reads it: it is not to be shown as if somebody did.
+            self.end(rib, Some(number)).await.map_err(|gone| gone.to_string())?;
+            return Err(format!("% the system gives no thread to read {} with: {error}; try again", file.display()));
+        }
         Ok(number)
     }
 

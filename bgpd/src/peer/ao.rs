@@ -163,19 +163,28 @@ impl ListenerKeys {
                 }
             }
         }
-        for (peers, new) in &wanted {
-            let old = self.0.get(peers);
-            for key in new.keys.iter().filter(|key| !old.is_some_and(|old| old.has(new, key))) {
-                if let Err(error) = new.add(&socket, peers, key, false) {
+        let old = std::mem::take(&mut self.0);
+        for (peers, new) in wanted {
+            let old = old.get(&peers);
+            let set = |key: &&AoKey| {
+                if old.is_some_and(|old| old.has(&new, key)) {
+                    return true;
+                }
+                let added = new.add(&socket, &peers, key, false).inspect_err(|error| {
                     tracing::error!(
                         %peers, chain = %new.chain, key = key.number, %error,
                         "cannot set a key of TCP-AO: nobody can connect to us with it; check that no other key for \
                          these addresses, or for a listen range around them, has its send-id or recv-id"
                     );
-                }
+                });
+                added.is_ok()
+            };
+            // One that was refused is tried again with the next change, which may have taken what was in its way.
+            let keys: Arc<[AoKey]> = new.keys.iter().filter(set).cloned().collect();
+            if !keys.is_empty() {
+                self.0.insert(peers, Ao { keys, ..new });
             }
         }
-        self.0 = wanted;
     }
 }
 
