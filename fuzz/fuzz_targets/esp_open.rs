@@ -22,7 +22,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
     let outbound = OutboundSa::new(spi, &KEYMAT, true);
     let inbound = InboundSa::new(spi, &KEYMAT, true);
-    let mut buffer = vec![0; OutboundSa::sealed_len(data.len())];
+    let mut buffer = vec![0; outbound.cipher().sealed_len(data.len())];
     buffer[HEADROOM..HEADROOM + data.len()].copy_from_slice(data);
     if outbound.seal(&mut buffer, data.len()).is_ok() {
         if let Ok(Opened::Packet(inner)) = inbound.opener().open(&mut buffer) {

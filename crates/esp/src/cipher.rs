@@ -1,13 +1,16 @@
-//! The combined-mode ciphers of ESP and their keys (RFC 4106, RFC 7634).
+//! The ciphers of ESP, their sizes and their keys (RFC 4106, RFC 7634; RFC 3602 with RFC 4868).
 
 use std::fmt;
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-use crate::{ICV_LEN, IV_LEN};
+use crate::{
+    HEADER_LEN, HEADROOM, ICV_LEN, IV_LEN, TRAILER_LEN,
+    cbc::{AesKeySize, BLOCK, CbcKey, Hmac},
+};
 
-/// A cipher that encrypts and authenticates in one.
+/// What encrypts and authenticates: a combined-mode cipher, or two algorithms one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cipher {
     /// AES-GCM with a 128-bit key and a 16-octet ICV (RFC 4106).
@@ -16,31 +19,54 @@ pub enum Cipher {
     Aes256Gcm16,
     /// ChaCha20-Poly1305 (RFC 7634).
     ChaCha20Poly1305,
+    /// AES-CBC (RFC 3602), authenticated by HMAC-SHA-2 (RFC 4868).
+    AesCbc(AesKeySize, Hmac),
 }
 
 /// Octets of salt that follow the key in KEYMAT (RFC 4106 §8.1, RFC 7634 §2).
 const SALT_LEN: usize = 4;
 
 impl Cipher {
-    /// Octets of KEYMAT for one direction: the key, then the salt.
+    /// Octets of KEYMAT for one direction: the key, then the salt or the integrity key.
     pub fn keymat_len(self) -> usize {
-        self.key_len() + SALT_LEN
-    }
-
-    fn key_len(self) -> usize {
         match self {
-            Self::Aes128Gcm16 => 16,
-            Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 32,
+            Self::Aes128Gcm16 => 16 + SALT_LEN,
+            Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 32 + SALT_LEN,
+            Self::AesCbc(size, hmac) => size.octets() + hmac.key_len(),
         }
     }
 
-    fn algorithm(self) -> &'static aead::Algorithm {
+    /// Octets of the ESP packet around an inner packet of `inner` octets.
+    pub fn sealed_len(self, inner: usize) -> usize {
+        let Sizes { before, multiple, icv } = self.sizes();
+        before + (inner + TRAILER_LEN).next_multiple_of(multiple) + icv
+    }
+
+    /// The largest inner packet whose ESP packet fits in `room` octets.
+    pub fn inner_capacity(self, room: usize) -> usize {
+        let Sizes { before, multiple, icv } = self.sizes();
+        let text = room.saturating_sub(before + icv);
+        (text - text % multiple).saturating_sub(TRAILER_LEN)
+    }
+
+    pub(crate) fn sizes(self) -> Sizes {
         match self {
-            Self::Aes128Gcm16 => &aead::AES_128_GCM,
-            Self::Aes256Gcm16 => &aead::AES_256_GCM,
-            Self::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+            Self::Aes128Gcm16 | Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => {
+                Sizes { before: HEADROOM, multiple: 4, icv: ICV_LEN }
+            }
+            Self::AesCbc(_, hmac) => Sizes { before: HEADER_LEN + BLOCK, multiple: BLOCK, icv: hmac.icv_len() },
         }
     }
+}
+
+/// The form of a cipher's packets.
+pub(crate) struct Sizes {
+    /// Octets before the text: header and IV.
+    pub(crate) before: usize,
+    /// What the text with its trailer is padded to a multiple of (RFC 4303 §2.4), in octets.
+    pub(crate) multiple: usize,
+    /// Octets behind the text.
+    pub(crate) icv: usize,
 }
 
 impl fmt::Display for Cipher {
@@ -49,11 +75,12 @@ impl fmt::Display for Cipher {
             Self::Aes128Gcm16 => "aes128gcm16",
             Self::Aes256Gcm16 => "aes256gcm16",
             Self::ChaCha20Poly1305 => "chacha20poly1305",
+            Self::AesCbc(size, hmac) => return write!(f, "{size}-{hmac}"),
         })
     }
 }
 
-/// Key and salt of one direction. Wiped when dropped, never shown.
+/// Key of one direction, and its salt or integrity key. Wiped when dropped, never shown.
 pub struct Keymat {
     cipher: Cipher,
     octets: Zeroizing<Vec<u8>>,
@@ -61,7 +88,7 @@ pub struct Keymat {
 
 /// The key material has another length than the cipher wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{cipher} takes {expected} octets of key material (key and 4 octets of salt), got {found}")]
+#[error("{cipher} takes {expected} octets of key material (key, then salt or integrity key), got {found}")]
 pub struct KeyMaterialLength {
     cipher: Cipher,
     expected: usize,
@@ -69,7 +96,7 @@ pub struct KeyMaterialLength {
 }
 
 impl Keymat {
-    /// Takes the material for `cipher`: the key followed by the salt.
+    /// Takes the material for `cipher`: the key followed by the salt, or by the integrity key.
     ///
     /// # Errors
     /// When the length is not [`Cipher::keymat_len`].
@@ -94,6 +121,19 @@ impl fmt::Debug for Keymat {
 /// A key ready for use. The library wipes its schedule when dropped.
 pub(crate) struct Key {
     cipher: Cipher,
+    schedule: Schedule,
+}
+
+/// What sealing and opening is done with.
+pub(crate) enum Schedule {
+    /// A combined-mode cipher.
+    Aead(AeadKey),
+    /// Two algorithms one after the other.
+    Cbc(Box<CbcKey>),
+}
+
+/// The key of a combined-mode cipher.
+pub(crate) struct AeadKey {
     key: LessSafeKey,
     salt: [u8; SALT_LEN],
 }
@@ -104,14 +144,28 @@ pub(crate) struct Forged;
 impl Key {
     pub(crate) fn new(material: &Keymat) -> Self {
         let Keymat { cipher, octets } = material;
-        let (key, salt) = octets.split_at(cipher.key_len());
-        let key = UnboundKey::new(cipher.algorithm(), key).expect("Keymat::new checked the length");
-        let salt = salt.try_into().expect("Keymat::new checked the length");
-        Self { cipher: *cipher, key: LessSafeKey::new(key), salt }
+        let schedule = match cipher {
+            Cipher::Aes128Gcm16 => AeadKey::new(&aead::AES_128_GCM, octets).map(Schedule::Aead),
+            Cipher::Aes256Gcm16 => AeadKey::new(&aead::AES_256_GCM, octets).map(Schedule::Aead),
+            Cipher::ChaCha20Poly1305 => AeadKey::new(&aead::CHACHA20_POLY1305, octets).map(Schedule::Aead),
+            Cipher::AesCbc(size, hmac) => CbcKey::new(*size, *hmac, octets).map(|key| Schedule::Cbc(Box::new(key))),
+        };
+        Self { cipher: *cipher, schedule: schedule.expect("Keymat::new checked the length") }
     }
 
     pub(crate) fn cipher(&self) -> Cipher {
         self.cipher
+    }
+
+    pub(crate) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+}
+
+impl AeadKey {
+    fn new(algorithm: &'static aead::Algorithm, octets: &[u8]) -> Option<Self> {
+        let (key, salt) = octets.split_last_chunk()?;
+        Some(Self { key: LessSafeKey::new(UnboundKey::new(algorithm, key).ok()?), salt: *salt })
     }
 
     /// Salt and explicit IV (RFC 4106 §4, RFC 7634 §2).
@@ -176,7 +230,10 @@ mod tests {
     #[test]
     fn material_of_another_length_is_refused_by_name() {
         let error = Keymat::new(Cipher::Aes256Gcm16, vec![0; 20]).unwrap_err();
-        assert_eq!(error.to_string(), "aes256gcm16 takes 36 octets of key material (key and 4 octets of salt), got 20");
+        assert_eq!(
+            error.to_string(),
+            "aes256gcm16 takes 36 octets of key material (key, then salt or integrity key), got 20"
+        );
         assert_eq!(format!("{:?}", Keymat::new(Cipher::Aes128Gcm16, vec![7; 20]).unwrap()), "Keymat(aes128gcm16, …)");
     }
 }

@@ -9,7 +9,7 @@ use net_types::Spi;
 
 use crate::{
     Cipher, HEADER_LEN, HEADROOM, ICV_LEN, Inner, InnerError, Keymat, MIN_LEN, ReplayError, ReplayWindow, TRAILER_LEN,
-    cipher::{AssociatedData, Key},
+    cipher::{AssociatedData, Key, Schedule},
     next_header,
 };
 
@@ -127,18 +127,23 @@ impl Opener<'_> {
         if length < MIN_LEN || !length.is_multiple_of(4) {
             return Err(OpenError::Length(length));
         }
-        let (header, text_and_icv) = packet.split_at_mut(HEADROOM);
-        let spi = word(header, 0);
+        let spi = word(packet, 0);
         if spi != self.sa.spi.get() {
             return Err(OpenError::OtherSpi(spi));
         }
-        let sequence = self.window.check(word(header, 4))?;
-        let aad = AssociatedData::new(spi, sequence, self.sa.esn);
-        let iv = header.get(HEADER_LEN..).and_then(|iv| iv.try_into().ok()).ok_or(OpenError::Length(length))?;
-        self.sa.key.open(iv, aad.as_slice(), text_and_icv).map_err(|_| OpenError::Authentication)?;
+        let sequence = self.window.check(word(packet, 4))?;
+        let text_len = match self.sa.key.schedule() {
+            Schedule::Aead(key) => {
+                let (header, text_and_icv) = packet.split_at_mut(HEADROOM);
+                let aad = AssociatedData::new(spi, sequence, self.sa.esn);
+                let iv = header.get(HEADER_LEN..).and_then(|iv| iv.try_into().ok()).ok_or(OpenError::Length(length))?;
+                key.open(iv, aad.as_slice(), text_and_icv).map_err(|_| OpenError::Authentication)?;
+                text_and_icv.len().saturating_sub(ICV_LEN)
+            }
+            Schedule::Cbc(key) => key.open(packet, sequence, self.sa.esn).map_err(|_| OpenError::Authentication)?,
+        };
         self.window.accept(sequence);
-        let text_len = text_and_icv.len().saturating_sub(ICV_LEN);
-        let text = text_and_icv.get(..text_len).ok_or(OpenError::Length(length))?;
+        let text = packet.get(HEADROOM..HEADROOM + text_len).ok_or(OpenError::Length(length))?;
         unpack(text)
     }
 }
@@ -169,7 +174,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::{OutboundSa, SealError};
+    use crate::{OutboundSa, SealError, cipher::AeadKey};
 
     fn keymat(cipher: Cipher) -> Keymat {
         Keymat::new(cipher, vec![0x5a; cipher.keymat_len()]).unwrap()
@@ -193,17 +198,22 @@ mod tests {
     }
 
     fn sealed(out: &OutboundSa, inner: &[u8]) -> Vec<u8> {
-        let mut buffer = vec![0; OutboundSa::sealed_len(inner.len())];
+        let mut buffer = vec![0; out.cipher().sealed_len(inner.len())];
         buffer[HEADROOM..HEADROOM + inner.len()].copy_from_slice(inner);
         out.seal(&mut buffer, inner.len()).unwrap();
         buffer
+    }
+
+    fn aead(key: &Key) -> &AeadKey {
+        let Schedule::Aead(key) = key.schedule() else { panic!("not a combined-mode cipher") };
+        key
     }
 
     /// Seals a plaintext that ends in a trailer of the test's choice.
     fn crafted(sequence: u64, mut text: Vec<u8>) -> Vec<u8> {
         let key = Key::new(&keymat(Cipher::Aes128Gcm16));
         let aad = AssociatedData::new(spi().get(), sequence, false);
-        let icv = key.seal(sequence.to_be_bytes(), aad.as_slice(), &mut text);
+        let icv = aead(&key).seal(sequence.to_be_bytes(), aad.as_slice(), &mut text);
         let mut packet = spi().get().to_be_bytes().to_vec();
         packet.extend(crate::cipher::low(sequence).to_be_bytes());
         packet.extend(sequence.to_be_bytes());
@@ -240,7 +250,7 @@ mod tests {
     fn numbers_run_out_and_never_repeat() {
         let (out, _) = pair(false);
         let out = out.starting_at(u64::from(u32::MAX) - 1);
-        let mut buffer = vec![0; OutboundSa::sealed_len(20)];
+        let mut buffer = vec![0; out.cipher().sealed_len(20)];
         buffer[HEADROOM..HEADROOM + 20].copy_from_slice(&inner(20));
         let mut slab = buffer.repeat(2);
         let mut frames = [0, buffer.len()].map(|start| crate::Frame { start, length: 20 });
@@ -283,7 +293,7 @@ mod tests {
                 frames.push(crate::Frame { start: slab.len(), length: *size });
                 slab.extend([0; HEADROOM]);
                 slab.extend(inner(*size));
-                slab.resize(frames[frames.len() - 1].start + OutboundSa::sealed_len(*size), 0);
+                slab.resize(frames[frames.len() - 1].start + out.cipher().sealed_len(*size), 0);
             }
             prop_assert_eq!(out.seal_batch(&mut slab, &mut frames), Ok(0));
             prop_assert_eq!(frames.iter().map(|frame| frame.length).sum::<usize>(), slab.len());
@@ -334,7 +344,7 @@ mod tests {
             };
             assert_eq!(AssociatedData::new(spi, sequence, esn).as_slice(), aad, "RFC 4106 §5");
             let mut work = hex(text);
-            let icv = key.seal(hex(iv).try_into().unwrap(), &aad, &mut work);
+            let icv = aead(&key).seal(hex(iv).try_into().unwrap(), &aad, &mut work);
             work.extend(icv);
             assert_eq!(work, hex(sealed), "{line}");
             let mut packet = spi.to_be_bytes().to_vec();

@@ -8,8 +8,8 @@ use std::{
 use net_types::Spi;
 
 use crate::{
-    Cipher, HEADER_LEN, HEADROOM, ICV_LEN, Keymat, TRAILER_LEN,
-    cipher::{AssociatedData, Key, low},
+    Cipher, HEADER_LEN, HEADROOM, Keymat, TRAILER_LEN,
+    cipher::{AssociatedData, Key, Schedule, Sizes, low},
     next_header,
 };
 
@@ -82,12 +82,6 @@ impl OutboundSa {
         if self.esn { u64::MAX } else { u64::from(u32::MAX) }
     }
 
-    /// Octets of the ESP packet around an inner packet of `inner` octets.
-    pub fn sealed_len(inner: usize) -> usize {
-        // RFC 4303 §2.4: pad length and next header end on a four-octet boundary.
-        HEADROOM + (inner + TRAILER_LEN).next_multiple_of(4) + ICV_LEN
-    }
-
     /// Seals the frames of a slab in order; each one's length becomes that of its ESP packet.
     ///
     /// Frames that are refused for their content or room get length 0 and are counted in the result.
@@ -101,7 +95,7 @@ impl OutboundSa {
             let sequence = first.saturating_add(nth); // reserved, so that it does not pass the end
             let sealed = match slab.get_mut(frame.start..) {
                 Some(buffer) => self.seal_numbered(sequence, buffer, frame.length),
-                None => Err(SealError::Room { wanted: Self::sealed_len(frame.length), found: 0 }),
+                None => Err(SealError::Room { wanted: self.cipher().sealed_len(frame.length), found: 0 }),
             };
             frame.length = sealed.unwrap_or_else(|_| {
                 refused += 1;
@@ -130,7 +124,7 @@ impl OutboundSa {
     }
 
     fn seal_numbered(&self, sequence: u64, buffer: &mut [u8], inner: usize) -> Result<usize, SealError> {
-        let wanted = Self::sealed_len(inner);
+        let wanted = self.cipher().sealed_len(inner);
         let found = buffer.len();
         let packet = buffer.get_mut(..wanted).ok_or(SealError::Room { wanted, found })?;
         let next_header = match packet[HEADROOM] >> 4 {
@@ -139,23 +133,30 @@ impl OutboundSa {
             6 => next_header::IPV6,
             _ => return Err(SealError::NotIp),
         };
-        // The number is the IV too: it never repeats for a key, which is all that is asked (RFC 4106 §3.1, RFC 7634 §2).
-        let iv = sequence.to_be_bytes();
-        let (header, rest) = packet.split_at_mut(HEADROOM);
-        header[..4].copy_from_slice(&self.spi.get().to_be_bytes());
-        header[4..HEADER_LEN].copy_from_slice(&low(sequence).to_be_bytes());
-        header[HEADER_LEN..].copy_from_slice(&iv);
-        let text_len = rest.len() - ICV_LEN;
-        let (text, icv) = rest.split_at_mut(text_len);
+        packet[..4].copy_from_slice(&self.spi.get().to_be_bytes());
+        packet[4..HEADER_LEN].copy_from_slice(&low(sequence).to_be_bytes());
+        let Sizes { before, icv: icv_len, .. } = self.cipher().sizes();
+        let text_len = wanted - before - icv_len;
+        let text = &mut packet[HEADROOM..HEADROOM + text_len];
         let padding = text_len - inner - TRAILER_LEN;
         // RFC 4303 §2.4: padding counts 1, 2, 3.
         for (octet, value) in text[inner..].iter_mut().zip(1..=padding as u8) {
             *octet = value;
         }
-        text[text_len - 2] = padding as u8; // at most 3
+        text[text_len - 2] = padding as u8; // less than a block
         text[text_len - 1] = next_header;
-        let aad = AssociatedData::new(self.spi.get(), sequence, self.esn);
-        icv.copy_from_slice(&self.key.seal(iv, aad.as_slice(), text));
+        match self.key.schedule() {
+            Schedule::Aead(key) => {
+                // The number is the IV too: it never repeats for a key, which is all that is asked (RFC 4106 §3.1,
+                // RFC 7634 §2).
+                let iv = sequence.to_be_bytes();
+                packet[HEADER_LEN..HEADROOM].copy_from_slice(&iv);
+                let aad = AssociatedData::new(self.spi.get(), sequence, self.esn);
+                let (text, icv) = packet[HEADROOM..].split_at_mut(text_len);
+                icv.copy_from_slice(&key.seal(iv, aad.as_slice(), text));
+            }
+            Schedule::Cbc(key) => key.seal(packet, text_len, sequence, self.esn),
+        }
         Ok(wanted)
     }
 

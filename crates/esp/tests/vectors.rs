@@ -52,7 +52,7 @@ fn sealing_twice_under_one_key_gives_what_the_other_opens() {
             let (out, inbound) = (OutboundSa::new(spi, &keymat, esn), InboundSa::new(spi, &keymat, esn));
             let inner = field(include_str!("../testdata/rfc7634-appendix-a.txt"), "inner");
             for _ in 0..3 {
-                let mut buffer = vec![0; OutboundSa::sealed_len(inner.len())];
+                let mut buffer = vec![0; cipher.sealed_len(inner.len())];
                 buffer[HEADROOM..HEADROOM + inner.len()].copy_from_slice(&inner);
                 assert_eq!(out.seal(&mut buffer, inner.len()), Ok(buffer.len()));
                 assert!(matches!(inbound.opener().open(&mut buffer), Ok(Opened::Packet(_))));

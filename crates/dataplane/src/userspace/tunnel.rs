@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use esp::{Frame, HEADROOM, Inner, OutboundSa};
+use esp::{Frame, HEADROOM, Inner, MAX_OVERHEAD};
 use net_types::{Spi, TunnelName};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use sys::tun::{Tun, TunOptions};
@@ -308,13 +308,14 @@ impl Sender {
         let (mut at, mut octets) = (0, 0);
         while self.frames.len() < BATCH {
             // Room behind for the trailer and ICV of the largest packet.
-            let Some(room) = self.slab.get_mut(at + HEADROOM..).filter(|room| room.len() >= LARGEST + 32) else {
+            let Some(room) = self.slab.get_mut(at + HEADROOM..).filter(|room| room.len() >= LARGEST + MAX_OVERHEAD)
+            else {
                 break;
             };
             let Ok(length) = tunnel.tun.read(&mut room[..LARGEST]) else { break };
             if tunnel.admit(&mut room[..length], sa) {
                 self.frames.push(Frame { start: at, length });
-                at += OutboundSa::sealed_len(length);
+                at += sa.sa.cipher().sealed_len(length);
                 octets += length as u64;
             }
         }
