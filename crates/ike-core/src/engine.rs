@@ -19,7 +19,7 @@ use crate::{
     io::{Input, Output, Path},
     sa::{Cx, Ending, IkeSa, News, SpiBook, init},
     timers::Timers,
-    tunnel::{Setback, Tunnel, Wish},
+    tunnel::{Setback, Standing, Tunnel, Wish},
 };
 
 /// Hints from outside any SA are looked at this often at most.
@@ -60,6 +60,19 @@ pub struct Ike {
     /// When unauthenticated hints were last looked at.
     hinted_at: Option<Instant>,
     ending: bool,
+}
+
+/// Numbers of IKE SAs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Calls of ours without an end yet.
+    pub calling: usize,
+    /// Callers that have not proved who they are.
+    pub half_open: usize,
+    /// In use.
+    pub established: usize,
+    /// Being closed, or replaced and waiting for the peer to close them.
+    pub leaving: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,6 +140,21 @@ impl Ike {
     /// Whether every SA is closed: after [`Input::Shutdown`] nothing is left to wait for.
     pub fn is_idle(&self) -> bool {
         !self.sas.values().any(IkeSa::has_to_tell)
+    }
+
+    /// How many IKE SAs there are, by how far they have got.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for sa in self.sas.values() {
+            let count = match sa.view().standing {
+                _ if sa.is_half_open() => &mut census.half_open,
+                Standing::Larval => &mut census.calling,
+                Standing::Established { .. } => &mut census.established,
+                Standing::Leaving => &mut census.leaving,
+            };
+            *count += 1;
+        }
+        census
     }
 
     // --- inputs ---
@@ -424,6 +452,11 @@ impl Ike {
                     tunnel.child_moved(*child, heir);
                 }
                 self.with_sa(now, heir, out, |sa, cx| sa.inherit(cx, children));
+            }
+            News::Elected => {
+                for other in self.sas_of(&name) {
+                    self.with_sa(now, other, out, |sa, cx| sa.elect(cx, spi));
+                }
             }
             News::CloseRival(rival) => {
                 self.with_sa(now, rival, out, |sa, cx| sa.close_superseded(cx));

@@ -19,6 +19,6 @@ mod timers;
 mod tunnel;
 
 pub use config::{ConnectionConfig, Dpd, Encapsulation, EngineConfig, Lifetime, Remote, Retransmission, Retry, Role};
-pub use engine::Ike;
+pub use engine::{Census, Ike};
 pub use event::{DownCause, Event, Refusal};
 pub use io::{Input, InstallChild, Output, Path};

@@ -8,7 +8,11 @@ use ike_wire::{
 };
 use net_types::Spi;
 
-use super::{Cx, child::NewChild, exchange::ChildOffer};
+use super::{
+    Cx,
+    child::NewChild,
+    exchange::{ChildOffer, lowest},
+};
 use crate::{config::ConnectionConfig, event::Refusal, selectors};
 
 /// The payloads of a message that makes a child SA.
@@ -116,7 +120,8 @@ pub(super) fn agree(
     payloads.extend(answer_ke.map(Payload::Ke));
     payloads.push(Payload::TsInitiator(TrafficSelectors { selectors: remote_ts.clone() }));
     payloads.push(Payload::TsResponder(TrafficSelectors { selectors: local_ts.clone() }));
-    let new = NewChild { spi_in, spi_out, keys, local_ts, remote_ts, replaces, ready: false };
+    let lowest_nonce = lowest(nonces.initiator_nonce, nonces.responder_nonce).into();
+    let new = NewChild { spi_in, spi_out, keys, local_ts, remote_ts, replaces, ready: false, lowest_nonce };
     Ok(Agreed { payloads, new })
 }
 
@@ -170,6 +175,7 @@ pub(super) fn conclude(
         remote_ts: answer.ts_r.to_vec(),
         replaces: offer.replaces,
         ready: true,
+        lowest_nonce: lowest(nonces.initiator_nonce, nonces.responder_nonce).into(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Pairs of child SAs: making them, replacing them, their clocks.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,6 +23,10 @@ use crate::{
     tunnel::{Phase, Setback},
 };
 
+/// How long two pairs for the same traffic may stand side by side before the one that is too many is deleted by its
+/// creator; and how much longer the other side waits for that.
+const TWINS_FOR: Duration = Duration::from_secs(3);
+const TWINS_PATIENCE: Duration = Duration::from_secs(12);
 /// How long the peer may take to delete a pair that it has replaced.
 const EXPECT_FOR: Duration = Duration::from_secs(60);
 /// Pause before an attempt that the peer asked to put off, at most; by chance, since the peer is as eager as we are.
@@ -39,6 +44,13 @@ pub(crate) struct Child {
     pub(super) ready: bool,
     pub(super) state: ChildState,
     hard_at: Instant,
+    since: Instant,
+    /// Whether we asked for it.
+    ours: bool,
+    /// The lower of the two nonces that made it (RFC 7296 §2.8.1).
+    lowest_nonce: Arc<[u8]>,
+    /// What it carries, ours and the peer's side.
+    selectors: (Vec<TrafficSelector>, Vec<TrafficSelector>),
 }
 
 /// Where a pair is in its life.
@@ -93,6 +105,10 @@ impl Child {
         Task::DeleteChild(spi_in)
     }
 
+    fn is_live(&self) -> bool {
+        matches!(self.state, ChildState::Live { .. }) && self.ready
+    }
+
     /// Another IKE SA takes it over: what was planned on the old one begins again.
     pub(super) fn adopt(&mut self, now: Instant) {
         match self.state {
@@ -122,6 +138,27 @@ pub(super) struct NewChild {
     pub(super) replaces: Option<Spi>,
     /// Whether we asked for it, so that the peer has its side.
     pub(super) ready: bool,
+    /// The lower of the two nonces that make it (RFC 7296 §2.8.1).
+    pub(super) lowest_nonce: Arc<[u8]>,
+}
+
+/// Which pair is one too many, and when we delete it.
+///
+/// Both sides may have asked for a new pair at the same time, as after a deletion: RFC 7296 §2.8.1 speaks of rekeys only,
+/// but its rule serves here too. The one with the lowest nonce goes, and its creator deletes it. Pairs with other
+/// selectors are a policy-based peer's and stay.
+pub(super) fn superfluous(children: &BTreeMap<Spi, Child>) -> Option<(Instant, Spi)> {
+    let live: Vec<_> = children.iter().filter(|(_, child)| child.is_live()).collect();
+    let lowest = |(_, child): &(&Spi, &Child)| child.lowest_nonce.clone();
+    let (spi_in, child, newest) = live.iter().find_map(|(_, first)| {
+        let twins: Vec<_> =
+            live.iter().filter(|(_, other)| other.selectors == first.selectors).map(|(s, c)| (*s, *c)).collect();
+        let newest = twins.iter().map(|(_, child)| child.since).max()?;
+        let (spi_in, child) = twins.iter().min_by_key(|twin| lowest(twin)).filter(|_| twins.len() > 1)?;
+        Some((**spi_in, *child, newest))
+    })?;
+    let patience = if child.ours { Duration::ZERO } else { TWINS_PATIENCE };
+    Some((newest + TWINS_FOR + patience, spi_in))
 }
 
 /// Hands a pair to the dataplane; `None` if somebody else has taken its SPI meanwhile.
@@ -132,12 +169,13 @@ pub(super) fn install(
     path: &Path,
     new: NewChild,
 ) -> Option<Child> {
-    let NewChild { spi_in, spi_out, keys, local_ts, remote_ts, replaces, ready } = new;
+    let NewChild { spi_in, spi_out, keys, local_ts, remote_ts, replaces, ready, lowest_nonce } = new;
     let tunnel = &config.tunnel;
     if !cx.spis.take(spi_in, tunnel) {
         return None;
     }
     let suite = keys.suite.to_string();
+    let selectors = (local_ts.clone(), remote_ts.clone());
     let event = Event::ChildInstalled { tunnel: tunnel.clone(), spi_in, spi_out, replaces, suite };
     cx.out.push(Output::InstallChild(Box::new(InstallChild {
         tunnel: tunnel.clone(),
@@ -154,7 +192,8 @@ pub(super) fn install(
     cx.news.push(News::ChildInstalled { spi_in, spi_out, ready });
     let lifetime = config.child_lifetime;
     let rekey_at = cx.now + lifetime.rekey.saturating_sub(cx.up_to(lifetime.jitter));
-    Some(Child { spi_out, ready, state: ChildState::Live { rekey_at }, hard_at: cx.now + lifetime.hard })
+    let (state, hard_at) = (ChildState::Live { rekey_at }, cx.now + lifetime.hard);
+    Some(Child { spi_out, ready, state, hard_at, since: cx.now, ours: ready, lowest_nonce, selectors })
 }
 
 impl IkeSa {
@@ -233,7 +272,7 @@ impl IkeSa {
         }
     }
 
-    fn retire(&mut self, cx: &mut Cx<'_>, spi_in: Spi, phase: Phase) {
+    pub(super) fn retire(&mut self, cx: &mut Cx<'_>, spi_in: Spi, phase: Phase) {
         if let Stage::Established(established) = &mut self.stage
             && let Some(child) = established.children.get_mut(&spi_in)
         {

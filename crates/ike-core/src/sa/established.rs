@@ -7,13 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use ike_wire::{ExchangeType, Header, NotifyType};
+use ike_wire::{Delete, ExchangeType, Header, IkeSpi, NotifyType, Payload};
 use net_types::Spi;
 
 use super::{
     Child, Cx, Ending, IkeSa, News, Stage,
     channel::{Channel, Opened, notify, send},
-    child::ChildState,
+    child::{ChildState, superfluous},
     exchange::{Exchange, Task},
     leaving::{Goodbye, Leaving},
     window::Due,
@@ -156,6 +156,14 @@ impl Established {
         self.inbound_at.map_or(self.heard, |at| at.max(self.heard))
     }
 
+    /// The IKE SA out of the peer's rekey, while ours is on the way.
+    fn rival(&self) -> Option<IkeSpi> {
+        match &self.channel.window.outstanding()?.exchange {
+            Exchange::RekeyIke(offer) => offer.rival.as_ref().map(|rival| rival.spi),
+            _ => None,
+        }
+    }
+
     fn dpd_at(&self) -> Option<Instant> {
         (!self.channel.window.is_busy()).then(|| self.alive_at() + self.config.dpd.interval)
     }
@@ -165,7 +173,8 @@ impl Established {
         let active = self.link != Link::Lost && !self.undecided;
         let clocks = [self.rekey_at, self.dpd_at(), self.keepalive_at];
         let children = self.children.values().map(Child::deadline).min();
-        let while_active = clocks.into_iter().chain([children]).flatten().filter(|_| active);
+        let superfluous = superfluous(&self.children).map(|(at, _)| at);
+        let while_active = clocks.into_iter().chain([children, superfluous]).flatten().filter(|_| active);
         always.into_iter().flatten().chain(while_active).min()
     }
 
@@ -176,6 +185,14 @@ impl Established {
             self.link = Link::Fine;
             news.push(News::Changed);
         }
+    }
+}
+
+/// Whether a message closes the IKE SA.
+fn is_farewell(opened: &Opened) -> bool {
+    match opened {
+        Opened::Payloads(payloads) => payloads.iter().any(|payload| matches!(payload, Payload::Delete(Delete::Ike))),
+        Opened::Partial | Opened::Malformed(_) | Opened::Critical(_) => false,
     }
 }
 
@@ -196,6 +213,11 @@ impl IkeSa {
                 child.ready = true;
                 cx.news.push(News::ChildReady(*spi_in));
             }
+        }
+        if established.undecided && !header.flags.response && !is_farewell(&opened) {
+            // A peer that has seen both rekeys knows which SA stays, and one that has seen its own only takes that: what
+            // it asks on this one says that our answer is lost for good.
+            cx.news.push(News::Elected);
         }
         self.follow(cx, path);
         match opened {
@@ -278,9 +300,15 @@ impl IkeSa {
 
     pub(super) fn established_timeout(&mut self, cx: &mut Cx<'_>) {
         let Stage::Established(established) = &mut self.stage else { return };
-        match established.channel.window.due(cx.now, Some(established.alive_at())) {
+        let alive = established.alive_at();
+        let rival = established.rival();
+        match established.channel.window.due(cx.now, rival.is_none().then_some(alive)) {
             Due::Nothing => {}
             Due::Again(packets) => send(&self.path, &packets, cx.out),
+            // It lives, and on its own rekey's SA: it has forgotten this one.
+            Due::GiveUp { waited } if rival.is_some() && alive + waited > cx.now => {
+                return rival.into_iter().for_each(|rival| self.elect(cx, rival));
+            }
             Due::GiveUp { .. } => {
                 let silent_for = cx.now.saturating_duration_since(established.alive_at());
                 let cause = match established.link {
@@ -306,12 +334,26 @@ impl IkeSa {
             }
             established.enqueue(task);
         }
+        if let Some((_, spi_in)) = superfluous(&established.children).filter(|(at, _)| cx.now >= *at) {
+            self.retire(cx, spi_in, Phase::Leaving);
+            self.plan_child_delete(spi_in);
+        }
+        let Stage::Established(established) = &mut self.stage else { return };
         if established.dpd_at().is_some_and(|at| cx.now >= at) {
             established.enqueue(Task::Liveness);
         }
         if established.keepalive_at.take_if(|at| cx.now >= *at).is_some() {
             established.keepalive_at = Some(cx.now + NAT_KEEPALIVE);
             cx.out.push(Output::NatKeepalive { path: self.path.clone() });
+        }
+    }
+
+    /// Whether this SA's own rekey, still on the way, has that rival; then it gives way to it.
+    pub(crate) fn elect(&mut self, cx: &mut Cx<'_>, rival: IkeSpi) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        if established.rival() == Some(rival) {
+            established.channel.window.abandon();
+            self.bequeath(cx, rival, Goodbye::Expected);
         }
     }
 
@@ -488,5 +530,7 @@ impl IkeSa {
             established.children.insert(spi_in, child);
         }
         cx.news.push(News::Changed);
+        // Its clocks stood still while it was undecided; what has become due meanwhile is due now.
+        self.established_timeout(cx);
     }
 }

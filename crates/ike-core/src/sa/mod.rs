@@ -135,6 +135,8 @@ pub(crate) enum News {
     Heir(Box<IkeSa>),
     /// The children move to that IKE SA.
     Inherit { heir: IkeSpi, children: BTreeMap<Spi, Child> },
+    /// The peer uses this IKE SA, which came out of its rekey while ours was on the way: it is the one that stays.
+    Elected,
     /// This IKE SA lost against another one out of the same rekey, and closing it is our part.
     CloseRival(IkeSpi),
     /// The same, but closing it is the peer's part.

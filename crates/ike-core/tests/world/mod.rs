@@ -195,6 +195,11 @@ impl World {
         self.input(n, Input::Reconfigure(vec![config]));
     }
 
+    /// The configuration that an end has now.
+    pub(crate) fn config_of(&self, n: usize) -> ConnectionConfig {
+        self.nodes[n].config.first().cloned().expect("it was configured")
+    }
+
     pub(crate) fn wan(&mut self, n: usize, up: bool) {
         let addresses = if up { vec![self.nodes[n].address] } else { Vec::new() };
         self.input(n, Input::Wan { wan: wan(), addresses });
