@@ -203,6 +203,8 @@ impl IkeLoop {
                 self.state.edit(&tunnel, |detail| detail.times_up += 1);
             }
             Output::TunnelDown { tunnel, cause } => self.publish_down(&tunnel, &cause),
+            // Nothing configures a responder yet.
+            Output::AskStatus(query) => tracing::warn!(responder = query.responder(), "not asked"),
             Output::Event(event) => self.event(now, &event),
         }
     }

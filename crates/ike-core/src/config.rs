@@ -82,9 +82,10 @@ pub struct ConnectionConfig {
 }
 
 impl ConnectionConfig {
-    /// Whether SAs made under `other` can live on under this configuration.
+    /// Whether SAs made under `other` can live on under this configuration. Credentials may be exchanged meanwhile: who
+    /// was accepted is looked at again where trust has changed.
     pub(crate) fn negotiates_like(&self, other: &Self) -> bool {
-        // Everything but what only says when and how persistently we act.
+        // Everything but what only says when and how persistently we act, and by what both sides prove who they are.
         let of = |config: &Self| Self {
             role: Role::Initiate,
             dpd: Dpd::default(),
@@ -92,6 +93,8 @@ impl ConnectionConfig {
             child_lifetime: Lifetime::of(Duration::ZERO),
             retry: Retry::default(),
             shutdown: false,
+            local_credential: self.local_credential.clone(),
+            remote_credential: self.remote_credential.clone(),
             ..config.clone()
         };
         of(self) == of(other)

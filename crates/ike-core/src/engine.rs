@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ike_crypto::Revocations;
 use ike_wire::{ExchangeType, Header, HeaderError, IkeSpi};
 use net_types::{Spi, TunnelName, WanName};
 use rand::CryptoRng;
@@ -25,6 +26,11 @@ use crate::{
 /// Hints from outside any SA are looked at this often at most.
 const HINTS_APART: Duration = Duration::from_millis(50);
 
+/// Peers that are looked at again before anything else has its turn: a few milliseconds.
+const CHECKS_AT_ONCE: usize = 16;
+/// Until the next portion has its turn.
+const CHECKS_APART: Duration = Duration::from_millis(1);
+
 /// What an SA's step needs, borrowed field by field so that the SAs stay free.
 macro_rules! context {
     ($engine:ident, $now:ident, $out:ident) => {
@@ -34,6 +40,7 @@ macro_rules! context {
             rng: &mut *$engine.rng,
             settings: &$engine.settings,
             tunnels: &$engine.tunnels,
+            revocations: &$engine.revocations,
             spis: &mut $engine.spis,
             out: $out,
             news: Vec::new(),
@@ -57,6 +64,9 @@ pub struct Ike {
     timers: Timers<TimerKey>,
     /// Tunnels that something happened to since they were settled last.
     touched: BTreeSet<TunnelName>,
+    revocations: Arc<Revocations>,
+    /// SAs whose peers are to be looked at again.
+    to_check: BTreeSet<IkeSpi>,
     /// When unauthenticated hints were last looked at.
     hinted_at: Option<Instant>,
     ending: bool,
@@ -79,6 +89,8 @@ pub struct Census {
 enum TimerKey {
     Sa(IkeSpi),
     Tunnel(TunnelName),
+    /// [`Ike::check_peers`] has more to do.
+    Check,
 }
 
 /// The wall clock at one moment; certificates are checked against it.
@@ -102,6 +114,8 @@ impl Ike {
             spis: SpiBook::default(),
             timers: Timers::new(),
             touched: BTreeSet::new(),
+            revocations: Arc::default(),
+            to_check: BTreeSet::new(),
             hinted_at: None,
             ending: false,
         }
@@ -126,6 +140,7 @@ impl Ike {
             }),
             Input::UnknownSpi { path } => self.hint(now, &path),
             Input::WallClock(since_1970) => self.clock = WallClock { at: now, since_1970 },
+            Input::Revocations(revocations) => self.revocations_changed(now, revocations, &mut out),
             Input::Shutdown => self.shutdown(now, &mut out),
         }
         self.settle(now, &mut out);
@@ -229,8 +244,30 @@ impl Ike {
                 TimerKey::Tunnel(name) => {
                     self.touched.insert(name);
                 }
+                TimerKey::Check => self.check_peers(now, out),
             }
         }
+    }
+
+    /// Handshakes that waited for this go on at once. Peers that were accepted before are looked at in portions, since
+    /// each costs some signatures.
+    fn revocations_changed(&mut self, now: Instant, revocations: Arc<Revocations>, out: &mut Vec<Output>) {
+        self.revocations = revocations;
+        let waiting: Vec<_> = self.sas.iter().filter(|(_, sa)| sa.is_waiting()).map(|(spi, _)| *spi).collect();
+        for spi in waiting {
+            self.with_sa(now, spi, out, |sa, cx| sa.revocations_changed(cx));
+        }
+        let accepted = self.sas.iter().filter(|(_, sa)| sa.has_certificates()).map(|(spi, _)| *spi);
+        self.to_check.extend(accepted);
+        self.check_peers(now, out);
+    }
+
+    fn check_peers(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for _ in 0..CHECKS_AT_ONCE {
+            let Some(spi) = self.to_check.pop_first() else { break };
+            self.with_sa(now, spi, out, |sa, cx| sa.check_peer_again(cx));
+        }
+        self.timers.set(&TimerKey::Check, (!self.to_check.is_empty()).then_some(now + CHECKS_APART));
     }
 
     fn reconfigure(&mut self, now: Instant, tunnels: Vec<ConnectionConfig>, out: &mut Vec<Output>) {
@@ -251,6 +288,7 @@ impl Ike {
                 continue;
             }
             let keeps_sas = tunnel.config.negotiates_like(&config);
+            let other_trust = tunnel.config.remote_credential != config.remote_credential;
             let was_shut = tunnel.config.shutdown;
             tunnel.config = config.clone();
             if was_shut != config.shutdown {
@@ -266,6 +304,9 @@ impl Ike {
                 for spi in self.sas_of(&name) {
                     let config = config.clone();
                     self.with_sa(now, spi, out, |sa, _| sa.reconfigured(config));
+                    if other_trust {
+                        self.with_sa(now, spi, out, |sa, cx| sa.check_peer_again(cx));
+                    }
                 }
             }
             self.touched.insert(name);

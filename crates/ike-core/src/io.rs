@@ -3,11 +3,12 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use ike_crypto::ChildKeys;
+use ike_crypto::{ChildKeys, Revocations, StatusQuery};
 use ike_wire::TrafficSelector;
 use net_types::{Spi, TunnelName, WanName};
 
@@ -69,6 +70,8 @@ pub enum Input {
     },
     /// The wall clock, which certificates are checked against: time since 1970.
     WallClock(Duration),
+    /// All that is known of revoked certificates: lists, and what responders said. Peers are looked at again.
+    Revocations(Arc<Revocations>),
     /// The daemon ends: every peer is told, nothing is initiated any more.
     Shutdown,
 }
@@ -129,6 +132,9 @@ pub enum Output {
         /// Why.
         cause: DownCause,
     },
+    /// Ask the responder about this certificate. What it says, or that it says nothing, comes back with
+    /// [`Input::Revocations`]; asked again for the same certificate while the answer is on its way.
+    AskStatus(Box<StatusQuery>),
     /// A line for the log.
     Event(Event),
 }

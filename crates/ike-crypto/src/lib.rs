@@ -23,12 +23,15 @@ mod testing;
 
 pub use auth::{
     AuthError, CredentialError, LocalCredential, NoCommonHash, PeerCredential, Presented, PrivateKey, PrivateKeyError,
-    ProofError, SignatureHash, SignatureHashes, SignedOctets, SigningFailed, fingerprint,
+    ProofError, SignatureHash, SignatureHashes, SignedOctets, SigningFailed, Verdict, fingerprint,
 };
 pub use cookie::CookieJar;
 pub use dh::{DhError, DhKey};
 pub use nat::nat_detection_hash;
-pub use pki::{CertificateChain, CertificateFileError, ChainError, Identity, IdentityError, TrustAnchors};
+pub use pki::{
+    CertificateChain, CertificateFileError, ChainError, Identity, IdentityError, PeerPolicy, RevocationPolicy,
+    Revocations, StatusQuery, TrustAnchors,
+};
 pub use prf::TooMuchKeyMaterial;
 pub use proposal::{
     Chosen, EsnPolicy, EspProposal, IkeProposal, NoProposal, ProposalTextError, accept_esp, accept_ike, choose_esp,

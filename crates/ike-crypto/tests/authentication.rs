@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ike_crypto::{
     AuthError, CertificateChain, ChainError, CredentialError, Identity, LocalCredential, PeerCredential, Presented,
-    PrfAlgorithm, PrivateKey, PrivateKeyError, ProofError, SecretBytes, SignatureHashes, SignedOctets, TrustAnchors,
+    PrfAlgorithm, PrivateKey, PrivateKeyError, ProofError, Revocations, SecretBytes, SignatureHashes, SignedOctets,
+    TrustAnchors, Verdict,
 };
 use ike_wire::{AuthMethod, Authentication, CertEncoding, Certificate, IdKind, Identification};
 use rcgen::{
@@ -93,7 +94,9 @@ fn attempt(
     let octets = octets(&sk_p, &id);
     let auth = local.prove(&octets, hashes).unwrap();
     let certificates = local.cert_payloads();
-    remote.check(expected, &Presented { auth: &auth, certificates: &certificates, octets }, now).map(|()| auth.method)
+    remote
+        .check(expected, &Presented { auth: &auth, certificates: &certificates, octets }, now, &Revocations::default())
+        .map(|_| auth.method)
 }
 
 fn refusal(local: &LocalCredential, remote: &PeerCredential) -> AuthError {
@@ -284,9 +287,14 @@ fn signatures_over_anything_else_are_refused() {
             let Ok(auth) = local.prove(&octets(&key, &id), hashes) else { continue };
             let certificates = local.cert_payloads();
             let check = |auth: &Authentication, octets: SignedOctets<'_>| {
-                remote.check(&edge1(), &Presented { auth, certificates: &certificates, octets }, NOW)
+                remote.check(
+                    &edge1(),
+                    &Presented { auth, certificates: &certificates, octets },
+                    NOW,
+                    &Revocations::default(),
+                )
             };
-            assert_eq!(check(&auth, octets(&key, &id)), Ok(()));
+            assert_eq!(check(&auth, octets(&key, &id)), Ok(Verdict::Accepted { ask: None }));
             let bad = Err(AuthError::BadSignature("edge1.example.net".to_owned()));
             assert_eq!(check(&auth, SignedOctets { message: b"other", ..octets(&key, &id) }), bad);
             assert_eq!(check(&auth, SignedOctets { peer_nonce: b"other", ..octets(&key, &id) }), bad);
@@ -308,7 +316,12 @@ fn broken_auth_payloads_are_refused() {
     let (key, id, certificates) = (sk_p(), edge1().payload(), local.cert_payloads());
     let check = |method: AuthMethod, data: &[u8], certificates: &[Certificate]| {
         let auth = Authentication { method, data: data.to_vec() };
-        trusting(&[&ca]).check(&edge1(), &Presented { auth: &auth, certificates, octets: octets(&key, &id) }, NOW)
+        trusting(&[&ca]).check(
+            &edge1(),
+            &Presented { auth: &auth, certificates, octets: octets(&key, &id) },
+            NOW,
+            &Revocations::default(),
+        )
     };
     for data in [&[][..], &[200, 1], &[0], &[2, 0x30, 0x00, 9]] {
         let refused = check(AuthMethod::DigitalSignature, data, &certificates);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use ike_crypto::{AuthError, Presented, SignedOctets};
+use ike_crypto::{AuthError, ChainError, Presented, SignedOctets, Verdict};
 use ike_wire::{
     Authentication, Certificate, ExchangeType, Header, Identification, Notify, NotifyType, Payload, find_notify,
 };
@@ -13,7 +13,7 @@ use super::{
     agreement::{ChildPayloads, agree, child_error, conclude, error_of, ts_payloads},
     channel::{Opened, notify, send},
     child::install,
-    established::{Birth, Established},
+    established::{Birth, Established, Peer},
     exchange::{ChildOffer, Exchange},
     init::{HalfOpen, Handshake},
     leaving::{Goodbye, Leaving},
@@ -31,6 +31,28 @@ pub(super) struct Proving {
     pub(super) handshake: Handshake,
     pub(super) config: Arc<ConnectionConfig>,
     offer: ChildOffer,
+    waiting: Option<Waiting>,
+}
+
+/// The peer's proof is good, but a responder has to say first that its certificate was not revoked.
+pub(super) struct Waiting {
+    /// The message that carries the proof.
+    header: Header,
+    payloads: Vec<Payload>,
+    give_up_at: Instant,
+}
+
+impl Proving {
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.waiting {
+            Some(waiting) => Some(waiting.give_up_at),
+            None => self.handshake.channel.window.deadline(),
+        }
+    }
 }
 
 /// Ni and Nr of the first exchange, which the first pair's keys come from too (RFC 7296 §2.17).
@@ -72,10 +94,10 @@ impl<'a> Shown<'a> {
         config: &ConnectionConfig,
         handshake: &Handshake,
         initiator: bool,
-    ) -> Result<(), AuthError> {
+    ) -> Result<Verdict, AuthError> {
         let octets = signed_octets(handshake, self.id, initiator);
         let presented = Presented { auth: self.auth, certificates: &self.certificates, octets };
-        config.remote_credential.check(&config.remote_id, &presented, cx.since_1970)
+        config.remote_credential.check(&config.remote_id, &presented, cx.since_1970, cx.revocations)
     }
 }
 
@@ -120,7 +142,7 @@ impl IkeSa {
             return self.refuse(cx, Refusal::Malformed(format!("our own IKE_AUTH: {error}")));
         }
         let offer = ChildOffer { spi_in, nonce: Vec::new(), key: None, replaces: None, rival: None };
-        self.stage = Stage::Proving(Box::new(Proving { handshake, config, offer }));
+        self.stage = Stage::Proving(Box::new(Proving { handshake, config, offer, waiting: None }));
     }
 
     /// The answer to IKE_AUTH.
@@ -139,6 +161,12 @@ impl IkeSa {
             }
         };
         channel.window.answer(header.message_id);
+        self.responder_shown(cx, header, payloads);
+    }
+
+    /// What the responder shows of itself is looked at; again, if a responder of its authority had to be heard first.
+    fn responder_shown(&mut self, cx: &mut Cx<'_>, header: &Header, payloads: Vec<Payload>) {
+        let Stage::Proving(proving) = &mut self.stage else { return };
         let Some(shown) = Shown::find(&payloads, false) else {
             return match error_of(&payloads).map(|notify| notify.kind) {
                 Some(NotifyType::AuthenticationFailed) => self.refuse(cx, Refusal::ByPeer),
@@ -146,12 +174,20 @@ impl IkeSa {
                 None => self.refuse(cx, Refusal::Malformed("answer to IKE_AUTH without IDr or AUTH".to_owned())),
             };
         };
-        if let Err(why) = shown.check(cx, &proving.config, &proving.handshake, false) {
-            return self.reject_responder(cx, Refusal::Peer(why));
+        match shown.check(cx, &proving.config, &proving.handshake, false) {
+            Ok(Verdict::Accepted { ask }) => cx.ask_status(ask),
+            Ok(Verdict::Undecided(query)) => {
+                cx.ask_status(Some(query));
+                let give_up_at = cx.now + cx.settings.half_open_for;
+                let give_up_at = proving.waiting.as_ref().map_or(give_up_at, |waiting| waiting.give_up_at);
+                proving.waiting = Some(Waiting { header: *header, payloads, give_up_at });
+                return;
+            }
+            Err(why) => return self.reject_responder(cx, Refusal::Peer(why)),
         }
-        let peer = peer_name(shown.id);
+        let peer = Peer { name: peer_name(shown.id), certificates: shown.certificates.into() };
         let Stage::Proving(proving) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        let Proving { handshake, config, offer } = *proving;
+        let Proving { handshake, config, offer, .. } = *proving;
         let nonces = self.establish(cx, handshake, config.clone(), peer, true, None);
         self.first_child(cx, &config, offer, &nonces, &payloads);
     }
@@ -208,6 +244,14 @@ impl IkeSa {
 
     pub(super) fn proving_timeout(&mut self, cx: &mut Cx<'_>) {
         let Stage::Proving(proving) = &mut self.stage else { return };
+        if let Some(waiting) = &proving.waiting {
+            if cx.now >= waiting.give_up_at {
+                let names = proving.config.remote_id.to_string();
+                let why = ChainError::StatusUnknown { names, why: "its responder was not heard in time" };
+                self.reject_responder(cx, Refusal::Peer(why.into()));
+            }
+            return;
+        }
         match proving.handshake.channel.window.due(cx.now, None) {
             Due::Nothing => {}
             Due::Again(packets) => send(&self.path, &packets, cx.out),
@@ -226,7 +270,7 @@ impl IkeSa {
         cx: &mut Cx<'_>,
         handshake: Handshake,
         config: Arc<ConnectionConfig>,
-        peer: String,
+        peer: Peer,
         ours: bool,
         initial_contact: Option<Instant>,
     ) -> OwnedNonces {
@@ -236,7 +280,7 @@ impl IkeSa {
         cx.log(Event::IkeEstablished {
             tunnel: config.tunnel.clone(),
             remote: self.path.remote,
-            peer: peer.clone(),
+            peer: peer.name.clone(),
             initiated: ours,
             spis: (spis.0.get(), spis.1.get()),
             suite: suite.to_string(),
@@ -255,13 +299,23 @@ impl IkeSa {
 /// Who the caller turned out to be.
 struct Identified {
     config: Arc<ConnectionConfig>,
-    peer: String,
+    peer: Peer,
+}
+
+/// What is known of a caller that was not refused.
+enum Caller {
+    Known(Identified),
+    /// It depends on what a responder of its authority says.
+    Undecided,
 }
 
 impl IkeSa {
     /// A request on a half-open SA: only IKE_AUTH can be one.
     pub(super) fn auth_requested(&mut self, cx: &mut Cx<'_>, header: &Header, path: Path, bytes: &Bytes) {
         let Stage::HalfOpen(half_open) = &mut self.stage else { return };
+        if half_open.waiting.is_some() {
+            return; // for an answer that is to come; the peer repeats itself
+        }
         let channel = &mut half_open.handshake.channel;
         if header.exchange != ExchangeType::IkeAuth || !channel.is_due(header, &path, bytes, cx.out) {
             return;
@@ -283,14 +337,25 @@ impl IkeSa {
             }
             Opened::Partial => return,
         };
+        self.caller_shown(cx, header, payloads);
+    }
+
+    /// What the caller shows of itself is looked at; again, if a responder of its authority had to be heard first.
+    fn caller_shown(&mut self, cx: &mut Cx<'_>, header: &Header, payloads: Vec<Payload>) {
         match self.identify(cx, &payloads) {
-            Ok(identified) => self.welcome(cx, header, identified, &payloads),
+            Ok(Caller::Known(identified)) => self.welcome(cx, header, identified, &payloads),
+            Ok(Caller::Undecided) => {
+                if let Stage::HalfOpen(half_open) = &mut self.stage {
+                    let give_up_at = half_open.give_up_at;
+                    half_open.waiting = Some(Waiting { header: *header, payloads, give_up_at });
+                }
+            }
             Err(why) => self.turn_away(cx, header, notify(NotifyType::AuthenticationFailed, []), why),
         }
     }
 
     /// Finds the tunnel that the caller belongs to, if it proves who it is.
-    fn identify(&mut self, cx: &mut Cx<'_>, payloads: &[Payload]) -> Result<Identified, Refusal> {
+    fn identify(&mut self, cx: &mut Cx<'_>, payloads: &[Payload]) -> Result<Caller, Refusal> {
         let Stage::HalfOpen(half_open) = &self.stage else { return Err(Refusal::AdminDown) };
         let shown = Shown::find(payloads, true)
             .ok_or_else(|| Refusal::Malformed("IKE_AUTH without IDi or AUTH (EAP is not spoken here)".to_owned()))?;
@@ -340,7 +405,16 @@ impl IkeSa {
                 continue;
             }
             match shown.check(cx, &tunnel.config, &half_open.handshake, true) {
-                Ok(()) => return Ok(Identified { config: tunnel.config.clone(), peer: peer_name(shown.id) }),
+                Ok(Verdict::Accepted { ask }) => {
+                    let config = tunnel.config.clone();
+                    let peer = Peer { name: peer_name(shown.id), certificates: shown.certificates.into() };
+                    cx.ask_status(ask);
+                    return Ok(Caller::Known(Identified { config, peer }));
+                }
+                Ok(Verdict::Undecided(query)) => {
+                    cx.ask_status(Some(query));
+                    return Ok(Caller::Undecided);
+                }
                 Err(why) => refusal = Refusal::Peer(why),
             }
         }
@@ -361,13 +435,14 @@ impl IkeSa {
     fn welcome(&mut self, cx: &mut Cx<'_>, header: &Header, identified: Identified, payloads: &[Payload]) {
         let Identified { config, peer } = identified;
         let Stage::HalfOpen(half_open) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        let HalfOpen { handshake, candidates, began, give_up_at } = *half_open;
+        let HalfOpen { handshake, candidates, began, give_up_at, .. } = *half_open;
         let id = config.local_credential.id_payload(&config.local_id);
         let proof = config.local_credential.prove(&signed_octets(&handshake, &id, false), handshake.peer_hashes);
         let auth = match proof {
             Ok(auth) => auth,
             Err(why) => {
-                self.stage = Stage::HalfOpen(Box::new(HalfOpen { handshake, candidates, began, give_up_at }));
+                let waiting = None;
+                self.stage = Stage::HalfOpen(Box::new(HalfOpen { handshake, candidates, began, give_up_at, waiting }));
                 let answer = notify(NotifyType::AuthenticationFailed, []);
                 return self.turn_away(cx, header, answer, Refusal::Ourselves(why));
             }
@@ -407,6 +482,50 @@ impl IkeSa {
                 agreed.payloads
             }
             None => vec![Payload::Notify(Notify::new(NotifyType::TemporaryFailure, []))],
+        }
+    }
+}
+
+// --- what becomes known of certificates ---
+
+impl IkeSa {
+    /// More is known of who was revoked: what waited for it is looked at again.
+    pub(crate) fn revocations_changed(&mut self, cx: &mut Cx<'_>) {
+        match &mut self.stage {
+            Stage::Proving(proving) => {
+                if let Some(Waiting { header, payloads, .. }) = proving.waiting.take() {
+                    self.responder_shown(cx, &header, payloads);
+                }
+            }
+            Stage::HalfOpen(half_open) => {
+                if let Some(Waiting { header, payloads, .. }) = half_open.waiting.take() {
+                    self.caller_shown(cx, &header, payloads);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the peer would be accepted still: closes the SA if not.
+    pub(crate) fn check_peer_again(&mut self, cx: &mut Cx<'_>) {
+        let Stage::Established(established) = &self.stage else { return };
+        let (config, peer) = (&established.config, &established.peer);
+        if config.remote_credential.policy().is_none() != peer.certificates.is_empty() {
+            return self.close(cx, DownCause::Reconfigured); // a key where there was a certificate, or the reverse
+        }
+        let outcome = config.remote_credential.examine_again(
+            &config.remote_id,
+            &peer.certificates,
+            cx.since_1970,
+            cx.revocations,
+        );
+        match outcome {
+            Ok(ask) => cx.ask_status(ask),
+            Err(why) => {
+                let why = Refusal::Peer(why.into());
+                cx.log(Event::Refused { tunnel: self.tunnel.clone(), remote: self.path.remote, why: why.clone() });
+                self.close(cx, DownCause::Refused(why));
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ike_wire::{Delete, ExchangeType, Header, IkeSpi, NotifyType, Payload};
+use ike_wire::{Certificate, Delete, ExchangeType, Header, IkeSpi, NotifyType, Payload};
 use net_types::Spi;
 
 use super::{
@@ -53,8 +53,16 @@ pub(crate) struct Established {
     pub(super) undecided: bool,
     pub(super) nat: Nat,
     keepalive_at: Option<Instant>,
-    /// As the peer calls itself.
-    pub(super) peer: String,
+    pub(super) peer: Peer,
+}
+
+/// Whom the peer proved to be.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// As it calls itself.
+    pub(super) name: String,
+    /// By what it proved it; none where by a pre-shared key.
+    pub(super) certificates: Arc<[Certificate]>,
 }
 
 /// What the link under an SA has been through.
@@ -77,7 +85,7 @@ pub(super) struct Birth {
     pub(super) peer_called: bool,
     pub(super) undecided: bool,
     pub(super) nat: Nat,
-    pub(super) peer: String,
+    pub(super) peer: Peer,
 }
 
 impl Established {

@@ -15,6 +15,7 @@ use net_types::TunnelName;
 use super::{
     Cx, Ending, IkeSa, News, Stage,
     agreement::{No, error_of, group_asked_for, respond_to_key_exchange},
+    auth::Waiting,
     channel::{Channel, notify, send},
     exchange::lowest,
     window::{Due, Window},
@@ -52,6 +53,8 @@ pub(super) struct HalfOpen {
     pub(super) candidates: Vec<TunnelName>,
     pub(super) began: Instant,
     pub(super) give_up_at: Instant,
+    /// The caller's IKE_AUTH, while it is not known whether its certificate was revoked.
+    pub(super) waiting: Option<Waiting>,
 }
 
 /// What the first exchange leaves for the second.
@@ -396,7 +399,7 @@ fn accept(
     };
     let candidates = candidates.iter().map(|config| config.tunnel.clone()).collect();
     let give_up_at = cx.now + cx.settings.half_open_for;
-    let half_open = HalfOpen { handshake, candidates, began: cx.now, give_up_at };
+    let half_open = HalfOpen { handshake, candidates, began: cx.now, give_up_at, waiting: None };
     Ok(IkeSa { spi: ours, tunnel: None, path: path.clone(), stage: Stage::HalfOpen(Box::new(half_open)) })
 }
 

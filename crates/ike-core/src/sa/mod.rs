@@ -22,6 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ike_crypto::{Revocations, StatusQuery};
 use ike_wire::{Header, IkeSpi};
 use net_types::{Spi, TunnelName};
 use rand::{CryptoRng, Rng};
@@ -46,6 +47,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) rng: &'a mut (dyn CryptoRng + Send),
     pub(crate) settings: &'a EngineConfig,
     pub(crate) tunnels: &'a BTreeMap<TunnelName, Tunnel>,
+    pub(crate) revocations: &'a Revocations,
     pub(crate) spis: &'a mut SpiBook,
     pub(crate) out: &'a mut Vec<Output>,
     pub(crate) news: Vec<News>,
@@ -54,6 +56,11 @@ pub(crate) struct Cx<'a> {
 impl Cx<'_> {
     pub(crate) fn log(&mut self, event: Event) {
         self.out.push(Output::Event(event));
+    }
+
+    /// Has a responder asked about a certificate.
+    pub(crate) fn ask_status(&mut self, query: Option<StatusQuery>) {
+        self.out.extend(query.map(|query| Output::AskStatus(Box::new(query))));
     }
 
     /// A fresh SPI for an IKE SA; 64 random bits do not collide.
@@ -232,6 +239,20 @@ impl IkeSa {
         matches!(self.stage, Stage::Established(_))
     }
 
+    /// Whether its handshake waits for what a responder says of the peer's certificate.
+    pub(crate) fn is_waiting(&self) -> bool {
+        match &self.stage {
+            Stage::HalfOpen(half_open) => half_open.waiting.is_some(),
+            Stage::Proving(proving) => proving.is_waiting(),
+            _ => false,
+        }
+    }
+
+    /// Whether the peer was accepted by its certificate.
+    pub(crate) fn has_certificates(&self) -> bool {
+        matches!(&self.stage, Stage::Established(established) if !established.peer.certificates.is_empty())
+    }
+
     /// Whether it can be forgotten.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)
@@ -269,7 +290,7 @@ impl IkeSa {
         match &self.stage {
             Stage::Calling(calling) => calling.window.deadline(),
             Stage::HalfOpen(half_open) => Some(half_open.give_up_at),
-            Stage::Proving(proving) => proving.handshake.channel.window.deadline(),
+            Stage::Proving(proving) => proving.deadline(),
             Stage::Established(established) => established.deadline(),
             Stage::Leaving(leaving) => Some(leaving.deadline()),
             Stage::Over => None,

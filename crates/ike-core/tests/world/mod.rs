@@ -18,7 +18,7 @@ use ike_core::{
     ConnectionConfig, DownCause, Dpd, Encapsulation, EngineConfig, Event, Ike, Input, InstallChild, Lifetime, Output,
     Path, Remote, Retry, Role,
 };
-use ike_crypto::{LocalCredential, PeerCredential, SecretBytes};
+use ike_crypto::{LocalCredential, PeerCredential, SecretBytes, StatusQuery};
 use ike_wire::TrafficSelector;
 use net_types::{Prefix, Spi, TunnelName, WanName};
 use rand::{SeedableRng, rngs::StdRng};
@@ -63,6 +63,8 @@ pub(crate) struct Node {
     pub(crate) up: bool,
     pub(crate) causes: Vec<DownCause>,
     pub(crate) events: Vec<Event>,
+    /// What responders would have been asked.
+    pub(crate) asked: Vec<StatusQuery>,
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) unknown: u64,
@@ -159,6 +161,7 @@ impl World {
                 up: false,
                 causes: Vec::new(),
                 events: Vec::new(),
+                asked: Vec::new(),
                 sent: 0,
                 received: 0,
                 unknown: 0,
@@ -281,6 +284,7 @@ impl World {
                 node.up = false;
                 node.causes.push(cause);
             }
+            Output::AskStatus(query) => node.asked.push(*query),
             Output::Event(event) => node.events.push(event),
         }
     }

@@ -123,7 +123,7 @@ impl Stage {
                 Output::TunnelUp { .. } => self.up = true,
                 Output::TunnelDown { .. } => self.up = false,
                 Output::MoveChild { spi_in, .. } => assert!(self.installed.contains(&spi_in)),
-                Output::NatKeepalive { .. } | Output::Event(_) => {}
+                Output::NatKeepalive { .. } | Output::AskStatus(_) | Output::Event(_) => {}
             }
         }
         assert!(self.installed.len() <= 64, "a peer makes us hold {} pairs", self.installed.len());

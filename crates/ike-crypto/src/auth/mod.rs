@@ -13,10 +13,14 @@ use ike_wire::{AuthMethod, Authentication, Certificate, CertificateRequest, Iden
 use subtle::ConstantTimeEq;
 
 use crate::{
-    pki::{CertificateChain, ChainError, Identity, TrustAnchors, VerifiedPeer, verify_peer},
+    pki::{
+        CertificateChain, ChainError, Identity, Outcome, PeerPolicy, Revocations, StatusQuery, TrustAnchors,
+        VerifiedPeer, verify_peer,
+    },
     secret::SecretBytes,
 };
-use algorithm::{SignatureAlgorithm, ecdsa_der};
+pub(crate) use algorithm::SignatureAlgorithm;
+use algorithm::ecdsa_der;
 use key::Scheme;
 
 pub use hashes::{SignatureHash, SignatureHashes};
@@ -39,7 +43,7 @@ pub struct PeerCredential(Peer);
 #[derive(PartialEq, Eq)]
 enum Peer {
     PreSharedKey(SecretBytes),
-    Certificate(TrustAnchors),
+    Certificate(Box<PeerPolicy>),
 }
 
 /// A credential that cannot be what the configuration says it is.
@@ -222,35 +226,119 @@ impl PeerCredential {
 
     /// Any certificate that leads to one of these authorities and is issued to the peer's identity.
     pub fn trust_anchors(anchors: TrustAnchors) -> Self {
-        Self(Peer::Certificate(anchors))
+        Self::certificates(PeerPolicy::trusting(anchors))
+    }
+
+    /// Certificates that are issued to the peer's identity and keep to a policy.
+    pub fn certificates(policy: PeerPolicy) -> Self {
+        Self(Peer::Certificate(Box::new(policy)))
+    }
+
+    /// The policy for the peer's certificate; none with a pre-shared key.
+    pub fn policy(&self) -> Option<&PeerPolicy> {
+        match &self.0 {
+            Peer::PreSharedKey(_) => None,
+            Peer::Certificate(policy) => Some(policy),
+        }
     }
 
     /// Our CERTREQ payload; none with a pre-shared key.
     pub fn cert_request(&self) -> Option<CertificateRequest> {
         match &self.0 {
             Peer::PreSharedKey(_) => None,
-            Peer::Certificate(anchors) => Some(anchors.request()),
+            Peer::Certificate(policy) => Some(policy.anchors.request()),
         }
     }
 
     /// Whether the peer is `expected` and proves it. `now` is the time since 1970.
-    pub fn check(&self, expected: &Identity, presented: &Presented<'_>, now: Duration) -> Result<(), AuthError> {
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn check(
+        &self,
+        expected: &Identity,
+        presented: &Presented<'_>,
+        now: Duration,
+        revocations: &Revocations,
+    ) -> Result<Verdict, AuthError> {
         let id = presented.octets.id;
         if !expected.is_claimed_by(id) {
             return Err(AuthError::OtherIdentity { claimed: id.to_string(), expected: expected.to_string() });
         }
         match &self.0 {
-            Peer::PreSharedKey(secret) => check_mac(secret, presented),
-            Peer::Certificate(anchors) => {
+            Peer::PreSharedKey(secret) => check_mac(secret, presented).map(|()| Verdict::Accepted { ask: None }),
+            Peer::Certificate(policy) => {
                 if presented.auth.method == AuthMethod::SharedKey {
                     let expected = "a certificate";
                     return Err(AuthError::Method { found: presented.auth.method, expected });
                 }
-                let peer = verify_peer(presented.certificates, anchors, expected, now)?;
-                check_signature(&peer, presented)
+                match verify_peer(presented.certificates, policy, expected, now, revocations)? {
+                    Outcome::Verified { peer, ask } => {
+                        check_signature(&peer, presented)?;
+                        Ok(Verdict::Accepted { ask })
+                    }
+                    Outcome::Undecided { peer, query } => {
+                        // Strangers make nobody ask anything: first the signature.
+                        check_signature(&peer, presented)?;
+                        Ok(Verdict::Undecided(query))
+                    }
+                }
             }
         }
     }
+
+    /// Whether a peer with these certificates is `expected`, apart from its signature. Gives what a responder should be
+    /// asked.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn examine(
+        &self,
+        expected: &Identity,
+        certificates: &[Certificate],
+        now: Duration,
+        revocations: &Revocations,
+    ) -> Result<Option<StatusQuery>, ChainError> {
+        let Peer::Certificate(policy) = &self.0 else { return Ok(None) };
+        Ok(match verify_peer(certificates, policy, expected, now, revocations)? {
+            Outcome::Verified { ask, .. } => ask,
+            Outcome::Undecided { query, .. } => Some(query),
+        })
+    }
+
+    /// Whether a peer that was accepted with these certificates would be accepted still: its certificate may have been
+    /// revoked since, and the policy may be another one. One that has merely expired is, and one of which less is known
+    /// than before, until it authenticates again.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn examine_again(
+        &self,
+        expected: &Identity,
+        certificates: &[Certificate],
+        now: Duration,
+        revocations: &Revocations,
+    ) -> Result<Option<StatusQuery>, ChainError> {
+        match self.examine(expected, certificates, now, revocations) {
+            Err(ChainError::Expired { .. } | ChainError::NotYetValid { .. } | ChainError::StatusUnknown { .. }) => {
+                Ok(None)
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// What comes of a peer's proof that is not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the expected peer.
+    Accepted {
+        /// What a responder should be asked meanwhile; a revocation that it tells of is found by
+        /// [`PeerCredential::examine_again`].
+        ask: Option<StatusQuery>,
+    },
+    /// It is the expected peer unless the responder says that its certificate was revoked, and has to be heard first.
+    Undecided(StatusQuery),
 }
 
 fn check_mac(secret: &SecretBytes, presented: &Presented<'_>) -> Result<(), AuthError> {
@@ -321,7 +409,7 @@ impl fmt::Debug for PeerCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Peer::PreSharedKey(_) => f.write_str("PreSharedKey"),
-            Peer::Certificate(anchors) => f.debug_tuple("Certificate").field(anchors).finish(),
+            Peer::Certificate(policy) => f.debug_tuple("Certificate").field(policy).finish(),
         }
     }
 }

@@ -11,6 +11,9 @@ use x509_cert::{
     name::Name,
 };
 
+/// id-at-organizationalUnitName
+const ORGANIZATIONAL_UNIT: &str = "2.5.4.11";
+
 /// A name as it was encoded, and in a form that can be compared: CAs encode the same text as different string types
 /// and in different case, and all of them mean the same subject.
 #[derive(Clone)]
@@ -42,6 +45,12 @@ impl DistinguishedName {
         Self { der, text: name.to_string(), comparable: comparable.collect() }
     }
 
+    /// Whether it has this organizational unit, compared without case and runs of spaces.
+    pub fn has_unit(&self, unit: &str) -> bool {
+        let wanted = folded(unit);
+        self.comparable.iter().flatten().any(|(oid, value)| oid == ORGANIZATIONAL_UNIT && *value == wanted)
+    }
+
     /// The name's DER, as it was received or as our text encodes.
     pub fn der(&self) -> &[u8] {
         &self.der
@@ -59,11 +68,15 @@ fn comparable(attribute: &AttributeTypeAndValue) -> (String, String) {
     };
     let value = match text {
         // Case and runs of spaces do not matter (caseIgnoreMatch, RFC 4518).
-        Some(text) => text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" "),
+        Some(text) => folded(text),
         // "#" cannot begin a comparable text that came from the same octets as other types.
         None => value.value().iter().fold(format!("#{}", value.tag()), |hex, octet| format!("{hex}{octet:02x}")),
     };
     (attribute.oid.to_string(), value)
+}
+
+fn folded(text: &str) -> String {
+    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl FromStr for DistinguishedName {
@@ -147,6 +160,13 @@ mod tests {
         assert_eq!(dn("C=CH, O=Example, CN=edge1"), dn("CN=edge1,O=Example,C=CH"));
         assert_eq!(dn("O=Example,UID=edge1"), dn("UID=edge1,O=Example"));
         assert_eq!(dn("O=Example\\, Sons,CN=edge1").to_string(), "CN=edge1,O=Example\\, Sons");
+    }
+
+    #[test]
+    fn units_are_found_wherever_they_stand() {
+        let name = dn("CN=edge1,OU=Edge  Routers+OU=Lab,O=Example");
+        assert!(name.has_unit("edge routers") && name.has_unit("LAB"));
+        assert!(!name.has_unit("Edge") && !name.has_unit("Example"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! What a certificate says about its subject: names and key usage.
+//! What a certificate says about its subject: names, validity and key usage.
 //!
 //! Trust is decided elsewhere and first; this only reads a certificate that was, or is about to be, verified.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use x509_cert::{
     Certificate,
@@ -23,6 +23,12 @@ pub struct CertificateNames {
     pub alternatives: Vec<Identity>,
     /// Key usage permits signatures other than on certificates (RFC 4945 §5.1.3.2).
     pub may_sign: bool,
+    /// Its serial number, as the octets of a big-endian integer.
+    pub serial: Vec<u8>,
+    /// Its first moment, as time since 1970.
+    pub not_before: Duration,
+    /// Its last moment, as time since 1970.
+    pub not_after: Duration,
 }
 
 /// A certificate that cannot be read.
@@ -50,7 +56,15 @@ impl CertificateNames {
             }
             None => true,
         };
-        Ok(Self { subject: dn(tbs.subject())?, issuer: dn(tbs.issuer())?, alternatives, may_sign })
+        Ok(Self {
+            subject: dn(tbs.subject())?,
+            issuer: dn(tbs.issuer())?,
+            alternatives,
+            may_sign,
+            serial: tbs.serial_number().as_bytes().to_vec(),
+            not_before: tbs.validity().not_before.to_unix_duration(),
+            not_after: tbs.validity().not_after.to_unix_duration(),
+        })
     }
 
     /// Whether the certificate was issued to this identity: a distinguished name is its subject, anything else one of
