@@ -12,6 +12,7 @@ pub mod bgp_load;
 pub mod capture;
 pub mod clock;
 pub mod edge;
+pub mod esp_load;
 pub mod exec;
 pub mod feeder;
 pub mod kernel;

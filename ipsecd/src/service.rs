@@ -92,6 +92,10 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
             known(state, &tunnel)?;
             ask(state, peer, line, |answer| Request::Terminate(tunnel, answer)).await
         }
+        Command::RekeyTunnel { tunnel, ike } => {
+            known(state, &tunnel)?;
+            ask(state, peer, line, |answer| Request::Rekey { tunnel, ike, answer }).await
+        }
         Command::Reload => ask(state, peer, line, Request::Reload).await,
         // Commands of others, which `owner` has ruled out already.
         Command::ShowBgpSummary { .. }
@@ -217,6 +221,7 @@ mod tests {
             while let Some(request) = requests.recv().await {
                 match request {
                     Request::Terminate(tunnel, answer) => drop(answer.send(Ok(format!("{tunnel} is held down")))),
+                    Request::Rekey { ike, answer, .. } => drop(answer.send(Ok(format!("rekeying, ike: {ike}")))),
                     Request::Reload(answer) => drop(answer.send(Err("holdfast.conf:3: no".to_owned()))),
                     _ => return, // goes without an answer
                 }
@@ -224,6 +229,7 @@ mod tests {
         });
         let run = async |line: &str| execute(&state, ROOT, line).await;
         assert_eq!(run("terminate ipsec tunnel tun1").await.unwrap(), "tun1 is held down\n");
+        assert_eq!(run("rekey ipsec tunnel tun1 ike").await.unwrap(), "rekeying, ike: true\n");
         let refused = run("reload").await.unwrap_err();
         assert_eq!((refused.code, refused.message.as_str()), (Code::Failed, "holdfast.conf:3: no"));
         assert_eq!(run("initiate ipsec tunnel tun1").await.unwrap_err().message, "the daemon is about to end");

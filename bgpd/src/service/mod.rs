@@ -125,7 +125,8 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         | Command::ShowIpsecTunnel { .. }
         | Command::ShowWan { .. }
         | Command::InitiateTunnel { .. }
-        | Command::TerminateTunnel { .. } => Err(Failure::new(Code::BadRequest, "% ask ipsecd, whose command this is")),
+        | Command::TerminateTunnel { .. }
+        | Command::RekeyTunnel { .. } => Err(Failure::new(Code::BadRequest, "% ask ipsecd, whose command this is")),
         Command::Help | Command::Exit | Command::Configure | Command::Write | Command::Pager => {
             Err(Failure::new(Code::BadRequest, "% this is a command of the shell"))
         }

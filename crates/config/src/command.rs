@@ -244,6 +244,13 @@ pub enum Command {
         /// Which.
         tunnel: TunnelName,
     },
+    /// `rekey ipsec tunnel`
+    RekeyTunnel {
+        /// Which.
+        tunnel: TunnelName,
+        /// The IKE SA; its child SA otherwise.
+        ike: bool,
+    },
     /// `reload`
     Reload,
     /// `configure terminal`
@@ -425,6 +432,9 @@ const ROWS: &[Row] = &[
     }),
     row(Owner::Ipsecd, "terminate ipsec tunnel TUNNEL", "Delete a tunnel's keys and hold it down", |args| {
         Ok(Command::TerminateTunnel { tunnel: args.get("TUNNEL")? })
+    }),
+    row(Owner::Ipsecd, "rekey ipsec tunnel TUNNEL [ike]", "Replace a tunnel's keys now", |args| {
+        Ok(Command::RekeyTunnel { tunnel: args.get("TUNNEL")?, ike: args.has("ike") })
     }),
     row(Owner::Both, "reload", "Read the configuration file again and apply what changed", |_| Ok(Command::Reload)),
     row(Owner::Shell, "configure [terminal]", "Change the configuration in force", |_| Ok(Command::Configure)),
@@ -611,6 +621,8 @@ mod tests {
                 Command::ClearBgp { whom: Cleared::Neighbor("192.0.2.1".parse().unwrap()), how: Clear::SoftIn },
             ),
             ("term ips tun hub", Command::TerminateTunnel { tunnel: "hub".parse().unwrap() }),
+            ("rekey ips tun hub", Command::RekeyTunnel { tunnel: "hub".parse().unwrap(), ike: false }),
+            ("rekey ipsec tunnel hub ike", Command::RekeyTunnel { tunnel: "hub".parse().unwrap(), ike: true }),
             ("show ipsec tunnel json", Command::ShowIpsecTunnel { tunnel: None, json: true }),
             ("q", Command::Exit),
         ] {

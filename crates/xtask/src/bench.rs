@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the figures of the README, as lines of JSON.
 
 mod bgp_table;
+mod esp;
 mod fib;
 mod peers;
 
@@ -32,6 +33,15 @@ pub(crate) struct Options {
     /// How often each fault strikes
     #[arg(long, default_value_t = 10)]
     trials: usize,
+    /// esp: only these carriers: holdfast, strongswan-libipsec, boringtun, veth
+    #[arg(long, value_delimiter = ',', default_values_t = esp::Measured::ALL)]
+    carrier: Vec<esp::Measured>,
+    /// esp: only these cases: tcp1, udp1200, pps64, rekey100
+    #[arg(long, value_delimiter = ',')]
+    case: Vec<String>,
+    /// esp: how long each case is loaded, in seconds
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
     /// Only these faults
     #[arg(long, value_delimiter = ',', default_values_t = Fault::ALL.map(Shown))]
     fault: Vec<Shown>,
@@ -50,6 +60,8 @@ enum Name {
     Peers,
     /// Routes into the kernel, beside a bare netlink writer
     Fib,
+    /// One TCP stream and UDP streams through a tunnel; beside strongSwan's kernel-libipsec, boringtun and a bare veth
+    Esp,
 }
 
 /// A speaker as the command line spells it.
@@ -113,6 +125,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Name::BgpTable => bgp_table::run(options, &binaries),
         Name::Peers => peers::run(options, &binaries),
         Name::Fib => fib::run(options),
+        Name::Esp => esp::run(options),
     }
 }
 
