@@ -11,13 +11,16 @@ use std::{
     sync::Arc,
 };
 
-use config::model::{self, IkeId};
+use config::model::{self, IkeId, ListSource};
 use ike_crypto::{
     CertificateChain, CertificateFileError, CredentialError, Identity, IdentityError, LocalCredential, PeerCredential,
-    PrivateKey, PrivateKeyError, SecretBytes, TrustAnchors,
+    PeerPolicy, PrivateKey, PrivateKeyError, RevocationPolicy, SecretBytes, TrustAnchors,
+    pki::{Fingerprint, Requirements, RevocationList},
 };
 use rustix::fs::{Mode, OFlags};
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::trust::read_list;
 
 /// More than any certificate bundle or key.
 const MAX_FILE_OCTETS: u64 = 1 << 20;
@@ -84,6 +87,9 @@ pub enum FileError {
     /// Not the certificates it should hold.
     #[error(transparent)]
     Certificates(#[from] CertificateFileError),
+    /// Not a revocation list.
+    #[error("{0}")]
+    List(String),
     /// Not a key.
     #[error(transparent)]
     Key(#[from] PrivateKeyError),
@@ -100,15 +106,63 @@ pub fn load(identity: &model::Identity) -> Result<Loaded, LoadError> {
             let (ours, theirs) = pre_shared_key(file)?;
             (LocalCredential::pre_shared_key(ours)?, PeerCredential::pre_shared_key(theirs)?)
         }
-        model::Credential::Certificate { certificate, private_key, trust_anchors } => {
+        model::Credential::Certificate { certificate, private_key, trust_anchors, revocation } => {
             let chain = open("certificate", certificate, |pem| Ok(CertificateChain::from_pem(&pem)?))?;
             let key = open_secret("private-key", private_key, |pem| Ok(PrivateKey::from_pem(&pem)?))?;
             let local = LocalCredential::certificate(chain, key)?;
             local.vouches_for(&id)?;
-            (local, PeerCredential::trust_anchors(anchors(trust_anchors)?))
+            let policy = PeerPolicy {
+                revocation: match revocation.policy {
+                    model::RevocationPolicy::Relaxed => RevocationPolicy::Relaxed,
+                    model::RevocationPolicy::Strict => RevocationPolicy::Strict,
+                },
+                responder: revocation.responder.as_ref().map(|url| url.as_str().into()),
+                ..PeerPolicy::trusting(anchors("trust-anchor", trust_anchors)?)
+            };
+            (local, PeerCredential::certificates(policy))
         }
     };
     Ok(Loaded { id, local: Arc::new(local), peer: Arc::new(peer) })
+}
+
+/// By what this tunnel's peer has to prove who it is: as its identity has it, and what the tunnel demands beyond.
+///
+/// # Errors
+/// When a file or a name that the tunnel names cannot be read.
+pub fn of_tunnel(identity: &Loaded, demands: &model::PeerDemands) -> Result<Arc<PeerCredential>, LoadError> {
+    let policy = match identity.peer.policy() {
+        Some(policy) if !demands.is_empty() => policy,
+        // A demand on a pre-shared key is refused with the configuration.
+        _ => return Ok(identity.peer.clone()),
+    };
+    let own = match &demands.authorities[..] {
+        [] => policy.anchors.clone(),
+        files => Arc::new(anchors("remote-ca", files)?),
+    };
+    let requirements = Requirements {
+        names: demands.names.iter().map(identity_of).collect::<Result<_, _>>()?,
+        units: demands.units.clone(),
+        fingerprints: demands.fingerprints.iter().map(|pin| Fingerprint(pin.0)).collect(),
+    };
+    Ok(Arc::new(PeerCredential::certificates(PeerPolicy { anchors: own, requirements, ..policy.clone() })))
+}
+
+/// The lists that identities name: those in files read, those on servers still to be fetched.
+///
+/// # Errors
+/// The first file that is no list.
+pub fn lists(identity: &model::Identity) -> Result<Vec<(ListSource, Option<RevocationList>)>, LoadError> {
+    let model::Credential::Certificate { revocation, .. } = &identity.credential else { return Ok(Vec::new()) };
+    let read = |source: &ListSource| match source {
+        ListSource::Url(_) => Ok((source.clone(), None)),
+        ListSource::File(path) => match read_list(path) {
+            Ok(list) => Ok((source.clone(), Some(list))),
+            Err(reason) => {
+                Err(LoadError::File { what: "crl file", path: path.clone(), reason: FileError::List(reason) })
+            }
+        },
+    };
+    revocation.lists.iter().map(read).collect()
 }
 
 /// The identity that the configuration means.
@@ -137,11 +191,11 @@ fn pre_shared_key(path: &Path) -> Result<(SecretBytes, SecretBytes), LoadError> 
     })
 }
 
-fn anchors(paths: &[PathBuf]) -> Result<TrustAnchors, LoadError> {
+fn anchors(what: &'static str, paths: &[PathBuf]) -> Result<TrustAnchors, LoadError> {
     let mut files = Vec::new();
     for path in paths {
         // Each on its own first, so that a mistake is told with its file.
-        let pem = open("trust-anchor", path, |pem| {
+        let pem = open(what, path, |pem| {
             TrustAnchors::from_pem([pem.as_slice()])?;
             Ok(pem)
         })?;
@@ -149,7 +203,7 @@ fn anchors(paths: &[PathBuf]) -> Result<TrustAnchors, LoadError> {
     }
     TrustAnchors::from_pem(files.iter().map(|pem| pem.as_slice())).map_err(|reason| {
         let path = paths.first().cloned().unwrap_or_default();
-        LoadError::File { what: "trust-anchor", path, reason: reason.into() }
+        LoadError::File { what, path, reason: reason.into() }
     })
 }
 
@@ -290,6 +344,7 @@ mod tests {
                 certificate: write(&directory, "own.pem", &certificate, 0o644),
                 private_key: write(&directory, "own.key", key, key_mode),
                 trust_anchors: vec![write(&directory, "ca.pem", anchor, 0o644)],
+                revocation: model::Revocation::default(),
             };
             load(&model::Identity { id: id.parse().unwrap(), credential })
         };

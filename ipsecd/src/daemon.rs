@@ -23,6 +23,7 @@ use crate::{
     ike_loop::{IkeLoop, TunnelFacts, since_1970},
     links::{Changed, Links},
     state::{Answer, Request, State},
+    trust::{Material, Trust},
     upcall::{self, Incoming},
     wan::WanRouting,
 };
@@ -36,6 +37,8 @@ pub struct Loaded {
     pub config: Arc<Config>,
     /// Every tunnel as the IKE engine wants it.
     pub connections: Vec<ConnectionConfig>,
+    /// Certificates to watch and lists to keep.
+    pub material: Material,
 }
 
 /// Reads the configuration anew. An error is for the operator, and changes nothing.
@@ -50,6 +53,7 @@ pub struct Daemon {
     facts: BTreeMap<TunnelName, TunnelFacts>,
     ike: IkeLoop,
     state: State,
+    trust: Trust,
     incoming: Incoming,
     requests: mpsc::Receiver<Request>,
     /// What runs.
@@ -73,8 +77,9 @@ impl Daemon {
         let (state, requests) = State::new(Arc::clone(&dataplane));
         let links = Links::new(Arc::clone(&dataplane), WanRouting::new(watch.handle().clone()), state.clone());
         let devices = Devices::new(Arc::clone(&dataplane), watch.handle().clone(), state.clone());
-        let ike = IkeLoop::new(Instant::now(), Arc::clone(&dataplane), state.clone());
-        let nothing = Loaded { config: Arc::default(), connections: Vec::new() };
+        let trust = Trust::start(state.clone());
+        let ike = IkeLoop::new(Instant::now(), Arc::clone(&dataplane), state.clone(), trust.asker());
+        let nothing = Loaded { config: Arc::default(), connections: Vec::new(), material: Material::default() };
         let facts = BTreeMap::new();
         let mut daemon = Self {
             load,
@@ -84,6 +89,7 @@ impl Daemon {
             facts,
             ike,
             state,
+            trust,
             incoming,
             requests,
             loaded: nothing,
@@ -118,6 +124,7 @@ impl Daemon {
                 () = sleep_until(deadline) => self.ike.tick(Instant::now()),
                 () = &mut stop => break,
                 () = ended(self.keeper_line.as_ref()) => self.keeper_ended(),
+                known = self.trust.changed() => self.ike.handle(Instant::now(), Input::Revocations(known)),
                 Some(request) = self.requests.recv() => self.serve(request).await,
                 Some(event) = self.incoming.events.recv() => self.ike.packet_event(Instant::now(), event),
                 Some(datagram) = self.incoming.ike.recv() => self.ike.datagram(Instant::now(), datagram),
@@ -206,6 +213,9 @@ impl Daemon {
     async fn apply(&mut self, loaded: Loaded) {
         self.ike.handle(Instant::now(), Input::WallClock(since_1970()));
         self.state.set_config(Arc::clone(&loaded.config));
+        // Lists that were read are known before anybody is accepted.
+        let known = self.trust.configure(loaded.material.clone());
+        self.ike.handle(Instant::now(), Input::Revocations(known));
         let gone = self.links.configure(&loaded.config).await;
         let lost = self.links.lost(self.watch.view());
         let found = self.links.found(self.watch.view()).await;

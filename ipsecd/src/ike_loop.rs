@@ -22,6 +22,7 @@ use rpc::TunnelState;
 use telemetry::LogLimit;
 
 use crate::state::{ChildSa, IkeSa, Stamped, State};
+use crate::trust::Asker;
 
 /// How long a replaced inbound association is still accepted: packets of the peer may be on the way in its name.
 const GRACE: Duration = Duration::from_secs(2);
@@ -33,6 +34,7 @@ pub(crate) struct IkeLoop {
     engine: Ike,
     dataplane: Arc<dyn Dataplane>,
     state: State,
+    asker: Asker,
     tunnels: BTreeMap<TunnelName, TunnelFacts>,
     /// By inbound SPI.
     children: BTreeMap<Spi, Child>,
@@ -61,12 +63,13 @@ struct Child {
 }
 
 impl IkeLoop {
-    pub(crate) fn new(now: Instant, dataplane: Arc<dyn Dataplane>, state: State) -> Self {
+    pub(crate) fn new(now: Instant, dataplane: Arc<dyn Dataplane>, state: State, asker: Asker) -> Self {
         let rng = Box::new(StdRng::from_os_rng());
         Self {
             engine: Ike::new(now, since_1970(), EngineConfig::default(), rng),
             dataplane,
             state,
+            asker,
             tunnels: BTreeMap::new(),
             children: BTreeMap::new(),
             retiring: Vec::new(),
@@ -203,8 +206,7 @@ impl IkeLoop {
                 self.state.edit(&tunnel, |detail| detail.times_up += 1);
             }
             Output::TunnelDown { tunnel, cause } => self.publish_down(&tunnel, &cause),
-            // Nothing configures a responder yet.
-            Output::AskStatus(query) => tracing::warn!(responder = query.responder(), "not asked"),
+            Output::AskStatus(query) => self.asker.ask(*query),
             Output::Event(event) => self.event(now, &event),
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{io::Read as _, path::Path, sync::Arc};
 
-use crate::{daemon::Loaded, setup};
+use crate::{
+    daemon::Loaded,
+    setup::{self, Setup},
+};
 
 /// Reads and checks the file at `path` and every file of keys and certificates that it names. Warnings go to `warn`, a
 /// line each.
@@ -14,8 +17,8 @@ pub fn load(path: &Path, warn: impl Fn(String)) -> Result<Loaded, String> {
     let text = read(path).map_err(|error| format!("{name}: {error}"))?;
     let parsed = config::parse(&text).map_err(|mistakes| mistakes.render(&name, &text))?;
     parsed.warnings.lines(&name).for_each(warn);
-    let connections = setup::connections(&parsed.config).map_err(|errors| format!("{name}: {errors}"))?;
-    Ok(Loaded { config: Arc::new(parsed.config), connections })
+    let Setup { connections, material } = setup::setup(&parsed.config).map_err(|errors| format!("{name}: {errors}"))?;
+    Ok(Loaded { config: Arc::new(parsed.config), connections, material })
 }
 
 /// No more than the parser takes: a device or an endless pipe is no configuration.

@@ -22,6 +22,7 @@ use telemetry::{
 use crate::{
     show::{tunnel::drops, view},
     state::State,
+    trust::{Held, ListView, TrustView, source_name},
 };
 
 /// A registry with all of the daemon's metrics.
@@ -98,7 +99,8 @@ impl Collector for Metrics {
         out.gauge("ipsecd_build", "1, with the version", None, [([("version", version)], 1.0)].into_iter())?;
         let tunnels = view::tunnels(&self.state, None);
         tunnel_metrics(&mut out, &tunnels, &self.refused(&tunnels))?;
-        wan_metrics(&mut out, &view::wans(&self.state, None))
+        wan_metrics(&mut out, &view::wans(&self.state, None))?;
+        trust_metrics(&mut out, &self.state.trust())
     }
 }
 
@@ -196,6 +198,47 @@ fn wan_metrics(out: &mut SeriesWriter<'_>, wans: &[view::Wan]) -> fmt::Result {
         stats().flat_map(|(wan, stats)| {
             [("ike_queue_full", stats.ike_dropped), ("unknown_spi", stats.unknown_spi), ("malformed", stats.malformed)]
                 .map(|(reason, count)| ([label(wan), ("reason", reason.to_owned())], count))
+        }),
+    )
+}
+
+/// Alarms are set on what ends: `ipsec_certificate_end_seconds - time() < 30 * 86400`.
+fn trust_metrics(out: &mut SeriesWriter<'_>, trust: &TrustView) -> fmt::Result {
+    let serial = |held: &Held| held.names.serial.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    out.gauge(
+        "ipsec_certificate_end",
+        "When a certificate ends, as time since 1970",
+        Some(Unit::Seconds),
+        trust.held.iter().map(|held| {
+            let labels = [
+                ("holder", held.holder.clone()),
+                ("role", held.role.name().to_owned()),
+                ("subject", held.names.subject.to_string()),
+                ("serial", serial(held)),
+            ];
+            (labels, held.names.not_after.as_secs_f64())
+        }),
+    )?;
+    let source = |view: &ListView| ("source", source_name(&view.source));
+    out.gauge(
+        "ipsec_revocation_list_end",
+        "When a revocation list ends, as time since 1970",
+        Some(Unit::Seconds),
+        trust.lists.iter().filter_map(|view| Some(([source(view)], view.list.as_ref()?.next_update().as_secs_f64()))),
+    )?;
+    out.counter(
+        "ipsec_revocation_list_failures",
+        "Attempts to renew a revocation list that failed",
+        None,
+        trust.lists.iter().map(|view| ([source(view)], view.failures)),
+    )?;
+    out.counter(
+        "ipsec_responder_questions",
+        "Questions to OCSP responders, by what came of them",
+        None,
+        trust.responders.iter().flat_map(|view| {
+            let of = |outcome: &str| [("responder", view.url.clone()), ("outcome", outcome.to_owned())];
+            [(of("answered"), view.answers), (of("failed"), view.failures)]
         }),
     )
 }

@@ -14,6 +14,7 @@ use rpc::{
 use serde_json::json;
 
 use crate::{
+    ike_loop::since_1970,
     show::{self, view},
     state::{Answer, Request, State},
 };
@@ -76,6 +77,13 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         Command::ShowIpsecSa { tunnel, json } => {
             let tunnels = found("tunnel", tunnel.as_ref(), view::tunnels(state, tunnel.as_ref()))?;
             Ok(if json { show::pretty(&show::sa::json(&tunnels)) } else { show::sa::text(&tunnels, now) })
+        }
+        Command::ShowIpsecCertificates { json } => {
+            let trust = state.trust();
+            Ok(match json {
+                true => show::pretty(&show::certificate::json(&trust)),
+                false => show::certificate::text(&trust, since_1970()),
+            })
         }
         Command::ShowWan { wan, json } => {
             let wans = found("WAN", wan.as_ref(), view::wans(state, wan.as_ref()))?;

@@ -7,11 +7,16 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use config::model::{self, Config, Name};
 use ike_core::{ConnectionConfig, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
-use ike_crypto::{Aead, EsnPolicy, EspProposal, Group, Identity, IkeProposal, PrfAlgorithm};
+use ike_crypto::{
+    Aead, CertificateChain, EsnPolicy, EspProposal, Group, Identity, IkeProposal, PeerCredential, PrfAlgorithm,
+};
 use ike_wire::TrafficSelector;
 use net_types::{Prefix, TunnelName};
 
-use crate::credentials::{self, LoadError, Loaded};
+use crate::{
+    credentials::{self, LoadError, Loaded},
+    trust::{CertificateRole, Held, Material},
+};
 
 /// Everything that is wrong with the IPsec part of a configuration, a line each.
 #[derive(Debug)]
@@ -48,6 +53,15 @@ pub enum SetupError {
         #[source]
         reason: LoadError,
     },
+    /// What it demands of the peer's certificate.
+    #[error("ipsec tunnel {tunnel}: {reason}")]
+    Demands {
+        /// The tunnel.
+        tunnel: TunnelName,
+        /// Why.
+        #[source]
+        reason: LoadError,
+    },
     /// Nobody could be told from anybody.
     #[error("ipsec tunnel {0}: \"remote any\" needs the peer's identity: \"remote any id NAME\"")]
     RemoteIdMissing(TunnelName),
@@ -69,16 +83,31 @@ impl fmt::Display for SetupErrors {
 
 impl std::error::Error for SetupErrors {}
 
-/// Reads the files that the configuration names and gives a connection for each tunnel.
+/// What the configuration comes to.
+#[derive(Debug)]
+pub struct Setup {
+    /// A connection for each tunnel.
+    pub connections: Vec<ConnectionConfig>,
+    /// Certificates to watch and lists to keep.
+    pub material: Material,
+}
+
+/// Reads the files that the configuration names.
 ///
 /// # Errors
 /// All that is wrong.
-pub fn connections(config: &Config) -> Result<Vec<ConnectionConfig>, SetupErrors> {
+pub fn setup(config: &Config) -> Result<Setup, SetupErrors> {
     let mut errors = Vec::new();
     let mut identities = BTreeMap::new();
+    let mut material = Material::default();
     for (name, identity) in &config.identities {
-        match credentials::load(identity) {
+        let loaded = credentials::load(identity).and_then(|loaded| {
+            material.lists.extend(credentials::lists(identity)?);
+            Ok(loaded)
+        });
+        match loaded {
             Ok(loaded) => {
+                material.held.extend(held_by_identity(name, &loaded));
                 identities.insert(name, loaded);
             }
             Err(reason) => errors.push(SetupError::Identity { name: name.clone(), reason }),
@@ -87,11 +116,34 @@ pub fn connections(config: &Config) -> Result<Vec<ConnectionConfig>, SetupErrors
     let mut connections = Vec::new();
     for (name, tunnel) in &config.tunnels {
         match connection(config, &identities, name, tunnel) {
-            Ok(connection) => connections.extend(connection),
+            Ok(Some(connection)) => {
+                if !tunnel.demands.authorities.is_empty() {
+                    let holder = format!("ipsec tunnel {name}");
+                    material.held.extend(authorities(&holder, &connection.remote_credential));
+                }
+                connections.push(connection);
+            }
+            Ok(None) => {}
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() { Ok(connections) } else { Err(SetupErrors(errors)) }
+    if errors.is_empty() { Ok(Setup { connections, material }) } else { Err(SetupErrors(errors)) }
+}
+
+fn held_by_identity(name: &Name, loaded: &Loaded) -> Vec<Held> {
+    let holder = format!("ipsec identity {name}");
+    let chain = loaded.local.chain().map(CertificateChain::all).unwrap_or_default();
+    let ours = chain.into_iter().enumerate().map(|(at, names)| {
+        let role = if at == 0 { CertificateRole::Own } else { CertificateRole::Intermediate };
+        Held { holder: holder.clone(), role, names }
+    });
+    ours.chain(authorities(&holder, &loaded.peer)).collect()
+}
+
+fn authorities(holder: &str, credential: &PeerCredential) -> Vec<Held> {
+    let anchors = credential.policy().map(|policy| policy.anchors.all().to_vec()).unwrap_or_default();
+    let held = |names| Held { holder: holder.to_owned(), role: CertificateRole::Authority, names };
+    anchors.into_iter().map(held).collect()
 }
 
 /// `None` when the identity could not be loaded, which is reported once and not for each tunnel that uses it.
@@ -127,7 +179,8 @@ fn connection(
         local_id: identity.id.clone(),
         local_credential: identity.local.clone(),
         remote_id,
-        remote_credential: identity.peer.clone(),
+        remote_credential: credentials::of_tunnel(identity, &tunnel.demands)
+            .map_err(|reason| SetupError::Demands { tunnel: name.clone(), reason })?,
         ike_proposals: proposal.ike.iter().map(ike_proposal).collect(),
         esp_proposals: proposal.esp.iter().map(esp_proposal).collect(),
         local_ts: selectors(&tunnel.local_selectors),
@@ -207,6 +260,10 @@ mod tests {
 
     use super::*;
 
+    fn connections(config: &Config) -> Vec<ConnectionConfig> {
+        setup(config).unwrap().connections
+    }
+
     /// An identity `site` with a pre-shared key, and a tunnel `tun1` that uses it.
     fn config(directory: &Path) -> Config {
         let file = directory.join("psk");
@@ -231,6 +288,7 @@ mod tests {
             child_lifetime: model::ChildLifetime::default(),
             initiate: model::Initiate::OnStart,
             mtu_octets: None,
+            demands: model::PeerDemands::default(),
             shutdown: false,
         };
         let mut config = Config::default();
@@ -247,8 +305,8 @@ mod tests {
     fn a_tunnel_becomes_a_connection_and_the_same_files_an_equal_one() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
-        let connections = connections(&config).unwrap();
-        let [connection] = connections.as_slice() else { panic!("{connections:?}") };
+        let found = connections(&config);
+        let [connection] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(connection.role, Role::Initiate);
         assert_eq!(connection.remote_id, Identity::fqdn("hub1.example.net"));
         assert_eq!(connection.ike_proposals[0].to_string(), "aes256gcm16-prfsha384-x25519");
@@ -256,9 +314,9 @@ mod tests {
         let text = |selectors: &[TrafficSelector]| selectors.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(text(&connection.local_ts), ["0.0.0.0/0", "::/0"]);
         assert_eq!(text(&connection.remote_ts), ["10.0.0.0/8"]);
-        assert_eq!(super::connections(&config).unwrap(), connections);
+        assert_eq!(connections(&config), found);
         fs::write(directory.path().join("psk"), "another\n").unwrap();
-        assert_ne!(super::connections(&config).unwrap(), connections, "another key is another connection");
+        assert_ne!(connections(&config), found, "another key is another connection");
     }
 
     #[test]
@@ -266,10 +324,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut config = config(directory.path());
         tunnel(&mut config).remote.address = model::RemoteAddress::Any;
-        assert_eq!(connections(&config).unwrap()[0].role, Role::RespondOnly);
+        assert_eq!(connections(&config)[0].role, Role::RespondOnly);
         tunnel(&mut config).remote.id = None;
         assert_eq!(
-            connections(&config).unwrap_err().to_string(),
+            setup(&config).unwrap_err().to_string(),
             "ipsec tunnel tun1: \"remote any\" needs the peer's identity: \"remote any id NAME\""
         );
     }
@@ -280,7 +338,7 @@ mod tests {
         let mut config = config(directory.path());
         tunnel(&mut config).remote.id = None;
         let expected = Identity::Address("203.0.113.1".parse().unwrap());
-        assert_eq!(connections(&config).unwrap()[0].remote_id, expected);
+        assert_eq!(connections(&config)[0].remote_id, expected);
     }
 
     #[test]
@@ -292,7 +350,7 @@ mod tests {
         let second = model::Tunnel { proposal: Some("strong".parse().unwrap()), ..first.clone() };
         config.tunnels.insert("tun2".parse().unwrap(), second);
         config.tunnels.insert("tun3".parse().unwrap(), model::Tunnel { identity: "other".parse().unwrap(), ..first });
-        let text = connections(&config).unwrap_err().to_string();
+        let text = setup(&config).unwrap_err().to_string();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
         assert!(lines[0].starts_with("ipsec identity site: pre-shared-key file "), "{text}");

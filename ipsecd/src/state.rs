@@ -17,6 +17,8 @@ use net_types::{Spi, TunnelName, WanName};
 use rpc::{Board, TunnelState, TunnelStatus, WanStatus};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::trust::TrustView;
+
 /// Handle on the daemon's state; clones show the same.
 #[derive(Clone)]
 pub struct State {
@@ -30,6 +32,7 @@ pub struct State {
 #[derive(Default)]
 struct Details {
     config: Arc<Config>,
+    trust: Arc<TrustView>,
     tunnels: BTreeMap<TunnelName, TunnelDetail>,
 }
 
@@ -196,6 +199,15 @@ impl State {
             generation: before.map_or(1, |before| before.generation.wrapping_add(1)),
         };
         self.tunnels.set(tunnel.clone(), status);
+    }
+
+    /// What is known of certificates.
+    pub fn trust(&self) -> Arc<TrustView> {
+        self.details().trust.clone()
+    }
+
+    pub(crate) fn set_trust(&self, trust: TrustView) {
+        self.details().trust = Arc::new(trust);
     }
 
     /// Publishes a link's state unless it is the same already.

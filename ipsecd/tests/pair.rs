@@ -106,6 +106,7 @@ impl Plan {
             child_lifetime: model::ChildLifetime { octets: self.child_octets, ..model::ChildLifetime::default() },
             initiate: model::Initiate::OnStart,
             mtu_octets: None,
+            demands: model::PeerDemands::default(),
             shutdown: false,
         };
         config.tunnels.insert(tunnel(), spec);
@@ -133,7 +134,7 @@ impl Plan {
             retry: Retry::default(),
             shutdown: false,
         };
-        Loaded { config: Arc::new(config), connections: vec![connection] }
+        Loaded { config: Arc::new(config), connections: vec![connection], material: Default::default() }
     }
 }
 

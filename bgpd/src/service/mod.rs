@@ -123,6 +123,7 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         Command::Reload => order(state.control(Control::Reload).await, out).await,
         Command::ShowIpsecSa { .. }
         | Command::ShowIpsecTunnel { .. }
+        | Command::ShowIpsecCertificates { .. }
         | Command::ShowWan { .. }
         | Command::InitiateTunnel { .. }
         | Command::TerminateTunnel { .. }

@@ -176,6 +176,11 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `show ipsec certificate`
+    ShowIpsecCertificates {
+        /// As JSON.
+        json: bool,
+    },
     /// `show ipsec sa`
     ShowIpsecSa {
         /// Only of this tunnel.
@@ -413,6 +418,9 @@ const ROWS: &[Row] = &[
     row(Owner::Bgpd, "show bfd [vrf (all|default)] peer ADDRESS [counters] [json]", "A BFD session", bfd),
     row(Owner::Bgpd, "show failover [json]", "The last faults and how long each step took", |args| {
         Ok(Command::ShowFailover { json: json(args) })
+    }),
+    row(Owner::Ipsecd, "show ipsec certificate [json]", "Certificates, and which were taken back", |args| {
+        Ok(Command::ShowIpsecCertificates { json: json(args) })
     }),
     row(Owner::Ipsecd, "show ipsec sa [TUNNEL] [json]", "Security associations", |args| {
         Ok(Command::ShowIpsecSa { tunnel: args.opt("TUNNEL")?, json: json(args) })

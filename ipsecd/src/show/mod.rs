@@ -3,6 +3,7 @@
 //! Everything here is a function from plain data ([`view`]) to text; [`view::tunnels`] and [`view::wans`] take that data
 //! from the daemon's state. No key, and nothing that a key could be derived from, is in that data.
 
+pub mod certificate;
 pub mod sa;
 pub mod tunnel;
 pub mod view;

@@ -9,8 +9,8 @@ use std::{
 use net_types::{Asn, Family, IfName, Prefix, RouterId, TunnelName, WanName};
 
 use crate::model::{
-    Adjust, Community, EspSuite, ExtCommunity, ExtCommunityTerms, Host, IkeId, IkeSuite, InterfaceAddress,
-    LargeCommunity, Name, NeighborId, Pattern, Secret,
+    Adjust, Community, EspSuite, ExtCommunity, ExtCommunityTerms, Fingerprint, Host, HttpUrl, IkeId, IkeSuite,
+    InterfaceAddress, LargeCommunity, Name, NeighborId, Pattern, Secret,
 };
 
 /// A value's place in a syntax: a label, unique within the syntax, and what is taken there.
@@ -98,6 +98,10 @@ pub enum Kind {
     Host,
     /// A file.
     Path,
+    /// A URL of a revocation list or of a responder.
+    Url,
+    /// SHA-256 of a certificate.
+    Fingerprint,
     /// A community.
     Community,
     /// A large community.
@@ -170,6 +174,8 @@ impl Leaf {
             "PREFIX-LIST6" => Kind::Reference(Reference::PrefixList(Some(Family::Ipv6Unicast))),
             "HOST" | "SERVER-NAME" => Kind::Host,
             "FILE" | "ANCHOR-FILE" | "CERTIFICATE-FILE" | "KEY-FILE" => Kind::Path,
+            "URL" => Kind::Url,
+            "FINGERPRINT" => Kind::Fingerprint,
             "COMMUNITY" => Kind::Community,
             "LARGE-COMMUNITY" => Kind::LargeCommunity,
             "IKE-SUITE" => Kind::IkeSuite,
@@ -266,6 +272,8 @@ impl Kind {
                     Err(not(text, "an absolute path such as /etc/holdfast/edge1.pem"))
                 }
             }
+            Self::Url => is::<HttpUrl>(text),
+            Self::Fingerprint => is::<Fingerprint>(text),
             Self::Community => is::<Community>(text),
             Self::LargeCommunity => is::<LargeCommunity>(text),
             Self::ExtCommunity => is::<ExtCommunity>(text),

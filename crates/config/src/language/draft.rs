@@ -15,7 +15,7 @@ use crate::{
     model::{
         AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Config, Credential, Dpd, EspSuite,
         Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry, NeighborId,
-        NeighborSettings, Password, Proposal, Remote, RouteMapEntry, Shutdown, Tunnel, Wan,
+        NeighborSettings, Password, PeerDemands, Proposal, Remote, Revocation, RouteMapEntry, Shutdown, Tunnel, Wan,
     },
 };
 
@@ -73,6 +73,7 @@ pub(super) struct IdentityDraft {
     pub(super) private_key: Option<PathBuf>,
     pub(super) trust_anchors: Vec<PathBuf>,
     pub(super) pre_shared_key: Option<PathBuf>,
+    pub(super) revocation: Revocation,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +91,7 @@ pub(super) struct TunnelDraft {
     pub(super) child_lifetime: ChildLifetime,
     pub(super) initiate: Initiate,
     pub(super) mtu_octets: Option<u16>,
+    pub(super) demands: PeerDemands,
     pub(super) shutdown: bool,
 }
 
@@ -345,7 +347,16 @@ fn clash(config: &Config, name: &TunnelName) -> Option<String> {
     if let Some((wan, _)) = config.wans.iter().find(|(_, wan)| wan.interface == interface) {
         return Some(format!("its interface would be {name}, which is the interface of wan {wan}"));
     }
-    let ours = &config.tunnels.get(name)?.addresses;
+    let tunnel = config.tunnels.get(name)?;
+    let identity = config.identities.get(&tunnel.identity);
+    let by_key = identity.is_some_and(|identity| matches!(identity.credential, Credential::PreSharedKey { .. }));
+    if by_key && !tunnel.demands.is_empty() {
+        let identity = &tunnel.identity;
+        return Some(format!(
+            "\"remote-ca\" and \"remote-certificate\" demand a certificate, but identity {identity} is by pre-shared key"
+        ));
+    }
+    let ours = &tunnel.addresses;
     // Each pair is told once, at the later name.
     config.tunnels.range(..name.clone()).find_map(|(other, tunnel)| {
         let both = tunnel.addresses.iter().find(|theirs| ours.iter().any(|ours| ours.address() == theirs.address()))?;
@@ -385,6 +396,12 @@ impl IdentityDraft {
         let certified = self.certificate.is_some() || self.private_key.is_some() || !self.trust_anchors.is_empty();
         let credential = match self.pre_shared_key {
             Some(_) if certified => return Err("it has both a pre-shared key and certificates; choose one".to_owned()),
+            Some(_) if self.revocation != Revocation::default() => {
+                return Err(
+                    "a pre-shared key cannot be revoked; \"crl\", \"ocsp\" and \"revocation\" are for certificates"
+                        .to_owned(),
+                );
+            }
             Some(file) => Credential::PreSharedKey { file },
             None if !certified => {
                 return Err("it has neither \"pre-shared-key file FILE\" nor \"certificate FILE\"".to_owned());
@@ -394,6 +411,7 @@ impl IdentityDraft {
                 certificate: said(self.certificate, "certificate FILE")?,
                 private_key: said(self.private_key, "private-key FILE")?,
                 trust_anchors: self.trust_anchors,
+                revocation: self.revocation,
             },
         };
         Ok(Identity { id, credential })
@@ -425,6 +443,7 @@ impl TunnelDraft {
             child_lifetime: self.child_lifetime,
             initiate: self.initiate,
             mtu_octets: self.mtu_octets,
+            demands: self.demands,
             shutdown: self.shutdown,
         })
     }

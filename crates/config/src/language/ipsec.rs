@@ -77,7 +77,7 @@ const PROPOSAL: &[Statement] = &[
     },
 ];
 
-pub(super) const IDENTITY_ROWS: &[&[Statement]] = &[IDENTITY, LEAVE];
+pub(super) const IDENTITY_ROWS: &[&[Statement]] = &[IDENTITY, super::trust::IDENTITY, LEAVE];
 
 const IDENTITY: &[Statement] = &[
     Statement {

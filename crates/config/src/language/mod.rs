@@ -25,6 +25,7 @@ mod route_map;
 mod routing;
 mod rpki;
 mod speaker;
+mod trust;
 mod tunnel;
 mod vrf;
 mod wan;

@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use net_types::{Prefix, WanName};
 
-use super::{EspSuite, IkeId, IkeSuite, InterfaceAddress, Name};
+use super::{EspSuite, IkeId, IkeSuite, InterfaceAddress, Name, PeerDemands, Revocation};
 
 /// What to offer and to accept: `ipsec proposal NAME`. Order is preference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub enum Credential {
         private_key: PathBuf,
         /// Authorities that may vouch for the peer, in PEM.
         trust_anchors: Vec<PathBuf>,
+        /// Which of their certificates were taken back.
+        revocation: Revocation,
     },
 }
 
@@ -79,6 +81,8 @@ pub struct Tunnel {
     pub initiate: Initiate,
     /// `mtu` of the interface; otherwise the WAN's less the overhead.
     pub mtu_octets: Option<u16>,
+    /// `remote-ca` and `remote-certificate`
+    pub demands: PeerDemands,
     /// `shutdown`: exists, but is held down.
     pub shutdown: bool,
 }

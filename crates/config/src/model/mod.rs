@@ -20,6 +20,7 @@ mod routing;
 mod rpki;
 mod settings;
 mod suite;
+mod trust;
 mod values;
 mod vrf;
 mod wan;
@@ -56,6 +57,9 @@ pub use settings::{
     AllowOwnAs, AttributeUnchanged, LocalAs, LocalRole, RemovePrivateAs, Role, RouteSettings, SessionSettings,
 };
 pub use suite::{Aead, Esn, EspSuite, Group, IkeSuite, Prf, SuiteError};
+pub use trust::{
+    Fingerprint, FingerprintError, HttpUrl, HttpUrlError, ListSource, PeerDemands, Revocation, RevocationPolicy,
+};
 pub(crate) use values::digits;
 pub use values::{
     Community, ExtCommunity, ExtCommunityTerm, ExtCommunityTerms, IkeId, IkeIdError, InterfaceAddress, LargeCommunity,

@@ -91,6 +91,10 @@ fn any_config() -> impl Strategy<Value = Config> {
             for (number, tunnel) in tunnels.values_mut().enumerate() {
                 tunnel.wan = wans.keys().next().unwrap().clone();
                 tunnel.identity = identities.keys().next().unwrap().clone();
+                let identity = &identities[&tunnel.identity];
+                if matches!(identity.credential, config::model::Credential::PreSharedKey { .. }) {
+                    tunnel.demands = Default::default();
+                }
                 tunnel.proposal = proposals.keys().next().cloned();
                 tunnel.addresses = vec![
                     format!("169.254.{number}.2/30").parse().unwrap(),

@@ -6,8 +6,9 @@ use std::{
 };
 
 use config::model::{
-    Aead, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Credential, Dpd, Esn, EspSuite, Group, Identity, IkeId,
-    IkeSuite, Initiate, Prf, Proposal, Remote, RemoteAddress, StaticRoute, StaticTarget, Tunnel, Wan,
+    Aead, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Credential, Dpd, Esn, EspSuite, Fingerprint, Group, HttpUrl,
+    Identity, IkeId, IkeSuite, Initiate, ListSource, PeerDemands, Prf, Proposal, Remote, RemoteAddress, Revocation,
+    RevocationPolicy, StaticRoute, StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
@@ -50,13 +51,39 @@ pub(super) fn identity() -> impl Strategy<Value = Identity> {
     let anchors = proptest::collection::btree_set(path(), 1..3).prop_map(|set| set.into_iter().collect());
     let credential = prop_oneof![
         path().prop_map(|file| Credential::PreSharedKey { file }),
-        (path(), path(), anchors).prop_map(|(certificate, private_key, trust_anchors)| Credential::Certificate {
-            certificate,
-            private_key,
-            trust_anchors
+        (path(), path(), anchors, revocation()).prop_map(|(certificate, private_key, trust_anchors, revocation)| {
+            Credential::Certificate { certificate, private_key, trust_anchors, revocation }
         }),
     ];
     (ike_id(), credential).prop_map(|(id, credential)| Identity { id, credential })
+}
+
+fn url() -> impl Strategy<Value = HttpUrl> {
+    "http://[a-z]{1,9}(:8080)?(/[a-z.]{0,9})?".prop_map(|text| text.parse().unwrap())
+}
+
+fn revocation() -> impl Strategy<Value = Revocation> {
+    let files = proptest::collection::btree_set(path(), 0..3);
+    let urls = proptest::collection::btree_set(url(), 0..3);
+    let policy = select(&[RevocationPolicy::Relaxed, RevocationPolicy::Strict][..]);
+    // Files are printed before URLs.
+    let lists = (files, urls).prop_map(|(files, urls)| {
+        files.into_iter().map(ListSource::File).chain(urls.into_iter().map(ListSource::Url)).collect()
+    });
+    (lists, of(url()), policy).prop_map(|(lists, responder, policy)| Revocation { lists, responder, policy })
+}
+
+fn demands() -> impl Strategy<Value = PeerDemands> {
+    let files = proptest::collection::btree_set(path(), 0..3);
+    let names = proptest::collection::btree_set(ike_id(), 0..3);
+    let units = proptest::collection::btree_set("[A-Z][a-z]{1,8}( [a-z]{1,8})?", 0..3);
+    let pins = proptest::collection::btree_set(any::<[u8; 32]>().prop_map(Fingerprint), 0..3);
+    (files, names, units, pins).prop_map(|(authorities, names, units, fingerprints)| PeerDemands {
+        authorities: authorities.into_iter().collect(),
+        names: names.into_iter().collect(),
+        units: units.into_iter().collect(),
+        fingerprints: fingerprints.into_iter().collect(),
+    })
 }
 
 /// All that a tunnel names and owns is set by `config`, which knows what there is.
@@ -76,10 +103,10 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
         || proptest::collection::btree_set(prefix(), 0..3).prop_map(|set| set.into_iter().collect::<Vec<Prefix>>());
     (
         (of(text()), remote, dpd, seconds(60, 604_800), lifetime),
-        (selectors(), selectors(), of(576u16..=9500), any::<bool>()),
+        (selectors(), selectors(), of(576u16..=9500), demands(), any::<bool>()),
     )
         .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest)| {
-            let (local_selectors, remote_selectors, mtu_octets, shutdown) = rest;
+            let (local_selectors, remote_selectors, mtu_octets, demands, shutdown) = rest;
             Tunnel {
                 description,
                 remote,
@@ -94,6 +121,7 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
                 child_lifetime,
                 initiate,
                 mtu_octets,
+                demands,
                 shutdown,
             }
         })

@@ -175,6 +175,14 @@ impl LocalCredential {
         }
     }
 
+    /// Our chain; none with a pre-shared key.
+    pub fn chain(&self) -> Option<&CertificateChain> {
+        match &self.0 {
+            Local::PreSharedKey(_) => None,
+            Local::Certificate { chain, .. } => Some(chain),
+        }
+    }
+
     /// Our CERT payloads; none with a pre-shared key.
     pub fn cert_payloads(&self) -> Vec<Certificate> {
         match &self.0 {

@@ -67,6 +67,11 @@ impl CertificateChain {
         &self.names
     }
 
+    /// What each of them says, own certificate first.
+    pub fn all(&self) -> Vec<CertificateNames> {
+        self.certificates.iter().filter_map(|one| CertificateNames::read(one).ok()).collect()
+    }
+
     /// The own certificate.
     pub(crate) fn end_entity(&self) -> Option<&CertificateDer<'static>> {
         self.certificates.first()
@@ -94,12 +99,13 @@ impl fmt::Debug for CertificateChain {
 pub struct TrustAnchors {
     anchors: Vec<TrustAnchor<'static>>,
     subjects: Vec<String>,
+    names: Vec<CertificateNames>,
 }
 
 impl TrustAnchors {
     /// Reads PEM files of one or more authorities each.
     pub fn from_pem<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, CertificateFileError> {
-        let (mut anchors, mut subjects) = (Vec::new(), Vec::new());
+        let (mut anchors, mut subjects, mut all) = (Vec::new(), Vec::new(), Vec::new());
         for pem in files {
             for (at, certificate) in (1..).zip(&certificates(pem)?) {
                 let names = CertificateNames::read(certificate)
@@ -108,9 +114,10 @@ impl TrustAnchors {
                     .map_err(|error| CertificateFileError::Anchor { at, reason: error.to_string() })?;
                 anchors.push(anchor.to_owned());
                 subjects.push(names.subject.to_string());
+                all.push(names);
             }
         }
-        if anchors.is_empty() { Err(CertificateFileError::Empty) } else { Ok(Self { anchors, subjects }) }
+        if anchors.is_empty() { Err(CertificateFileError::Empty) } else { Ok(Self { anchors, subjects, names: all }) }
     }
 
     /// The CERTREQ payload that names them: SHA-1 of each SubjectPublicKeyInfo, as RFC 7296 §3.7 has it.
@@ -124,6 +131,11 @@ impl TrustAnchors {
 
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
+    }
+
+    /// What each of their certificates says.
+    pub fn all(&self) -> &[CertificateNames] {
+        &self.names
     }
 
     /// Their subjects, for people.

@@ -12,7 +12,7 @@ mod verify;
 pub use chain::{CertificateChain, CertificateFileError, TrustAnchors};
 pub use dn::{DistinguishedName, DnError};
 pub use identity::{Identity, IdentityError};
-pub use names::{CertificateNames, UnreadableCertificate};
+pub use names::{CertificateNames, UnreadableCertificate, utc};
 pub use ocsp::{CertificateStatus, StatusAnswer, StatusError, StatusKey, StatusQuery};
 pub use policy::{Fingerprint, PeerPolicy, Requirements};
 pub use revocation::{Heard, RevocationList, RevocationListError, RevocationPolicy, Revocations};

@@ -61,7 +61,7 @@ impl CertificateNames {
             issuer: dn(tbs.issuer())?,
             alternatives,
             may_sign,
-            serial: tbs.serial_number().as_bytes().to_vec(),
+            serial: without_sign(tbs.serial_number().as_bytes()).to_vec(),
             not_before: tbs.validity().not_before.to_unix_duration(),
             not_after: tbs.validity().not_after.to_unix_duration(),
         })
@@ -84,6 +84,21 @@ impl fmt::Display for CertificateNames {
         write!(f, "\"{}\"", self.subject)?;
         self.alternatives.iter().take(8).try_for_each(|name| write!(f, ", {name}"))
     }
+}
+
+/// DER puts a zero octet before what would look negative.
+fn without_sign(integer: &[u8]) -> &[u8] {
+    match integer {
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        other => other,
+    }
+}
+
+/// A moment as people read it, to the second, in UTC. `since_1970` may be anything.
+pub fn utc(since_1970: Duration) -> String {
+    let whole = Duration::from_secs(since_1970.as_secs());
+    x509_cert::der::DateTime::from_unix_duration(whole)
+        .map_or_else(|_| format!("{} seconds after 1970", whole.as_secs()), |moment| moment.to_string())
 }
 
 fn identity_of(name: &GeneralName) -> Option<Identity> {

@@ -168,6 +168,12 @@ impl Revocations {
         Self { lists, answers }
     }
 
+    /// The same with these lists in the place of those there are.
+    #[must_use]
+    pub fn with_lists(&self, lists: Vec<RevocationList>) -> Self {
+        Self { lists, answers: self.answers.clone() }
+    }
+
     /// The lists.
     pub fn lists(&self) -> &[RevocationList] {
         &self.lists
