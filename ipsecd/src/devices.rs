@@ -11,7 +11,7 @@ use net_types::TunnelName;
 use netwatch::View;
 use rtnetlink::Handle;
 
-use crate::{ike_loop::TunnelFacts, links::Links, state::State, tunnel_if};
+use crate::{ike_loop::TunnelFacts, links::Links, state::State, suites, tunnel_if};
 
 /// What is to be done about interfaces.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Devices {
     pub(crate) async fn configure(&mut self, config: &Config, links: &Links) -> BTreeMap<TunnelName, TunnelFacts> {
         let mut facts = BTreeMap::new();
         for (name, tunnel) in &config.tunnels {
-            match self.bring(name, tunnel, links).await {
+            match self.bring(config, name, tunnel, links).await {
                 Ok(found) => {
                     self.present.insert(name.clone());
                     facts.insert(name.clone(), found);
@@ -62,7 +62,7 @@ impl Devices {
         let mut work = Work::default();
         for (name, tunnel) in &config.tunnels {
             let Some(facts) = facts.get(name) else { continue };
-            work.mtu |= facts.mtu != inner_mtu(tunnel, links);
+            work.mtu |= facts.mtu != inner_mtu(config, tunnel, links);
             // The view lags behind: of an interface that was just made it may not know yet. So the kernel is asked.
             if view.link(facts.ifindex).is_none() && ifindex(name).ok() != Some(facts.ifindex) {
                 work.deleted.insert(name.clone());
@@ -90,8 +90,14 @@ impl Devices {
         }
     }
 
-    async fn bring(&self, name: &TunnelName, tunnel: &Tunnel, links: &Links) -> Result<TunnelFacts, String> {
-        let mtu = inner_mtu(tunnel, links);
+    async fn bring(
+        &self,
+        config: &Config,
+        name: &TunnelName,
+        tunnel: &Tunnel,
+        links: &Links,
+    ) -> Result<TunnelFacts, String> {
+        let mtu = inner_mtu(config, tunnel, links);
         self.dataplane.add_tunnel(TunnelSpec { name: name.clone(), mtu }).map_err(|error| error.to_string())?;
         let ifindex = ifindex(name).map_err(|error| format!("looking up its interface: {error}"))?;
         tunnel_if::configure(&self.handle, name, ifindex, u32::from(mtu), &tunnel.addresses)
@@ -108,9 +114,10 @@ impl Devices {
 }
 
 /// As configured, or what the path of the WAN leaves.
-fn inner_mtu(tunnel: &Tunnel, links: &Links) -> u16 {
+fn inner_mtu(config: &Config, tunnel: &Tunnel, links: &Links) -> u16 {
     let outer_is_ipv6 = matches!(tunnel.remote.address, RemoteAddress::Address(address) if address.is_ipv6());
-    let fits = tunnel_if::inner_mtu_octets(links.mtu_octets(&tunnel.wan), outer_is_ipv6);
+    let ciphers = suites::packet_ciphers(config, tunnel);
+    let fits = tunnel_if::inner_mtu_octets(links.mtu_octets(&tunnel.wan), outer_is_ipv6, &ciphers);
     tunnel.mtu_octets.unwrap_or(u16::try_from(fits).unwrap_or(u16::MAX))
 }
 

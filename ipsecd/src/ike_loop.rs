@@ -14,15 +14,17 @@ use bytes::Bytes;
 use dataplane::{Dataplane, IkeDatagram, Limits, NewInbound, NewOutbound};
 use esp::{Keymat, Selector, Selectors};
 use ike_core::{ConnectionConfig, DownCause, EngineConfig, Event, Ike, Input, InstallChild, Output, Path};
-use ike_crypto::Aead;
 use ike_wire::{TrafficSelector, TsRange};
 use net_types::{Spi, TunnelName, WanName};
 use rand::{SeedableRng, rngs::StdRng};
 use rpc::TunnelState;
 use telemetry::LogLimit;
 
-use crate::state::{ChildSa, IkeSa, Stamped, State};
-use crate::trust::Asker;
+use crate::{
+    state::{ChildSa, IkeSa, Stamped, State},
+    suites::packet_cipher,
+    trust::Asker,
+};
 
 /// How long a replaced inbound association is still accepted: packets of the peer may be on the way in its name.
 const GRACE: Duration = Duration::from_secs(2);
@@ -220,11 +222,7 @@ impl IkeLoop {
             self.note(&tunnel, why);
         }
         let suite = keys.suite;
-        let cipher = match suite.aead {
-            Aead::Aes128Gcm16 => esp::Cipher::Aes128Gcm16,
-            Aead::Aes256Gcm16 => esp::Cipher::Aes256Gcm16,
-            Aead::ChaCha20Poly1305 => esp::Cipher::ChaCha20Poly1305,
-        };
+        let cipher = packet_cipher(suite.cipher);
         let keymat = |octets: ike_crypto::SecretBytes| Keymat::new(cipher, octets.into_inner());
         let (inbound, outbound) = match (keymat(keys.inbound), keymat(keys.outbound)) {
             (Ok(inbound), Ok(outbound)) => (inbound, outbound),

@@ -14,6 +14,7 @@ pub mod service;
 pub mod setup;
 pub mod show;
 pub mod state;
+mod suites;
 pub mod trust;
 pub mod tunnel_if;
 mod upcall;

@@ -7,14 +7,13 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use config::model::{self, Config, Name};
 use ike_core::{ConnectionConfig, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
-use ike_crypto::{
-    Aead, CertificateChain, EsnPolicy, EspProposal, Group, Identity, IkeProposal, PeerCredential, PrfAlgorithm,
-};
+use ike_crypto::{CertificateChain, Identity, PeerCredential};
 use ike_wire::TrafficSelector;
 use net_types::{Prefix, TunnelName};
 
 use crate::{
     credentials::{self, LoadError, Loaded},
+    suites,
     trust::{CertificateRole, Held, Material},
 };
 
@@ -181,8 +180,8 @@ fn connection(
         remote_id,
         remote_credential: credentials::of_tunnel(identity, &tunnel.demands)
             .map_err(|reason| SetupError::Demands { tunnel: name.clone(), reason })?,
-        ike_proposals: proposal.ike.iter().map(ike_proposal).collect(),
-        esp_proposals: proposal.esp.iter().map(esp_proposal).collect(),
+        ike_proposals: proposal.ike.iter().map(suites::ike_proposal).collect(),
+        esp_proposals: proposal.esp.iter().map(suites::esp_proposal).collect(),
         local_ts: selectors(&tunnel.local_selectors),
         remote_ts: selectors(&tunnel.remote_selectors),
         role,
@@ -211,40 +210,6 @@ fn dpd(configured: model::Dpd) -> Dpd {
     const NEVER: Duration = Duration::from_secs(365 * 86_400);
     let interval = if configured.interval.is_zero() { NEVER } else { configured.interval };
     Dpd { interval, timeout: configured.timeout }
-}
-
-fn ike_proposal(suite: &model::IkeSuite) -> IkeProposal {
-    let prf = match suite.prf {
-        model::Prf::HmacSha256 => PrfAlgorithm::HmacSha256,
-        model::Prf::HmacSha384 => PrfAlgorithm::HmacSha384,
-        model::Prf::HmacSha512 => PrfAlgorithm::HmacSha512,
-    };
-    IkeProposal { ciphers: vec![aead(suite.aead)], prfs: vec![prf], groups: vec![group(suite.group)] }
-}
-
-fn esp_proposal(suite: &model::EspSuite) -> EspProposal {
-    let esn = match suite.esn {
-        model::Esn::Preferred => EsnPolicy::Prefer,
-        model::Esn::Required => EsnPolicy::Require,
-        model::Esn::Off => EsnPolicy::Never,
-    };
-    EspProposal { ciphers: vec![aead(suite.aead)], groups: suite.group.map(group).into_iter().collect(), esn }
-}
-
-fn aead(aead: model::Aead) -> Aead {
-    match aead {
-        model::Aead::Aes128Gcm16 => Aead::Aes128Gcm16,
-        model::Aead::Aes256Gcm16 => Aead::Aes256Gcm16,
-        model::Aead::ChaCha20Poly1305 => Aead::ChaCha20Poly1305,
-    }
-}
-
-fn group(group: model::Group) -> Group {
-    match group {
-        model::Group::Curve25519 => Group::X25519,
-        model::Group::Ecp256 => Group::Ecp256,
-        model::Group::Ecp384 => Group::Ecp384,
-    }
 }
 
 /// Without any: everything, in both families, and routing decides.

@@ -11,19 +11,14 @@ use net_types::TunnelName;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::{Handle, LinkUnspec};
 
-/// Cost of ESP in UDP with a 16-octet ICV and an 8-octet IV, worst padding included, in octets: outer header, UDP (8),
-/// ESP header (8), IV (8), pad length and next header (2), padding (up to 2), ICV (16).
-pub fn overhead_octets(outer_is_ipv6: bool) -> u32 {
-    let outer = if outer_is_ipv6 { 40 } else { 20 };
-    outer + 8 + 8 + 8 + 2 + 16
-}
-
-/// The MTU of a tunnel over a WAN that takes `wan_mtu` octets: what is left, to a multiple of four less the two octets of
-/// the ESP trailer, so that no padding is ever needed for a full packet (RFC 4303 §2.4). Never less than IPv6 needs.
-pub fn inner_mtu_octets(wan_mtu: u32, outer_is_ipv6: bool) -> u32 {
-    let room = wan_mtu.saturating_sub(overhead_octets(outer_is_ipv6));
-    let aligned = (room + 2) / 4 * 4;
-    aligned.saturating_sub(2).max(1280)
+/// The MTU of a tunnel over a WAN that takes `wan_mtu` octets, with the outer header and UDP (8) taken off: the largest inner
+/// packet that fits under every one of `ciphers`, since which one it will be is agreed with the peer later. Never less than
+/// IPv6 needs.
+pub fn inner_mtu_octets(wan_mtu: u32, outer_is_ipv6: bool, ciphers: &[esp::Cipher]) -> u32 {
+    let headers = if outer_is_ipv6 { 40 + 8 } else { 20 + 8 };
+    let room = usize::try_from(wan_mtu).unwrap_or(usize::MAX).saturating_sub(headers);
+    let fits = ciphers.iter().map(|cipher| cipher.inner_capacity(room)).min();
+    u32::try_from(fits.unwrap_or_else(|| esp::inner_capacity(room))).unwrap_or(u32::MAX).max(1280)
 }
 
 /// Brings interface `ifindex` to these addresses and this MTU, and up.
@@ -101,13 +96,17 @@ mod tests {
 
     #[test]
     fn the_mtu_leaves_room_for_the_overhead() {
-        assert_eq!(inner_mtu_octets(1500, false), 1438);
-        assert_eq!(inner_mtu_octets(1500, true), 1418);
-        assert_eq!(inner_mtu_octets(576, false), 1280);
-        for wan in 1350..1600 {
-            let inner = inner_mtu_octets(wan, false);
-            let padded = (inner + 2).next_multiple_of(4);
-            assert!(padded + overhead_octets(false) - 2 <= wan, "{wan}");
+        let aead = [esp::Cipher::Aes256Gcm16];
+        assert_eq!(inner_mtu_octets(1500, false, &aead), 1438);
+        assert_eq!(inner_mtu_octets(1500, true, &aead), 1418);
+        assert_eq!(inner_mtu_octets(576, false, &aead), 1280);
+        let cbc = esp::Cipher::AesCbc(esp::AesKeySize::Bits256, esp::Hmac::Sha256);
+        assert_eq!(inner_mtu_octets(1500, false, &[aead[0], cbc]), 1422, "what fits under either");
+        for wan in 1370..1600 {
+            for cipher in [aead[0], cbc] {
+                let inner = inner_mtu_octets(wan, false, &[cipher]);
+                assert!(cipher.sealed_len(inner as usize) + 28 <= wan as usize, "{wan} under {cipher}");
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Key exchange over Curve25519, P-256 and P-384 (RFC 8031, RFC 5903).
+//! Key exchange over Curve25519, the NIST curves and MODP groups (RFC 8031, RFC 5903, RFC 3526).
 
 use std::fmt;
 
@@ -7,7 +7,11 @@ use ike_wire::{DhGroup, KeyExchange};
 use rand::RngCore;
 use zeroize::Zeroizing;
 
-use crate::{secret::SecretBytes, suite::Group};
+use crate::{
+    modp::{EXPONENT_LEN, MODP_2048, MODP_3072, MODP_4096, Prime},
+    secret::SecretBytes,
+    suite::Group,
+};
 
 /// First octet of an uncompressed point, which IKE leaves out (RFC 5903 §7).
 const UNCOMPRESSED: u8 = 4;
@@ -15,8 +19,14 @@ const UNCOMPRESSED: u8 = 4;
 /// Our half of an exchange.
 pub struct DhKey {
     group: Group,
-    private: PrivateKey,
+    private: Private,
     public: Vec<u8>,
+}
+
+enum Private {
+    /// The library wipes it.
+    Curve(PrivateKey),
+    Modp(&'static Prime, Zeroizing<[u8; EXPONENT_LEN]>),
 }
 
 /// A key exchange that cannot be completed.
@@ -30,7 +40,7 @@ pub enum DhError {
         /// The one negotiated.
         expected: Group,
     },
-    /// The peer's value has the wrong length, is not on the curve, or yields zero.
+    /// The peer's value has the wrong length, is not on the curve or in the range, or yields zero.
     #[error("the peer's public value of {octets} octets is not valid in {group} (RFC 6989)")]
     PeerValue {
         /// The group.
@@ -43,20 +53,23 @@ pub enum DhError {
     Generate(Group),
 }
 
-impl Group {
-    fn algorithm(self) -> &'static agreement::Algorithm {
-        match self {
-            Self::X25519 => &agreement::X25519,
-            Self::Ecp256 => &agreement::ECDH_P256,
-            Self::Ecp384 => &agreement::ECDH_P384,
-        }
-    }
+/// What the arithmetic of a group is done with.
+enum Arithmetic {
+    Curve { algorithm: &'static agreement::Algorithm, private_len: usize, point_format: bool },
+    Modp(&'static Prime),
+}
 
-    /// Octets of a private value.
-    fn private_len(self) -> usize {
+impl Group {
+    fn arithmetic(self) -> Arithmetic {
+        let nist = |algorithm, private_len| Arithmetic::Curve { algorithm, private_len, point_format: true };
         match self {
-            Self::X25519 | Self::Ecp256 => 32,
-            Self::Ecp384 => 48,
+            Self::X25519 => Arithmetic::Curve { algorithm: &agreement::X25519, private_len: 32, point_format: false },
+            Self::Ecp256 => nist(&agreement::ECDH_P256, 32),
+            Self::Ecp384 => nist(&agreement::ECDH_P384, 48),
+            Self::Ecp521 => nist(&agreement::ECDH_P521, 66),
+            Self::Modp2048 => Arithmetic::Modp(&MODP_2048),
+            Self::Modp3072 => Arithmetic::Modp(&MODP_3072),
+            Self::Modp4096 => Arithmetic::Modp(&MODP_4096),
         }
     }
 
@@ -66,13 +79,10 @@ impl Group {
             Self::X25519 => 32,
             Self::Ecp256 => 64,
             Self::Ecp384 => 96,
-        }
-    }
-
-    fn has_point_format(self) -> bool {
-        match self {
-            Self::X25519 => false,
-            Self::Ecp256 | Self::Ecp384 => true,
+            Self::Ecp521 => 132,
+            Self::Modp2048 => 256,
+            Self::Modp3072 => 384,
+            Self::Modp4096 => 512,
         }
     }
 }
@@ -80,10 +90,17 @@ impl Group {
 impl DhKey {
     /// A fresh key from the generator's octets. Values that are no scalar of the group are drawn again.
     pub fn generate(group: Group, rng: &mut dyn RngCore) -> Result<Self, DhError> {
-        let mut scalar = Zeroizing::new(vec![0; group.private_len()]);
-        // A P-256 or P-384 draw misses with probability below 2^-32: eight in a row mean a broken generator.
+        let private_len = match group.arithmetic() {
+            Arithmetic::Curve { private_len, .. } => private_len,
+            Arithmetic::Modp(_) => EXPONENT_LEN,
+        };
+        let mut scalar = Zeroizing::new(vec![0; private_len]);
+        // A draw misses with probability below 2^-32: eight in a row mean a broken generator.
         for _ in 0..8 {
             rng.fill_bytes(&mut scalar);
+            if let (Group::Ecp521, Some(first)) = (group, scalar.first_mut()) {
+                *first &= 1; // 521 bits in 66 octets
+            }
             if let Ok(key) = Self::from_scalar(group, &scalar) {
                 return Ok(key);
             }
@@ -92,13 +109,26 @@ impl DhKey {
     }
 
     fn from_scalar(group: Group, scalar: &[u8]) -> Result<Self, DhError> {
-        let private = PrivateKey::from_private_key(group.algorithm(), scalar).map_err(|_| DhError::Generate(group))?;
-        let public = private.compute_public_key().map_err(|_| DhError::Generate(group))?;
-        let public = match public.as_ref() {
-            [UNCOMPRESSED, point @ ..] if group.has_point_format() => point.to_vec(),
-            raw => raw.to_vec(),
-        };
-        Ok(Self { group, private, public })
+        match group.arithmetic() {
+            Arithmetic::Curve { algorithm, point_format, .. } => {
+                let private = PrivateKey::from_private_key(algorithm, scalar).map_err(|_| DhError::Generate(group))?;
+                let public = private.compute_public_key().map_err(|_| DhError::Generate(group))?;
+                let public = match public.as_ref() {
+                    [UNCOMPRESSED, point @ ..] if point_format => point.to_vec(),
+                    raw => raw.to_vec(),
+                };
+                Ok(Self { group, private: Private::Curve(private), public })
+            }
+            Arithmetic::Modp(prime) => {
+                let mut exponent = Zeroizing::new([0; EXPONENT_LEN]);
+                if scalar.len() != EXPONENT_LEN {
+                    return Err(DhError::Generate(group));
+                }
+                exponent.copy_from_slice(scalar);
+                let public = prime.public(&exponent);
+                Ok(Self { group, private: Private::Modp(prime, exponent), public })
+            }
+        }
     }
 
     /// The group.
@@ -111,8 +141,8 @@ impl DhKey {
         KeyExchange { group: self.group.id(), public: self.public.clone() }
     }
 
-    /// The shared secret. The peer's point is checked to be on the curve and the result not to be zero (RFC 6989 §2,
-    /// RFC 8031 §2.1).
+    /// The shared secret. The peer's value is checked to be on the curve, or in the range of the prime, and a curve's
+    /// result not to be zero (RFC 6989 §2, RFC 8031 §2.1).
     pub fn agree(&self, peer: &KeyExchange) -> Result<SecretBytes, DhError> {
         if peer.group != self.group.id() {
             return Err(DhError::Group { found: peer.group, expected: self.group });
@@ -121,13 +151,21 @@ impl DhKey {
         if peer.public.len() != self.group.public_len() {
             return Err(refused);
         }
-        let mut point = Vec::with_capacity(peer.public.len() + 1);
-        if self.group.has_point_format() {
-            point.push(UNCOMPRESSED);
+        match (&self.private, self.group.arithmetic()) {
+            (Private::Modp(prime, exponent), _) => {
+                prime.shared(&peer.public, exponent).map(SecretBytes::from).ok_or(refused)
+            }
+            (Private::Curve(private), Arithmetic::Curve { algorithm, point_format, .. }) => {
+                let mut point = Vec::with_capacity(peer.public.len() + 1);
+                if point_format {
+                    point.push(UNCOMPRESSED);
+                }
+                point.extend_from_slice(&peer.public);
+                let public = UnparsedPublicKey::new(algorithm, point);
+                agreement::agree(private, public, refused, |secret| Ok(SecretBytes::new(secret.to_vec())))
+            }
+            (Private::Curve(_), Arithmetic::Modp(_)) => Err(refused),
         }
-        point.extend_from_slice(&peer.public);
-        let public = UnparsedPublicKey::new(self.group.algorithm(), point);
-        agreement::agree(&self.private, public, refused, |secret| Ok(SecretBytes::new(secret.to_vec())))
     }
 }
 
@@ -205,6 +243,40 @@ mod tests {
         );
     }
 
+    #[test] // RFC 5903 §8.3
+    fn p521_gives_what_the_rfc_gives() {
+        agrees_on(
+            Group::Ecp521,
+            [
+                "0037ADE9 319A89F4 DABDB3EF 411AACCC A5123C61 ACAB57B5 393DCE47 608172A0 95AA85A3 0FE1C295 2C6771D9 37BA9777
+                 F5957B26 39BAB072 462F68C2 7A57382D 4A52",
+                "0145BA99 A847AF43 793FDD0E 872E7CDF A16BE30F DC780F97 BCCC3F07 8380201E 9C677D60 0B343757 A3BDBF2A 3163E4C2
+                 F869CCA7 458AA4A4 EFFC311F 5CB15168 5EB9",
+                "0015417E 84DBF28C 0AD3C278 713349DC 7DF153C8 97A1891B D98BAB43 57C9ECBE E1E3BF42 E00B8E38 0AEAE57C 2D107564
+                 94188594 2AF5A7F4 601723C4 195D176C ED3E
+                 017CAE20 B6641D2E EB695786 D8C94614 6239D099 E18E1D5A 514C739D 7CB4A10A D8A78801 5AC405D7 799DC75E 7B7D5B6C
+                 F2261A6A 7F150743 8BF01BEB 6CA3926F 9582",
+                "00D0B397 5AC4B799 F5BEA16D 5E13E9AF 971D5E9B 984C9F39 728B5E57 39735A21 9B97C356 436ADC6E 95BB0352 F6BE64A6
+                 C2912D4E F2D0433C ED2B6171 640012D9 460F
+                 015C6822 6383956E 3BD066E7 97B623C2 7CE0EAC2 F551A10C 2C724D98 52077B87 220B6536 C5C408A1 D2AEBB8E 86D678AE
+                 49CB5709 1F473229 6579AB44 FCD17F0F C56A",
+                "01144C7D 79AE6956 BC8EDB8E 7C787C45 21CB086F A64407F9 7894E5E6 B2D79B04 D1427E73 CA4BAA24 0A347868 59810C06
+                 B3C715A3 A8CC3151 F2BEE417 996D19F3 DDEA",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_two_ends_of_every_group_agree() {
+        let mut rng = StdRng::seed_from_u64(9);
+        for group in Group::ALL {
+            let [one, other] = [0; 2].map(|_| DhKey::generate(group, &mut rng).unwrap());
+            let secret = one.agree(&other.payload()).unwrap();
+            assert_eq!(secret, other.agree(&one.payload()).unwrap(), "{group}");
+            assert_eq!(one.payload().public.len(), group.public_len());
+        }
+    }
+
     #[test]
     fn bad_public_values_are_refused() {
         for group in Group::ALL {
@@ -219,8 +291,8 @@ mod tests {
                 let refused = with(good.iter().copied().cycle().take(len).collect());
                 assert_eq!(refused, Err(DhError::PeerValue { group, octets: len }), "{group}");
             }
-            let other = KeyExchange { group: DhGroup::Modp2048, public: good };
-            assert_eq!(key.agree(&other), Err(DhError::Group { found: DhGroup::Modp2048, expected: group }));
+            let other = KeyExchange { group: DhGroup::Modp1024, public: good };
+            assert_eq!(key.agree(&other), Err(DhError::Group { found: DhGroup::Modp1024, expected: group }));
         }
     }
 

@@ -3,13 +3,16 @@
 //! No I/O and no clock: files come as octets and the time as an argument. Randomness is drawn from the caller's
 //! generator, except where the library insists on its own (signatures).
 //!
-//! Only combined-mode ciphers, SHA-2 and elliptic curves: what is left out (CBC, MODP groups, SHA-1 signatures) is
-//! recognised in offers and passed over. SHA-1 appears where RFC 7296 names it for things that are not secret: NAT
-//! detection and the hashes of trust anchors.
+//! Combined-mode ciphers, SHA-2 and elliptic curves by default; AES-CBC with HMAC, P-521 and MODP groups where they are
+//! named, for peers that have nothing better. What is left out (SHA-1 signatures, smaller groups) is recognised in offers
+//! and passed over. SHA-1 appears where RFC 7296 names it for things that are not secret: NAT detection and the hashes
+//! of trust anchors.
 
 mod auth;
+mod cipher;
 mod cookie;
 mod dh;
+mod modp;
 mod nat;
 pub mod pki;
 mod prf;
@@ -25,6 +28,7 @@ pub use auth::{
     AuthError, CredentialError, LocalCredential, NoCommonHash, PeerCredential, Presented, PrivateKey, PrivateKeyError,
     ProofError, SignatureHash, SignatureHashes, SignedOctets, SigningFailed, Verdict, fingerprint,
 };
+pub use cipher::{Aead, AesCbc, Cipher, Ciphers, HmacAlgorithm, SALT_LEN};
 pub use cookie::CookieJar;
 pub use dh::{DhError, DhKey};
 pub use nat::nat_detection_hash;
@@ -37,7 +41,7 @@ pub use proposal::{
     Chosen, EsnPolicy, EspProposal, IkeProposal, NoProposal, ProposalTextError, accept_esp, accept_ike, choose_esp,
     choose_ike, offer_esp, offer_ike,
 };
-pub use schedule::{ChildKeys, Exchange, IkeKeys};
+pub use schedule::{ChildKeys, Exchange, IkeKeys, MessageKeys};
 pub use secret::SecretBytes;
-pub use sk::{ICV_LEN, IV_LEN, KeyLength, OpenError, Opener, SealError, Sealer};
-pub use suite::{Aead, EspSuite, Group, IkeSuite, PrfAlgorithm, SALT_LEN, UnknownAlgorithm};
+pub use sk::{KeyLength, OpenError, Opener, SealError, Sealer};
+pub use suite::{EspSuite, Group, IkeSuite, PrfAlgorithm, UnknownAlgorithm};

@@ -11,24 +11,27 @@ use ike_wire::{
 };
 use net_types::Spi;
 
-use crate::suite::{Aead, EspSuite, Group, IkeSuite, PrfAlgorithm, UnknownAlgorithm};
+use crate::{
+    cipher::{Aead, AesCbc, CipherWords, Ciphers, HmacAlgorithm},
+    suite::{EspSuite, Group, IkeSuite, PrfAlgorithm, UnknownAlgorithm},
+};
 
 /// What we accept for an IKE SA; each list is in order of preference and not empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IkeProposal {
-    /// Ciphers.
-    pub ciphers: Vec<Aead>,
+    /// Ciphers, with the integrity algorithms that they need.
+    pub ciphers: Ciphers,
     /// Pseudorandom functions.
     pub prfs: Vec<PrfAlgorithm>,
     /// Groups.
     pub groups: Vec<Group>,
 }
 
-/// What we accept for a child SA; `ciphers` is not empty.
+/// What we accept for a child SA.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EspProposal {
-    /// Ciphers, in order of preference.
-    pub ciphers: Vec<Aead>,
+    /// Ciphers, with the integrity algorithms that they need, in order of preference.
+    pub ciphers: Ciphers,
     /// Groups of a key exchange of its own, in order of preference; empty: the IKE SA's secret is enough.
     pub groups: Vec<Group>,
     /// 64-bit sequence numbers.
@@ -48,16 +51,16 @@ pub enum EsnPolicy {
 }
 
 impl Default for IkeProposal {
-    /// Everything spoken here.
+    /// Everything spoken here but what is only for older peers.
     fn default() -> Self {
-        Self { ciphers: Aead::ALL.to_vec(), prfs: PrfAlgorithm::ALL.to_vec(), groups: Group::ALL.to_vec() }
+        Self { ciphers: Ciphers::default(), prfs: PrfAlgorithm::ALL.to_vec(), groups: Group::DEFAULT.to_vec() }
     }
 }
 
 impl Default for EspProposal {
-    /// Every cipher, with a key exchange at each rekey.
+    /// Every combined-mode cipher, with a key exchange at each rekey.
     fn default() -> Self {
-        Self { ciphers: Aead::ALL.to_vec(), groups: Group::ALL.to_vec(), esn: EsnPolicy::Prefer }
+        Self { ciphers: Ciphers::default(), groups: Group::DEFAULT.to_vec(), esn: EsnPolicy::Prefer }
     }
 }
 
@@ -67,12 +70,12 @@ pub enum ProposalTextError {
     /// A word in it.
     #[error("{0}; proposals look like aes256gcm16-prfsha384-ecp384 (IKE) or aes256gcm16-ecp384-esn (ESP)")]
     Word(String),
-    /// A type of algorithm is missing.
-    #[error("\"{text}\" names no {what}; {example}")]
-    Missing {
+    /// A type of algorithm is missing, or one too many.
+    #[error("\"{text}\" {what}; {example}")]
+    Incomplete {
         /// The text.
         text: String,
-        /// What is missing.
+        /// What is wrong.
         what: &'static str,
         /// How it should look.
         example: &'static str,
@@ -82,64 +85,73 @@ pub enum ProposalTextError {
 impl FromStr for IkeProposal {
     type Err = ProposalTextError;
 
-    /// Words joined by `-`, each an algorithm of any type: `aes256gcm16-prfsha384-ecp384`.
+    /// Words joined by `-`, each an algorithm of any type: `aes256gcm16-prfsha384-ecp384`. Beside an integrity algorithm
+    /// the pseudorandom function may be left out, which means the one of the same hash: `aes256-sha256-modp2048`.
     fn from_str(text: &str) -> Result<Self, ProposalTextError> {
-        let mut proposal = Self { ciphers: Vec::new(), prfs: Vec::new(), groups: Vec::new() };
+        let (mut ciphers, mut prfs, mut groups) = (CipherWords::default(), Vec::new(), Vec::new());
         for word in text.split('-') {
-            if let Ok(cipher) = word.parse() {
-                proposal.ciphers.push(cipher);
+            if ciphers.take(word) {
             } else if let Ok(prf) = word.parse() {
-                proposal.prfs.push(prf);
+                prfs.push(prf);
             } else {
                 let group: Result<_, UnknownAlgorithm> = word.parse();
-                proposal.groups.push(group.map_err(|_| unknown_word(word, &["prfs"]))?);
+                groups.push(group.map_err(|_| unknown_word(word, true))?);
             }
         }
-        let missing = |what| ProposalTextError::Missing {
+        let incomplete = |what| ProposalTextError::Incomplete {
             text: text.to_owned(),
             what,
-            example: "an IKE proposal has all three, as in aes256gcm16-prfsha384-ecp384",
+            example: "IKE proposals look like aes256gcm16-prfsha384-ecp384 or aes256-sha256-modp2048",
         };
-        match &proposal {
-            Self { ciphers, .. } if ciphers.is_empty() => Err(missing("cipher")),
-            Self { prfs, .. } if prfs.is_empty() => Err(missing("pseudorandom function")),
-            Self { groups, .. } if groups.is_empty() => Err(missing("key exchange group")),
-            _ => Ok(proposal),
+        let ciphers = ciphers.finish().map_err(incomplete)?;
+        if let (Ciphers::Cbc(_, hmacs), []) = (&ciphers, &prfs[..]) {
+            prfs = implied(hmacs);
+        }
+        match (&prfs[..], &groups[..]) {
+            ([], _) => Err(incomplete("names no pseudorandom function")),
+            (_, []) => Err(incomplete("names no key exchange group")),
+            _ => Ok(Self { ciphers, prfs, groups }),
         }
     }
+}
+
+/// The pseudorandom functions of a proposal that names integrity algorithms only.
+fn implied(hmacs: &[HmacAlgorithm]) -> Vec<PrfAlgorithm> {
+    hmacs.iter().map(|hmac| hmac.prf()).collect()
 }
 
 impl FromStr for EspProposal {
     type Err = ProposalTextError;
 
-    /// Words joined by `-`: `aes256gcm16`, `aes256gcm16-ecp384`, `chacha20poly1305-x25519-noesn`.
+    /// Words joined by `-`: `aes256gcm16`, `aes256gcm16-ecp384`, `chacha20poly1305-x25519-noesn`,
+    /// `aes256-sha256-modp2048`.
     fn from_str(text: &str) -> Result<Self, ProposalTextError> {
-        let mut proposal = Self { ciphers: Vec::new(), groups: Vec::new(), esn: EsnPolicy::Prefer };
+        let (mut ciphers, mut groups, mut esn) = (CipherWords::default(), Vec::new(), EsnPolicy::Prefer);
         for word in text.split('-') {
             match word {
-                "esn" => proposal.esn = EsnPolicy::Require,
-                "noesn" => proposal.esn = EsnPolicy::Never,
+                "esn" => esn = EsnPolicy::Require,
+                "noesn" => esn = EsnPolicy::Never,
+                word if ciphers.take(word) => {}
                 word => {
-                    if let Ok(cipher) = word.parse() {
-                        proposal.ciphers.push(cipher);
-                    } else {
-                        let group: Result<_, UnknownAlgorithm> = word.parse();
-                        proposal.groups.push(group.map_err(|_| unknown_word(word, &[]))?);
-                    }
+                    let group: Result<_, UnknownAlgorithm> = word.parse();
+                    groups.push(group.map_err(|_| unknown_word(word, false))?);
                 }
             }
         }
-        if proposal.ciphers.is_empty() {
-            let example = "an ESP proposal has at least one, as in aes256gcm16";
-            return Err(ProposalTextError::Missing { text: text.to_owned(), what: "cipher", example });
-        }
-        Ok(proposal)
+        let ciphers = ciphers.finish().map_err(|what| ProposalTextError::Incomplete {
+            text: text.to_owned(),
+            what,
+            example: "ESP proposals look like aes256gcm16-ecp384 or aes256-sha256-modp2048",
+        })?;
+        Ok(Self { ciphers, groups, esn })
     }
 }
 
-fn unknown_word(word: &str, more: &[&str]) -> ProposalTextError {
+fn unknown_word(word: &str, prfs: bool) -> ProposalTextError {
     let mut known: Vec<String> = Aead::ALL.iter().map(Aead::to_string).collect();
-    if !more.is_empty() {
+    known.extend(AesCbc::ALL.iter().map(AesCbc::to_string));
+    known.extend(HmacAlgorithm::ALL.iter().map(HmacAlgorithm::to_string));
+    if prfs {
         known.extend(PrfAlgorithm::ALL.iter().map(PrfAlgorithm::to_string));
     }
     known.extend(Group::ALL.iter().map(Group::to_string));
@@ -148,17 +160,19 @@ fn unknown_word(word: &str, more: &[&str]) -> ProposalTextError {
 
 impl fmt::Display for IkeProposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self.ciphers.iter().map(Aead::to_string);
-        let words = words.chain(self.prfs.iter().map(PrfAlgorithm::to_string));
-        let words: Vec<_> = words.chain(self.groups.iter().map(Group::to_string)).collect();
+        let mut words = self.ciphers.words();
+        if !matches!(&self.ciphers, Ciphers::Cbc(_, hmacs) if implied(hmacs) == self.prfs) {
+            words.extend(self.prfs.iter().map(PrfAlgorithm::to_string));
+        }
+        words.extend(self.groups.iter().map(Group::to_string));
         f.write_str(&words.join("-"))
     }
 }
 
 impl fmt::Display for EspProposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self.ciphers.iter().map(Aead::to_string);
-        let words: Vec<_> = words.chain(self.groups.iter().map(Group::to_string)).collect();
+        let mut words = self.ciphers.words();
+        words.extend(self.groups.iter().map(Group::to_string));
         f.write_str(&words.join("-"))?;
         f.write_str(match self.esn {
             EsnPolicy::Prefer => "",
@@ -302,8 +316,13 @@ fn first_match<Local, Suite>(
 }
 
 impl IkeProposal {
+    /// Whether it could have led to an IKE SA with this suite.
+    pub fn allows(&self, suite: IkeSuite) -> bool {
+        self.ciphers.allow(suite.cipher) && self.prfs.contains(&suite.prf) && self.groups.contains(&suite.group)
+    }
+
     fn transforms(&self) -> Vec<Transform> {
-        let ciphers = self.ciphers.iter().map(|cipher| cipher.transform());
+        let ciphers = self.ciphers.transforms().into_iter();
         let prfs = self.prfs.iter().map(|prf| prf.transform());
         ciphers.chain(prfs).chain(self.groups.iter().map(|group| group.transform())).collect()
     }
@@ -311,14 +330,13 @@ impl IkeProposal {
     /// The combination of `theirs` that we like best, as a suite and as the transforms to answer with.
     fn satisfied_by(&self, theirs: &Proposal, ke: Option<DhGroup>) -> Option<(IkeSuite, Vec<Transform>)> {
         let has = |wanted: &Transform| theirs.transforms.contains(wanted);
-        let aead = *self.ciphers.iter().find(|cipher| has(&cipher.transform()))?;
+        let cipher = self.ciphers.pick(has)?;
         let prf = *self.prfs.iter().find(|prf| has(&prf.transform()))?;
         let group = pick_group(&self.groups, theirs, ke)?;
-        let mut transforms = vec![aead.transform(), prf.transform(), group.transform()];
-        transforms.extend(echoes(theirs, |id| {
-            matches!(id, TransformId::Encryption(_) | TransformId::Prf(_) | TransformId::Dh(_))
-        })?);
-        Some((IkeSuite { aead, prf, group }, transforms))
+        let mut transforms = cipher.transforms();
+        transforms.extend([prf.transform(), group.transform()]);
+        transforms.extend(echoes(theirs, &transforms)?);
+        Some((IkeSuite { cipher, prf, group }, transforms))
     }
 }
 
@@ -329,7 +347,7 @@ impl EspProposal {
             EsnPolicy::Require => [Some(EsnMode::On), None],
             EsnPolicy::Never => [Some(EsnMode::Off), None],
         };
-        let ciphers = self.ciphers.iter().map(|cipher| cipher.transform());
+        let ciphers = self.ciphers.transforms().into_iter();
         let groups = self.groups.iter().filter(|_| key_exchange).map(|group| group.transform());
         let esn = esn.into_iter().flatten().map(|mode| Transform::new(TransformId::Esn(mode)));
         ciphers.chain(groups).chain(esn).collect()
@@ -342,8 +360,8 @@ impl EspProposal {
         ke: Option<DhGroup>,
     ) -> Option<(EspSuite, Vec<Transform>)> {
         let has = |wanted: &Transform| theirs.transforms.contains(wanted);
-        let aead = *self.ciphers.iter().find(|cipher| has(&cipher.transform()))?;
-        let mut transforms = vec![aead.transform()];
+        let cipher = self.ciphers.pick(has)?;
+        let mut transforms = cipher.transforms();
         let group = if key_exchange && !self.groups.is_empty() {
             let group = pick_group(&self.groups, theirs, ke)?;
             transforms.push(group.transform());
@@ -363,10 +381,11 @@ impl EspProposal {
         if theirs.transforms.iter().any(|transform| matches!(transform.id, TransformId::Esn(_))) {
             transforms.push(Transform::new(TransformId::Esn(if esn { EsnMode::On } else { EsnMode::Off })));
         }
-        transforms.extend(echoes(theirs, |id| {
-            matches!(id, TransformId::Encryption(_) | TransformId::Dh(_) | TransformId::Esn(_))
-        })?);
-        Some((EspSuite { aead, esn, group }, transforms))
+        // In IKE_AUTH groups have no meaning, chosen or not.
+        let mut chosen = transforms.clone();
+        chosen.push(Transform::new(TransformId::Dh(DhGroup::None)));
+        transforms.extend(echoes(theirs, &chosen)?);
+        Some((EspSuite { cipher, esn, group }, transforms))
     }
 
     /// An offer without the transform means 32-bit numbers: peers from before it became mandatory.
@@ -387,12 +406,16 @@ fn pick_group(mine: &[Group], theirs: &Proposal, ke: Option<DhGroup>) -> Option<
     common().find(|group| Some(group.id()) == ke).or_else(|| common().next())
 }
 
-/// What an answer must repeat of the types that are not ours to choose: exactly one transform of each type offered
-/// (RFC 7296 §3.3.6). Every such type has to allow "none": integrity beside a combined-mode cipher, and types we do
-/// not know (additional key exchanges, RFC 9370 §2.2.1).
-fn echoes(theirs: &Proposal, chosen: impl Fn(TransformId) -> bool) -> Option<Vec<Transform>> {
+/// What an answer must repeat of the types that are not among the transforms `chosen`: exactly one transform of each type
+/// offered (RFC 7296 §3.3.6). Every such type has to allow "none": integrity beside a combined-mode cipher, and types we
+/// do not know (additional key exchanges, RFC 9370 §2.2.1).
+fn echoes(theirs: &Proposal, chosen: &[Transform]) -> Option<Vec<Transform>> {
+    let kind = |id: TransformId| id.codes().0;
     let mut echoed: Vec<Transform> = Vec::new();
-    for Transform { id, .. } in theirs.transforms.iter().filter(|transform| !chosen(transform.id)) {
+    for Transform { id, .. } in &theirs.transforms {
+        if chosen.iter().any(|transform| kind(transform.id) == kind(*id)) {
+            continue;
+        }
         let none = match *id {
             TransformId::Integrity(_) => TransformId::Integrity(Integrity::None),
             TransformId::Other { kind, .. } => TransformId::Other { kind, id: 0 },
@@ -433,6 +456,7 @@ fn listed(items: &[impl fmt::Display]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cipher::Cipher;
 
     fn ike(text: &str) -> IkeProposal {
         text.parse().unwrap()
@@ -448,19 +472,32 @@ mod tests {
 
     #[test]
     fn proposals_read_back_as_they_print() {
-        for text in ["aes256gcm16-prfsha384-ecp384", "chacha20poly1305-aes128gcm16-prfsha256-x25519-ecp256"] {
+        for text in [
+            "aes256gcm16-prfsha384-ecp384",
+            "chacha20poly1305-aes128gcm16-prfsha256-x25519-ecp256",
+            "aes256-aes128-sha256-sha512-modp2048-ecp521",
+            "aes192-sha384-prfsha512-modp3072",
+        ] {
             assert_eq!(ike(text).to_string(), text);
         }
-        for text in ["aes256gcm16", "chacha20poly1305-x25519-noesn", "aes128gcm16-ecp256-esn"] {
+        for text in
+            ["aes256gcm16", "chacha20poly1305-x25519-noesn", "aes128gcm16-ecp256-esn", "aes256-sha512-modp4096-noesn"]
+        {
             assert_eq!(esp(text).to_string(), text);
         }
+        assert_eq!(ike("aes256-sha2_256-ecp521"), ike("aes256-sha256-prfsha256-ecp521"));
         assert_eq!(
-            "aes256gcm16-modp2048-prfsha256".parse::<IkeProposal>().unwrap_err().to_string(),
-            "unknown algorithm \"modp2048\", expected one of aes256gcm16, aes128gcm16, chacha20poly1305, prfsha384, \
-             prfsha256, prfsha512, x25519, ecp384, ecp256; proposals look like aes256gcm16-prfsha384-ecp384 (IKE) or \
-             aes256gcm16-ecp384-esn (ESP)"
+            "aes256gcm16-modp1024-prfsha256".parse::<IkeProposal>().unwrap_err().to_string(),
+            "unknown algorithm \"modp1024\", expected one of aes256gcm16, aes128gcm16, chacha20poly1305, aes256, aes192, \
+             aes128, sha256, sha384, sha512, prfsha384, prfsha256, prfsha512, x25519, ecp384, ecp256, ecp521, modp4096, \
+             modp3072, modp2048; proposals look like aes256gcm16-prfsha384-ecp384 (IKE) or aes256gcm16-ecp384-esn (ESP)"
         );
-        assert!("aes256gcm16-ecp384".parse::<IkeProposal>().unwrap_err().to_string().contains("pseudorandom"));
+        let refusal = |text: &str| text.parse::<IkeProposal>().unwrap_err().to_string();
+        assert!(refusal("aes256gcm16-ecp384").contains("names no pseudorandom function"));
+        assert!(refusal("aes256-modp2048").contains("names no integrity algorithm"));
+        assert!(refusal("aes256gcm16-aes256-sha256-modp2048").contains("RFC 5282"));
+        assert!(refusal("aes256gcm16-sha256-modp2048").contains("RFC 5282"));
+        assert!(refusal("sha256-modp2048").contains("names no cipher"));
         assert!("ecp384".parse::<EspProposal>().is_err());
     }
 
@@ -509,6 +546,36 @@ mod tests {
     }
 
     #[test]
+    fn cbc_is_chosen_with_its_integrity_algorithm_and_never_beside_none() {
+        let local = [ike("aes256gcm16-prfsha384-ecp384"), ike("aes256-aes128-sha512-sha256-modp2048")];
+        let offer = offer_ike(&[ike("aes128-aes256-sha256-modp2048-modp4096")], None);
+        let chosen = choose_ike(&local, &offer, Some(DhGroup::Modp2048)).unwrap();
+        assert_eq!(chosen.suite.to_string(), "aes256-sha256-prfsha256-modp2048");
+        assert_eq!(chosen.proposal.to_string(), "IKE:aescbc/256-sha256-prfsha256-modp2048");
+        assert!(local[1].allows(chosen.suite) && !local[0].allows(chosen.suite));
+        let mut without = offer.clone();
+        without.proposals[0].transforms.retain(|transform| !matches!(transform.id, TransformId::Integrity(_)));
+        assert!(choose_ike(&local, &without, None).is_err(), "encryption alone");
+        let child = offer_esp(&[esp("aes256-sha256-modp2048-noesn")], spi(), true);
+        let mine = [esp("aes256-sha256-modp2048")];
+        let chosen = choose_esp(&mine, &child, true, Some(DhGroup::Modp2048)).unwrap();
+        assert_eq!(chosen.suite.to_string(), "aes256-sha256-modp2048-noesn");
+        assert_eq!(accept_esp(&mine, &chosen.answer(*b"spi!"), true).unwrap().suite, chosen.suite);
+        let mut stripped = chosen.answer(*b"spi!");
+        stripped.proposals[0].transforms.retain(|transform| !matches!(transform.id, TransformId::Integrity(_)));
+        assert!(accept_esp(&mine, &stripped, true).is_err(), "a responder cannot take the integrity out");
+    }
+
+    #[test]
+    fn what_is_for_older_peers_is_not_offered_unless_named() {
+        let offer = offer_ike(&[IkeProposal::default()], None).proposals[0].to_string();
+        let child = offer_esp(&[EspProposal::default()], spi(), true).proposals[0].to_string();
+        for word in ["aescbc", "sha256-128", "modp", "ecp521"] {
+            assert!(!offer.contains(word) && !child.contains(word), "{offer} {child}");
+        }
+    }
+
+    #[test]
     fn forward_secrecy_of_a_child_is_asked_for_only_after_ike_auth() {
         let local = [esp("aes256gcm16-ecp384")];
         let first = offer_esp(&local, spi(), false);
@@ -516,7 +583,10 @@ mod tests {
         assert_eq!(choose_esp(&local, &first, false, None).unwrap().suite.group, None);
         let rekey = offer_esp(&local, spi(), true);
         let chosen = choose_esp(&local, &rekey, true, None).unwrap();
-        assert_eq!(chosen.suite, EspSuite { aead: Aead::Aes256Gcm16, esn: true, group: Some(Group::Ecp384) });
+        assert_eq!(
+            chosen.suite,
+            EspSuite { cipher: Cipher::Aead(Aead::Aes256Gcm16), esn: true, group: Some(Group::Ecp384) }
+        );
         assert_eq!(accept_esp(&local, &chosen.answer(*b"spi!"), true).unwrap().suite, chosen.suite);
         assert!(choose_esp(&[esp("aes256gcm16")], &rekey, true, None).is_err(), "the peer insists on a group");
         assert!(choose_esp(&local, &first, true, None).is_err(), "and so do we");

@@ -3,9 +3,10 @@
 use ike_wire::IkeSpi;
 
 use crate::{
+    cipher::Cipher,
     prf::TooMuchKeyMaterial,
     secret::SecretBytes,
-    suite::{Aead, EspSuite, IkeSuite, PrfAlgorithm},
+    suite::{EspSuite, IkeSuite, PrfAlgorithm},
 };
 
 /// What both sides put into the derivation besides the secret.
@@ -17,16 +18,20 @@ pub struct Exchange<'a> {
     pub responder_nonce: &'a [u8],
 }
 
-/// The keys of one IKE SA. Combined-mode ciphers have no SK_ai and SK_ar (RFC 5282 §7).
+/// The keys of one IKE SA. SK_ai and SK_ar are empty for combined-mode ciphers (RFC 5282 §7).
 #[derive(Debug, PartialEq, Eq)]
 pub struct IkeKeys {
     /// The algorithms they are for.
     pub suite: IkeSuite,
     /// Derives child keys and the keys of the IKE SA that succeeds this one.
     pub sk_d: SecretBytes,
-    /// Key and salt of the initiator's messages.
+    /// Authenticates the initiator's messages.
+    pub sk_ai: SecretBytes,
+    /// Authenticates the responder's messages.
+    pub sk_ar: SecretBytes,
+    /// Key of the initiator's messages, with the salt that an AEAD has.
     pub sk_ei: SecretBytes,
-    /// Key and salt of the responder's messages.
+    /// Key of the responder's messages, with the salt that an AEAD has.
     pub sk_er: SecretBytes,
     /// Binds the initiator's identity into its AUTH.
     pub sk_pi: SecretBytes,
@@ -70,16 +75,19 @@ impl IkeKeys {
         initiator: IkeSpi,
         responder: IkeSpi,
     ) -> Result<Self, TooMuchKeyMaterial> {
-        let (prf_len, aead_len) = (suite.prf.output_len(), suite.aead.keymat_len());
+        let prf_len = suite.prf.output_len();
+        let (encryption_len, integrity_len) = (suite.cipher.encryption_len(), suite.cipher.integrity_len());
         let (spi_i, spi_r) = (initiator.to_bytes(), responder.to_bytes());
         let parts = [exchange.initiator_nonce, exchange.responder_nonce, &spi_i, &spi_r];
-        let stream = suite.prf.expand(skeyseed.expose(), &parts, 3 * prf_len + 2 * aead_len)?;
+        let stream = suite.prf.expand(skeyseed.expose(), &parts, 3 * prf_len + 2 * (integrity_len + encryption_len))?;
         let mut cut = Cutter(stream.expose());
         Ok(Self {
             suite,
             sk_d: cut.next(prf_len),
-            sk_ei: cut.next(aead_len),
-            sk_er: cut.next(aead_len),
+            sk_ai: cut.next(integrity_len),
+            sk_ar: cut.next(integrity_len),
+            sk_ei: cut.next(encryption_len),
+            sk_er: cut.next(encryption_len),
             sk_pi: cut.next(prf_len),
             sk_pr: cut.next(prf_len),
         })
@@ -96,7 +104,7 @@ impl IkeKeys {
     ) -> Result<ChildKeys, TooMuchKeyMaterial> {
         let shared = shared.map_or(&[][..], SecretBytes::expose);
         let parts = [shared, exchange.initiator_nonce, exchange.responder_nonce];
-        let len = suite.aead.keymat_len();
+        let len = suite.cipher.encryption_len() + suite.cipher.integrity_len();
         let stream = self.suite.prf.expand(self.sk_d.expose(), &parts, 2 * len)?;
         let mut cut = Cutter(stream.expose());
         let (from_initiator, from_responder) = (cut.next(len), cut.next(len));
@@ -106,8 +114,12 @@ impl IkeKeys {
     }
 
     /// Key material of the messages that a side sends: the initiator of the IKE SA, or its responder.
-    pub fn encryption(&self, of_initiator: bool) -> (Aead, &SecretBytes) {
-        (self.suite.aead, if of_initiator { &self.sk_ei } else { &self.sk_er })
+    pub fn protection(&self, of_initiator: bool) -> MessageKeys<'_> {
+        let cipher = self.suite.cipher;
+        match of_initiator {
+            true => MessageKeys { cipher, encryption: &self.sk_ei, integrity: &self.sk_ai },
+            false => MessageKeys { cipher, encryption: &self.sk_er, integrity: &self.sk_ar },
+        }
     }
 
     /// The prf and SK_p with which a side binds its identity into AUTH.
@@ -116,7 +128,18 @@ impl IkeKeys {
     }
 }
 
-/// The keys of one child SA pair: each is the cipher's key followed by its salt.
+/// What protects the messages of one direction.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageKeys<'a> {
+    /// The algorithms.
+    pub cipher: Cipher,
+    /// SK_e: key, and the salt that an AEAD has.
+    pub encryption: &'a SecretBytes,
+    /// SK_a: empty for combined-mode ciphers.
+    pub integrity: &'a SecretBytes,
+}
+
+/// The keys of a child SA pair: each is the cipher's key, then its salt or the integrity key (RFC 7296 §2.17).
 #[derive(Debug, PartialEq, Eq)]
 pub struct ChildKeys {
     /// The algorithms they are for.
@@ -142,9 +165,13 @@ impl Cutter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suite::Group;
+    use crate::{
+        cipher::{Aead, AesCbc, HmacAlgorithm},
+        suite::Group,
+    };
 
-    const SUITE: IkeSuite = IkeSuite { aead: Aead::Aes256Gcm16, prf: PrfAlgorithm::HmacSha384, group: Group::Ecp384 };
+    const SUITE: IkeSuite =
+        IkeSuite { cipher: Cipher::Aead(Aead::Aes256Gcm16), prf: PrfAlgorithm::HmacSha384, group: Group::Ecp384 };
     const EXCHANGE: Exchange<'_> = Exchange { initiator_nonce: &[1; 32], responder_nonce: &[2; 32] };
 
     fn spi(raw: u64) -> IkeSpi {
@@ -167,9 +194,30 @@ mod tests {
     }
 
     #[test]
+    fn integrity_keys_come_before_encryption_keys_in_an_ike_sa_and_after_them_in_a_child() {
+        let cipher = Cipher::Cbc(AesCbc::Aes192, HmacAlgorithm::Sha256);
+        let suite = IkeSuite { cipher, prf: PrfAlgorithm::HmacSha256, group: Group::Modp2048 };
+        let keys = keys(suite);
+        let seed = suite.prf.compute(&[[1; 32], [2; 32]].concat(), &[&[3; 48]]);
+        let spis = [4u64.to_be_bytes(), 5u64.to_be_bytes()].concat();
+        let stream = suite.prf.expand(seed.expose(), &[&[1; 32], &[2; 32], &spis], 3 * 32 + 2 * 32 + 2 * 24).unwrap();
+        let cut = [&keys.sk_d, &keys.sk_ai, &keys.sk_ar, &keys.sk_ei, &keys.sk_er, &keys.sk_pi, &keys.sk_pr];
+        let cut = cut.map(SecretBytes::expose);
+        assert_eq!(cut.concat(), stream.expose());
+        assert_eq!(cut.map(<[u8]>::len), [32, 32, 32, 24, 24, 32, 32]);
+        let child = keys.child(EspSuite { cipher, esn: true, group: None }, None, EXCHANGE, true).unwrap();
+        let stream = suite.prf.expand(keys.sk_d.expose(), &[&[1; 32], &[2; 32]], 2 * (24 + 32)).unwrap();
+        assert_eq!([child.outbound.expose(), child.inbound.expose()].concat(), stream.expose());
+    }
+
+    #[test]
     fn rekeying_seeds_with_the_old_prf_and_expands_with_the_new_one() {
         let old = keys(SUITE);
-        let suite = IkeSuite { aead: Aead::ChaCha20Poly1305, prf: PrfAlgorithm::HmacSha256, group: Group::X25519 };
+        let suite = IkeSuite {
+            cipher: Cipher::Aead(Aead::ChaCha20Poly1305),
+            prf: PrfAlgorithm::HmacSha256,
+            group: Group::X25519,
+        };
         let new = old.rekey(suite, &SecretBytes::from(vec![9; 32]), EXCHANGE, spi(6), spi(7)).unwrap();
         let seed = PrfAlgorithm::HmacSha384.compute(old.sk_d.expose(), &[&[9; 32], &[1; 32], &[2; 32]]);
         let spis = [6u64.to_be_bytes(), 7u64.to_be_bytes()].concat();
@@ -179,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_two_ends_of_a_child_have_each_others_keys() {
-        let suite = EspSuite { aead: Aead::Aes128Gcm16, esn: true, group: None };
+        let suite = EspSuite { cipher: Cipher::Aead(Aead::Aes128Gcm16), esn: true, group: None };
         let ike = keys(SUITE);
         let initiator = ike.child(suite, None, EXCHANGE, true).unwrap();
         let responder = ike.child(suite, None, EXCHANGE, false).unwrap();

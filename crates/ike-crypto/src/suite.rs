@@ -1,66 +1,11 @@
 //! The algorithms spoken here, under the names that configurations and logs use.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use aws_lc_rs::{aead, hmac};
-use ike_wire::{DhGroup, Encryption, Prf as PrfId, Transform, TransformId};
+use aws_lc_rs::hmac;
+use ike_wire::{DhGroup, Prf as PrfId, Transform, TransformId};
 
-/// Octets of salt after each AEAD key (RFC 4106 §8.1, RFC 5282 §7.1, RFC 7634 §2).
-pub const SALT_LEN: usize = 4;
-
-/// A cipher that encrypts and authenticates, for IKE and for ESP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Aead {
-    /// AES-GCM, 128-bit key, 16-octet ICV.
-    Aes128Gcm16,
-    /// AES-GCM, 256-bit key, 16-octet ICV.
-    Aes256Gcm16,
-    /// ChaCha20-Poly1305.
-    ChaCha20Poly1305,
-}
-
-impl Aead {
-    /// All of them, strongest habit first.
-    pub const ALL: [Self; 3] = [Self::Aes256Gcm16, Self::Aes128Gcm16, Self::ChaCha20Poly1305];
-
-    /// Octets of the key.
-    pub fn key_len(self) -> usize {
-        match self {
-            Self::Aes128Gcm16 => 16,
-            Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 32,
-        }
-    }
-
-    /// Octets of key material: the key, then the salt.
-    pub fn keymat_len(self) -> usize {
-        self.key_len() + SALT_LEN
-    }
-
-    /// As it is offered.
-    pub fn transform(self) -> Transform {
-        match self {
-            Self::Aes128Gcm16 => Transform::cipher(Encryption::AesGcm16, Some(128)),
-            Self::Aes256Gcm16 => Transform::cipher(Encryption::AesGcm16, Some(256)),
-            Self::ChaCha20Poly1305 => Transform::cipher(Encryption::ChaCha20Poly1305, None), // RFC 7634 §3: no length
-        }
-    }
-
-    pub(crate) fn algorithm(self) -> &'static aead::Algorithm {
-        match self {
-            Self::Aes128Gcm16 => &aead::AES_128_GCM,
-            Self::Aes256Gcm16 => &aead::AES_256_GCM,
-            Self::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Aes128Gcm16 => "aes128gcm16",
-            Self::Aes256Gcm16 => "aes256gcm16",
-            Self::ChaCha20Poly1305 => "chacha20poly1305",
-        }
-    }
-}
+use crate::cipher::Cipher;
 
 /// A pseudorandom function: HMAC over one of the SHA-2 family (RFC 4868).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,11 +66,22 @@ pub enum Group {
     Ecp256,
     /// NIST P-384 (RFC 5903), group 20.
     Ecp384,
+    /// NIST P-521 (RFC 5903), group 21.
+    Ecp521,
+    /// 2048-bit MODP (RFC 3526), group 14.
+    Modp2048,
+    /// 3072-bit MODP (RFC 3526), group 15.
+    Modp3072,
+    /// 4096-bit MODP (RFC 3526), group 16.
+    Modp4096,
 }
 
 impl Group {
-    /// All of them, in the order of a default offer.
-    pub const ALL: [Self; 3] = [Self::X25519, Self::Ecp384, Self::Ecp256];
+    /// All of them, strongest habit first.
+    pub const ALL: [Self; 7] =
+        [Self::X25519, Self::Ecp384, Self::Ecp256, Self::Ecp521, Self::Modp4096, Self::Modp3072, Self::Modp2048];
+    /// Those of a default offer, in its order.
+    pub const DEFAULT: [Self; 3] = [Self::X25519, Self::Ecp384, Self::Ecp256];
 
     /// Its number on the wire.
     pub fn id(self) -> DhGroup {
@@ -133,6 +89,10 @@ impl Group {
             Self::X25519 => DhGroup::Curve25519,
             Self::Ecp256 => DhGroup::Ecp256,
             Self::Ecp384 => DhGroup::Ecp384,
+            Self::Ecp521 => DhGroup::Ecp521,
+            Self::Modp2048 => DhGroup::Modp2048,
+            Self::Modp3072 => DhGroup::Modp3072,
+            Self::Modp4096 => DhGroup::Modp4096,
         }
     }
 
@@ -151,6 +111,10 @@ impl Group {
             Self::X25519 => "x25519",
             Self::Ecp256 => "ecp256",
             Self::Ecp384 => "ecp384",
+            Self::Ecp521 => "ecp521",
+            Self::Modp2048 => "modp2048",
+            Self::Modp3072 => "modp3072",
+            Self::Modp4096 => "modp4096",
         }
     }
 }
@@ -159,22 +123,23 @@ impl Group {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} \"{found}\", expected one of {expected}")]
 pub struct UnknownAlgorithm {
-    what: &'static str,
-    found: String,
-    expected: String,
+    pub(crate) what: &'static str,
+    pub(crate) found: String,
+    pub(crate) expected: String,
 }
 
 macro_rules! names {
     ($name:ident, $what:literal) => {
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.name())
             }
         }
-        impl FromStr for $name {
-            type Err = UnknownAlgorithm;
-            fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
-                Self::ALL.into_iter().find(|one| one.name() == text).ok_or_else(|| UnknownAlgorithm {
+        impl std::str::FromStr for $name {
+            type Err = $crate::suite::UnknownAlgorithm;
+            fn from_str(text: &str) -> Result<Self, $crate::suite::UnknownAlgorithm> {
+                let known = Self::ALL.into_iter().find(|one| one.name() == text);
+                known.ok_or_else(|| $crate::suite::UnknownAlgorithm {
                     what: $what,
                     found: text.to_owned(),
                     expected: Self::ALL.map(|one| one.name()).join(", "),
@@ -183,7 +148,7 @@ macro_rules! names {
         }
     };
 }
-names!(Aead, "cipher");
+pub(crate) use names;
 names!(PrfAlgorithm, "pseudorandom function");
 names!(Group, "key exchange group");
 
@@ -191,7 +156,7 @@ names!(Group, "key exchange group");
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IkeSuite {
     /// Protects its messages.
-    pub aead: Aead,
+    pub cipher: Cipher,
     /// Derives its keys and proves PSKs.
     pub prf: PrfAlgorithm,
     /// Exchanges its secret.
@@ -200,7 +165,7 @@ pub struct IkeSuite {
 
 impl fmt::Display for IkeSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.aead, self.prf, self.group)
+        write!(f, "{}-{}-{}", self.cipher, self.prf, self.group)
     }
 }
 
@@ -208,7 +173,7 @@ impl fmt::Display for IkeSuite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EspSuite {
     /// Protects its packets.
-    pub aead: Aead,
+    pub cipher: Cipher,
     /// Whether sequence numbers have 64 bits.
     pub esn: bool,
     /// The group of its own key exchange, if it has one (forward secrecy).
@@ -217,7 +182,7 @@ pub struct EspSuite {
 
 impl fmt::Display for EspSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.aead.fmt(f)?;
+        self.cipher.fmt(f)?;
         self.group.map_or(Ok(()), |group| write!(f, "-{group}"))?;
         f.write_str(if self.esn { "-esn" } else { "-noesn" })
     }

@@ -11,6 +11,9 @@ pub enum SuiteError {
     /// Two parts of one kind, or none where one is needed.
     #[error("\"{0}\" needs exactly one {1}")]
     Count(String, &'static str),
+    /// A combined-mode cipher with an integrity algorithm, which it has no use for (RFC 5282 §8).
+    #[error("\"{0}\": {1} authenticates by itself and takes no integrity algorithm")]
+    Integrity(String, Aead),
 }
 
 macro_rules! algorithms {
@@ -40,7 +43,7 @@ macro_rules! algorithms {
 }
 
 algorithms! {
-    /// An authenticated cipher; only these exist, there is nothing to negotiate down to.
+    /// A cipher that encrypts and authenticates.
     Aead {
         /// AES-GCM, 256-bit key, 16-octet tag (RFC 4106, RFC 5282).
         Aes256Gcm16 = "aes256gcm16" | "aes256gcm128",
@@ -48,6 +51,28 @@ algorithms! {
         Aes128Gcm16 = "aes128gcm16" | "aes128gcm128" | "aesgcm16",
         /// ChaCha20-Poly1305 (RFC 7634).
         ChaCha20Poly1305 = "chacha20poly1305",
+    }
+}
+algorithms! {
+    /// AES in CBC mode, for peers that have nothing better; needs an [`Integrity`] (RFC 3602).
+    AesCbc {
+        /// 256-bit key
+        Aes256 = "aes256",
+        /// 192-bit key
+        Aes192 = "aes192",
+        /// 128-bit key
+        Aes128 = "aes128" | "aes",
+    }
+}
+algorithms! {
+    /// What authenticates beside [`AesCbc`]: HMAC, cut in half (RFC 4868).
+    Integrity {
+        /// HMAC-SHA-256-128
+        HmacSha256 = "sha256" | "sha2_256",
+        /// HMAC-SHA-384-192
+        HmacSha384 = "sha384" | "sha2_384",
+        /// HMAC-SHA-512-256
+        HmacSha512 = "sha512" | "sha2_512",
     }
 }
 algorithms! {
@@ -70,6 +95,43 @@ algorithms! {
         Ecp384 = "ecp384",
         /// Group 19 (RFC 5903).
         Ecp256 = "ecp256",
+        /// Group 21 (RFC 5903).
+        Ecp521 = "ecp521",
+        /// Group 16 (RFC 3526).
+        Modp4096 = "modp4096",
+        /// Group 15 (RFC 3526).
+        Modp3072 = "modp3072",
+        /// Group 14 (RFC 3526).
+        Modp2048 = "modp2048",
+    }
+}
+
+/// Encryption and integrity: in one, or one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cipher {
+    /// In one.
+    Aead(Aead),
+    /// One after the other.
+    Cbc(AesCbc, Integrity),
+}
+
+impl fmt::Display for Cipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Aead(aead) => aead.fmt(f),
+            Self::Cbc(aes, integrity) => write!(f, "{aes}-{integrity}"),
+        }
+    }
+}
+
+impl Integrity {
+    /// The pseudorandom function of a suite that names none: the one of the same hash.
+    fn prf(self) -> Prf {
+        match self {
+            Self::HmacSha256 => Prf::HmacSha256,
+            Self::HmacSha384 => Prf::HmacSha384,
+            Self::HmacSha512 => Prf::HmacSha512,
+        }
     }
 }
 
@@ -77,7 +139,7 @@ algorithms! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IkeSuite {
     /// Encryption and integrity.
-    pub aead: Aead,
+    pub cipher: Cipher,
     /// Key derivation.
     pub prf: Prf,
     /// Key exchange.
@@ -100,7 +162,7 @@ pub enum Esn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EspSuite {
     /// Encryption and integrity.
-    pub aead: Aead,
+    pub cipher: Cipher,
     /// A key exchange of its own at each rekeying (perfect forward secrecy), where given.
     pub group: Option<Group>,
     /// Sequence numbers.
@@ -110,18 +172,18 @@ pub struct EspSuite {
 impl IkeSuite {
     /// What is offered where a tunnel names no proposal, in order of preference.
     pub const DEFAULT: [Self; 3] = [
-        Self { aead: Aead::Aes256Gcm16, prf: Prf::HmacSha384, group: Group::Curve25519 },
-        Self { aead: Aead::Aes256Gcm16, prf: Prf::HmacSha384, group: Group::Ecp384 },
-        Self { aead: Aead::Aes128Gcm16, prf: Prf::HmacSha256, group: Group::Ecp256 },
+        Self { cipher: Cipher::Aead(Aead::Aes256Gcm16), prf: Prf::HmacSha384, group: Group::Curve25519 },
+        Self { cipher: Cipher::Aead(Aead::Aes256Gcm16), prf: Prf::HmacSha384, group: Group::Ecp384 },
+        Self { cipher: Cipher::Aead(Aead::Aes128Gcm16), prf: Prf::HmacSha256, group: Group::Ecp256 },
     ];
 }
 
 impl EspSuite {
     /// What is offered where a tunnel names no proposal, in order of preference.
     pub const DEFAULT: [Self; 3] = [
-        Self { aead: Aead::Aes256Gcm16, group: None, esn: Esn::Preferred },
-        Self { aead: Aead::Aes128Gcm16, group: None, esn: Esn::Preferred },
-        Self { aead: Aead::ChaCha20Poly1305, group: None, esn: Esn::Preferred },
+        Self { cipher: Cipher::Aead(Aead::Aes256Gcm16), group: None, esn: Esn::Preferred },
+        Self { cipher: Cipher::Aead(Aead::Aes128Gcm16), group: None, esn: Esn::Preferred },
+        Self { cipher: Cipher::Aead(Aead::ChaCha20Poly1305), group: None, esn: Esn::Preferred },
     ];
 }
 
@@ -133,39 +195,79 @@ fn fill<T>(slot: &mut Option<T>, value: T, text: &str, what: &'static str) -> Re
     }
 }
 
+/// The parts of a cipher, as they come.
+#[derive(Default)]
+struct CipherParts {
+    aead: Option<Aead>,
+    aes: Option<AesCbc>,
+    integrity: Option<Integrity>,
+}
+
+impl CipherParts {
+    /// Whether the word is one of them.
+    fn take(&mut self, word: &str, text: &str) -> Result<bool, SuiteError> {
+        if let Some(found) = Aead::from_word(word) {
+            fill(&mut self.aead, found, text, "cipher")?;
+        } else if let Some(found) = AesCbc::from_word(word) {
+            fill(&mut self.aes, found, text, "cipher")?;
+        } else if let Some(found) = Integrity::from_word(word) {
+            fill(&mut self.integrity, found, text, "integrity algorithm")?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn finish(self, text: &str) -> Result<Cipher, SuiteError> {
+        match self {
+            Self { aead: Some(aead), aes: None, integrity: None } => Ok(Cipher::Aead(aead)),
+            Self { aead: Some(aead), aes: None, integrity: Some(_) } => {
+                Err(SuiteError::Integrity(text.to_owned(), aead))
+            }
+            Self { aead: None, aes: Some(aes), integrity: Some(integrity) } => Ok(Cipher::Cbc(aes, integrity)),
+            Self { aead: None, aes: Some(_), integrity: None } => {
+                Err(SuiteError::Count(text.to_owned(), "integrity algorithm, as in aes256-sha256"))
+            }
+            Self { aead: Some(_), aes: Some(_), .. } | Self { aead: None, aes: None, .. } => {
+                Err(SuiteError::Count(text.to_owned(), "cipher"))
+            }
+        }
+    }
+}
+
 impl FromStr for IkeSuite {
     type Err = SuiteError;
     fn from_str(text: &str) -> Result<Self, SuiteError> {
-        let (mut aead, mut prf, mut group) = (None, None, None);
+        let (mut cipher, mut prf, mut group) = (CipherParts::default(), None, None);
         for word in text.split('-') {
-            if let Some(found) = Aead::from_word(word) {
-                fill(&mut aead, found, text, "cipher")?;
+            if cipher.take(word, text)? {
             } else if let Some(found) = Prf::from_word(word) {
                 fill(&mut prf, found, text, "prf")?;
             } else if let Some(found) = Group::from_word(word) {
                 fill(&mut group, found, text, "group")?;
             } else {
                 const EXPECTED: &str = "CIPHER-PRF-GROUP of aes128gcm16, aes256gcm16, chacha20poly1305; prfsha256, prfsha384, \
-                     prfsha512; x25519, ecp256, ecp384";
+                     prfsha512; x25519, ecp256, ecp384, ecp521, modp2048, modp3072, modp4096; or for older peers \
+                     CIPHER-INTEGRITY-GROUP with aes128, aes192, aes256; sha256, sha384, sha512";
                 return Err(SuiteError::Unknown(word.to_owned(), EXPECTED));
             }
         }
         let missing = |what| SuiteError::Count(text.to_owned(), what);
-        Ok(Self {
-            aead: aead.ok_or_else(|| missing("cipher"))?,
-            prf: prf.ok_or_else(|| missing("prf"))?,
-            group: group.ok_or_else(|| missing("group"))?,
-        })
+        let cipher = cipher.finish(text)?;
+        let prf = match (prf, cipher) {
+            (None, Cipher::Cbc(_, integrity)) => integrity.prf(),
+            (prf, _) => prf.ok_or_else(|| missing("prf"))?,
+        };
+        Ok(Self { cipher, prf, group: group.ok_or_else(|| missing("group"))? })
     }
 }
 
 impl FromStr for EspSuite {
     type Err = SuiteError;
     fn from_str(text: &str) -> Result<Self, SuiteError> {
-        let (mut aead, mut group, mut esn) = (None, None, None);
+        let (mut cipher, mut group, mut esn) = (CipherParts::default(), None, None);
         for word in text.split('-') {
-            if let Some(found) = Aead::from_word(word) {
-                fill(&mut aead, found, text, "cipher")?;
+            if cipher.take(word, text)? {
             } else if let Some(found) = Group::from_word(word) {
                 fill(&mut group, found, text, "group at most")?;
             } else if let Some(found) = match word {
@@ -176,24 +278,28 @@ impl FromStr for EspSuite {
                 fill(&mut esn, found, text, "of esn and noesn at most")?;
             } else {
                 const EXPECTED: &str = "CIPHER[-GROUP][-esn|-noesn] of aes128gcm16, aes256gcm16, chacha20poly1305; x25519, ecp256, \
-                     ecp384";
+                     ecp384, ecp521, modp2048, modp3072, modp4096; or for older peers CIPHER-INTEGRITY with aes128, aes192, \
+                     aes256; sha256, sha384, sha512";
                 return Err(SuiteError::Unknown(word.to_owned(), EXPECTED));
             }
         }
-        let aead = aead.ok_or_else(|| SuiteError::Count(text.to_owned(), "cipher"))?;
-        Ok(Self { aead, group, esn: esn.unwrap_or_default() })
+        Ok(Self { cipher: cipher.finish(text)?, group, esn: esn.unwrap_or_default() })
     }
 }
 
 impl fmt::Display for IkeSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.aead, self.prf, self.group)
+        let Self { cipher, prf, group } = self;
+        match cipher {
+            Cipher::Cbc(_, integrity) if integrity.prf() == *prf => write!(f, "{cipher}-{group}"),
+            _ => write!(f, "{cipher}-{prf}-{group}"),
+        }
     }
 }
 
 impl fmt::Display for EspSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.aead)?;
+        write!(f, "{}", self.cipher)?;
         if let Some(group) = self.group {
             write!(f, "-{group}")?;
         }
@@ -211,12 +317,25 @@ mod tests {
 
     #[test]
     fn suites_print_as_they_are_read() {
-        for text in ["aes256gcm16-prfsha384-ecp384", "chacha20poly1305-prfsha256-x25519"] {
+        for text in [
+            "aes256gcm16-prfsha384-ecp384",
+            "chacha20poly1305-prfsha256-x25519",
+            "aes256-sha256-modp2048",
+            "aes192-sha384-prfsha512-ecp521",
+        ] {
             assert_eq!(text.parse::<IkeSuite>().unwrap().to_string(), text);
         }
-        for text in ["aes256gcm16", "aes128gcm16-ecp256", "chacha20poly1305-x25519-noesn", "aes128gcm16-esn"] {
+        for text in [
+            "aes256gcm16",
+            "aes128gcm16-ecp256",
+            "chacha20poly1305-x25519-noesn",
+            "aes128gcm16-esn",
+            "aes128-sha512-modp4096",
+        ] {
             assert_eq!(text.parse::<EspSuite>().unwrap().to_string(), text);
         }
+        let longer = "aes-sha2_256-prfsha256-modp3072".parse::<IkeSuite>().unwrap();
+        assert_eq!(longer.to_string(), "aes128-sha256-modp3072", "as strongSwan reads it, too");
     }
 
     #[test]
@@ -225,5 +344,16 @@ mod tests {
         assert!(matches!("aes256gcm16-aes128gcm16".parse::<EspSuite>(), Err(SuiteError::Count(..))));
         assert!(matches!("3des-prfsha256-ecp256".parse::<IkeSuite>(), Err(SuiteError::Unknown(..))));
         assert!("".parse::<EspSuite>().is_err());
+        let refusal = |text: &str| text.parse::<IkeSuite>().unwrap_err().to_string();
+        assert_eq!(
+            refusal("aes256-modp2048"),
+            "\"aes256-modp2048\" needs exactly one integrity algorithm, as in aes256-sha256"
+        );
+        assert_eq!(
+            refusal("aes256gcm16-sha256-modp2048"),
+            "\"aes256gcm16-sha256-modp2048\": aes256gcm16 authenticates by itself and takes no integrity algorithm"
+        );
+        assert!(refusal("aes256gcm16-aes256-sha256-modp2048").contains("exactly one cipher"));
+        assert!(refusal("aes256-sha256-modp1024").contains("modp2048"));
     }
 }

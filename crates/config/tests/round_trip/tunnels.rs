@@ -6,9 +6,9 @@ use std::{
 };
 
 use config::model::{
-    Aead, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Credential, Dpd, Esn, EspSuite, Fingerprint, Group, HttpUrl,
-    Identity, IkeId, IkeSuite, Initiate, ListSource, PeerDemands, Prf, Proposal, Remote, RemoteAddress, Revocation,
-    RevocationPolicy, StaticRoute, StaticTarget, Tunnel, Wan,
+    Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Dpd, Esn, EspSuite, Fingerprint,
+    Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, ListSource, PeerDemands, Prf, Proposal, Remote,
+    RemoteAddress, Revocation, RevocationPolicy, StaticRoute, StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
@@ -29,10 +29,15 @@ pub(super) fn wan() -> impl Strategy<Value = Wan> {
 
 pub(super) fn proposal() -> impl Strategy<Value = Proposal> {
     let group = || select(Group::ALL);
-    let ike =
-        (select(Aead::ALL), select(Prf::ALL), group()).prop_map(|(aead, prf, group)| IkeSuite { aead, prf, group });
+    let cipher = || {
+        prop_oneof![
+            select(Aead::ALL).prop_map(Cipher::Aead),
+            (select(AesCbc::ALL), select(Integrity::ALL)).prop_map(|(aes, integrity)| Cipher::Cbc(aes, integrity)),
+        ]
+    };
+    let ike = (cipher(), select(Prf::ALL), group()).prop_map(|(cipher, prf, group)| IkeSuite { cipher, prf, group });
     let esn = select(&[Esn::Preferred, Esn::Required, Esn::Off][..]);
-    let esp = (select(Aead::ALL), of(group()), esn).prop_map(|(aead, group, esn)| EspSuite { aead, group, esn });
+    let esp = (cipher(), of(group()), esn).prop_map(|(cipher, group, esn)| EspSuite { cipher, group, esn });
     (vec(ike, 1..4), vec(esp, 1..4)).prop_map(|(ike, esp)| Proposal { ike, esp })
 }
 

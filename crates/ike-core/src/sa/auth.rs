@@ -369,12 +369,7 @@ impl IkeSa {
             .candidates
             .iter()
             .filter_map(|name| cx.tunnels.get(name))
-            .filter(|tunnel| {
-                let allows = |p: &ike_crypto::IkeProposal| {
-                    p.ciphers.contains(&suite.aead) && p.prfs.contains(&suite.prf) && p.groups.contains(&suite.group)
-                };
-                tunnel.config.ike_proposals.iter().any(allows)
-            })
+            .filter(|tunnel| tunnel.config.ike_proposals.iter().any(|proposal| proposal.allows(suite)))
             .collect();
         let meant: Vec<_> = possible
             .iter()

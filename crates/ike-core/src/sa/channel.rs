@@ -72,10 +72,8 @@ impl Channel {
         next_request: u32,
         next_expected: u32,
     ) -> Result<Self, KeyLength> {
-        let (aead, mine) = keys.encryption(initiator);
-        let sealer = Sealer::new(aead, mine)?;
-        let (aead, theirs) = keys.encryption(!initiator);
-        let opener = Opener::new(aead, theirs)?;
+        let sealer = Sealer::new(keys.protection(initiator))?;
+        let opener = Opener::new(keys.protection(!initiator))?;
         Ok(Self {
             keys,
             sealer,

@@ -204,10 +204,8 @@ impl Stage {
         let shared = key.agree(ke?).ok()?;
         let exchange = Exchange { initiator_nonce: nonce, responder_nonce: &responder_nonce };
         let keys = IkeKeys::derive(suite, &shared, exchange, self.spi, theirs).ok()?;
-        let (aead, mine) = keys.encryption(true);
-        let sealer = Sealer::new(aead, mine).ok()?;
-        let (aead, other) = keys.encryption(false);
-        let opener = Opener::new(aead, other).ok()?;
+        let sealer = Sealer::new(keys.protection(true)).ok()?;
+        let opener = Opener::new(keys.protection(false)).ok()?;
         let spis = (self.spi, theirs);
         Some(Talk { sealer, opener, keys, spis, request, responder_nonce, next: 1, children: Vec::new() })
     }
