@@ -164,11 +164,23 @@ impl Edge {
                 Ok(Path::new(path).strip_prefix(folder)?.to_string_lossy().into_owned())
             };
             let (config, run_dir, program) = (within(config)?, within(run_dir)?, self.binaries.path(daemon));
-            return self
-                .node
-                .spawn(daemon, &["env", "-C", place, &program, "--config", &config, "--run-dir", &run_dir]);
+            let mut argv = vec!["env", "-C", place, &program, "--config", &config, "--run-dir", &run_dir];
+            if daemon == "ipsecd" {
+                argv.extend(["--state-dir", "state"]);
+            }
+            return self.node.spawn(daemon, &argv);
         }
-        self.node.spawn(daemon, &[&self.binaries.path(daemon), "--config", config, "--run-dir", run_dir])
+        let (program, state_dir) = (self.binaries.path(daemon), self.state_dir()?);
+        let mut argv = vec![program.as_str(), "--config", config, "--run-dir", run_dir];
+        if daemon == "ipsecd" {
+            argv.extend(["--state-dir", &state_dir]);
+        }
+        self.node.spawn(daemon, &argv)
+    }
+
+    /// What ipsecd keeps from one start to the next.
+    fn state_dir(&self) -> Result<String> {
+        Ok(self.node.folder().join("state").to_str().context("a path that is not UTF-8")?.to_owned())
     }
 
     fn paths(&self) -> Result<(&str, &str)> {

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use config::model::Config;
 use dataplane::{Dataplane, KeeperDoor, Userspace};
 use ike_core::{ConnectionConfig, Input};
+use ike_crypto::CrashTokenSecret;
 use net_types::TunnelName;
 use netwatch::Watch;
 use rpc::TunnelState;
@@ -66,11 +67,17 @@ pub struct Daemon {
 
 impl Daemon {
     /// Brings links and tunnel interfaces to the configuration and begins to negotiate. Interfaces that an earlier daemon
-    /// left in the keeper's hands are taken up as they are.
+    /// left in the keeper's hands are taken up as they are. Without `crash_tokens`, peers need dead peer detection to
+    /// notice that this daemon has lost its SAs.
     ///
     /// # Errors
     /// When the kernel cannot be asked for its links.
-    pub async fn start(keeper: Option<KeeperDoor>, load: Loader, loaded: Loaded) -> anyhow::Result<Self> {
+    pub async fn start(
+        keeper: Option<KeeperDoor>,
+        load: Loader,
+        loaded: Loaded,
+        crash_tokens: Option<CrashTokenSecret>,
+    ) -> anyhow::Result<Self> {
         let watch = Watch::start().await.context("watching the kernel's links and addresses")?;
         let (upcalls, incoming) = upcall::queues();
         let dataplane: Arc<dyn Dataplane> = Arc::new(Userspace::new(upcalls, keeper.clone()));
@@ -78,7 +85,10 @@ impl Daemon {
         let links = Links::new(Arc::clone(&dataplane), WanRouting::new(watch.handle().clone()), state.clone());
         let devices = Devices::new(Arc::clone(&dataplane), watch.handle().clone(), state.clone());
         let trust = Trust::start(state.clone());
-        let ike = IkeLoop::new(Instant::now(), Arc::clone(&dataplane), state.clone(), trust.asker());
+        let mut ike = IkeLoop::new(Instant::now(), Arc::clone(&dataplane), state.clone(), trust.asker());
+        if let Some(secret) = crash_tokens {
+            ike.set_crash_token_secret(secret);
+        }
         let nothing = Loaded { config: Arc::default(), connections: Vec::new(), material: Material::default() };
         let facts = BTreeMap::new();
         let mut daemon = Self {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use dataplane::{Dataplane, IkeDatagram, Limits, NewInbound, NewOutbound};
 use esp::{Keymat, Selector, Selectors};
 use ike_core::{ConnectionConfig, DownCause, EngineConfig, Event, Ike, Input, InstallChild, Output, Path};
+use ike_crypto::CrashTokenSecret;
 use ike_wire::{TrafficSelector, TsRange};
 use net_types::{Spi, TunnelName, WanName};
 use rand::{SeedableRng, rngs::StdRng};
@@ -78,6 +79,11 @@ impl IkeLoop {
         }
     }
 
+    /// Peers are given crash tokens from now on.
+    pub(crate) fn set_crash_token_secret(&mut self, secret: CrashTokenSecret) {
+        self.engine.set_crash_token_secret(secret);
+    }
+
     /// Takes up tunnels and how to reach their peers; facts of a tunnel must come with its connection.
     pub(crate) fn configure(
         &mut self,
@@ -130,7 +136,7 @@ impl IkeLoop {
                     tracing::debug!(spi = format_args!("{spi:#010x}"), remote = %path.remote, wan = %path.wan, "ESP for an unknown SPI");
                 }
                 let path = Path { natt: true, wan: path.wan, local: path.local, remote: path.remote };
-                self.handle(now, Input::UnknownSpi { path });
+                self.handle(now, Input::UnknownSpi { spi, path });
             }
             // IKE follows a peer by its own authenticated messages (RFC 7296 §2.23); this says where to look.
             dataplane::Event::PeerMoved { tunnel, spi, path } => {
@@ -356,9 +362,10 @@ impl IkeLoop {
                     }
                 });
             }
-            Event::IkeClosed { tunnel, spis, .. } => {
+            Event::IkeClosed { tunnel, spis, cause } => {
                 tracing::info!("{event}");
                 self.state.edit(tunnel, |detail| {
+                    detail.peer_restarts += u64::from(*cause == DownCause::PeerRestarted);
                     detail.ike.take_if(|ike| ike.spis == *spis);
                 });
             }
@@ -369,6 +376,7 @@ impl IkeLoop {
             Event::PeerMoved { tunnel, to, .. } => {
                 tracing::info!("{event}");
                 self.state.edit(tunnel, |detail| {
+                    detail.moves += 1;
                     if let Some(ike) = &mut detail.ike {
                         ike.remote = *to;
                     }

@@ -14,6 +14,7 @@ pub mod service;
 pub mod setup;
 pub mod show;
 pub mod state;
+pub mod state_folder;
 mod suites;
 pub mod trust;
 pub mod tunnel_if;

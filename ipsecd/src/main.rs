@@ -17,6 +17,7 @@ use ipsecd::{
     metrics,
     service::service,
     state::{Request, State},
+    state_folder::crash_token_secret,
 };
 use telemetry::{Format, Logs, MetricsServer, service_manager};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +32,9 @@ struct Arguments {
     /// Where sockets are made.
     #[arg(long, value_name = "DIR", default_value = "/run/holdfast")]
     run_dir: PathBuf,
+    /// What is kept from one start to the next.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/holdfast")]
+    state_dir: PathBuf,
     /// Read the configuration and the files that it names, report every mistake, and exit.
     #[arg(long)]
     check: bool,
@@ -96,7 +100,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn serve(arguments: &Arguments, loaded: Loaded, logs: Logs) -> anyhow::Result<()> {
     let keeper = keeper_process::door(&arguments.run_dir);
-    let daemon = Daemon::start(Some(keeper), loader(arguments, logs), loaded).await?;
+    let secret = crash_token_secret(&arguments.state_dir);
+    let secret = secret.inspect_err(|error| tracing::warn!("{error}")).ok();
+    let daemon = Daemon::start(Some(keeper), loader(arguments, logs), loaded, secret).await?;
     let state = daemon.state().clone();
     // Whoever connects is told of all tunnels first: they are known by now.
     let socket = arguments.run_dir.join(rpc::IPSECD_SOCKET);

@@ -133,6 +133,13 @@ fn tunnel_metrics(
     out.counter("ipsec_tunnel_established", "Times the tunnel came up", None, each(|t| t.detail.times_up))?;
     out.counter("ipsec_ike_sa_rekeys", "IKE SAs replaced", None, each(|t| t.detail.ike_rekeys))?;
     out.counter("ipsec_child_sa_rekeys", "Child SAs replaced", None, each(|t| t.detail.child_rekeys))?;
+    out.counter(
+        "ipsec_peer_restarts",
+        "Restarts of the peer noticed by its token",
+        None,
+        each(|t| t.detail.peer_restarts),
+    )?;
+    out.counter("ipsec_path_changes", "Changes of the outer path under an SA", None, each(|t| t.detail.moves))?;
     let stats = || tunnels.iter().filter_map(|tunnel| Some((tunnel, tunnel.stats.as_ref()?)));
     out.counter(
         "ipsec_tunnel_packets",

@@ -163,7 +163,7 @@ impl Running {
             runtime.block_on(async {
                 let first = file.lock().unwrap().load();
                 let load = Box::new(move || Ok(file.lock().unwrap().load()));
-                let daemon = Daemon::start(keeper, load, first).await.unwrap();
+                let daemon = Daemon::start(keeper, load, first, None).await.unwrap();
                 ready.send(daemon.state().clone()).unwrap();
                 let stop = async {
                     let _dropped = stopped.await;

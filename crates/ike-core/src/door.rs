@@ -8,8 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use ike_crypto::CookieJar;
-use ike_wire::{Flags, Header, IkeSpi, Message, Notify, NotifyType, Payload};
+use ike_crypto::{CookieJar, CrashToken};
+use ike_wire::{ExchangeType, Flags, Header, IkeSpi, Message, Notify, NotifyType, Payload, ProtocolId};
 use rand::RngCore;
 
 use crate::{
@@ -139,19 +139,57 @@ impl Door {
             *version = ike_wire::VERSION;
         }
         if let Ok((header, _)) = Header::parse(&copy) {
-            self.refuse(now, &header, path, NotifyType::InvalidMajorVersion, out);
+            self.refuse(now, &header, path, vec![Notify::new(NotifyType::InvalidMajorVersion, [])], out);
         }
     }
 
     /// Tells a peer that its SA does not exist here (RFC 7296 §2.21.4).
-    pub(crate) fn refuse_spi(&mut self, now: Instant, header: &Header, path: &Path, out: &mut Vec<Output>) {
-        self.refuse(now, header, path, NotifyType::InvalidIkeSpi, out);
+    ///
+    /// With a token it can be sure that it is us who say so (RFC 6290 §4.5).
+    pub(crate) fn refuse_spi(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        path: &Path,
+        token: Option<&CrashToken>,
+        out: &mut Vec<Output>,
+    ) {
+        let token = token.map(|token| Notify {
+            protocol: ProtocolId::Ike, // RFC 6290 §4.1
+            ..Notify::new(NotifyType::QuickCrashDetection, token.to_notify())
+        });
+        let notifies = [Some(Notify::new(NotifyType::InvalidIkeSpi, [])), token];
+        self.refuse(now, header, path, notifies.into_iter().flatten().collect(), out);
     }
 
-    fn refuse(&mut self, now: Instant, header: &Header, path: &Path, why: NotifyType, out: &mut Vec<Output>) {
+    /// Tells whoever sends ESP that nobody takes that its SA does not exist here (RFC 7296 §1.5). The header's SPI means
+    /// nothing and is drawn by chance.
+    pub(crate) fn tell_unknown_spi(
+        &mut self,
+        now: Instant,
+        spi: u32,
+        path: &Path,
+        rng: &mut dyn RngCore,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(initiator_spi) = IkeSpi::new(rng.next_u64()).filter(|_| self.may_refuse(now)) else { return };
+        let header = Header {
+            initiator_spi,
+            responder_spi: None,
+            exchange: ExchangeType::Informational,
+            flags: Flags { initiator: true, ..Flags::default() },
+            message_id: 0,
+        };
+        let notify = Notify::new(NotifyType::InvalidSpi, spi.to_be_bytes());
+        if let Ok(bytes) = Message::clear(header, vec![Payload::Notify(notify)]).emit() {
+            out.push(Output::Send { path: path.clone(), bytes: Bytes::from(bytes) });
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, header: &Header, path: &Path, why: Vec<Notify>, out: &mut Vec<Output>) {
         // Responses are never answered: two confused peers would go on for ever.
         if !header.flags.response && self.may_refuse(now) {
-            out.extend(answer_in_clear(header, path, vec![Payload::Notify(Notify::new(why, Vec::new()))]));
+            out.extend(answer_in_clear(header, path, why.into_iter().map(Payload::Notify).collect()));
         }
     }
 
@@ -249,14 +287,14 @@ mod tests {
         };
         let mut out = Vec::new();
         for _ in 0..1000 {
-            door.refuse_spi(start, &header, &path, &mut out);
+            door.refuse_spi(start, &header, &path, None, &mut out);
         }
         assert_eq!(out.len(), REFUSALS_PER_SECOND as usize);
-        door.refuse_spi(start + Duration::from_secs(1), &header, &path, &mut out);
+        door.refuse_spi(start + Duration::from_secs(1), &header, &path, None, &mut out);
         assert_eq!(out.len(), REFUSALS_PER_SECOND as usize + 1);
         out.clear();
         let response = Header { flags: Flags { response: true, ..header.flags }, ..header };
-        door.refuse_spi(start + Duration::from_secs(2), &response, &path, &mut out);
+        door.refuse_spi(start + Duration::from_secs(2), &response, &path, None, &mut out);
         assert!(out.is_empty(), "responses are never answered");
     }
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use ike_crypto::Revocations;
-use ike_wire::{ExchangeType, Header, HeaderError, IkeSpi};
+use ike_crypto::{CrashToken, CrashTokenSecret, Revocations};
+use ike_wire::{ExchangeType, Header, HeaderError, IkeSpi, Message, NotifyType, PayloadType};
 use net_types::{Spi, TunnelName, WanName};
 use rand::CryptoRng;
 
@@ -42,6 +42,7 @@ macro_rules! context {
             tunnels: &$engine.tunnels,
             revocations: &$engine.revocations,
             spis: &mut $engine.spis,
+            crash_tokens: $engine.crash_tokens.as_ref(),
             out: $out,
             news: Vec::new(),
         }
@@ -61,6 +62,8 @@ pub struct Ike {
     sas: BTreeMap<IkeSpi, IkeSa>,
     door: Door,
     spis: SpiBook,
+    /// `None` makes no tokens.
+    crash_tokens: Option<CrashTokenSecret>,
     timers: Timers<TimerKey>,
     /// Tunnels that something happened to since they were settled last.
     touched: BTreeSet<TunnelName>,
@@ -69,6 +72,7 @@ pub struct Ike {
     to_check: BTreeSet<IkeSpi>,
     /// When unauthenticated hints were last looked at.
     hinted_at: Option<Instant>,
+    told_at: Option<Instant>,
     ending: bool,
 }
 
@@ -112,13 +116,21 @@ impl Ike {
             tunnels: BTreeMap::new(),
             sas: BTreeMap::new(),
             spis: SpiBook::default(),
+            crash_tokens: None,
             timers: Timers::new(),
             touched: BTreeSet::new(),
             revocations: Arc::default(),
             to_check: BTreeSet::new(),
             hinted_at: None,
+            told_at: None,
             ending: false,
         }
+    }
+
+    /// Gives peers tokens made with this secret, by which they know a later life of ours (RFC 6290). It has to be the same
+    /// after a restart.
+    pub fn set_crash_token_secret(&mut self, secret: CrashTokenSecret) {
+        self.crash_tokens = Some(secret);
     }
 
     /// Takes one input; what comes out is to be done in that order.
@@ -138,7 +150,7 @@ impl Ike {
             Input::ChildLimit { spi_in, hard } => self.with_child(now, spi_in, &mut out, |sa, cx| {
                 sa.child_limit(cx, spi_in, hard);
             }),
-            Input::UnknownSpi { path } => self.hint(now, &path),
+            Input::UnknownSpi { spi, path } => self.unknown_child(now, spi, &path, &mut out),
             Input::WallClock(since_1970) => self.clock = WallClock { at: now, since_1970 },
             Input::Revocations(revocations) => self.revocations_changed(now, revocations, &mut out),
             Input::Shutdown => self.shutdown(now, &mut out),
@@ -175,8 +187,8 @@ impl Ike {
     // --- inputs ---
 
     fn datagram(&mut self, now: Instant, path: Path, bytes: Bytes, out: &mut Vec<Output>) {
-        let header = match Header::parse(&bytes) {
-            Ok((header, _)) => header,
+        let (header, first) = match Header::parse(&bytes) {
+            Ok(parsed) => parsed,
             Err(HeaderError::Version { major, .. }) if major > 2 => {
                 return self.door.refuse_version(now, &path, &bytes, out);
             }
@@ -188,9 +200,12 @@ impl Ike {
             Some(spi) if self.sas.contains_key(&spi) => {
                 self.with_sa(now, spi, out, |sa, cx| sa.datagram(cx, &header, path, &bytes));
             }
-            Some(_) => self.unknown_sa(now, &header, &path, out),
+            Some(_) => self.unknown_sa(now, &header, first, &path, out),
             None if header.exchange == ExchangeType::IkeSaInit && !header.flags.response => {
                 self.called(now, &header, path, bytes, out);
+            }
+            None if header.exchange == ExchangeType::Informational && !header.flags.response => {
+                self.told_of_unknown_spi(now, &path, &bytes, out);
             }
             None => {}
         }
@@ -213,12 +228,54 @@ impl Ike {
     }
 
     /// A message for an SA that does not exist, as after a restart of ours (RFC 7296 §1.5, §2.21.4).
-    fn unknown_sa(&mut self, now: Instant, header: &Header, path: &Path, out: &mut Vec<Output>) {
+    fn unknown_sa(&mut self, now: Instant, header: &Header, first: PayloadType, path: &Path, out: &mut Vec<Output>) {
         if header.flags.response {
             return;
         }
-        self.door.refuse_spi(now, header, path, out);
+        let token = self.token_of_lost_sa(header, first);
+        self.door.refuse_spi(now, header, path, token.as_ref(), out);
         self.hint(now, path);
+    }
+
+    /// The token that shows the peer that its SA was ours and is lost (RFC 6290 §4.5).
+    ///
+    /// Never for an SA that stands: with its initiator flag turned around a header names the peer's SPI as ours.
+    fn token_of_lost_sa(&self, header: &Header, first: PayloadType) -> Option<CrashToken> {
+        let spis = (header.initiator_spi, header.responder_spi?);
+        let stands = self.sas.contains_key(&spis.0) || self.sas.contains_key(&spis.1);
+        let protected = matches!(first, PayloadType::Encrypted | PayloadType::EncryptedFragment);
+        let secret = self.crash_tokens.as_ref().filter(|_| protected && !stands)?;
+        Some(secret.token(spis, !header.flags.initiator))
+    }
+
+    /// ESP came that no pair of ours takes: the peer has missed a restart of ours. Either we call it, or it is told
+    /// (RFC 7296 §1.5), so that it asks and learns what is lost.
+    fn unknown_child(&mut self, now: Instant, spi: u32, path: &Path, out: &mut Vec<Output>) {
+        self.hint(now, path);
+        let calls = |tunnel: &Tunnel| {
+            tunnel.config.wan == path.wan
+                && tunnel.config.remote == Remote::Address(path.remote.ip())
+                && (tunnel.is_up() || tunnel.calls())
+        };
+        if !self.tunnels.values().any(calls) && !self.ending {
+            self.door.tell_unknown_spi(now, spi, path, &mut *self.rng, out);
+        }
+    }
+
+    /// Somebody says that a peer does not have a pair that we send with. It may be anybody: so the peer is asked.
+    fn told_of_unknown_spi(&mut self, now: Instant, path: &Path, bytes: &Bytes, out: &mut Vec<Output>) {
+        if self.told_at.is_some_and(|at| now.saturating_duration_since(at) < HINTS_APART) {
+            return;
+        }
+        let Ok(message) = Message::parse(bytes) else { return };
+        let claimed =
+            message.notify(NotifyType::InvalidSpi).and_then(|notify| <[u8; 4]>::try_from(&notify.data[..]).ok());
+        let Some(claimed) = claimed.map(u32::from_be_bytes) else { return };
+        self.told_at = Some(now);
+        let concerned = |sa: &&IkeSa| sa.path().remote.ip() == path.remote.ip() && sa.sends_with(claimed);
+        if let Some(spi) = self.sas.values().find(concerned).map(IkeSa::spi) {
+            self.with_sa(now, spi, out, |sa, cx| sa.want_proof(cx));
+        }
     }
 
     /// The peer at the other end of `path` seems to believe in an SA that we do not have.
@@ -543,8 +600,12 @@ impl Ike {
             Ending::Lost(cause) => (cause, Setback::Lost),
             Ending::Refused(why) => (DownCause::Refused(why), Setback::Refused),
         };
+        let restarted = cause == DownCause::PeerRestarted;
         tunnel.set_cause(cause);
         tunnel.setback(now, setback, &mut *self.rng);
+        if restarted {
+            tunnel.call_now(now); // it is there, and it said so
+        }
     }
 
     // --- tunnels ---
@@ -564,7 +625,7 @@ impl Ike {
                 match wish {
                     Wish::Call => self.call(now, &name, out),
                     Wish::NewChild(spi) => self.with_sa(now, spi, out, |sa, _| sa.want_child()),
-                    Wish::Probe(spi) => self.with_sa(now, spi, out, |sa, _| sa.want_proof()),
+                    Wish::Probe(spi) => self.with_sa(now, spi, out, |sa, cx| sa.want_proof(cx)),
                     Wish::Abandon(spi) => {
                         self.with_sa(now, spi, out, |sa, cx| sa.vanish(cx, DownCause::LinkDown));
                         if let Some(tunnel) = self.tunnels.get_mut(&name) {

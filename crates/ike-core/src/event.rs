@@ -19,6 +19,8 @@ pub enum DownCause {
         /// How long it has been silent.
         silent_for: Duration,
     },
+    /// The peer has lost the SA, and shows that it is the one that had it (RFC 6290).
+    PeerRestarted,
     /// No answer to an attempt to establish the tunnel.
     PeerUnreachable,
     /// The WAN link that the tunnel is bound to is down or has no address.
@@ -182,6 +184,7 @@ impl fmt::Display for DownCause {
             Self::WaitingForPeer => f.write_str("waiting for the peer to call"),
             Self::PeerDeleted => f.write_str("deleted by the peer"),
             Self::DpdTimeout { silent_for } => write!(f, "peer silent for {:.1} s", silent_for.as_secs_f64()),
+            Self::PeerRestarted => f.write_str("the peer has restarted"),
             Self::PeerUnreachable => f.write_str("peer does not answer"),
             Self::LinkDown => f.write_str("WAN link down"),
             Self::Refused(why) => write!(f, "refused: {why}"),

@@ -65,6 +65,8 @@ pub enum Input {
     },
     /// ESP came for an SPI that nobody has: the peer may have missed a restart of ours.
     UnknownSpi {
+        /// The SPI.
+        spi: u32,
         /// Where it came from.
         path: Path,
     },

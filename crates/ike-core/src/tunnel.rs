@@ -191,6 +191,11 @@ impl Tunnel {
         matches!(self.reported, Some(Report::Up(_)))
     }
 
+    /// Whether we call the peer when it is down.
+    pub(crate) fn calls(&self) -> bool {
+        (self.config.role == Role::Initiate || self.asked_to_call) && !self.admin_down
+    }
+
     /// The child whose outbound SA carries the traffic.
     pub(crate) fn active(&self) -> Option<Spi> {
         self.active
@@ -400,8 +405,7 @@ impl Tunnel {
                 Standing::Established { suspect: true, .. } | Standing::Leaving => {}
             }
         }
-        let calls = self.config.role == Role::Initiate || self.asked_to_call;
-        let initiates = calls && !self.admin_down && link;
+        let initiates = self.calls() && link;
         // A suspect SA still has its children: its turn ends before another begins.
         if !initiates || larval || !self.children.is_empty() {
             self.call_at = None;

@@ -11,6 +11,7 @@
 mod auth;
 mod cipher;
 mod cookie;
+mod crash_token;
 mod dh;
 mod modp;
 mod nat;
@@ -30,6 +31,7 @@ pub use auth::{
 };
 pub use cipher::{Aead, AesCbc, Cipher, Ciphers, HmacAlgorithm, SALT_LEN};
 pub use cookie::CookieJar;
+pub use crash_token::{CrashToken, CrashTokenSecret};
 pub use dh::{DhError, DhKey};
 pub use nat::nat_detection_hash;
 pub use pki::{

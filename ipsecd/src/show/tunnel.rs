@@ -66,6 +66,9 @@ pub fn text(tunnel: &Tunnel, now: SystemTime) -> String {
         "  Came up: {}, IKE SA rekeyed: {}, child SA rekeyed: {}",
         detail.times_up, detail.ike_rekeys, detail.child_rekeys
     );
+    if detail.moves + detail.peer_restarts > 0 {
+        let _ = writeln!(out, "  Moved: {}, restarts of the peer noticed: {}", detail.moves, detail.peer_restarts);
+    }
     if let Some(stats) = &tunnel.stats {
         let _ = writeln!(out, "  Sent: {} packets, {} octets", stats.sent_packets, stats.sent_octets);
         let _ = writeln!(out, "  Received: {} packets, {} octets", stats.received_packets, stats.received_octets);
@@ -111,6 +114,8 @@ fn one(tunnel: &Tunnel) -> Value {
         ("timesUp", detail.times_up.into()),
         ("ikeRekeys", detail.ike_rekeys.into()),
         ("childRekeys", detail.child_rekeys.into()),
+        ("moves", detail.moves.into()),
+        ("peerRestarts", detail.peer_restarts.into()),
     ]));
     if let Some(stats) = &tunnel.stats {
         let dropped = drops(stats).into_iter().map(|(reason, count)| (camel_case(reason), count.into())).collect();

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use ike_crypto::{AuthError, ChainError, Presented, SignedOctets, Verdict};
+use ike_crypto::{AuthError, ChainError, CrashToken, Presented, SignedOctets, Verdict};
 use ike_wire::{
     Authentication, Certificate, ExchangeType, Header, Identification, Notify, NotifyType, Payload, find_notify,
 };
@@ -13,6 +13,7 @@ use super::{
     agreement::{ChildPayloads, agree, child_error, conclude, error_of, ts_payloads},
     channel::{Opened, notify, send},
     child::install,
+    crash,
     established::{Birth, Established, Peer},
     exchange::{ChildOffer, Exchange},
     init::{HalfOpen, Handshake},
@@ -62,6 +63,15 @@ impl OwnedNonces {
     fn borrow(&self) -> ike_crypto::Exchange<'_> {
         ike_crypto::Exchange { initiator_nonce: &self.0, responder_nonce: &self.1 }
     }
+}
+
+/// How an IKE SA came about.
+struct Meeting {
+    ours: bool,
+    /// The peer says that it has no other, as of then.
+    initial_contact: Option<Instant>,
+    peer: Peer,
+    peer_token: Option<CrashToken>,
 }
 
 /// What a side shows of itself.
@@ -136,6 +146,7 @@ impl IkeSa {
         payloads.extend(first_contact.then(|| notify(NotifyType::InitialContact, [])));
         payloads.push(Payload::Sa(ike_crypto::offer_esp(&config.esp_proposals, spi_in, false)));
         payloads.extend(ts_payloads(&config));
+        payloads.extend(crash::token_payload(cx, &handshake.channel));
         let policy = Retransmission::within(config.retry.attempt);
         let sent = handshake.channel.request(cx.now, &self.path, policy, Exchange::Auth, &payloads, cx.out);
         if let Err(error) = sent {
@@ -188,7 +199,8 @@ impl IkeSa {
         let peer = Peer { name: peer_name(shown.id), certificates: shown.certificates.into() };
         let Stage::Proving(proving) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         let Proving { handshake, config, offer, .. } = *proving;
-        let nonces = self.establish(cx, handshake, config.clone(), peer, true, None);
+        let meeting = Meeting { ours: true, initial_contact: None, peer, peer_token: crash::token_in(&payloads) };
+        let nonces = self.establish(cx, handshake, config.clone(), meeting);
         self.first_child(cx, &config, offer, &nonces, &payloads);
     }
 
@@ -270,10 +282,9 @@ impl IkeSa {
         cx: &mut Cx<'_>,
         handshake: Handshake,
         config: Arc<ConnectionConfig>,
-        peer: Peer,
-        ours: bool,
-        initial_contact: Option<Instant>,
+        meeting: Meeting,
     ) -> OwnedNonces {
+        let Meeting { ours, initial_contact, peer, peer_token } = meeting;
         let lowest_nonce = handshake.lowest_nonce();
         let Handshake { channel, nat, initiator_nonce, responder_nonce, .. } = handshake;
         let (spis, suite) = (channel.spis, channel.keys.suite);
@@ -287,7 +298,8 @@ impl IkeSa {
         });
         cx.news.push(News::Established { initial_contact });
         self.tunnel = Some(config.tunnel.clone());
-        let birth = Birth { config, channel, lowest_nonce, ours, peer_called: !ours, undecided: false, nat, peer };
+        let birth =
+            Birth { config, channel, lowest_nonce, ours, peer_called: !ours, undecided: false, nat, peer, peer_token };
         let established = Established::new(cx, birth);
         self.stage = Stage::Established(Box::new(established));
         OwnedNonces(initiator_nonce, responder_nonce)
@@ -446,7 +458,9 @@ impl IkeSa {
         answer.extend(config.local_credential.cert_payloads().into_iter().map(Payload::Cert));
         answer.push(Payload::Auth(auth));
         let initial_contact = find_notify(payloads, NotifyType::InitialContact).map(|_| began);
-        let nonces = self.establish(cx, handshake, config.clone(), peer, false, initial_contact);
+        answer.extend(crash::token_payload(cx, &handshake.channel));
+        let meeting = Meeting { ours: false, initial_contact, peer, peer_token: crash::token_in(payloads) };
+        let nonces = self.establish(cx, handshake, config.clone(), meeting);
         answer.extend(self.first_child_requested(cx, &config, &nonces, payloads));
         self.respond(cx, header, &answer);
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ike_crypto::CrashToken;
 use ike_wire::{Certificate, Delete, ExchangeType, Header, IkeSpi, NotifyType, Payload};
 use net_types::Spi;
 
@@ -54,6 +55,8 @@ pub(crate) struct Established {
     pub(super) nat: Nat,
     keepalive_at: Option<Instant>,
     pub(super) peer: Peer,
+    /// What a later life of the peer shows for this SA (RFC 6290).
+    pub(super) peer_token: Option<CrashToken>,
 }
 
 /// Whom the peer proved to be.
@@ -86,11 +89,12 @@ pub(super) struct Birth {
     pub(super) undecided: bool,
     pub(super) nat: Nat,
     pub(super) peer: Peer,
+    pub(super) peer_token: Option<CrashToken>,
 }
 
 impl Established {
     pub(super) fn new(cx: &mut Cx<'_>, birth: Birth) -> Self {
-        let Birth { config, channel, lowest_nonce, ours, peer_called, undecided, nat, peer } = birth;
+        let Birth { config, channel, lowest_nonce, ours, peer_called, undecided, nat, peer, peer_token } = birth;
         let lifetime = config.ike_lifetime;
         let jitter = cx.up_to(lifetime.jitter);
         Self {
@@ -110,6 +114,7 @@ impl Established {
             nat,
             keepalive_at: nat.we_are_behind.then(|| cx.now + NAT_KEEPALIVE),
             peer,
+            peer_token,
             config,
         }
     }
@@ -210,6 +215,10 @@ impl IkeSa {
         if !established.channel.is_due(header, &path, bytes, cx.out) {
             return;
         }
+        if self.is_crash(header, bytes) {
+            return self.lose(cx, DownCause::PeerRestarted);
+        }
+        let Stage::Established(established) = &mut self.stage else { return };
         let Ok(opened) = established.channel.open(header, bytes) else { return };
         if matches!(opened, Opened::Partial) {
             return;
@@ -293,6 +302,7 @@ impl IkeSa {
                 Task::Child { replaces, group } => self.request_child(cx, replaces, group),
                 Task::DeleteChild(spi) => self.request_child_delete(cx, spi),
                 Task::Liveness => self.request(cx, Exchange::Liveness, &[]),
+                Task::CrashToken => self.request_crash_token(cx),
             }
         }
     }
@@ -492,11 +502,14 @@ impl IkeSa {
     }
 
     /// A sign of life is wanted.
-    pub(crate) fn want_proof(&mut self) {
-        if let Stage::Established(established) = &mut self.stage
-            && !established.channel.window.is_busy()
-        {
-            established.enqueue_first(Task::Liveness);
+    pub(crate) fn want_proof(&mut self, cx: &mut Cx<'_>) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        match established.channel.window.is_busy() {
+            true => {
+                established.channel.window.hasten(); // any answer is one
+                self.established_timeout(cx);
+            }
+            false => established.enqueue_first(Task::Liveness),
         }
     }
 

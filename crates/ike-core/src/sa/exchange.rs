@@ -11,7 +11,7 @@ use net_types::Spi;
 pub(crate) enum Exchange {
     /// IKE_AUTH; what goes with it is in the stage.
     Auth,
-    /// An empty INFORMATIONAL request.
+    /// An INFORMATIONAL request that is empty, or has something to tell.
     Liveness,
     /// Closing the IKE SA.
     DeleteIke,
@@ -84,6 +84,8 @@ pub(crate) enum Task {
     DeleteChild(Spi),
     /// Ask for a sign of life.
     Liveness,
+    /// Give the peer our token for this SA (RFC 6290 §4.3).
+    CrashToken,
 }
 
 impl Exchange {

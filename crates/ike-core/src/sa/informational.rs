@@ -26,6 +26,7 @@ impl IkeSa {
             cx.news.push(News::Ended(Ending::Refused(why)));
             return self.leave(cx, Goodbye::Done);
         }
+        self.take_token(payloads);
         let mut answer = Vec::new();
         for payload in payloads {
             if let Payload::Delete(Delete::Child { protocol: ProtocolId::Esp, spis }) = payload {

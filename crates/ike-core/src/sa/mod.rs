@@ -7,6 +7,7 @@ mod agreement;
 mod auth;
 mod channel;
 mod child;
+mod crash;
 mod established;
 mod exchange;
 mod informational;
@@ -22,7 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ike_crypto::{Revocations, StatusQuery};
+use ike_crypto::{CrashTokenSecret, Revocations, StatusQuery};
 use ike_wire::{Header, IkeSpi};
 use net_types::{Spi, TunnelName};
 use rand::{CryptoRng, Rng};
@@ -49,6 +50,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) tunnels: &'a BTreeMap<TunnelName, Tunnel>,
     pub(crate) revocations: &'a Revocations,
     pub(crate) spis: &'a mut SpiBook,
+    pub(crate) crash_tokens: Option<&'a CrashTokenSecret>,
     pub(crate) out: &'a mut Vec<Output>,
     pub(crate) news: Vec<News>,
 }

@@ -9,6 +9,7 @@ use super::{
     Cx, Ending, IkeSa, News, Stage,
     agreement::{ChildPayloads, No, error_of, group_asked_for, respond_to_key_exchange},
     channel::Channel,
+    crash,
     established::{Birth, Established},
     exchange::{Exchange, IkeOffer, Rival, Task, lowest},
     leaving::Goodbye,
@@ -148,8 +149,11 @@ impl IkeSa {
             .rekey(chosen.suite, &shared, nonces, offer.spi, theirs)
             .map_err(|error| malformed(error.to_string()))?;
         let lowest_nonce = lowest(&offer.nonce, answer.nonce).into();
-        self.make_heir(cx, keys, (offer.spi, theirs), true, lowest_nonce, false)
-            .ok_or_else(|| malformed("key material of the wrong length".to_owned()))
+        let mut heir = self.make_heir(cx, keys, (offer.spi, theirs), true, lowest_nonce, false);
+        if let Some(heir) = &mut heir {
+            heir.take_token(payloads);
+        }
+        heir.ok_or_else(|| malformed("key material of the wrong length".to_owned()))
     }
 
     /// An IKE SA that continues this one.
@@ -174,8 +178,13 @@ impl IkeSa {
             undecided,
             nat: old.nat,
             peer: old.peer.clone(),
+            peer_token: None,
         };
-        let established = Established::new(cx, birth);
+        let mut established = Established::new(cx, birth);
+        if ours && old.peer_token.is_some() && cx.crash_tokens.is_some() {
+            // RFC 6290 §4.3: its request had no responder's SPI to make a token of. Peers without the extension are spared.
+            established.enqueue(Task::CrashToken);
+        }
         let spi = if ours { spis.0 } else { spis.1 };
         Some(IkeSa::heir(spi, self.path.clone(), established))
     }
@@ -260,12 +269,13 @@ impl IkeSa {
             .keys
             .rekey(chosen.suite, &shared, nonces, theirs, ours)
             .map_err(|error| No::because(NotifyType::NoProposalChosen, Refusal::Malformed(error.to_string())))?;
-        let answer =
+        let mut answer =
             vec![Payload::Sa(chosen.answer(ours.to_bytes())), Payload::Nonce(our_nonce.clone()), Payload::Ke(ke)];
         let lowest_nonce = lowest(offer.nonce, &our_nonce).into();
         let heir = self
             .make_heir(cx, keys, (theirs, ours), false, lowest_nonce, undecided)
             .ok_or_else(|| No::plain(NotifyType::NoProposalChosen))?;
+        answer.extend(heir.established().and_then(|heir| crash::token_payload(cx, &heir.channel)));
         Ok((heir, answer))
     }
 }

@@ -130,6 +130,15 @@ impl<X> Window<X> {
         Some(outstanding.packets.clone())
     }
 
+    /// There is a reason to ask again sooner: the next repetition comes as early as the first one did.
+    pub(crate) fn hasten(&mut self) {
+        if let Some(outstanding) = &mut self.outstanding {
+            let early = outstanding.interval.saturating_sub(outstanding.policy.first);
+            outstanding.next_at = outstanding.next_at.checked_sub(early).unwrap_or(outstanding.next_at);
+            outstanding.interval = outstanding.policy.first;
+        }
+    }
+
     /// Where a request of the peer with this message ID lies.
     pub(crate) fn position(&self, message_id: u32) -> Position {
         if message_id == self.next_expected {
@@ -224,6 +233,22 @@ mod tests {
         window.sent(start, POLICY, (), packet("request"));
         assert!(matches!(window.due(start + 1600 * MS, Some(start + 1000 * MS)), Due::Again(_)));
         assert!(matches!(window.due(start + 2600 * MS, Some(start + 1000 * MS)), Due::GiveUp { .. }));
+    }
+
+    #[test]
+    fn a_hastened_request_keeps_the_first_pause() {
+        let start = Instant::now();
+        let mut window = Window::new(0, 0);
+        window.sent(start, POLICY, (), packet("request"));
+        for at in [100, 300, 700] {
+            assert!(matches!(window.due(start + at * MS, None), Due::Again(_)));
+        }
+        for _ in 0..3 {
+            window.hasten();
+            assert_eq!(window.deadline(), Some(start + 800 * MS), "once is as good as often");
+        }
+        assert!(matches!(window.due(start + 800 * MS, None), Due::Again(_)));
+        assert_eq!(window.deadline(), Some(start + 1000 * MS));
     }
 
     #[test]

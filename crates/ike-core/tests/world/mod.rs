@@ -18,7 +18,7 @@ use ike_core::{
     ConnectionConfig, DownCause, Dpd, Encapsulation, EngineConfig, Event, Ike, Input, InstallChild, Lifetime, Output,
     Path, Remote, Retry, Role,
 };
-use ike_crypto::{LocalCredential, PeerCredential, SecretBytes, StatusQuery};
+use ike_crypto::{CrashTokenSecret, LocalCredential, PeerCredential, SecretBytes, StatusQuery};
 use ike_wire::TrafficSelector;
 use net_types::{Prefix, Spi, TunnelName, WanName};
 use rand::{SeedableRng, rngs::StdRng};
@@ -70,8 +70,12 @@ pub(crate) struct Node {
     pub(crate) unknown: u64,
     /// Rewrites the source of what leaves, as a NAT does.
     pub(crate) translated: Option<SocketAddr>,
+    /// The message sent last.
+    pub(crate) said: Option<Bytes>,
     /// Messages handed in, for tests that replay them.
     pub(crate) heard: Vec<(Path, Bytes)>,
+    /// What crash tokens are made with; it outlives a restart.
+    pub(crate) crash_secret: Option<u8>,
     seed: u64,
     settings: EngineConfig,
     config: Vec<ConnectionConfig>,
@@ -166,7 +170,9 @@ impl World {
                 received: 0,
                 unknown: 0,
                 translated: None,
+                said: None,
                 heard: Vec::new(),
+                crash_secret: None,
                 seed,
                 settings: settings.clone(),
                 config: Vec::new(),
@@ -208,12 +214,34 @@ impl World {
         self.input(n, Input::Wan { wan: wan(), addresses });
     }
 
+    /// How the other end's packets reach this one.
+    pub(crate) fn path_to(&self, n: usize) -> Path {
+        let sender = &self.nodes[1 - n];
+        let remote = sender.translated.unwrap_or(SocketAddr::new(sender.address, 4500));
+        Path { wan: wan(), local: SocketAddr::new(self.nodes[n].address, 4500), remote, natt: true }
+    }
+
+    /// What an end sent last.
+    pub(crate) fn sent_last(&self, n: usize) -> Bytes {
+        self.nodes[n].said.clone().expect("something was sent")
+    }
+
+    /// From now on an end gives its peer crash tokens, which outlive its restarts.
+    pub(crate) fn give_crash_tokens(&mut self, n: usize) {
+        let octet = n as u8 + 1;
+        self.nodes[n].crash_secret = Some(octet);
+        self.nodes[n].ike.set_crash_token_secret(CrashTokenSecret::new(&[octet; 32].into()));
+    }
+
     /// The process of one end dies and starts again with nothing but its configuration.
     pub(crate) fn restart(&mut self, n: usize) {
         let now = self.net.now();
         let node = &mut self.nodes[n];
         node.seed += 77;
         node.ike = engine(now, node.seed, &node.settings);
+        if let Some(octet) = node.crash_secret {
+            node.ike.set_crash_token_secret(CrashTokenSecret::new(&[octet; 32].into()));
+        }
         node.inbound.clear();
         node.active = None;
         node.up = false;
@@ -260,6 +288,7 @@ impl World {
         match output {
             Output::Send { path, bytes } => {
                 let from = node.translated.unwrap_or(path.local);
+                node.said = Some(bytes.clone());
                 let packet = Packet::Ike { from, to: path.remote, natt: path.natt, bytes };
                 self.net.send(node.id, self.link, packet);
             }
@@ -383,7 +412,9 @@ impl World {
             }
             Packet::Esp { spi, .. } => {
                 node.unknown += 1;
+                let path = self.path_to(n);
                 self.note(n, format!("unknown SPI {spi}"));
+                self.input(n, Input::UnknownSpi { spi: spi.get(), path });
             }
         }
     }
