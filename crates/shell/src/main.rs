@@ -7,11 +7,12 @@ mod console;
 mod daemon;
 mod filter;
 mod interactive;
+mod pki;
 mod run;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use console::{Console, Typist};
 use run::{Runner, Status};
@@ -22,6 +23,7 @@ use run::{Runner, Status};
     name = "holdfast",
     version,
     about,
+    args_conflicts_with_subcommands = true,
     after_help = "Exit status: 0 done, 1 the command failed, 2 no such command, 3 a daemon does not answer."
 )]
 struct Arguments {
@@ -34,10 +36,23 @@ struct Arguments {
     /// Put the lines of this file into the configuration in force, as after "configure terminal", and leave.
     #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "commands")]
     file: Option<PathBuf>,
+    #[command(subcommand)]
+    tool: Option<Tool>,
+}
+
+/// What needs no daemon.
+#[derive(Debug, Subcommand)]
+enum Tool {
+    /// Make an authority, certificates for sites, and revocation lists.
+    #[command(subcommand)]
+    Pki(pki::Command),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    if let Some(Tool::Pki(command)) = arguments.tool.take() {
+        return pki::run(command);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -6,7 +6,10 @@ use aws_lc_rs::digest;
 use ike_wire::{CertEncoding, Certificate, CertificateRequest};
 use pki_types::{CertificateDer, TrustAnchor, pem::PemObject};
 
-use super::names::{CertificateNames, UnreadableCertificate};
+use super::{
+    names::{CertificateNames, UnreadableCertificate},
+    policy::Fingerprint,
+};
 
 /// A PEM file that does not hold the certificates it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +73,11 @@ impl CertificateChain {
     /// What each of them says, own certificate first.
     pub fn all(&self) -> Vec<CertificateNames> {
         self.certificates.iter().filter_map(|one| CertificateNames::read(one).ok()).collect()
+    }
+
+    /// SHA-256 of each of them, own certificate first.
+    pub fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
+        self.certificates.iter().map(|one| Fingerprint::of(one))
     }
 
     /// The own certificate.
