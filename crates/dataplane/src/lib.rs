@@ -12,6 +12,7 @@ mod api;
 mod counters;
 mod inside;
 pub mod keeper;
+mod offload;
 mod userspace;
 
 pub use api::{

@@ -6,7 +6,7 @@
 
 use std::{
     ffi::c_ulong,
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
@@ -38,7 +38,11 @@ pub struct Offload {
 pub struct Tun {
     fd: OwnedFd,
     name: IfName,
+    vnet_header: bool,
 }
+
+/// Octets of the `virtio_net_hdr` before each packet: its oldest form, which is also the kernel's default.
+pub const VNET_HEADER_LEN: usize = 10;
 
 impl Tun {
     /// Creates the device `name`, or attaches to it when it exists.
@@ -61,7 +65,7 @@ impl Tun {
         request.ifr_ifru.ifru_flags = bits as libc::c_short;
         // SAFETY: TUNSETIFF reads and writes one `ifreq`; `request` is one, initialised and exclusively borrowed.
         crate::check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
-        Ok(Self { fd, name: name.clone() })
+        Self { fd, name: name.clone(), vnet_header: options.vnet_header }.with_header_len()
     }
 
     /// Takes over a descriptor that another process opened (see [`crate::fds`]), after asking the kernel which device it
@@ -86,7 +90,22 @@ impl Tun {
         let name = String::from_utf8_lossy(&name)
             .parse()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("device name: {error}")))?;
-        Ok(Self { fd, name })
+        Self { fd, name, vnet_header: flags & libc::IFF_VNET_HDR != 0 }.with_header_len()
+    }
+
+    /// Sees to it that the header has the length that we read and write; another owner of the device may have changed it.
+    fn with_header_len(self) -> io::Result<Self> {
+        if self.vnet_header {
+            let length = VNET_HEADER_LEN as libc::c_int;
+            // SAFETY: TUNSETVNETHDRSZ reads one int through the pointer, which is to a live local.
+            crate::check(unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const length) })?;
+        }
+        Ok(self)
+    }
+
+    /// Whether a [`VNET_HEADER_LEN`] octets long header stands before each packet.
+    pub fn has_vnet_header(&self) -> bool {
+        self.vnet_header
     }
 
     /// The interface that this is a queue of.
@@ -138,6 +157,14 @@ impl Tun {
     /// As the kernel reports them; `EIO` while the interface is down.
     pub fn write(&self, packet: &[u8]) -> io::Result<usize> {
         Ok(rustix::io::write(&self.fd, packet)?)
+    }
+
+    /// As [`Self::write`], of one packet in parts; at most 1024 of them.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::writev(&self.fd, parts)?)
     }
 }
 

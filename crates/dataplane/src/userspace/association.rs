@@ -18,6 +18,7 @@ use crate::{
     Direction, Event, InboundStats, Limit, Limits, NewInbound, NewOutbound, OutboundStats, Path,
     counters::{Counter, LastSeen},
     inside,
+    offload::Merger,
 };
 
 /// A path and the link that it begins with.
@@ -126,18 +127,29 @@ impl Inbound {
         &self.tunnel
     }
 
-    /// Opens packets that came in one receive and passes what they hold to the interface.
+    /// Opens packets that came in one receive and passes what they hold on for the interface; `merger` may hold some back
+    /// until it is finished.
     pub(super) fn receive<'a>(
         &self,
         packets: impl Iterator<Item = &'a mut [u8]>,
         arrival: &Path,
         now: Instant,
         shared: &Shared,
+        merger: &mut Option<Merger<'a, Arc<Tunnel>>>,
     ) {
         let (mut passed, mut octets, mut authentic) = (0, 0, false);
         if !self.may_receive(shared) {
             return;
         }
+        let merger = match merger {
+            Some(merger) if Arc::ptr_eq(merger.device(), &self.tunnel) => merger,
+            _ => {
+                if let Some(mut earlier) = merger.take() {
+                    earlier.finish();
+                }
+                merger.insert(Merger::new(self.tunnel.mergeable(), Arc::clone(&self.tunnel)))
+            }
+        };
         let mut opener = self.sa.opener();
         for packet in packets {
             match opener.open(packet) {
@@ -149,10 +161,9 @@ impl Inbound {
                     }
                     let Some(inner) = packet.get_mut(HEADROOM..HEADROOM + inner.length) else { continue };
                     inside::clamp_mss(inner, self.tunnel.mtu());
-                    if self.tunnel.deliver(inner) {
-                        passed += 1;
-                        octets += inner.len() as u64;
-                    }
+                    passed += 1;
+                    octets += inner.len() as u64;
+                    merger.push(inner);
                 }
                 Ok(Opened::Dummy) => authentic = true,
                 Err(error) => {

@@ -1,5 +1,9 @@
 //! ESP in this process: TUN devices on the inside, UDP sockets on the outside, a thread for each end.
 //!
+//! What the kernel has of segmentation offload is used at all four ends: TUN devices give and take super-packets
+//! (`crate::offload`), sockets send and receive many ESP packets at a time. Where it has none, the same code moves single
+//! packets.
+//!
 //! Threads: one a WAN link (receives, opens, writes to the TUN devices) and one a tunnel (reads its TUN device, seals,
 //! sends). An association's packets thus keep their order in either direction. What the threads look up is published
 //! by pointer exchange; only control calls take a lock, and they never hold it across a packet.

@@ -1,6 +1,7 @@
 //! A tunnel: its interface and the thread that reads it, seals and sends.
 
 use std::{
+    io::IoSlice,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,26 +15,32 @@ use arc_swap::ArcSwapOption;
 use esp::{Frame, HEADROOM, Inner, MAX_OVERHEAD};
 use net_types::{Spi, TunnelName};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
-use sys::tun::{Tun, TunOptions};
+use sys::tun::{Offload, Tun, TunOptions, VNET_HEADER_LEN};
 
 use super::{KeeperDoor, Shared, association::Outbound, send, wan::signal};
 use crate::{
     DataplaneError, TunnelSpec, TunnelStats,
     counters::{Counter, LastSeen},
     inside,
+    offload::{
+        Device, Mergeable, VnetHeader,
+        split::{self, SplitError},
+    },
 };
 
-/// Most packets that are sealed in one go.
+/// Packets after which nothing more is read before they are sealed; what one read gives is cut whole.
 const BATCH: usize = 64;
-/// A read gives at most one IP packet.
+/// A read gives at most one IP packet, or a super-packet of that size.
 const LARGEST: usize = 65_535;
-/// Batches of ordinary packets fit, and one of the largest always does.
-const SLAB: usize = 192 << 10;
+/// A batch of ordinary packets fits, and behind it a super-packet cut into ordinary ones.
+const SLAB: usize = 320 << 10;
 
 /// A tunnel as both directions use it.
 pub(super) struct Tunnel {
     name: TunnelName,
     tun: Tun,
+    /// What the device takes merged.
+    mergeable: Mergeable,
     mtu: AtomicU16,
     /// The association in use: the last of `outbounds`.
     current: ArcSwapOption<Outbound>,
@@ -54,6 +61,7 @@ pub(super) struct Tunnel {
 impl Tunnel {
     pub(super) fn new(spec: TunnelSpec, tun: Tun) -> Self {
         Self {
+            mergeable: offer(&spec.name, &tun),
             name: spec.name,
             tun,
             mtu: AtomicU16::new(spec.mtu),
@@ -111,13 +119,21 @@ impl Tunnel {
         self.outbounds.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What the device takes merged.
+    pub(super) fn mergeable(&self) -> Mergeable {
+        self.mergeable
+    }
+
     /// Hands an inner packet to the interface.
-    pub(super) fn deliver(&self, packet: &[u8]) -> bool {
-        let taken = self.tun.write(packet).is_ok();
-        if !taken {
-            self.device.add(1); // the interface is down
+    fn deliver(&self, packet: &[u8]) {
+        self.write_parts(&[IoSlice::new(&[0; VNET_HEADER_LEN]), IoSlice::new(packet)], 1);
+    }
+
+    fn write_parts(&self, parts: &[IoSlice<'_>], packets: usize) {
+        let parts = if self.tun.has_vnet_header() { parts } else { parts.get(1..).unwrap_or_default() };
+        if self.tun.write_parts(parts).is_err() {
+            self.device.add(packets as u64); // the interface is down
         }
-        taken
     }
 
     pub(super) fn received(&self, packets: u64, octets: u64) {
@@ -148,8 +164,9 @@ impl Tunnel {
         }
     }
 
-    /// Whether a packet that was read may go on; fits its MSS and answers it when it is too big.
-    fn admit(&self, packet: &mut [u8], sa: &Outbound) -> bool {
+    /// Whether a packet that was read may go on; fits its MSS and answers it when it is too big, or when one of those
+    /// that it is to be cut into is: the largest of them has `largest` octets.
+    fn admit(&self, packet: &mut [u8], largest: usize, sa: &Outbound) -> bool {
         let inner = match Inner::of(packet) {
             Ok(inner) if inner.length == packet.len() => inner,
             _ => {
@@ -162,7 +179,7 @@ impl Tunnel {
             return false;
         }
         let mtu = self.mtu();
-        if packet.len() > usize::from(mtu) {
+        if largest > usize::from(mtu) {
             self.too_big.add(1);
             if let Some(answer) = inside::too_big(packet, mtu) {
                 self.deliver(&answer);
@@ -172,6 +189,33 @@ impl Tunnel {
         inside::clamp_mss(packet, mtu);
         true
     }
+}
+
+impl Device for Arc<Tunnel> {
+    fn write(&self, parts: &[IoSlice<'_>], packets: usize) {
+        self.write_parts(parts, packets);
+    }
+}
+
+/// Asks the kernel for super-packets, for as much as it has: the mask belongs to the device, which may come from an earlier
+/// life that asked for something else. What it gives uncut it also takes uncut.
+fn offer(name: &TunnelName, tun: &Tun) -> Mergeable {
+    if !tun.has_vnet_header() {
+        tracing::warn!(tunnel = %name, "the interface was made without segmentation offload; delete it for more speed");
+        return Mergeable::default();
+    }
+    let tcp = Offload { checksum: true, tcp_segmentation: true, udp_segmentation: false };
+    let both = Offload { udp_segmentation: true, ..tcp };
+    if tun.set_offload(both).is_ok() {
+        return Mergeable { tcp: true, udp: true };
+    }
+    if tun.set_offload(tcp).is_ok() {
+        return Mergeable { tcp: true, udp: false }; // before Linux 6.2
+    }
+    if let Err(error) = tun.set_offload(Offload::default()) {
+        tracing::warn!(tunnel = %name, %error, "the interface's offloads cannot be set");
+    }
+    Mergeable::default()
 }
 
 /// Takes the tunnel's device from the keeper, or opens it and hands the keeper a descriptor.
@@ -204,7 +248,7 @@ pub(super) fn keep_device(tunnel: &Tunnel, keeper: &KeeperDoor) -> Result<(), Da
 }
 
 fn create(name: &TunnelName) -> std::io::Result<Tun> {
-    let tun = Tun::open(&name.clone().into(), TunOptions::default())?;
+    let tun = Tun::open(&name.clone().into(), TunOptions { vnet_header: true, multi_queue: false })?;
     tun.set_persistent(true)?;
     Ok(tun)
 }
@@ -305,27 +349,88 @@ impl Sender {
             return self.discard(tunnel);
         };
         self.frames.clear();
-        let (mut at, mut octets) = (0, 0);
         while self.frames.len() < BATCH {
+            let mut at = self.frames.last().map_or(0, |last| last.start + sa.sa.cipher().sealed_len(last.length));
             // Room behind for the trailer and ICV of the largest packet.
-            let Some(room) = self.slab.get_mut(at + HEADROOM..).filter(|room| room.len() >= LARGEST + MAX_OVERHEAD)
-            else {
+            if self.slab.len() < at + HEADROOM + LARGEST + MAX_OVERHEAD {
                 break;
-            };
-            let Ok(length) = tunnel.tun.read(&mut room[..LARGEST]) else { break };
-            if tunnel.admit(&mut room[..length], sa) {
-                self.frames.push(Frame { start: at, length });
-                at += sa.sa.cipher().sealed_len(length);
-                octets += length as u64;
+            }
+            let Some((header, length)) = self.read(tunnel, at) else { break };
+            let mut placed = self.place(tunnel, sa, &header, at, length);
+            if placed == Err(SplitError::Room) && at > 0 {
+                self.send(tunnel, sa);
+                self.slab.copy_within(at + HEADROOM..at + HEADROOM + length, HEADROOM);
+                at = 0;
+                placed = self.place(tunnel, sa, &header, at, length);
+            }
+            if placed.is_err() {
+                tunnel.malformed.add(1);
             }
         }
+        self.send(tunnel, sa);
+    }
+
+    /// Reads one packet to where it is to be sealed; `None` when none waits.
+    fn read(&mut self, tunnel: &Tunnel, at: usize) -> Option<(VnetHeader, usize)> {
+        // The header goes where ESP's is going to be.
+        const _: () = assert!(VNET_HEADER_LEN <= HEADROOM);
+        let prefix = if tunnel.tun.has_vnet_header() { VNET_HEADER_LEN } else { 0 };
+        let start = at + HEADROOM - prefix;
+        loop {
+            let room = self.slab.get_mut(start..start + prefix + LARGEST)?;
+            let length = tunnel.tun.read(room).ok()?;
+            let Some(length) = length.checked_sub(prefix) else {
+                tunnel.malformed.add(1);
+                continue;
+            };
+            if prefix == 0 {
+                return Some((VnetHeader::default(), length));
+            }
+            match room.first_chunk().map(VnetHeader::parse) {
+                Some(Ok(header)) => return Some((header, length)),
+                _ => tunnel.malformed.add(1),
+            }
+        }
+    }
+
+    /// Finishes, admits and cuts what was read, and adds its frames.
+    fn place(
+        &mut self,
+        tunnel: &Tunnel,
+        sa: &Outbound,
+        header: &VnetHeader,
+        at: usize,
+        length: usize,
+    ) -> Result<(), SplitError> {
+        let packet = self.slab.get_mut(at + HEADROOM..at + HEADROOM + length).ok_or(SplitError::Malformed)?;
+        match &header.cut {
+            Some(cut) => {
+                let largest = length.min(usize::from(cut.headers) + usize::from(cut.size));
+                if !tunnel.admit(packet, largest, sa) {
+                    return Ok(());
+                }
+                split::split(cut, sa.sa.cipher(), &mut self.slab, at, length, &mut self.frames)
+            }
+            None => {
+                split::complete(header, packet)?;
+                if tunnel.admit(packet, length, sa) {
+                    self.frames.push(Frame { start: at, length });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Seals and sends the frames that there are.
+    fn send(&mut self, tunnel: &Tunnel, sa: &Outbound) {
         let count = self.frames.len() as u64;
+        let octets: u64 = self.frames.iter().map(|frame| frame.length as u64).sum();
         if count == 0 {
             return;
         }
         if sa.sa.seal_batch(&mut self.slab, &mut self.frames).is_err() {
             tunnel.no_sa.add(count); // its numbers are used up
-            return;
+            return self.frames.clear();
         }
         self.frames.retain(|frame| frame.length > 0);
         let route = sa.route();
@@ -333,6 +438,7 @@ impl Sender {
             Some(sockets) => send::send_frames(&sockets, &route.path, &self.slab, &self.frames),
             None => self.frames.len(),
         };
+        self.frames.clear();
         tunnel.send.add(dropped as u64);
         tunnel.sent_packets.add(count.saturating_sub(dropped as u64));
         tunnel.sent_octets.add(octets);
@@ -343,8 +449,16 @@ impl Sender {
     /// Without an association nothing leaves, and nothing waits to leave when one comes.
     fn discard(&mut self, tunnel: &Tunnel) {
         let mut count = 0;
-        while count < BATCH as u64 && tunnel.tun.read(&mut self.slab[..LARGEST]).is_ok() {
-            count += 1;
+        while count < BATCH as u64
+            && let Some((header, length)) = self.read(tunnel, 0)
+        {
+            // Counted as the packets that would have been sent.
+            count += match header.cut {
+                Some(cut) if cut.size > 0 => {
+                    (length.saturating_sub(cut.headers.into())).div_ceil(cut.size.into()) as u64
+                }
+                _ => 1,
+            };
         }
         tunnel.no_sa.add(count);
     }

@@ -24,8 +24,8 @@ use sys::{
     sockopt::{self, IpFamily},
 };
 
-use super::{Shared, send};
-use crate::{DataplaneError, Event, IkeDatagram, Path, WanSpec, WanStats, counters::Counter};
+use super::{Shared, send, tunnel::Tunnel};
+use crate::{DataplaneError, Event, IkeDatagram, Path, WanSpec, WanStats, counters::Counter, offload::Merger};
 
 /// RFC 7296 §2: IKE without encapsulation.
 const IKE_PORT: u16 = 500;
@@ -289,6 +289,7 @@ impl Receiver {
             return;
         }
         let now = Instant::now();
+        let mut merger = None;
         for (meta, octets) in self.batch.iter_mut() {
             let path = Path {
                 wan: self.wan.name.clone(),
@@ -300,8 +301,11 @@ impl Receiver {
             } else if port == IKE_PORT {
                 ike(&self.wan, &self.shared, &path, octets);
             } else {
-                encapsulated(&self.wan, &self.shared, meta, octets, &path, now);
+                encapsulated(&self.wan, &self.shared, meta, octets, &path, now, &mut merger);
             }
+        }
+        if let Some(mut merger) = merger {
+            merger.finish();
         }
     }
 }
@@ -340,7 +344,15 @@ impl Kind {
 }
 
 /// Takes apart what GRO has merged, and opens runs of one association together.
-fn encapsulated(wan: &Wan, shared: &Shared, meta: &Meta, octets: &mut [u8], path: &Path, now: Instant) {
+fn encapsulated<'a>(
+    wan: &Wan,
+    shared: &Shared,
+    meta: &Meta,
+    octets: &'a mut [u8],
+    path: &Path,
+    now: Instant,
+    merger: &mut Option<Merger<'a, Arc<Tunnel>>>,
+) {
     let size = meta.segment.map_or(octets.len(), |size| usize::from(size.get())).max(1);
     let mut rest = octets.chunks_mut(size).peekable();
     while let Some(kind) = rest.peek().map(|octets| Kind::of(octets)) {
@@ -354,7 +366,7 @@ fn encapsulated(wan: &Wan, shared: &Shared, meta: &Meta, octets: &mut [u8], path
                 }
                 continue;
             };
-            sa.receive(run_of(&mut rest, spi), path, now, shared);
+            sa.receive(run_of(&mut rest, spi), path, now, shared, merger);
             // An association that takes no more leaves its packets: they are dropped here.
             run_of(&mut rest, spi).for_each(drop);
             continue;

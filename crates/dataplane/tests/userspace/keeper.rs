@@ -4,6 +4,7 @@ use std::{sync::Arc, thread};
 
 use crate::common::*;
 use dataplane::{Dataplane, Sink, Userspace, keeper};
+use sys::tun::{Offload, Tun};
 
 /// Ends the path as the death of its process would: descriptors close, nothing is said.
 fn end(site: &mut Site) {
@@ -49,6 +50,9 @@ fn with_a_keeper_interface_carrier_and_routes_stay_and_are_taken_up() {
         near.send_to(b"into the void", far.local_addr().unwrap()).unwrap();
     }
 
+    // Another life may have asked the device for something else, which stays with it.
+    let held = keeper::Client::connect(&socket).unwrap().adopt(&tunnel()).unwrap().unwrap();
+    Tun::from_fd(held).unwrap().set_offload(Offload::default()).unwrap();
     a.path = Userspace::new(Arc::clone(&a.sink) as Arc<dyn Sink>, Some(door(&socket)));
     open_wan(&a);
     a.open_tunnel(1438);
@@ -56,6 +60,7 @@ fn with_a_keeper_interface_carrier_and_routes_stay_and_are_taken_up() {
     wait_for("what waited is dropped", || a.tunnel_stats().dropped_no_sa >= 20);
     associate(&a, &b, 2);
     crosses(&near, &far, b"after");
+    crosses(&far, &near, b"and back");
 
     a.path.remove_tunnel(&tunnel(), false);
     assert!(!a.ip("-o link").contains("tun1"), "neither device nor keeping is left");

@@ -2,4 +2,5 @@
 
 mod common;
 mod keeper;
+mod offload;
 mod tunnel;
