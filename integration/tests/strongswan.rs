@@ -31,12 +31,41 @@ struct Pair {
     theirs: StrongSwan,
 }
 
+/// Algorithms of IKE and of ESP, as each end has them.
+struct Suites {
+    ours: (&'static str, &'static str),
+    theirs: (&'static str, &'static str),
+}
+
+impl Suites {
+    const USUAL: Self = Self::both("aes256gcm16-prfsha384-ecp384", "aes256gcm16");
+
+    /// The same at both ends.
+    const fn both(ike: &'static str, esp: &'static str) -> Self {
+        Self { ours: (ike, esp), theirs: (ike, esp) }
+    }
+}
+
 /// Our edge on the left, strongSwan on the right; waits until the tunnel is up at both ends.
 fn connect(lab: &Lab, initiator: Initiator, auth: Auth, ours_more: &str, theirs_more: (&str, &str)) -> Result<Pair> {
+    connect_with(lab, initiator, auth, &Suites::USUAL, ours_more, theirs_more)
+}
+
+fn connect_with(
+    lab: &Lab,
+    initiator: Initiator,
+    auth: Auth,
+    suites: &Suites,
+    ours_more: &str,
+    theirs_more: (&str, &str),
+) -> Result<Pair> {
     packages::ensure(&packages::PEERS)?;
     let wan = OneWan::build(lab)?;
-    let mut text =
-        Text::new(Side::Left).tunnel("local-ts 10.1.0.0/24").tunnel("remote-ts 10.2.0.0/24").tunnel(ours_more);
+    let mut text = Text::new(Side::Left)
+        .proposal(suites.ours.0, suites.ours.1)
+        .tunnel("local-ts 10.1.0.0/24")
+        .tunnel("remote-ts 10.2.0.0/24")
+        .tunnel(ours_more);
     if initiator == Initiator::Theirs {
         text = text.tunnel("initiate never");
     }
@@ -60,8 +89,8 @@ fn connect(lab: &Lab, initiator: Initiator, auth: Auth, ours_more: &str, theirs_
         local_id: Side::Right.id().to_owned(),
         remote_id: Side::Left.id().to_owned(),
         selectors: ("10.2.0.0/24".to_owned(), "10.1.0.0/24".to_owned()),
-        ike: "aes256gcm16-prfsha384-ecp384".to_owned(),
-        esp: "aes256gcm16".to_owned(),
+        ike: suites.theirs.0.to_owned(),
+        esp: suites.theirs.1.to_owned(),
         secret,
         more: theirs_more.0.to_owned(),
         more_child: theirs_more.1.to_owned(),
@@ -169,6 +198,100 @@ fn we_rekey_the_child_and_the_ike_sa() {
         rekeyed(lab, &pair, "INSTALLED", || Ok(()))?;
         rekeyed(lab, &pair, "ESTABLISHED", || Ok(()))
     });
+}
+
+/// Traffic both ways, then every kind of rekey by strongSwan and the traffic again; charon says `shown` of its SAs.
+fn older_algorithms(name: &str, initiator: Initiator, suites: &Suites, shown: [&str; 2]) {
+    Lab::test(name, |lab| {
+        let pair = connect_with(lab, initiator, Auth::Psk, suites, "", ("", ""))?;
+        pair.wan.ping_through(Side::Left)?;
+        pair.wan.ping_through(Side::Right)?;
+        let sas = pair.theirs.sas()?;
+        ensure!(shown.iter().all(|text| sas.contains(text)), "{shown:?} expected: {sas}");
+        rekeyed(lab, &pair, "INSTALLED", || pair.theirs.rekey("--child net").map(drop))?;
+        rekeyed(lab, &pair, "ESTABLISHED", || pair.theirs.rekey("--ike net").map(drop))?;
+        rekeyed(lab, &pair, "INSTALLED", || pair.theirs.rekey("--child net").map(drop))
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn we_initiate_with_cbc_and_modp2048() {
+    let suites = Suites::both("aes256-sha256-modp2048", "aes256-sha256-modp2048");
+    let shown = ["AES_CBC-256/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048", "AES_CBC-256/HMAC_SHA2_256_128"];
+    older_algorithms("ours-cbc", Initiator::Ours, &suites, shown);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn they_initiate_with_cbc_and_modp2048() {
+    let suites = Suites::both("aes128-sha256-modp2048", "aes128-sha256-modp2048");
+    let shown = ["AES_CBC-128/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048", "AES_CBC-128/HMAC_SHA2_256_128"];
+    older_algorithms("theirs-cbc", Initiator::Theirs, &suites, shown);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn they_initiate_with_sha512_and_modp4096() {
+    let suites = Suites::both("aes192-sha512-modp4096", "aes192-sha512-modp3072");
+    let shown = ["AES_CBC-192/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/MODP_4096", "AES_CBC-192/HMAC_SHA2_512_256"];
+    older_algorithms("theirs-modp4096", Initiator::Theirs, &suites, shown);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn we_initiate_with_sha384_and_p521() {
+    let suites = Suites::both("aes256-sha384-ecp521", "aes256gcm16-ecp521");
+    let shown = ["AES_CBC-256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_384/ECP_521", "AES_GCM_16-256"];
+    older_algorithms("ours-p521", Initiator::Ours, &suites, shown);
+}
+
+/// We rekey: IKE SA and child with a key exchange of each one's own, in CBC.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn we_rekey_with_cbc_and_modp2048() {
+    Lab::test("ours-cbc-rekey", |lab| {
+        let suites = Suites::both("aes256-sha256-modp2048", "aes256-sha256-modp2048");
+        let more = "rekey ike 60\nrekey child 30";
+        let pair = connect_with(lab, Initiator::Ours, Auth::Psk, &suites, more, ("", ""))?;
+        pair.wan.ping_through(Side::Left)?;
+        rekeyed(lab, &pair, "INSTALLED", || Ok(()))?;
+        rekeyed(lab, &pair, "ESTABLISHED", || Ok(()))
+    });
+}
+
+/// The first group offered is not one of the other end's: INVALID_KE_PAYLOAD names another, in IKE_SA_INIT and, once the
+/// child is rekeyed, in CREATE_CHILD_SA.
+fn another_group(name: &str, initiator: Initiator) {
+    Lab::test(name, |lab| {
+        let (many, few) = ("aes256-sha256-modp2048-ecp521", "aes256-sha256-ecp521");
+        // Ours are suites of one group each; the second is what the peer can do.
+        let ours_many = ("aes256-sha256-modp2048 aes256-sha256-ecp521", "aes256-sha256-modp2048 aes256-sha256-ecp521");
+        let suites = match initiator {
+            Initiator::Ours => Suites { ours: ours_many, theirs: (few, few) },
+            Initiator::Theirs => Suites { ours: (few, few), theirs: (many, many) },
+        };
+        let pair = connect_with(lab, initiator, Auth::Psk, &suites, "rekey child 30", ("", ""))?;
+        pair.wan.ping_through(Side::Left)?;
+        let sas = pair.theirs.sas()?;
+        ensure!(sas.contains("ECP_521"), "another group than the common one: {sas}");
+        match initiator {
+            Initiator::Ours => rekeyed(lab, &pair, "INSTALLED", || Ok(())),
+            Initiator::Theirs => rekeyed(lab, &pair, "INSTALLED", || pair.theirs.rekey("--child net").map(drop)),
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn we_are_asked_for_another_group() {
+    another_group("ours-group", Initiator::Ours);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn they_are_asked_for_another_group() {
+    another_group("theirs-group", Initiator::Theirs);
 }
 
 #[test]
