@@ -186,6 +186,14 @@ impl Text {
         self
     }
 
+    /// More lines for the identity.
+    pub fn identity(mut self, lines: &str) -> Self {
+        for line in lines.lines() {
+            let _infallible = writeln!(self.identity, " {}", line.trim());
+        }
+        self
+    }
+
     /// More lines for the tunnel.
     pub fn tunnel(mut self, lines: &str) -> Self {
         for line in lines.lines() {
