@@ -117,7 +117,10 @@ impl Devices {
 fn inner_mtu(config: &Config, tunnel: &Tunnel, links: &Links) -> u16 {
     let outer_is_ipv6 = matches!(tunnel.remote.address, RemoteAddress::Address(address) if address.is_ipv6());
     let ciphers = suites::packet_ciphers(config, tunnel);
-    let fits = tunnel_if::inner_mtu_octets(links.mtu_octets(&tunnel.wan), outer_is_ipv6, &ciphers);
+    // It may move from one link to another at any time: what fits all of them fits.
+    let links = std::iter::once(&tunnel.wan).chain(&tunnel.backup_wans).map(|wan| links.mtu_octets(wan));
+    let outer_mtu = links.min().unwrap_or_default();
+    let fits = tunnel_if::inner_mtu_octets(outer_mtu, outer_is_ipv6, &ciphers);
     tunnel.mtu_octets.unwrap_or(u16::try_from(fits).unwrap_or(u16::MAX))
 }
 

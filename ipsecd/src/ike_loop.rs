@@ -39,6 +39,8 @@ pub(crate) struct IkeLoop {
     state: State,
     asker: Asker,
     tunnels: BTreeMap<TunnelName, TunnelFacts>,
+    /// The link that a tunnel goes over, or went over last.
+    moved: BTreeMap<TunnelName, WanName>,
     /// By inbound SPI.
     children: BTreeMap<Spi, Child>,
     /// Replaced inbound associations, and when they end.
@@ -74,6 +76,7 @@ impl IkeLoop {
             state,
             asker,
             tunnels: BTreeMap::new(),
+            moved: BTreeMap::new(),
             children: BTreeMap::new(),
             retiring: Vec::new(),
         }
@@ -91,6 +94,7 @@ impl IkeLoop {
         tunnels: BTreeMap<TunnelName, TunnelFacts>,
         connections: Vec<ConnectionConfig>,
     ) {
+        self.moved.retain(|tunnel, _| tunnels.contains_key(tunnel));
         self.tunnels = tunnels;
         self.handle(now, Input::Reconfigure(connections));
         // What changed beside the connection itself, such as an address, is told as well.
@@ -208,11 +212,7 @@ impl IkeLoop {
                 }
             }
             Output::RemoveChild { tunnel, spi_in, spi_out } => self.remove(now, &tunnel, spi_in, spi_out),
-            Output::TunnelUp { tunnel, path } => {
-                self.publish_up(&tunnel);
-                tracing::info!(%tunnel, %path, "tunnel is up");
-                self.state.edit(&tunnel, |detail| detail.times_up += 1);
-            }
+            Output::TunnelUp { tunnel, path } => self.up(&tunnel, &path),
             Output::TunnelDown { tunnel, cause } => self.publish_down(&tunnel, &cause),
             Output::AskStatus(query) => self.asker.ask(*query),
             Output::Event(event) => self.event(now, &event),
@@ -299,10 +299,22 @@ impl IkeLoop {
         self.state.edit(tunnel, |detail| detail.children.retain(|child| child.spi_in != spi_in));
     }
 
+    /// It carries traffic, or goes on doing so by another path.
+    fn up(&mut self, tunnel: &TunnelName, path: &Path) {
+        let before = self.state.tunnels().get(tunnel).map(|status| status.state);
+        self.moved.insert(tunnel.clone(), path.wan.clone());
+        self.publish_up(tunnel);
+        if matches!(before, Some(TunnelState::Up { .. })) {
+            return tracing::info!(%tunnel, %path, "tunnel goes by another path");
+        }
+        tracing::info!(%tunnel, %path, "tunnel is up");
+        self.state.edit(tunnel, |detail| detail.times_up += 1);
+    }
+
     fn publish_up(&self, tunnel: &TunnelName) {
         let Some(facts) = self.tunnels.get(tunnel) else { return };
         let state = TunnelState::Up { mtu: u32::from(facts.mtu), addresses: facts.addresses.clone() };
-        self.state.publish(tunnel, &facts.wan, facts.ifindex, state);
+        self.state.publish(tunnel, self.moved.get(tunnel).unwrap_or(&facts.wan), facts.ifindex, state);
     }
 
     fn publish_down(&self, tunnel: &TunnelName, cause: &DownCause) {
@@ -311,7 +323,7 @@ impl IkeLoop {
             DownCause::Starting => TunnelState::Negotiating,
             cause => TunnelState::Down { cause: cause.to_string() },
         };
-        self.state.publish(tunnel, &facts.wan, facts.ifindex, state);
+        self.state.publish(tunnel, self.moved.get(tunnel).unwrap_or(&facts.wan), facts.ifindex, state);
         match cause {
             DownCause::Starting | DownCause::WaitingForPeer => tracing::info!(%tunnel, %cause, "tunnel is not up"),
             DownCause::AdminDown | DownCause::Reconfigured => tracing::info!(%tunnel, %cause, "tunnel is down"),
@@ -381,6 +393,10 @@ impl IkeLoop {
                         ike.remote = *to;
                     }
                 });
+            }
+            Event::PathChanged { tunnel, .. } => {
+                tracing::info!("{event}");
+                self.state.edit(tunnel, |detail| detail.moves += 1);
             }
             Event::DuplicateClosed { tunnel, closed, kept } => {
                 tracing::info!("{event}");

@@ -173,6 +173,8 @@ fn connection(
     Ok(Some(ConnectionConfig {
         tunnel: name.clone(),
         wan: tunnel.wan.clone(),
+        backup_wans: tunnel.backup_wans.clone(),
+        mobike: tunnel.mobike,
         local_address: None,
         remote,
         local_id: identity.id.clone(),
@@ -243,6 +245,8 @@ mod tests {
                 id: Some("hub1.example.net".parse().unwrap()),
             },
             wan: "isp1".parse().unwrap(),
+            backup_wans: vec![],
+            mobike: true,
             identity: "site".parse().unwrap(),
             proposal: None,
             addresses: vec![],

@@ -96,6 +96,8 @@ impl Plan {
             description: None,
             remote: model::Remote { address: model::RemoteAddress::Address(remote), id: None },
             wan: wan(),
+            backup_wans: vec![],
+            mobike: true,
             identity: "site".parse().unwrap(),
             proposal: None,
             addresses: vec![address.parse().unwrap()],
@@ -116,6 +118,8 @@ impl Plan {
         let connection = ConnectionConfig {
             tunnel: tunnel(),
             wan: wan(),
+            backup_wans: Vec::new(),
+            mobike: true,
             local_address: None,
             remote: Remote::Address(remote),
             local_id: id(self.number),

@@ -123,6 +123,8 @@ fn connection(arguments: &Arguments) -> Result<ConnectionConfig, Box<dyn Error>>
     Ok(ConnectionConfig {
         tunnel,
         wan,
+        backup_wans: Vec::new(),
+        mobike: true,
         local_address: None,
         remote: match wanted(arguments, "remote")? {
             "any" => Remote::Any,

@@ -45,6 +45,10 @@ pub struct ConnectionConfig {
     pub tunnel: TunnelName,
     /// The WAN link that everything of this tunnel goes over.
     pub wan: WanName,
+    /// Links to go over while that one is down or gives no answer, best first.
+    pub backup_wans: Vec<WanName>,
+    /// Whether an SA may change its addresses, and follow a peer that does (RFC 4555).
+    pub mobike: bool,
     /// Our address; by default the WAN's.
     pub local_address: Option<IpAddr>,
     /// The peer's address.
@@ -82,12 +86,23 @@ pub struct ConnectionConfig {
 }
 
 impl ConnectionConfig {
+    /// The links that it may use, best first.
+    pub fn wans(&self) -> impl Iterator<Item = &WanName> {
+        std::iter::once(&self.wan).chain(&self.backup_wans)
+    }
+
+    /// Whether it may use this link.
+    pub fn uses(&self, wan: &WanName) -> bool {
+        self.wans().any(|used| used == wan)
+    }
+
     /// Whether SAs made under `other` can live on under this configuration. Credentials may be exchanged meanwhile: who
     /// was accepted is looked at again where trust has changed.
     pub(crate) fn negotiates_like(&self, other: &Self) -> bool {
         // Everything but what only says when and how persistently we act, and by what both sides prove who they are.
         let of = |config: &Self| Self {
             role: Role::Initiate,
+            backup_wans: Vec::new(),
             dpd: Dpd::default(),
             ike_lifetime: Lifetime::of(Duration::ZERO),
             child_lifetime: Lifetime::of(Duration::ZERO),
@@ -207,5 +222,41 @@ impl Retransmission {
         let first = (give_up / 16).clamp(Duration::from_millis(10), Duration::from_millis(500));
         let ceiling = (give_up / 9).clamp(first, Duration::from_secs(3).max(first));
         Self { first, ceiling, give_up: give_up.max(first) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use ike_crypto::SecretBytes;
+
+    use super::*;
+
+    /// A tunnel over these links, with nothing unusual.
+    pub(crate) fn connection(wans: [&str; 2]) -> ConnectionConfig {
+        let secret = || SecretBytes::new(b"correct horse".to_vec());
+        let mut wans = wans.map(|wan| wan.parse().unwrap()).into_iter();
+        ConnectionConfig {
+            tunnel: "tun1".parse().unwrap(),
+            wan: wans.next().unwrap(),
+            backup_wans: wans.collect(),
+            mobike: true,
+            local_address: None,
+            remote: Remote::Address(IpAddr::from([192, 0, 2, 1])),
+            local_id: "one.example".parse().unwrap(),
+            local_credential: Arc::new(LocalCredential::pre_shared_key(secret()).unwrap()),
+            remote_id: "other.example".parse().unwrap(),
+            remote_credential: Arc::new(PeerCredential::pre_shared_key(secret()).unwrap()),
+            ike_proposals: Vec::new(),
+            esp_proposals: Vec::new(),
+            local_ts: Vec::new(),
+            remote_ts: Vec::new(),
+            role: Role::Initiate,
+            encapsulation: Encapsulation::Always,
+            dpd: Dpd::default(),
+            ike_lifetime: Lifetime::of(Duration::from_secs(100)),
+            child_lifetime: Lifetime::of(Duration::from_secs(100)),
+            retry: Retry::default(),
+            shutdown: false,
+        }
     }
 }

@@ -41,6 +41,7 @@ macro_rules! context {
             settings: &$engine.settings,
             tunnels: &$engine.tunnels,
             revocations: &$engine.revocations,
+            wans: &$engine.wans,
             spis: &mut $engine.spis,
             crash_tokens: $engine.crash_tokens.as_ref(),
             out: $out,
@@ -253,7 +254,7 @@ impl Ike {
     fn unknown_child(&mut self, now: Instant, spi: u32, path: &Path, out: &mut Vec<Output>) {
         self.hint(now, path);
         let calls = |tunnel: &Tunnel| {
-            tunnel.config.wan == path.wan
+            tunnel.config.uses(&path.wan)
                 && tunnel.config.remote == Remote::Address(path.remote.ip())
                 && (tunnel.is_up() || tunnel.calls())
         };
@@ -286,7 +287,7 @@ impl Ike {
         }
         self.hinted_at = Some(now);
         for (name, tunnel) in &mut self.tunnels {
-            let theirs = tunnel.config.remote == Remote::Address(path.remote.ip()) && tunnel.config.wan == path.wan;
+            let theirs = tunnel.config.remote == Remote::Address(path.remote.ip()) && tunnel.config.uses(&path.wan);
             if theirs && !tunnel.is_up() {
                 tunnel.hint(now);
                 self.touched.insert(name.clone());
@@ -379,23 +380,49 @@ impl Ike {
             out.push(Output::Event(Event::Wan { wan: wan.clone(), up: !addresses.is_empty() }));
         }
         let bound: Vec<_> =
-            self.tunnels.iter().filter(|(_, tunnel)| tunnel.config.wan == wan).map(|(name, _)| name.clone()).collect();
+            self.tunnels.iter().filter(|(_, tunnel)| tunnel.config.uses(&wan)).map(|(name, _)| name.clone()).collect();
         for name in bound {
+            let mut moved = false;
             for spi in self.sas_of(&name) {
-                let Some(local) = self.sas.get(&spi).map(|sa| sa.path().local.ip()) else { continue };
-                if addresses.is_empty() {
-                    self.with_sa(now, spi, out, |sa, cx| sa.link_lost(cx));
-                } else if addresses.contains(&local) {
+                let Some(sa) = self.sas.get(&spi) else { continue };
+                let mobile = sa.is_mobile();
+                if sa.path().wan != wan {
+                    if mobile && !addresses.is_empty() {
+                        self.with_sa(now, spi, out, |sa, cx| sa.consider_link(cx, &wan));
+                        moved = true;
+                    }
+                } else if addresses.contains(&sa.path().local.ip()) {
                     self.with_sa(now, spi, out, |sa, cx| sa.link_back(cx));
                 } else {
-                    // Its address is gone; without MOBIKE (RFC 4555) the SA cannot follow.
-                    self.with_sa(now, spi, out, |sa, cx| sa.vanish(cx, DownCause::LinkDown));
+                    let mut left = false;
+                    self.with_sa(now, spi, out, |sa, cx| left = mobile && sa.leave_path(cx));
+                    moved |= left;
+                    if left {
+                        continue;
+                    }
+                    let elsewhere = self
+                        .tunnels
+                        .get(&name)
+                        .is_some_and(|tunnel| !call_paths(&self.settings, &self.wans, &tunnel.config).is_empty());
+                    if addresses.is_empty() && !elsewhere {
+                        self.with_sa(now, spi, out, |sa, cx| sa.link_lost(cx));
+                    } else {
+                        // Its address is gone, and it cannot follow.
+                        self.with_sa(now, spi, out, |sa, cx| sa.vanish(cx, DownCause::LinkDown));
+                        self.call_now(now, &name);
+                    }
                 }
             }
-            if let Some(tunnel) = self.tunnels.get_mut(&name).filter(|_| !addresses.is_empty()) {
+            if let Some(tunnel) = self.tunnels.get_mut(&name).filter(|_| !addresses.is_empty() && !moved) {
                 tunnel.link_back(now);
             }
             self.touched.insert(name);
+        }
+    }
+
+    fn call_now(&mut self, now: Instant, name: &TunnelName) {
+        if let Some(tunnel) = self.tunnels.get_mut(name) {
+            tunnel.call_now(now);
         }
     }
 
@@ -541,7 +568,7 @@ impl Ike {
                 tunnel.setback(now, setback, &mut *self.rng);
             }
             News::Heir(heir) => self.insert(*heir, out),
-            News::Inherit { heir, children } => {
+            News::Inherit { heir, children, path } => {
                 if let (Some(old), Some(new)) = (self.sas.get(&spi), self.sas.get(&heir)) {
                     let (old, new) = (old.spis(), new.spis());
                     out.push(Output::Event(Event::IkeRekeyed { tunnel: name.clone(), old, new }));
@@ -549,7 +576,7 @@ impl Ike {
                 for child in children.keys() {
                     tunnel.child_moved(*child, heir);
                 }
-                self.with_sa(now, heir, out, |sa, cx| sa.inherit(cx, children));
+                self.with_sa(now, heir, out, |sa, cx| sa.inherit(cx, children, &path));
             }
             News::Elected => {
                 for other in self.sas_of(&name) {
@@ -601,6 +628,9 @@ impl Ike {
             Ending::Refused(why) => (DownCause::Refused(why), Setback::Refused),
         };
         let restarted = cause == DownCause::PeerRestarted;
+        if cause == DownCause::PeerUnreachable {
+            tunnel.was_not_answered();
+        }
         tunnel.set_cause(cause);
         tunnel.setback(now, setback, &mut *self.rng);
         if restarted {
@@ -616,8 +646,11 @@ impl Ike {
             let Some(tunnel) = self.tunnels.get_mut(&name) else { continue };
             let views: Vec<_> = tunnel.sas.iter().filter_map(|spi| self.sas.get(spi)).map(IkeSa::view).collect();
             let link = match tunnel.config.remote {
-                Remote::Address(_) => call_path(&self.settings, &self.wans, &tunnel.config).is_some(),
-                Remote::Any => self.wans.get(&tunnel.config.wan).is_some_and(|addresses| !addresses.is_empty()),
+                Remote::Address(_) => !call_paths(&self.settings, &self.wans, &tunnel.config).is_empty(),
+                Remote::Any => {
+                    let mut wans = tunnel.config.wans().filter_map(|wan| self.wans.get(wan));
+                    wans.any(|addresses| !addresses.is_empty())
+                }
             };
             let wishes = tunnel.settle(now, link, &views, &mut self.spis, out);
             self.timers.set(&TimerKey::Tunnel(name.clone()), tunnel.deadline());
@@ -639,8 +672,11 @@ impl Ike {
     }
 
     fn call(&mut self, now: Instant, name: &TunnelName, out: &mut Vec<Output>) {
-        let Some(config) = self.tunnels.get(name).map(|tunnel| tunnel.config.clone()) else { return };
-        let Some(path) = call_path(&self.settings, &self.wans, &config) else { return };
+        let Some(tunnel) = self.tunnels.get(name) else { return };
+        let config = tunnel.config.clone();
+        let paths = call_paths(&self.settings, &self.wans, &config);
+        // A link may be up and lead nowhere: after each call without an answer it is the next one's turn.
+        let Some(path) = paths.get(tunnel.unanswered() % paths.len().max(1)).cloned() else { return };
         let mut cx = context!(self, now, out);
         if let Some(sa) = init::call(&mut cx, config, path) {
             self.insert(sa, out);
@@ -662,23 +698,19 @@ impl WallClock {
     }
 }
 
-/// From where to where a tunnel's first message goes; `None` without an address of the peer's family.
-fn call_path(
-    settings: &EngineConfig,
-    wans: &BTreeMap<WanName, Vec<IpAddr>>,
-    config: &ConnectionConfig,
-) -> Option<Path> {
-    let Remote::Address(remote) = config.remote else { return None };
-    let addresses = wans.get(&config.wan)?;
-    let local = match config.local_address {
-        Some(address) => addresses.contains(&address).then_some(address)?,
-        None => *addresses.iter().find(|address| address.is_ipv4() == remote.is_ipv4())?,
-    };
+/// From where to where a tunnel's first message may go, best first: one path for each link with an address of the peer's
+/// family.
+fn call_paths(settings: &EngineConfig, wans: &BTreeMap<WanName, Vec<IpAddr>>, config: &ConnectionConfig) -> Vec<Path> {
+    let Remote::Address(remote) = config.remote else { return Vec::new() };
     let port = settings.ike_port;
-    Some(Path {
-        wan: config.wan.clone(),
-        local: SocketAddr::new(local, port),
-        remote: SocketAddr::new(remote, port),
-        natt: false,
-    })
+    let path = |wan: &WanName| {
+        let addresses = wans.get(wan)?;
+        let local = match config.local_address {
+            Some(address) => addresses.contains(&address).then_some(address)?,
+            None => *addresses.iter().find(|address| address.is_ipv4() == remote.is_ipv4())?,
+        };
+        let (local, remote) = (SocketAddr::new(local, port), SocketAddr::new(remote, port));
+        Some(Path { wan: wan.clone(), local, remote, natt: false })
+    };
+    config.wans().filter_map(path).collect()
 }

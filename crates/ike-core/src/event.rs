@@ -5,6 +5,8 @@ use std::{fmt, net::SocketAddr, time::Duration};
 use ike_crypto::{AuthError, NoProposal, ProofError};
 use net_types::{Spi, TunnelName, WanName};
 
+use crate::io::Path;
+
 /// Why a tunnel does not carry traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DownCause {
@@ -166,6 +168,15 @@ pub enum Event {
         /// After.
         to: SocketAddr,
     },
+    /// An IKE SA of ours goes by another path.
+    PathChanged {
+        /// The tunnel.
+        tunnel: TunnelName,
+        /// Before.
+        from: Path,
+        /// After.
+        to: Path,
+    },
     /// Half-open SAs reached the mark from which on cookies are asked for, or fell below it.
     CookiesRequired(bool),
     /// A link was lost or came back.
@@ -260,6 +271,7 @@ impl fmt::Display for Event {
                 write!(f, "tunnel {tunnel}: IKE SA {} closed as a duplicate of {}", Spis(closed), Spis(kept))
             }
             Self::PeerMoved { tunnel, from, to } => write!(f, "tunnel {tunnel}: peer moved from {from} to {to}"),
+            Self::PathChanged { tunnel, from, to } => write!(f, "tunnel {tunnel}: path changed from {from} to {to}"),
             Self::CookiesRequired(true) => f.write_str("many half-open IKE SAs: asking callers for cookies"),
             Self::CookiesRequired(false) => f.write_str("few half-open IKE SAs: no longer asking for cookies"),
             Self::Wan { wan, up: true } => write!(f, "WAN {wan} can be used"),

@@ -49,6 +49,8 @@ pub(crate) struct Tunnel {
     reported: Option<Report>,
     cause: DownCause,
     refused_in_a_row: u32,
+    /// Calls in a row that nobody answered.
+    unanswered: usize,
     /// The operator wants a call although the tunnel only responds.
     asked_to_call: bool,
     call_at: Option<Instant>,
@@ -172,6 +174,7 @@ impl Tunnel {
             reported: None,
             cause,
             refused_in_a_row: 0,
+            unanswered: 0,
             asked_to_call: false,
             call_at: Some(now),
             called_at: None,
@@ -189,6 +192,16 @@ impl Tunnel {
     /// Whether traffic can flow, as last reported.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.reported, Some(Report::Up(_)))
+    }
+
+    /// Calls in a row that nobody answered.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
+    /// One more of them.
+    pub(crate) fn was_not_answered(&mut self) {
+        self.unanswered = self.unanswered.wrapping_add(1);
     }
 
     /// Whether we call the peer when it is down.
@@ -212,6 +225,7 @@ impl Tunnel {
         let member = Member { sa, spi_out, ready, phase: Phase::Live, order: self.installed_so_far };
         self.children.insert(spi_in, member);
         self.refused_in_a_row = 0;
+        self.unanswered = 0;
         self.asked_to_call = false;
     }
 

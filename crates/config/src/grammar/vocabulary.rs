@@ -359,6 +359,7 @@ const WORDS: &[(&str, &str)] = &[
     ("service", "A line of FRR's own, without effect here"),
     ("set", "A change"),
     ("show", "Show what is"),
+    ("mobike", "Changes of the outer addresses (RFC 4555)"),
     ("shutdown", "Hold down"),
     ("skip-missing", "Nothing for paths that name no bandwidth"),
     ("soft", "Without closing the session"),

@@ -80,7 +80,8 @@ pub(super) struct IdentityDraft {
 pub(super) struct TunnelDraft {
     pub(super) description: Option<String>,
     pub(super) remote: Option<Remote>,
-    pub(super) wan: Option<WanName>,
+    pub(super) wans: Vec<WanName>,
+    pub(super) immobile: bool,
     pub(super) identity: Option<Name>,
     pub(super) proposal: Option<Name>,
     pub(super) addresses: Vec<InterfaceAddress>,
@@ -429,10 +430,13 @@ impl TunnelDraft {
                 return Err("there is nowhere to call with \"remote any\"; add \"initiate never\"".to_owned());
             }
         }
+        let mut wans = self.wans.into_iter();
         Ok(Tunnel {
             description: self.description,
             remote,
-            wan: said(self.wan, "wan WAN")?,
+            wan: said(wans.next(), "wan WAN")?,
+            backup_wans: wans.collect(),
+            mobike: !self.immobile,
             identity: said(self.identity, "identity NAME")?,
             proposal: self.proposal,
             addresses: self.addresses,

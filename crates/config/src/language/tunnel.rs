@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use net_types::Prefix;
+use net_types::{Prefix, WanName};
 
 use super::{Action, LEAVE, Section, Statement, Verb, draft::TunnelDraft, ipsec::spaced, then};
 use crate::{
@@ -67,14 +67,35 @@ const TUNNEL: &[Statement] = &[
         }),
     },
     Statement {
-        syntax: "wan WAN-USED",
-        help: "The link that it runs over",
+        syntax: "wan WAN-USED...",
+        help: "The link that it runs over, and others for when that one is lost",
         action: Action::Tunnel(Verb {
             read: |tunnel, args| {
-                tunnel.wan = Some(args.get("WAN-USED")?);
+                let mut wans: Vec<WanName> = Vec::new();
+                for wan in args.all("WAN-USED")? {
+                    if wans.contains(&wan) {
+                        return Err(args.complain("WAN-USED", "this link is named twice"));
+                    }
+                    wans.push(wan);
+                }
+                tunnel.wans = wans;
                 Ok(())
             },
-            write: |tunnel, lines| lines.line(format_args!("wan {}", tunnel.wan)),
+            write: |tunnel, lines| {
+                let wans: Vec<_> = std::iter::once(&tunnel.wan).chain(&tunnel.backup_wans).collect();
+                lines.line(format_args!("wan {}", spaced(&wans)));
+            },
+        }),
+    },
+    Statement {
+        syntax: "[no] mobike",
+        help: "Go on at other outer addresses when a link is lost or the peer moves",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.immobile = args.has("no");
+                Ok(())
+            },
+            write: |tunnel, lines| lines.flag(!tunnel.mobike, "no mobike"),
         }),
     },
     Statement {

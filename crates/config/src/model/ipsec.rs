@@ -59,8 +59,12 @@ pub struct Tunnel {
     pub description: Option<String>,
     /// `remote`
     pub remote: Remote,
-    /// `wan`
+    /// `wan`: the link that it runs over.
     pub wan: WanName,
+    /// Further links of `wan`, best first, for when that one is lost.
+    pub backup_wans: Vec<WanName>,
+    /// `no mobike` unsets it: whether the tunnel may go on at other outer addresses (RFC 4555).
+    pub mobike: bool,
     /// `identity`
     pub identity: Name,
     /// `proposal`; [`Proposal::default`] without one.

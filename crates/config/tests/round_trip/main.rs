@@ -89,7 +89,9 @@ fn any_config() -> impl Strategy<Value = Config> {
             static_routes.dedup();
             // What is named must exist, and two tunnels do not share an address.
             for (number, tunnel) in tunnels.values_mut().enumerate() {
-                tunnel.wan = wans.keys().next().unwrap().clone();
+                let mut links = wans.keys().cloned();
+                tunnel.wan = links.next().unwrap();
+                tunnel.backup_wans = links.take(number % 2).collect();
                 tunnel.identity = identities.keys().next().unwrap().clone();
                 let identity = &identities[&tunnel.identity];
                 if matches!(identity.credential, config::model::Credential::PreSharedKey { .. }) {

@@ -108,14 +108,16 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
         || proptest::collection::btree_set(prefix(), 0..3).prop_map(|set| set.into_iter().collect::<Vec<Prefix>>());
     (
         (of(text()), remote, dpd, seconds(60, 604_800), lifetime),
-        (selectors(), selectors(), of(576u16..=9500), demands(), any::<bool>()),
+        (selectors(), selectors(), of(576u16..=9500), demands(), any::<bool>(), any::<bool>()),
     )
         .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest)| {
-            let (local_selectors, remote_selectors, mtu_octets, demands, shutdown) = rest;
+            let (local_selectors, remote_selectors, mtu_octets, demands, shutdown, mobike) = rest;
             Tunnel {
                 description,
                 remote,
                 wan: "x".parse().unwrap(),
+                backup_wans: vec![],
+                mobike,
                 identity: "x".parse().unwrap(),
                 proposal: None,
                 addresses: Vec::new(),

@@ -18,6 +18,7 @@ use super::{
     exchange::{ChildOffer, Exchange},
     init::{HalfOpen, Handshake},
     leaving::{Goodbye, Leaving},
+    mobike::{self, Mobility},
     window::Due,
 };
 use crate::{
@@ -72,6 +73,7 @@ struct Meeting {
     initial_contact: Option<Instant>,
     peer: Peer,
     peer_token: Option<CrashToken>,
+    mobility: Option<Mobility>,
 }
 
 /// What a side shows of itself.
@@ -147,6 +149,7 @@ impl IkeSa {
         payloads.push(Payload::Sa(ike_crypto::offer_esp(&config.esp_proposals, spi_in, false)));
         payloads.extend(ts_payloads(&config));
         payloads.extend(crash::token_payload(cx, &handshake.channel));
+        payloads.extend(mobike::offer(cx, &config, &self.path));
         let policy = Retransmission::within(config.retry.attempt);
         let sent = handshake.channel.request(cx.now, &self.path, policy, Exchange::Auth, &payloads, cx.out);
         if let Err(error) = sent {
@@ -199,7 +202,9 @@ impl IkeSa {
         let peer = Peer { name: peer_name(shown.id), certificates: shown.certificates.into() };
         let Stage::Proving(proving) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         let Proving { handshake, config, offer, .. } = *proving;
-        let meeting = Meeting { ours: true, initial_contact: None, peer, peer_token: crash::token_in(&payloads) };
+        let mobility = mobike::agreed(cx.now, &config, &self.path, &payloads);
+        let peer_token = crash::token_in(&payloads);
+        let meeting = Meeting { ours: true, initial_contact: None, peer, peer_token, mobility };
         let nonces = self.establish(cx, handshake, config.clone(), meeting);
         self.first_child(cx, &config, offer, &nonces, &payloads);
     }
@@ -284,7 +289,7 @@ impl IkeSa {
         config: Arc<ConnectionConfig>,
         meeting: Meeting,
     ) -> OwnedNonces {
-        let Meeting { ours, initial_contact, peer, peer_token } = meeting;
+        let Meeting { ours, initial_contact, peer, peer_token, mobility } = meeting;
         let lowest_nonce = handshake.lowest_nonce();
         let Handshake { channel, nat, initiator_nonce, responder_nonce, .. } = handshake;
         let (spis, suite) = (channel.spis, channel.keys.suite);
@@ -298,8 +303,18 @@ impl IkeSa {
         });
         cx.news.push(News::Established { initial_contact });
         self.tunnel = Some(config.tunnel.clone());
-        let birth =
-            Birth { config, channel, lowest_nonce, ours, peer_called: !ours, undecided: false, nat, peer, peer_token };
+        let birth = Birth {
+            config,
+            channel,
+            lowest_nonce,
+            ours,
+            peer_called: !ours,
+            undecided: false,
+            nat,
+            peer,
+            peer_token,
+            mobility,
+        };
         let established = Established::new(cx, birth);
         self.stage = Stage::Established(Box::new(established));
         OwnedNonces(initiator_nonce, responder_nonce)
@@ -459,7 +474,11 @@ impl IkeSa {
         answer.push(Payload::Auth(auth));
         let initial_contact = find_notify(payloads, NotifyType::InitialContact).map(|_| began);
         answer.extend(crash::token_payload(cx, &handshake.channel));
-        let meeting = Meeting { ours: false, initial_contact, peer, peer_token: crash::token_in(payloads) };
+        let mobility = mobike::agreed(cx.now, &config, &self.path, payloads);
+        if mobility.is_some() {
+            answer.extend(mobike::offer(cx, &config, &self.path));
+        }
+        let meeting = Meeting { ours: false, initial_contact, peer, peer_token: crash::token_in(payloads), mobility };
         let nonces = self.establish(cx, handshake, config.clone(), meeting);
         answer.extend(self.first_child_requested(cx, &config, &nonces, payloads));
         self.respond(cx, header, &answer);

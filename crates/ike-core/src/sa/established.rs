@@ -17,6 +17,7 @@ use super::{
     child::{ChildState, superfluous},
     exchange::{Exchange, Task},
     leaving::{Goodbye, Leaving},
+    mobike::Mobility,
     window::Due,
 };
 use crate::{
@@ -57,6 +58,8 @@ pub(crate) struct Established {
     pub(super) peer: Peer,
     /// What a later life of the peer shows for this SA (RFC 6290).
     pub(super) peer_token: Option<CrashToken>,
+    /// `None` where one side cannot move.
+    pub(super) mobility: Option<Mobility>,
 }
 
 /// Whom the peer proved to be.
@@ -90,11 +93,13 @@ pub(super) struct Birth {
     pub(super) nat: Nat,
     pub(super) peer: Peer,
     pub(super) peer_token: Option<CrashToken>,
+    pub(super) mobility: Option<Mobility>,
 }
 
 impl Established {
     pub(super) fn new(cx: &mut Cx<'_>, birth: Birth) -> Self {
-        let Birth { config, channel, lowest_nonce, ours, peer_called, undecided, nat, peer, peer_token } = birth;
+        let Birth { config, channel, lowest_nonce, ours, peer_called, undecided, nat, peer, peer_token, mobility } =
+            birth;
         let lifetime = config.ike_lifetime;
         let jitter = cx.up_to(lifetime.jitter);
         Self {
@@ -115,6 +120,7 @@ impl Established {
             keepalive_at: nat.we_are_behind.then(|| cx.now + NAT_KEEPALIVE),
             peer,
             peer_token,
+            mobility,
             config,
         }
     }
@@ -165,7 +171,7 @@ impl Established {
         self.queue.push_front(task);
     }
 
-    fn alive_at(&self) -> Instant {
+    pub(super) fn alive_at(&self) -> Instant {
         self.inbound_at.map_or(self.heard, |at| at.max(self.heard))
     }
 
@@ -184,11 +190,34 @@ impl Established {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let always = [self.channel.window.deadline(), Some(self.hard_at)];
         let active = self.link != Link::Lost && !self.undecided;
-        let clocks = [self.rekey_at, self.dpd_at(), self.keepalive_at];
+        let clocks = [self.rekey_at, self.dpd_at(), self.keepalive_at, self.reroute_at()];
         let children = self.children.values().map(Child::deadline).min();
         let superfluous = superfluous(&self.children).map(|(at, _)| at);
         let while_active = clocks.into_iter().chain([children, superfluous]).flatten().filter(|_| active);
         always.into_iter().flatten().chain(while_active).min()
+    }
+
+    /// Whether its link is lost, so that nothing can be sent.
+    pub(super) fn is_stranded(&self) -> bool {
+        self.link == Link::Lost
+    }
+
+    /// There is a way to the peer again, or another one.
+    pub(super) fn is_found(&mut self) {
+        self.link = Link::Fine;
+    }
+
+    /// Whether the peer is not known to have been told where we are now.
+    pub(super) fn is_to_tell_move(&self) -> bool {
+        let outstanding = self.channel.window.outstanding();
+        let underway = outstanding.is_some_and(|outstanding| matches!(outstanding.exchange, Exchange::Update(_)));
+        underway || self.queue.contains(&Task::Move)
+    }
+
+    /// NAT detection has another result since a side moved.
+    pub(super) fn found_nat(&mut self, now: Instant, nat: Nat) {
+        self.nat = nat;
+        self.keepalive_at = nat.we_are_behind.then(|| now + NAT_KEEPALIVE);
     }
 
     /// The peer has proved that it is there.
@@ -236,7 +265,14 @@ impl IkeSa {
             // it asks on this one says that our answer is lost for good.
             cx.news.push(News::Elected);
         }
-        self.follow(cx, path);
+        if !header.flags.response {
+            self.arrival = Some(path.clone());
+        }
+        // An answer goes back the way of its question, which a mobile peer may have left since; a new request is never older
+        // than where it says that it is (RFC 4555 §3.5).
+        if !header.flags.response || !self.is_mobile() {
+            self.follow(cx, path);
+        }
         match opened {
             Opened::Partial => {}
             Opened::Payloads(payloads) if header.flags.response => self.answered(cx, header.message_id, payloads),
@@ -266,7 +302,8 @@ impl IkeSa {
             Stage::HalfOpen(half_open) => &mut half_open.handshake.channel,
             Stage::Calling(_) | Stage::Proving(_) | Stage::Over => return,
         };
-        if let Err(error) = channel.respond(&self.path, header, payloads, cx.out) {
+        let path = self.arrival.as_ref().unwrap_or(&self.path);
+        if let Err(error) = channel.respond(path, header, payloads, cx.out) {
             self.vanish(cx, DownCause::ProtocolError(error.to_string()));
         }
     }
@@ -277,6 +314,8 @@ impl IkeSa {
         let Some(outstanding) = established.channel.window.answer(message_id) else { return };
         match outstanding.exchange {
             Exchange::Liveness | Exchange::DeleteIke | Exchange::Refusal | Exchange::Auth => {}
+            Exchange::Update(told) => self.move_answered(cx, &told, &payloads),
+            Exchange::Verify(cookie) => self.verification_answered(cx, &cookie, &payloads),
             Exchange::DeleteChildren(spis) => {
                 for spi_in in spis {
                     if let Some(child) = established.children.remove(&spi_in) {
@@ -302,6 +341,8 @@ impl IkeSa {
                 Task::Child { replaces, group } => self.request_child(cx, replaces, group),
                 Task::DeleteChild(spi) => self.request_child_delete(cx, spi),
                 Task::Liveness => self.request(cx, Exchange::Liveness, &[]),
+                Task::Move => self.request_move(cx),
+                Task::Verify => self.request_verification(cx),
                 Task::CrashToken => self.request_crash_token(cx),
             }
         }
@@ -342,6 +383,10 @@ impl IkeSa {
         if established.link == Link::Lost || established.undecided {
             return;
         }
+        if established.reroute_at().is_some_and(|at| cx.now >= at) {
+            self.reroute(cx);
+        }
+        let Stage::Established(established) = &mut self.stage else { return };
         if established.rekey_at.take_if(|at| cx.now >= *at).is_some() {
             established.enqueue(Task::RekeyIke { group: None });
         }
@@ -447,6 +492,9 @@ impl IkeSa {
             let (tunnel, spi_in, path) = (established.config.tunnel.clone(), *spi_in, path.clone());
             cx.out.push(Output::MoveChild { tunnel, spi_in, path });
         }
+        if let Some(mobility) = &mut established.mobility {
+            mobility.is_carried_by(path.clone());
+        }
         self.path = path;
         cx.news.push(News::Changed);
     }
@@ -532,21 +580,33 @@ impl IkeSa {
             return;
         }
         established.link = Link::Back;
-        let policy = established.retransmission();
-        match established.channel.window.restart(cx.now, policy) {
-            Some(packets) => send(&self.path, &packets, cx.out),
-            None => established.enqueue_first(Task::Liveness),
+        if !self.repeat(cx) {
+            self.want_proof(cx);
         }
     }
 
+    /// Sends the request on the way again, as if for the first time; false if there is none.
+    pub(super) fn repeat(&mut self, cx: &mut Cx<'_>) -> bool {
+        let Stage::Established(established) = &mut self.stage else { return false };
+        let policy = established.retransmission();
+        let packets = established.channel.window.restart(cx.now, policy);
+        packets.inspect(|packets| send(&self.path, packets, cx.out)).is_some()
+    }
+
     /// The children of the SA that this one replaces.
-    pub(crate) fn inherit(&mut self, cx: &mut Cx<'_>, children: BTreeMap<Spi, Child>) {
+    pub(crate) fn inherit(&mut self, cx: &mut Cx<'_>, children: BTreeMap<Spi, Child>, path: &Path) {
         let Stage::Established(established) = &mut self.stage else {
             // It did not live long enough: neither do they.
             return cx.news.extend(children.into_keys().map(|spi_in| News::ChildGone { spi_in, cause: None }));
         };
         established.undecided = false;
+        // One of the two sides may have moved since this SA was made.
+        let own = established.carried_by(&self.path);
         for (spi_in, mut child) in children {
+            if own != *path {
+                let tunnel = established.config.tunnel.clone();
+                cx.out.push(Output::MoveChild { tunnel, spi_in, path: own.clone() });
+            }
             child.adopt(cx.now);
             established.children.insert(spi_in, child);
         }

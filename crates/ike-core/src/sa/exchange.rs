@@ -6,6 +6,8 @@ use ike_crypto::DhKey;
 use ike_wire::{ExchangeType, IkeSpi};
 use net_types::Spi;
 
+use crate::io::Path;
+
 /// A request on the way.
 #[derive(Debug)]
 pub(crate) enum Exchange {
@@ -13,6 +15,10 @@ pub(crate) enum Exchange {
     Auth,
     /// An INFORMATIONAL request that is empty, or has something to tell.
     Liveness,
+    /// UPDATE_SA_ADDRESSES, first sent by this path (RFC 4555).
+    Update(Box<Path>),
+    /// COOKIE2, which has to come back (RFC 4555 §3.7).
+    Verify(Vec<u8>),
     /// Closing the IKE SA.
     DeleteIke,
     /// Closing these child SAs, by inbound SPI.
@@ -84,6 +90,10 @@ pub(crate) enum Task {
     DeleteChild(Spi),
     /// Ask for a sign of life.
     Liveness,
+    /// Tell the peer of the path in use, or of our addresses (RFC 4555).
+    Move,
+    /// See whether the peer can be reached where it says that it is (RFC 4555 §3.7).
+    Verify,
     /// Give the peer our token for this SA (RFC 6290 §4.3).
     CrashToken,
 }
@@ -93,7 +103,12 @@ impl Exchange {
     pub(crate) fn exchange_type(&self) -> ExchangeType {
         match self {
             Self::Auth => ExchangeType::IkeAuth,
-            Self::Liveness | Self::DeleteIke | Self::DeleteChildren(_) | Self::Refusal => ExchangeType::Informational,
+            Self::Liveness
+            | Self::Update(_)
+            | Self::Verify(_)
+            | Self::DeleteIke
+            | Self::DeleteChildren(_)
+            | Self::Refusal => ExchangeType::Informational,
             Self::RekeyIke(_) | Self::Child(_) => ExchangeType::CreateChildSa,
         }
     }

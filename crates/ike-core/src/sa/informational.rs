@@ -27,16 +27,18 @@ impl IkeSa {
             return self.leave(cx, Goodbye::Done);
         }
         self.take_token(payloads);
+        let about_addresses = self.mobility_requested(cx, payloads);
         let mut answer = Vec::new();
         for payload in payloads {
             if let Payload::Delete(Delete::Child { protocol: ProtocolId::Esp, spis }) = payload {
                 answer.extend(spis.iter().filter_map(|spi_out| self.child_deleted_by_peer(cx, *spi_out)));
             }
         }
-        let answer = match &answer[..] {
+        let mut answer = match &answer[..] {
             [] => Vec::new(),
             _ => vec![Payload::Delete(Delete::Child { protocol: ProtocolId::Esp, spis: answer })],
         };
+        answer.extend(about_addresses);
         self.respond(cx, header, &answer);
     }
 
@@ -50,8 +52,8 @@ impl IkeSa {
         match rival {
             // It has replaced it by its own rekey; our colliding one came to nothing.
             Some(rival) => {
-                let children = std::mem::take(&mut established.children);
-                cx.news.push(News::Inherit { heir: rival.spi, children });
+                let (children, path) = (std::mem::take(&mut established.children), established.carried_by(&self.path));
+                cx.news.push(News::Inherit { heir: rival.spi, children, path });
                 cx.news.push(News::Ended(Ending::Superseded));
             }
             None if established.undecided => cx.news.push(News::Ended(Ending::Superseded)),

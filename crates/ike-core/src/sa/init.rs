@@ -129,7 +129,7 @@ pub(crate) fn call(cx: &mut Cx<'_>, config: Arc<ConnectionConfig>, path: Path) -
         window: Window::new(0, 0),
     };
     let tunnel = Some(calling.config.tunnel.clone());
-    let mut sa = IkeSa { spi, tunnel, path, stage: Stage::Calling(Box::new(calling)) };
+    let mut sa = IkeSa { spi, tunnel, path, arrival: None, stage: Stage::Calling(Box::new(calling)) };
     sa.send_init(cx);
     Some(sa)
 }
@@ -400,14 +400,20 @@ fn accept(
     let candidates = candidates.iter().map(|config| config.tunnel.clone()).collect();
     let give_up_at = cx.now + cx.settings.half_open_for;
     let half_open = HalfOpen { handshake, candidates, began: cx.now, give_up_at, waiting: None };
-    Ok(IkeSa { spi: ours, tunnel: None, path: path.clone(), stage: Stage::HalfOpen(Box::new(half_open)) })
+    Ok(IkeSa {
+        spi: ours,
+        tunnel: None,
+        path: path.clone(),
+        arrival: None,
+        stage: Stage::HalfOpen(Box::new(half_open)),
+    })
 }
 
 /// The tunnels whose peer may be at the other end of `path`.
 fn candidates(cx: &Cx<'_>, path: &Path) -> Result<Vec<Arc<ConnectionConfig>>, Declined> {
     let fits = |tunnel: &&Tunnel| {
         let config = &tunnel.config;
-        config.wan == path.wan
+        config.uses(&path.wan)
             && config.remote.allows(path.remote.ip())
             && config.local_address.is_none_or(|address| address == path.local.ip())
     };

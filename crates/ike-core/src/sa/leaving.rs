@@ -87,6 +87,7 @@ impl IkeSa {
         if !leaving.channel.is_due(header, path, bytes, cx.out) {
             return;
         }
+        self.arrival = Some(path.clone());
         let Ok(opened) = leaving.channel.open(header, bytes) else { return };
         match opened {
             Opened::Partial => {}

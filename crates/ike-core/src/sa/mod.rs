@@ -13,11 +13,13 @@ mod exchange;
 mod informational;
 pub(crate) mod init;
 mod leaving;
+mod mobike;
 mod rekey;
 mod window;
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,7 +27,7 @@ use std::{
 use bytes::Bytes;
 use ike_crypto::{CrashTokenSecret, Revocations, StatusQuery};
 use ike_wire::{Header, IkeSpi};
-use net_types::{Spi, TunnelName};
+use net_types::{Spi, TunnelName, WanName};
 use rand::{CryptoRng, Rng};
 
 use self::{
@@ -49,6 +51,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) settings: &'a EngineConfig,
     pub(crate) tunnels: &'a BTreeMap<TunnelName, Tunnel>,
     pub(crate) revocations: &'a Revocations,
+    pub(crate) wans: &'a BTreeMap<WanName, Vec<IpAddr>>,
     pub(crate) spis: &'a mut SpiBook,
     pub(crate) crash_tokens: Option<&'a CrashTokenSecret>,
     pub(crate) out: &'a mut Vec<Output>,
@@ -142,8 +145,8 @@ pub(crate) enum News {
     ChildRefused { cause: DownCause, setback: Setback },
     /// A new IKE SA came out of a rekey.
     Heir(Box<IkeSa>),
-    /// The children move to that IKE SA.
-    Inherit { heir: IkeSpi, children: BTreeMap<Spi, Child> },
+    /// The children move to that IKE SA; so far their packets take this path.
+    Inherit { heir: IkeSpi, children: BTreeMap<Spi, Child>, path: Path },
     /// The peer uses this IKE SA, which came out of its rekey while ours was on the way: it is the one that stays.
     Elected,
     /// This IKE SA lost against another one out of the same rekey, and closing it is our part.
@@ -174,6 +177,8 @@ pub(crate) struct IkeSa {
     spi: IkeSpi,
     tunnel: Option<TunnelName>,
     path: Path,
+    /// How the request at hand came, which is how the answer goes (RFC 7296 §2.11).
+    arrival: Option<Path>,
     stage: Stage,
 }
 
@@ -196,7 +201,7 @@ enum Stage {
 impl IkeSa {
     fn heir(spi: IkeSpi, path: Path, established: Established) -> Self {
         let tunnel = Some(established.config.tunnel.clone());
-        Self { spi, tunnel, path, stage: Stage::Established(Box::new(established)) }
+        Self { spi, tunnel, path, arrival: None, stage: Stage::Established(Box::new(established)) }
     }
 
     /// Our SPI, by which it is found.

@@ -179,11 +179,15 @@ impl IkeSa {
             nat: old.nat,
             peer: old.peer.clone(),
             peer_token: None,
+            mobility: old.mobility.clone(),
         };
         let mut established = Established::new(cx, birth);
         if ours && old.peer_token.is_some() && cx.crash_tokens.is_some() {
             // RFC 6290 §4.3: its request had no responder's SPI to make a token of. Peers without the extension are spared.
             established.enqueue(Task::CrashToken);
+        }
+        if old.is_to_tell_move() {
+            established.enqueue_first(Task::Move); // the old one may not come to it any more
         }
         let spi = if ours { spis.0 } else { spis.1 };
         Some(IkeSa::heir(spi, self.path.clone(), established))
@@ -192,8 +196,8 @@ impl IkeSa {
     /// Hands the children on and begins to leave.
     pub(super) fn bequeath(&mut self, cx: &mut Cx<'_>, heir: IkeSpi, goodbye: Goodbye) {
         if let Stage::Established(established) = &mut self.stage {
-            let children = std::mem::take(&mut established.children);
-            cx.news.push(News::Inherit { heir, children });
+            let (children, path) = (std::mem::take(&mut established.children), established.carried_by(&self.path));
+            cx.news.push(News::Inherit { heir, children, path });
             cx.news.push(News::Ended(Ending::Superseded));
             self.leave(cx, goodbye);
         }

@@ -84,6 +84,8 @@ pub(crate) struct Node {
 pub(crate) struct World {
     pub(crate) net: Net<Packet>,
     pub(crate) link: LinkId,
+    /// A second link: between the second WAN of node 0 and node 1.
+    pub(crate) backup: LinkId,
     pub(crate) nodes: [Node; 2],
     /// Whether both ends send data all the time.
     pub(crate) traffic: bool,
@@ -96,6 +98,15 @@ pub(crate) struct World {
 
 pub(crate) fn wan() -> WanName {
     "isp1".parse().unwrap()
+}
+
+/// The second WAN of node 0, and its address there.
+pub(crate) fn backup_wan() -> WanName {
+    "lte".parse().unwrap()
+}
+
+pub(crate) fn backup_address() -> IpAddr {
+    IpAddr::from([203, 0, 113, 77])
 }
 
 pub(crate) fn tunnel() -> TunnelName {
@@ -122,6 +133,8 @@ pub(crate) fn config(n: usize) -> ConnectionConfig {
     ConnectionConfig {
         tunnel: tunnel(),
         wan: wan(),
+        backup_wans: Vec::new(),
+        mobike: true,
         local_address: None,
         remote: Remote::Address(address(1 - n)),
         local_id: format!("edge{n}.example.net").parse().unwrap(),
@@ -179,8 +192,9 @@ impl World {
             }
         });
         let link = net.link(nodes[0].id, nodes[1].id, profile);
+        let backup = net.link(nodes[0].id, nodes[1].id, profile);
         let (traffic, invariant, trace) = (false, None, VecDeque::new());
-        World { net, link, nodes, traffic, invariant, steps: 0, next_traffic: now, trace }
+        World { net, link, backup, nodes, traffic, invariant, steps: 0, next_traffic: now, trace }
     }
 
     /// A pair with the default configuration, changed by `change`; links up, nothing sent yet.
@@ -231,6 +245,17 @@ impl World {
         let octet = n as u8 + 1;
         self.nodes[n].crash_secret = Some(octet);
         self.nodes[n].ike.set_crash_token_secret(CrashTokenSecret::new(&[octet; 32].into()));
+    }
+
+    /// The second WAN of node 0 comes up or goes down.
+    pub(crate) fn backup_wan(&mut self, up: bool) {
+        let addresses = if up { vec![backup_address()] } else { Vec::new() };
+        self.input(0, Input::Wan { wan: backup_wan(), addresses });
+    }
+
+    /// Which link joins two addresses.
+    fn link_of(&self, ends: [SocketAddr; 2]) -> LinkId {
+        if ends.iter().any(|end| end.ip() == backup_address()) { self.backup } else { self.link }
     }
 
     /// The process of one end dies and starts again with nothing but its configuration.
@@ -289,10 +314,15 @@ impl World {
             Output::Send { path, bytes } => {
                 let from = node.translated.unwrap_or(path.local);
                 node.said = Some(bytes.clone());
+                let id = node.id;
                 let packet = Packet::Ike { from, to: path.remote, natt: path.natt, bytes };
-                self.net.send(node.id, self.link, packet);
+                let link = self.link_of([path.local, path.remote]);
+                self.net.send(id, link, packet);
             }
-            Output::NatKeepalive { .. } | Output::MoveChild { .. } => {}
+            Output::NatKeepalive { .. } => {}
+            Output::MoveChild { spi_in, path, .. } => {
+                node.inbound.get_mut(&spi_in).expect("what is moved is installed").path = path;
+            }
             Output::InstallChild(child) => {
                 let known = node.inbound.insert(child.spi_in, *child);
                 assert!(known.is_none(), "an SPI was installed twice");
@@ -389,7 +419,9 @@ impl World {
             if let Some(child) = node.active.and_then(|active| node.inbound.get(&active)) {
                 node.sent += 1;
                 let packet = Packet::Esp { spi: child.spi_out, number: node.sent };
-                self.net.send(node.id, self.link, packet);
+                let (id, ends) = (node.id, [child.path.local, child.path.remote]);
+                let link = self.link_of(ends);
+                self.net.send(id, link, packet);
             }
         }
     }
@@ -402,7 +434,8 @@ impl World {
                 // A NAT on the way puts our own address back.
                 let local = SocketAddr::new(node.address, if natt { 4500 } else { 500 });
                 let local = if node.translated.is_some() { local } else { to };
-                let path = Path { wan: wan(), local, remote: from, natt };
+                let wan = if local.ip() == backup_address() { backup_wan() } else { wan() };
+                let path = Path { wan, local, remote: from, natt };
                 node.heard.push((path.clone(), bytes.clone()));
                 self.input(n, Input::Datagram { path, bytes });
             }

@@ -74,6 +74,8 @@ impl Stage {
         let config = ConnectionConfig {
             tunnel,
             wan: "isp1".parse().unwrap(),
+            backup_wans: Vec::new(),
+            mobike: true,
             local_address: None,
             remote: Remote::Any,
             local_id: "engine.example".parse().unwrap(),

@@ -41,6 +41,10 @@ codes! {
         TsUnacceptable = 38, "TS_UNACCEPTABLE";
         /// Packet outside its SA's selectors.
         InvalidSelectors = 39, "INVALID_SELECTORS";
+        /// The addresses cannot be used (RFC 4555).
+        UnacceptableAddresses = 40, "UNACCEPTABLE_ADDRESSES";
+        /// There is a NAT where none may be (RFC 4555).
+        UnexpectedNatDetected = 41, "UNEXPECTED_NAT_DETECTED";
         /// Busy with an exchange that collides; try again.
         TemporaryFailure = 43, "TEMPORARY_FAILURE";
         /// The child SA named does not exist.
@@ -75,6 +79,8 @@ codes! {
         AdditionalIp4Address = 16397, "ADDITIONAL_IP4_ADDRESS";
         /// Further addresses (RFC 4555).
         AdditionalIp6Address = 16398, "ADDITIONAL_IP6_ADDRESS";
+        /// No further addresses any more (RFC 4555).
+        NoAdditionalAddresses = 16399, "NO_ADDITIONAL_ADDRESSES";
         /// Use these addresses from now on (RFC 4555).
         UpdateSaAddresses = 16400, "UPDATE_SA_ADDRESSES";
         /// Return routability check in an SA (RFC 4555).
