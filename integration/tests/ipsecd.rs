@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use integration::capture::Capture;
 use integration::edge::{Binaries, Daemon, Edge};
 use integration::one_wan::{self, OneWan, Side, Text};
 use integration::{Lab, Node};
@@ -117,6 +118,33 @@ fn keys_are_renewed_while_traffic_flows() {
         let flows = probe.finish()?;
         let (forth, back) = (flows.forth.lost(0, i64::MAX), flows.back.lost(0, i64::MAX));
         ensure!(forth == 0 && back == 0, "{forth} and {back} packets were lost");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn without_a_nat_esp_may_go_without_udp() {
+    Lab::test("plain-esp", |lab| {
+        let pair = pair(lab, "encapsulation if-nat\ndscp set 46\nreplay-window 64")?;
+        let capture = Capture::start(&pair.wan.isp, |_| true)?;
+        pair.wan.ping_through(Side::Left)?;
+        pair.wan.ping_through(Side::Right)?;
+        pair.left.shell("rekey ipsec tunnel tun1")?;
+        lab.wait_for("new keys", SECONDS(10), || {
+            let tunnels = pair.left.json("show ipsec tunnel json")?;
+            Ok(tunnels.pointer("/tun1/childRekeys").and_then(serde_json::Value::as_u64) >= Some(1))
+        })?;
+        pair.wan.ping_through(Side::Left)?;
+        let packets = capture.finish()?.packets;
+        let esp: Vec<_> =
+            packets.iter().filter(|packet| packet.header().is_some_and(|header| header.protocol == 50)).collect();
+        ensure!(esp.len() >= 16, "{} of {} packets are ESP", esp.len(), packets.len());
+        ensure!(esp.iter().all(|packet| packet.bytes[1] == 46 << 2), "the class of outer packets is another");
+        ensure!(
+            packets.iter().all(|packet| packet.udp_ports().is_none_or(|ports| ports != (4500, 4500))),
+            "ESP in UDP"
+        );
         Ok(())
     });
 }

@@ -5,8 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use config::model::{Config, RemoteAddress, Tunnel};
-use dataplane::{Dataplane, TunnelSpec};
+use config::model::{self, Config, Packets, RemoteAddress, Tunnel};
+use dataplane::{Dataplane, Dscp, PacketPolicy, TunnelSpec};
 use net_types::TunnelName;
 use netwatch::View;
 use rtnetlink::Handle;
@@ -98,7 +98,8 @@ impl Devices {
         links: &Links,
     ) -> Result<TunnelFacts, String> {
         let mtu = inner_mtu(config, tunnel, links);
-        self.dataplane.add_tunnel(TunnelSpec { name: name.clone(), mtu }).map_err(|error| error.to_string())?;
+        let spec = TunnelSpec { name: name.clone(), mtu, policy: policy(tunnel.packets) };
+        self.dataplane.add_tunnel(spec).map_err(|error| error.to_string())?;
         let ifindex = ifindex(name).map_err(|error| format!("looking up its interface: {error}"))?;
         tunnel_if::configure(&self.handle, name, ifindex, u32::from(mtu), &tunnel.addresses)
             .await
@@ -111,6 +112,14 @@ impl Devices {
             child_octets: tunnel.child_lifetime.octets,
         })
     }
+}
+
+fn policy(packets: Packets) -> PacketPolicy {
+    let dscp = match packets.dscp {
+        model::Dscp::Copy => Dscp::Copy,
+        model::Dscp::Set(dscp) => Dscp::Set(dscp),
+    };
+    PacketPolicy { dscp, replay_window: packets.replay_window }
 }
 
 /// As configured, or what the path of the WAN leaves.

@@ -221,12 +221,6 @@ impl IkeLoop {
 
     fn install(&mut self, child: InstallChild) {
         let InstallChild { tunnel, spi_in, spi_out, keys, local_ts, remote_ts, path, encapsulated, .. } = child;
-        if !encapsulated {
-            let why = "the peer insists on ESP without UDP, which the user-space packet path does not carry; \
-                       enable UDP encapsulation on the peer (forceencaps)";
-            tracing::error!(%tunnel, "{why}");
-            self.note(&tunnel, why);
-        }
         let suite = keys.suite;
         let cipher = packet_cipher(suite.cipher);
         let keymat = |octets: ike_crypto::SecretBytes| Keymat::new(cipher, octets.into_inner());
@@ -246,13 +240,15 @@ impl IkeLoop {
             esn: suite.esn,
             selectors: selectors.clone(),
             path: path.clone(),
+            encapsulated,
             limits,
         };
         if let Err(error) = self.dataplane.add_inbound(&tunnel, sa) {
             tracing::error!(%tunnel, %error, "the child SA cannot be installed");
             return;
         }
-        let staged = NewOutbound { spi: spi_out, keymat: outbound, esn: suite.esn, selectors, path, limits };
+        let staged =
+            NewOutbound { spi: spi_out, keymat: outbound, esn: suite.esn, selectors, path, encapsulated, limits };
         let known = Child { tunnel: tunnel.clone(), spi_out, staged: Some(staged), told: None };
         self.children.insert(spi_in, known);
         let text = |side: &[TrafficSelector]| side.iter().map(ToString::to_string).collect();
@@ -422,7 +418,7 @@ pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO)
 }
 
-/// The packet path sends ESP in UDP from port 4500 always; IKE may still be on 500 when the child is made.
+/// The packet path sends ESP in UDP from port 4500; IKE may still be on 500 when the child is made. Plain ESP has no ports.
 fn packet_path(path: &Path) -> dataplane::Path {
     let natt = EngineConfig::default();
     let on_4500 = |address: SocketAddr| match address.port() {

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use dataplane::InboundStats;
 use net_types::{Spi, TunnelName};
 use rpc::{TunnelState, WanState};
 use telemetry::{
@@ -51,10 +52,10 @@ struct Refused {
     present: BTreeMap<Spi, Counts>,
 }
 
-/// Replayed, forged, malformed, outside the selectors.
-type Counts = [u64; 4];
+/// Replayed, forged, malformed, outside the selectors, and met by congestion without ECN.
+type Counts = [u64; 5];
 
-const REFUSALS: [&str; 4] = ["replay", "integrity", "malformed", "selectors"];
+const REFUSALS: [&str; 5] = ["replay", "integrity", "malformed", "selectors", "congestion"];
 
 impl Refused {
     fn update(&mut self, now: BTreeMap<Spi, Counts>) -> Counts {
@@ -80,7 +81,8 @@ impl Metrics {
         let count = |tunnel: &view::Tunnel| {
             let name = tunnel.status.tunnel.clone();
             let inbound = tunnel.stats.iter().flat_map(|stats| &stats.inbound);
-            let now = inbound.map(|sa| (sa.spi, [sa.replays, sa.forgeries, sa.malformed, sa.foreign])).collect();
+            let refused = |sa: &InboundStats| [sa.replays, sa.forgeries, sa.malformed, sa.foreign, sa.congested];
+            let now = inbound.map(|sa| (sa.spi, refused(sa))).collect();
             let total = retired.entry(name.clone()).or_default().update(now);
             (name, total)
         };
@@ -285,9 +287,9 @@ mod tests {
     fn refusals_of_associations_that_are_gone_stay_counted() {
         let spi = |raw| Spi::try_from(raw).unwrap();
         let mut refused = Refused::default();
-        assert_eq!(refused.update([(spi(300), [1, 0, 0, 0])].into()), [1, 0, 0, 0]);
-        assert_eq!(refused.update([(spi(300), [4, 0, 0, 0]), (spi(301), [1, 1, 0, 0])].into()), [5, 1, 0, 0]);
-        assert_eq!(refused.update([(spi(301), [1, 2, 0, 0])].into()), [5, 2, 0, 0]);
-        assert_eq!(refused.update(BTreeMap::new()), [5, 2, 0, 0]);
+        assert_eq!(refused.update([(spi(300), [1, 0, 0, 0, 0])].into()), [1, 0, 0, 0, 0]);
+        assert_eq!(refused.update([(spi(300), [4, 0, 0, 0, 0]), (spi(301), [1, 1, 0, 0, 0])].into()), [5, 1, 0, 0, 0]);
+        assert_eq!(refused.update([(spi(301), [1, 2, 0, 0, 0])].into()), [5, 2, 0, 0, 0]);
+        assert_eq!(refused.update(BTreeMap::new()), [5, 2, 0, 0, 0]);
     }
 }

@@ -187,7 +187,10 @@ fn connection(
         local_ts: selectors(&tunnel.local_selectors),
         remote_ts: selectors(&tunnel.remote_selectors),
         role,
-        encapsulation: Encapsulation::Always, // batches of one UDP send need it, NAT or not
+        encapsulation: match tunnel.packets.encapsulation {
+            model::Encapsulation::Always => Encapsulation::Always,
+            model::Encapsulation::IfNat => Encapsulation::IfNat,
+        },
         dpd: dpd(tunnel.dpd),
         ike_lifetime: Lifetime::of(tunnel.ike_lifetime),
         child_lifetime: Lifetime::of(tunnel.child_lifetime.time),
@@ -257,6 +260,7 @@ mod tests {
             child_lifetime: model::ChildLifetime::default(),
             initiate: model::Initiate::OnStart,
             mtu_octets: None,
+            packets: model::Packets::default(),
             demands: model::PeerDemands::default(),
             shutdown: false,
         };

@@ -108,6 +108,7 @@ impl Plan {
             child_lifetime: model::ChildLifetime { octets: self.child_octets, ..model::ChildLifetime::default() },
             initiate: model::Initiate::OnStart,
             mtu_octets: None,
+            packets: model::Packets::default(),
             demands: model::PeerDemands::default(),
             shutdown: false,
         };

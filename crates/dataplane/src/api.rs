@@ -151,6 +151,34 @@ pub struct TunnelSpec {
     pub name: TunnelName,
     /// The largest inner packet.
     pub mtu: u16,
+    /// What it does with packets beyond sealing and opening.
+    pub policy: PacketPolicy,
+}
+
+/// Choices about a tunnel's packets. What changes holds for packets at once, but for the window, which an association keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketPolicy {
+    /// What the outer header says of the packet's class.
+    pub dscp: Dscp,
+    /// How many packets behind the newest one may come, 32 to 16,320.
+    pub replay_window: u16,
+}
+
+/// DSCP of outer packets (RFC 4301 §5.1.2, RFC 2983 §3). That of inner ones is left as it is, in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dscp {
+    /// As inside.
+    Copy,
+    /// Always this, 0 to 63.
+    Set(u8),
+}
+
+impl Default for PacketPolicy {
+    /// As inside; the widest window.
+    fn default() -> Self {
+        let widest = esp::ReplayWindow::SIZE;
+        Self { dscp: Dscp::Copy, replay_window: u16::try_from(widest).unwrap_or(u16::MAX) }
+    }
 }
 
 /// The way that a tunnel's outer packets take.
@@ -190,6 +218,8 @@ pub struct NewInbound {
     pub selectors: Selectors,
     /// Where its packets are expected from; another authenticated source is reported.
     pub path: Path,
+    /// ESP in UDP, or plain ESP (protocol 50).
+    pub encapsulated: bool,
     /// Its lifetime in octets and packets.
     pub limits: Limits,
 }
@@ -207,6 +237,8 @@ pub struct NewOutbound {
     pub selectors: Selectors,
     /// Where its packets go.
     pub path: Path,
+    /// ESP in UDP, or plain ESP (protocol 50).
+    pub encapsulated: bool,
     /// Its lifetime in octets and packets.
     pub limits: Limits,
 }
@@ -347,6 +379,8 @@ pub struct InboundStats {
     pub malformed: u64,
     /// Authentic, but outside the traffic selectors.
     pub foreign: u64,
+    /// Authentic, but marked on the way as meeting congestion, of which their sender has no notion (RFC 6040 §4.2).
+    pub congested: u64,
     /// Time since the last authentic packet.
     pub idle: Option<Duration>,
 }

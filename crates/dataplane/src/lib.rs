@@ -10,13 +10,14 @@
 
 mod api;
 mod counters;
+mod ecn;
 mod inside;
 pub mod keeper;
 mod offload;
 mod userspace;
 
 pub use api::{
-    Dataplane, DataplaneError, Direction, Event, IkeDatagram, InboundStats, Limit, Limits, NewInbound, NewOutbound,
-    OutboundStats, Path, Sink, Stats, TunnelSpec, TunnelStats, WanSpec, WanStats,
+    Dataplane, DataplaneError, Direction, Dscp, Event, IkeDatagram, InboundStats, Limit, Limits, NewInbound,
+    NewOutbound, OutboundStats, PacketPolicy, Path, Sink, Stats, TunnelSpec, TunnelStats, WanSpec, WanStats,
 };
 pub use userspace::{KeeperDoor, Userspace, effective_mtu};

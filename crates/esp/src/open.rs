@@ -66,6 +66,14 @@ impl InboundSa {
         Self { spi, key: Key::new(keymat), esn, window: Mutex::new(ReplayWindow::new(esn)) }
     }
 
+    /// The same with a replay window of so many packets; see [`ReplayWindow::of`].
+    #[must_use]
+    pub fn with_window(mut self, packets: u64) -> Self {
+        let window = self.window.get_mut().unwrap_or_else(PoisonError::into_inner);
+        *window = window.clone().of(packets);
+        self
+    }
+
     /// The number that its packets carry.
     pub fn spi(&self) -> Spi {
         self.spi

@@ -11,6 +11,8 @@ const WORDS: usize = 256;
 pub struct ReplayWindow {
     /// The highest number accepted; 0 before the first packet, which number 1 is (RFC 4303 §2.2).
     top: u64,
+    /// How far behind the newest a packet may come: at most [`Self::SIZE`].
+    size: u64,
     esn: bool,
     ring: Box<[u64; WORDS]>,
 }
@@ -30,12 +32,18 @@ pub enum ReplayError {
 }
 
 impl ReplayWindow {
-    /// How far behind the newest a packet may come.
+    /// How far behind the newest a packet may come at most.
     pub const SIZE: u64 = (WORDS as u64 - 1) * u64::BITS as u64;
 
-    /// A window for a fresh association.
+    /// A window for a fresh association, of [`Self::SIZE`] packets.
     pub fn new(esn: bool) -> Self {
-        Self { top: 0, esn, ring: Box::new([0; WORDS]) }
+        Self { top: 0, size: Self::SIZE, esn, ring: Box::new([0; WORDS]) }
+    }
+
+    /// The same of `packets`, between 32, below which RFC 4303 §3.4.3 does not go, and [`Self::SIZE`].
+    #[must_use]
+    pub fn of(self, packets: u64) -> Self {
+        Self { size: packets.clamp(32, Self::SIZE), ..self }
     }
 
     /// The highest sequence number accepted so far.
@@ -56,7 +64,7 @@ impl ReplayWindow {
         if sequence > self.top {
             return Ok(sequence);
         }
-        if self.top - sequence >= Self::SIZE {
+        if self.top - sequence >= self.size {
             return Err(ReplayError::TooOld(sequence));
         }
         let (word, bit) = Self::place(sequence);
@@ -82,7 +90,8 @@ impl ReplayWindow {
         (word as usize, 1 << (sequence % u64::from(u64::BITS)))
     }
 
-    /// RFC 4303 appendix A2.2: the high half follows from where the low half lies relative to the window.
+    /// RFC 4303 appendix A2.2: the high half follows from where the low half lies relative to the widest window, of which a
+    /// narrower one is the newer part.
     fn infer(&self, wire: u32) -> Result<u64, ReplayError> {
         let wire = u64::from(wire);
         if !self.esn {
@@ -212,6 +221,18 @@ mod tests {
         let edge = u64::from(u32::MAX);
         assert_eq!(ReplayWindow::starting_at(edge, true).check(5), Ok((1 << 32) + 5));
         assert_eq!(ReplayWindow::starting_at(edge, false).check(5), Err(ReplayError::TooOld(5)));
+    }
+
+    #[test]
+    fn a_narrower_window_refuses_earlier() {
+        for esn in [false, true] {
+            let mut window = ReplayWindow::new(esn).of(64);
+            window.accept(1000);
+            assert_eq!(window.check(936), Err(ReplayError::TooOld(936)));
+            assert_eq!(window.check(937), Ok(937));
+        }
+        assert_eq!(ReplayWindow::new(false).of(0).size, 32);
+        assert_eq!(ReplayWindow::new(false).of(u64::MAX).size, ReplayWindow::SIZE);
     }
 
     const _: () = assert!(ReplayWindow::SIZE >= 8192);

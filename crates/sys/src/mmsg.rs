@@ -29,6 +29,8 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
     /// Cut the payload into datagrams of this size (UDP_SEGMENT), of which the last may be shorter.
     pub segment: Option<NonZeroU16>,
+    /// TOS or traffic class.
+    pub tos: u8,
 }
 
 /// Sends datagrams in order and returns how many the kernel took; at most [`MAX_BATCH`] a call.
@@ -217,6 +219,13 @@ fn write_control(control: &mut Control, datagram: &Datagram<'_>) -> usize {
         }
         None => {}
     }
+    if datagram.tos != 0 {
+        let tos = libc::c_int::from(datagram.tos);
+        used = match datagram.to {
+            SocketAddr::V4(_) => push_control(control, used, libc::IPPROTO_IP, libc::IP_TOS, tos),
+            SocketAddr::V6(_) => push_control(control, used, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, tos),
+        };
+    }
     if let Some(segment) = datagram.segment {
         used = push_control(control, used, libc::SOL_UDP, libc::UDP_SEGMENT, segment.get());
     }
@@ -344,7 +353,7 @@ mod tests {
     }
 
     fn plain(to: SocketAddr, payload: &[u8]) -> Datagram<'_> {
-        Datagram { to, from: None, payload, segment: None }
+        Datagram { to, from: None, payload, segment: None, tos: 0 }
     }
 
     #[test]
@@ -420,6 +429,7 @@ mod tests {
                 from: Some(Ipv4Addr::LOCALHOST.into()),
                 payload: &payload,
                 segment: NonZeroU16::new(1000),
+                tos: 0,
             };
             assert_eq!(send(&sender, &[datagram]).unwrap(), 1);
             let mut batch = RecvBatch::new(16, 65536);
@@ -436,13 +446,31 @@ mod tests {
     }
 
     #[test]
+    fn each_datagram_has_its_own_tos() {
+        with_loopback(|| {
+            for (bind, family) in [("127.0.0.1:0", IpFamily::V4), ("[::1]:0", IpFamily::V6)] {
+                let receiver = UdpSocket::bind(bind).unwrap();
+                sockopt::set_receive_tos(&receiver, family).unwrap();
+                let sender = UdpSocket::bind(bind).unwrap();
+                let to = receiver.local_addr().unwrap();
+                let datagrams = [0, 2, 0xb9].map(|tos| Datagram { tos, ..plain(to, b"x") });
+                assert_eq!(send(&sender, &datagrams).unwrap(), 3);
+                let mut batch = RecvBatch::new(4, 16);
+                batch.receive(&receiver).unwrap();
+                let seen: Vec<_> = batch.iter_mut().map(|(meta, _)| meta.tos).collect();
+                assert_eq!(seen, [Some(0), Some(2), Some(0xb9)]);
+            }
+        });
+    }
+
+    #[test]
     fn the_source_address_can_be_chosen() {
         with_loopback(|| {
             let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
             let sender = UdpSocket::bind("0.0.0.0:0").unwrap();
             let to = receiver.local_addr().unwrap();
             let from = "127.0.0.9".parse().ok();
-            send(&sender, &[Datagram { to, from, payload: b"x", segment: None }]).unwrap();
+            send(&sender, &[Datagram { to, from, payload: b"x", segment: None, tos: 0 }]).unwrap();
             let mut batch = RecvBatch::new(1, 16);
             batch.receive(&receiver).unwrap();
             assert_eq!(batch.iter_mut().next().map(|(meta, _)| meta.from.ip()), from);

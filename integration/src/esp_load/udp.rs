@@ -127,7 +127,7 @@ fn send(socket: &UdpSocket, to: SocketAddr, shape: UdpShape, shared: &Shared) ->
         for (packet, number) in slab.chunks_exact_mut(size).zip(sent..) {
             packet[..8].copy_from_slice(&u64::to_be_bytes(number));
         }
-        let one = |payload| Datagram { to, from: None, payload, segment: None };
+        let one = |payload| Datagram { to, from: None, payload, segment: None, tos: 0 };
         let datagrams: Vec<Datagram<'_>> = if shape.segmented {
             vec![Datagram { segment, ..one(&slab[..]) }]
         } else {

@@ -43,9 +43,13 @@ fn child_text(out: &mut String, tunnel: &Tunnel, child: &ChildSa, now: SystemTim
         if let Some(idle) = sa.idle {
             let _ = write!(out, ", last {:.1} s ago", idle.as_secs_f64());
         }
-        for (what, count) in
-            [("replayed", sa.replays), ("forged", sa.forgeries), ("malformed", sa.malformed), ("foreign", sa.foreign)]
-        {
+        for (what, count) in [
+            ("replayed", sa.replays),
+            ("forged", sa.forgeries),
+            ("malformed", sa.malformed),
+            ("foreign", sa.foreign),
+            ("congested", sa.congested),
+        ] {
             if count > 0 {
                 let _ = write!(out, ", {count} {what}");
             }
@@ -102,6 +106,7 @@ fn child_json(tunnel: &Tunnel, child: &ChildSa) -> Value {
             ("forgeries", sa.forgeries.into()),
             ("malformed", sa.malformed.into()),
             ("foreign", sa.foreign.into()),
+            ("congested", sa.congested.into()),
         ]);
         out.insert("in".to_owned(), Value::Object(inbound));
     }

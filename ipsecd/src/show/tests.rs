@@ -75,6 +75,7 @@ impl Dataplane for Counting {
             forgeries: 0,
             malformed: 0,
             foreign: 0,
+            congested: 0,
             idle: Some(Duration::from_millis(1500)),
         };
         let outbound = OutboundStats {

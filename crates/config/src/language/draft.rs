@@ -15,7 +15,8 @@ use crate::{
     model::{
         AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Config, Credential, Dpd, EspSuite,
         Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry, NeighborId,
-        NeighborSettings, Password, PeerDemands, Proposal, Remote, Revocation, RouteMapEntry, Shutdown, Tunnel, Wan,
+        NeighborSettings, Packets, Password, PeerDemands, Proposal, Remote, Revocation, RouteMapEntry, Shutdown,
+        Tunnel, Wan,
     },
 };
 
@@ -92,6 +93,7 @@ pub(super) struct TunnelDraft {
     pub(super) child_lifetime: ChildLifetime,
     pub(super) initiate: Initiate,
     pub(super) mtu_octets: Option<u16>,
+    pub(super) packets: Packets,
     pub(super) demands: PeerDemands,
     pub(super) shutdown: bool,
 }
@@ -447,6 +449,7 @@ impl TunnelDraft {
             child_lifetime: self.child_lifetime,
             initiate: self.initiate,
             mtu_octets: self.mtu_octets,
+            packets: self.packets,
             demands: self.demands,
             shutdown: self.shutdown,
         })

@@ -20,6 +20,7 @@ mod neighbor;
 mod neighbor_policy;
 mod neighbor_routes;
 mod neighbor_session;
+mod packets;
 mod route_checks;
 mod route_map;
 mod routing;

@@ -32,7 +32,7 @@ pub(super) const BEGIN: &[Statement] = &[Statement {
     ),
 }];
 
-pub(super) const ROWS: &[&[Statement]] = &[TUNNEL, super::trust::TUNNEL, LEAVE];
+pub(super) const ROWS: &[&[Statement]] = &[TUNNEL, super::packets::TUNNEL, super::trust::TUNNEL, LEAVE];
 
 const TUNNEL: &[Statement] = &[
     Statement {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use net_types::{Prefix, WanName};
 
-use super::{EspSuite, IkeId, IkeSuite, InterfaceAddress, Name, PeerDemands, Revocation};
+use super::{EspSuite, IkeId, IkeSuite, InterfaceAddress, Name, Packets, PeerDemands, Revocation};
 
 /// What to offer and to accept: `ipsec proposal NAME`. Order is preference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub struct Tunnel {
     pub initiate: Initiate,
     /// `mtu` of the interface; otherwise the WAN's less the overhead.
     pub mtu_octets: Option<u16>,
+    /// `encapsulation`, `dscp` and `replay-window`
+    pub packets: Packets,
     /// `remote-ca` and `remote-certificate`
     pub demands: PeerDemands,
     /// `shutdown`: exists, but is held down.

@@ -14,6 +14,7 @@ mod log;
 mod monitoring;
 mod neighbor;
 mod neighbor_policy;
+mod packets;
 mod pattern;
 mod route_map;
 mod routing;
@@ -46,6 +47,7 @@ pub use neighbor::{
     NeighborSettings, OutboundFilter, Password, RemoteAs, Shutdown, UpdateSource,
 };
 pub use neighbor_policy::{AdvertiseMap, DefaultOriginate, Existence, PolicySettings};
+pub use packets::{Dscp, Encapsulation, Packets};
 pub use pattern::{Pattern, PatternError};
 pub use route_map::{
     Adjust, Bandwidth, CommunityChange, ExtCommunityChange, Match, MatchPeer, OnMatch, Origin, Protocol, RouteMap,

@@ -6,9 +6,10 @@ use std::{
 };
 
 use config::model::{
-    Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Dpd, Esn, EspSuite, Fingerprint,
-    Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, ListSource, PeerDemands, Prf, Proposal, Remote,
-    RemoteAddress, Revocation, RevocationPolicy, StaticRoute, StaticTarget, Tunnel, Wan,
+    Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Dpd, Dscp, Encapsulation, Esn,
+    EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, ListSource, Packets,
+    PeerDemands, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy, StaticRoute, StaticTarget, Tunnel,
+    Wan,
 };
 use net_types::{Family, Prefix};
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
@@ -91,6 +92,16 @@ fn demands() -> impl Strategy<Value = PeerDemands> {
     })
 }
 
+fn packets() -> impl Strategy<Value = Packets> {
+    let encapsulation = select(&[Encapsulation::Always, Encapsulation::IfNat][..]);
+    let dscp = prop_oneof![Just(Dscp::Copy), (0u8..=63).prop_map(Dscp::Set)];
+    (encapsulation, dscp, 32u16..=16_320).prop_map(|(encapsulation, dscp, replay_window)| Packets {
+        encapsulation,
+        dscp,
+        replay_window,
+    })
+}
+
 /// All that a tunnel names and owns is set by `config`, which knows what there is.
 pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
     let remote = prop_oneof![
@@ -108,10 +119,10 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
         || proptest::collection::btree_set(prefix(), 0..3).prop_map(|set| set.into_iter().collect::<Vec<Prefix>>());
     (
         (of(text()), remote, dpd, seconds(60, 604_800), lifetime),
-        (selectors(), selectors(), of(576u16..=9500), demands(), any::<bool>(), any::<bool>()),
+        (selectors(), selectors(), of(576u16..=9500), packets(), demands(), any::<bool>(), any::<bool>()),
     )
         .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest)| {
-            let (local_selectors, remote_selectors, mtu_octets, demands, shutdown, mobike) = rest;
+            let (local_selectors, remote_selectors, mtu_octets, packets, demands, shutdown, mobike) = rest;
             Tunnel {
                 description,
                 remote,
@@ -128,6 +139,7 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
                 child_lifetime,
                 initiate,
                 mtu_octets,
+                packets,
                 demands,
                 shutdown,
             }

@@ -53,6 +53,14 @@ impl Sum {
     }
 }
 
+/// Makes up in a checksum for a word of the whole that was replaced (RFC 1624 §3: HC' = ~(~HC + ~m + m')).
+pub(crate) fn replace(check: &mut [u8], old: [u8; 2], new: [u8; 2]) {
+    let complement = |word: [u8; 2]| word.map(|octet| !octet);
+    let Ok(before) = <[u8; 2]>::try_from(&*check) else { return };
+    let sum = Sum::default().add(&complement(before)).add(&complement(old)).add(&new);
+    check.copy_from_slice(&sum.checksum());
+}
+
 fn fold32(value: u64) -> u64 {
     (value & u64::from(u32::MAX)) + (value >> 32)
 }

@@ -17,7 +17,7 @@ use super::{Shared, tunnel::Tunnel, wan::Wan};
 use crate::{
     Direction, Event, InboundStats, Limit, Limits, NewInbound, NewOutbound, OutboundStats, Path,
     counters::{Counter, LastSeen},
-    inside,
+    ecn, inside,
     offload::Merger,
 };
 
@@ -31,6 +31,7 @@ pub(super) struct Route {
 pub(super) struct Outbound {
     pub(super) sa: OutboundSa,
     pub(super) selectors: Selectors,
+    pub(super) encapsulated: bool,
     route: ArcSwap<Route>,
     pub(super) packets: Counter,
     pub(super) octets: Counter,
@@ -42,6 +43,7 @@ impl Outbound {
         Self {
             sa: OutboundSa::new(new.spi, &new.keymat, new.esn),
             selectors: new.selectors,
+            encapsulated: new.encapsulated,
             route: ArcSwap::from_pointee(route),
             packets: Counter::default(),
             octets: Counter::default(),
@@ -97,6 +99,7 @@ pub(super) struct Inbound {
     forgeries: Counter,
     malformed: Counter,
     foreign: Counter,
+    congested: Counter,
     seen: LastSeen,
     lifetime: Lifetime,
 }
@@ -104,7 +107,7 @@ pub(super) struct Inbound {
 impl Inbound {
     pub(super) fn new(tunnel: Arc<Tunnel>, new: NewInbound) -> Self {
         Self {
-            sa: InboundSa::new(new.spi, &new.keymat, new.esn),
+            sa: InboundSa::new(new.spi, &new.keymat, new.esn).with_window(tunnel.policy().replay_window.into()),
             selectors: new.selectors,
             tunnel,
             source: ArcSwap::from_pointee((new.path.wan, new.path.remote)),
@@ -114,6 +117,7 @@ impl Inbound {
             forgeries: Counter::default(),
             malformed: Counter::default(),
             foreign: Counter::default(),
+            congested: Counter::default(),
             seen: LastSeen::new(),
             lifetime: Lifetime::new(new.limits),
         }
@@ -128,11 +132,12 @@ impl Inbound {
     }
 
     /// Opens packets that came in one receive and passes what they hold on for the interface; `merger` may hold some back
-    /// until it is finished.
+    /// until it is finished. `tos` is that of their outer headers.
     pub(super) fn receive<'a>(
         &self,
         packets: impl Iterator<Item = &'a mut [u8]>,
         arrival: &Path,
+        tos: u8,
         now: Instant,
         shared: &Shared,
         merger: &mut Option<Merger<'a, Arc<Tunnel>>>,
@@ -160,6 +165,10 @@ impl Inbound {
                         continue;
                     }
                     let Some(inner) = packet.get_mut(HEADROOM..HEADROOM + inner.length) else { continue };
+                    if ecn::learn(inner, tos).is_err() {
+                        self.congested.add(1);
+                        continue;
+                    }
                     inside::clamp_mss(inner, self.tunnel.mtu());
                     passed += 1;
                     octets += inner.len() as u64;
@@ -203,6 +212,9 @@ impl Inbound {
     /// Tells when the peer's packets come from elsewhere than before (RFC 7296 §2.23); what follows from it is IKE's affair.
     fn follow(&self, arrival: &Path, shared: &Shared) {
         let known = self.source.load();
+        if arrival.remote.port() == 0 {
+            return; // plain ESP, of which no NAT is to be followed
+        }
         if known.1 == arrival.remote && known.0 == arrival.wan {
             return;
         }
@@ -222,6 +234,7 @@ impl Inbound {
             forgeries: self.forgeries.get(),
             malformed: self.malformed.get(),
             foreign: self.foreign.get(),
+            congested: self.congested.get(),
             idle: self.seen.idle(now),
         }
     }

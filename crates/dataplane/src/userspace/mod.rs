@@ -136,6 +136,7 @@ impl Dataplane for Userspace {
         let mut control = self.control();
         if let Some(thread) = control.tunnels.get(&spec.name) {
             thread.tunnel().set_mtu(spec.mtu);
+            thread.tunnel().set_policy(spec.policy);
             return Ok(());
         }
         let tun = tunnel::open_device(&spec.name, control.keeper.as_ref())?;

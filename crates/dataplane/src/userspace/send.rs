@@ -4,7 +4,7 @@
 //! kernel or the link refuses that, each goes alone in a sendmmsg batch, and the link is not asked again.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
@@ -27,35 +27,49 @@ const MAX_PAYLOAD: usize = 65_535 - 28;
 /// How long a full socket buffer is waited for; the TUN queue is the buffer meanwhile. Then the link is as good as down.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Sends the frames of a slab along `path` and returns how many were dropped.
-pub(super) fn send_frames(sockets: &Sockets, path: &Path, slab: &[u8], frames: &[Frame]) -> usize {
-    let Some(socket) = sockets.for_esp(path.local) else { return frames.len() };
-    let mut dropped = 0;
-    if sockets.segmentation() {
-        let runs: Vec<Run> = runs(frames).collect();
-        let datagrams: Vec<_> = runs.iter().filter_map(|run| run.datagram(slab, path)).collect();
-        let failed = send_all(socket, &datagrams);
-        for &(index, error) in &failed {
-            let Some(run) = runs.get(index) else { continue };
-            // EIO and EINVAL: the link cannot segment, or a segment does not fit the route's MTU; alone each may.
-            if run.frames.len() > 1 && matches!(error, Errno::IO | Errno::INVAL | Errno::MSGSIZE | Errno::OPNOTSUPP) {
-                if !matches!(error, Errno::MSGSIZE) {
-                    sockets.give_up_segmentation();
-                }
-                dropped += send_singly(socket, path, slab, run.frames);
-            } else {
-                dropped += run.frames.len();
-            }
-        }
+/// Sealed packets back to back, each with its TOS or traffic class.
+pub(super) struct Sealed<'a> {
+    pub(super) slab: &'a [u8],
+    pub(super) frames: &'a [Frame],
+    pub(super) marks: &'a [u8],
+}
+
+/// Sends packets along `path` and returns how many were dropped.
+pub(super) fn send_frames(sockets: &Sockets, path: &Path, encapsulated: bool, sealed: &Sealed<'_>) -> usize {
+    let (socket, way) = if encapsulated {
+        (sockets.for_esp(path.local), Way::of(path))
     } else {
-        dropped += send_singly(socket, path, slab, frames);
+        (sockets.for_plain(path.local), Way::plain(path))
+    };
+    let Some(socket) = socket else { return sealed.frames.len() };
+    if !encapsulated || !sockets.segmentation() {
+        return send_singly(socket, &way, sealed);
+    }
+    let mut dropped = 0;
+    let runs: Vec<Sealed<'_>> = runs(sealed).collect();
+    let datagrams: Vec<_> = runs.iter().filter_map(|run| run.as_one(&way)).collect();
+    for (index, error) in send_all(socket, &datagrams) {
+        let Some(run) = runs.get(index) else { continue };
+        // EIO and EINVAL: the link cannot segment, or a segment does not fit the route's MTU; alone each may.
+        if run.frames.len() > 1 && matches!(error, Errno::IO | Errno::INVAL | Errno::MSGSIZE | Errno::OPNOTSUPP) {
+            if !matches!(error, Errno::MSGSIZE) {
+                sockets.give_up_segmentation();
+            }
+            dropped += send_singly(socket, &way, run);
+        } else {
+            dropped += run.frames.len();
+        }
     }
     dropped
 }
 
-fn send_singly(socket: BorrowedFd<'_>, path: &Path, slab: &[u8], frames: &[Frame]) -> usize {
-    let datagrams: Vec<_> = frames.iter().filter_map(|frame| single(frame, slab, path)).collect();
-    send_all(socket, &datagrams).len() + (frames.len() - datagrams.len())
+fn send_singly(socket: BorrowedFd<'_>, way: &Way, sealed: &Sealed<'_>) -> usize {
+    let packet = |(frame, tos): (&Frame, &u8)| {
+        let payload = sealed.slab.get(frame.start..frame.start + frame.length)?;
+        Some(way.datagram(payload, None, *tos))
+    };
+    let datagrams: Vec<_> = sealed.frames.iter().zip(sealed.marks).filter_map(packet).collect();
+    send_all(socket, &datagrams).len() + (sealed.frames.len() - datagrams.len())
 }
 
 /// Sends every datagram that the kernel takes; gives the others by index with their error.
@@ -89,41 +103,49 @@ fn wait_writable(socket: BorrowedFd<'_>) {
     let _ready = rustix::event::poll(&mut fds, timeout.as_ref());
 }
 
-/// Frames to be sent as one.
-struct Run<'a> {
-    frames: &'a [Frame],
+/// From where to where.
+struct Way {
+    to: SocketAddr,
+    from: Option<IpAddr>,
 }
 
-impl Run<'_> {
-    fn datagram<'s>(&self, slab: &'s [u8], path: &Path) -> Option<Datagram<'s>> {
-        let (first, last) = (self.frames.first()?, self.frames.last()?);
-        let payload = slab.get(first.start..last.start + last.length)?;
-        let segment = if self.frames.len() > 1 { NonZeroU16::new(u16::try_from(first.length).ok()?) } else { None };
-        Some(Datagram { segment, payload, ..to(path, payload) })
+impl Way {
+    fn of(path: &Path) -> Self {
+        Self { to: path.remote, from: Some(path.local.ip()).filter(|address| !address.is_unspecified()) }
+    }
+
+    /// Without ports, which protocol 50 has none of.
+    fn plain(path: &Path) -> Self {
+        let mut way = Self::of(path);
+        way.to.set_port(0);
+        way
+    }
+
+    fn datagram<'s>(&self, payload: &'s [u8], segment: Option<NonZeroU16>, tos: u8) -> Datagram<'s> {
+        Datagram { to: self.to, from: self.from, payload, segment, tos }
     }
 }
 
-fn single<'s>(frame: &Frame, slab: &'s [u8], path: &Path) -> Option<Datagram<'s>> {
-    slab.get(frame.start..frame.start + frame.length).map(|payload| to(path, payload))
+impl<'s> Sealed<'s> {
+    /// The packets of a run in one message.
+    fn as_one(&self, way: &Way) -> Option<Datagram<'s>> {
+        let (first, last) = (self.frames.first()?, self.frames.last()?);
+        let payload = self.slab.get(first.start..last.start + last.length)?;
+        let segment = if self.frames.len() > 1 { NonZeroU16::new(u16::try_from(first.length).ok()?) } else { None };
+        Some(way.datagram(payload, segment, *self.marks.first()?))
+    }
 }
 
-fn to<'s>(path: &Path, payload: &'s [u8]) -> Datagram<'s> {
-    Datagram { to: path.remote, from: specified(path.local), payload, segment: None }
-}
-
-fn specified(local: SocketAddr) -> Option<std::net::IpAddr> {
-    Some(local.ip()).filter(|address| !address.is_unspecified())
-}
-
-/// Cuts frames into runs: equal sizes back to back, of which the last may be shorter.
-fn runs(mut frames: &[Frame]) -> impl Iterator<Item = Run<'_>> {
+/// Cuts packets into runs: equal sizes back to back, of which the last may be shorter, and of one class.
+fn runs<'s>(sealed: &Sealed<'s>) -> impl Iterator<Item = Sealed<'s>> {
+    let Sealed { slab, mut frames, mut marks } = *sealed;
     std::iter::from_fn(move || {
-        let first = frames.first()?;
+        let (first, mark) = (frames.first()?, marks.first()?);
         let (mut count, mut end) = (1, first.start + first.length);
-        for frame in frames.iter().skip(1).take(MAX_SEGMENTS - 1) {
+        for (frame, other) in frames.iter().zip(marks).skip(1).take(MAX_SEGMENTS - 1) {
             let fits =
                 frame.start == end && frame.length <= first.length && end + frame.length - first.start <= MAX_PAYLOAD;
-            if !fits {
+            if !fits || other != mark {
                 break;
             }
             (count, end) = (count + 1, end + frame.length);
@@ -131,15 +153,16 @@ fn runs(mut frames: &[Frame]) -> impl Iterator<Item = Run<'_>> {
                 break; // only the last may be shorter
             }
         }
-        let (run, rest) = frames.split_at(count);
-        frames = rest;
-        Some(Run { frames: run })
+        let (run, run_marks);
+        (run, frames) = frames.split_at(count);
+        (run_marks, marks) = marks.split_at(count);
+        Some(Sealed { slab, frames: run, marks: run_marks })
     })
 }
 
 /// A datagram of IKE, which is none of the above.
 pub(super) fn send_one(socket: impl AsFd, path: &Path, payload: &[u8]) -> Result<(), Errno> {
-    match send_all(socket.as_fd(), &[to(path, payload)]).first() {
+    match send_all(socket.as_fd(), &[Way::of(path).datagram(payload, None, 0)]).first() {
         None => Ok(()),
         Some((_, error)) => Err(*error),
     }
@@ -158,7 +181,18 @@ mod tests {
                 Frame { start: start - length, length }
             })
             .collect();
-        runs(&frames).map(|run| run.frames.iter().map(|frame| frame.length).collect()).collect()
+        cut_marked(&frames, &vec![0; frames.len()])
+    }
+
+    fn cut_marked(frames: &[Frame], marks: &[u8]) -> Vec<Vec<usize>> {
+        let sealed = Sealed { slab: &[], frames, marks };
+        runs(&sealed).map(|run| run.frames.iter().map(|frame| frame.length).collect()).collect()
+    }
+
+    #[test]
+    fn another_class_ends_the_run() {
+        let frames = [0, 10, 20, 30].map(|start| Frame { start, length: 10 });
+        assert_eq!(cut_marked(&frames, &[0, 0, 2, 2]), [[10, 10], [10, 10]]);
     }
 
     #[test]
@@ -177,6 +211,6 @@ mod tests {
     #[test]
     fn a_gap_in_the_slab_ends_the_run() {
         let frames = [Frame { start: 0, length: 10 }, Frame { start: 12, length: 10 }];
-        assert_eq!(runs(&frames).count(), 2);
+        assert_eq!(cut_marked(&frames, &[0, 0]).len(), 2);
     }
 }

@@ -11,17 +11,22 @@ use std::{
     time::Instant,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use esp::{Frame, HEADROOM, Inner, MAX_OVERHEAD};
 use net_types::{Spi, TunnelName};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use sys::tun::{Offload, Tun, TunOptions, VNET_HEADER_LEN};
 
-use super::{KeeperDoor, Shared, association::Outbound, send, wan::signal};
+use super::{
+    KeeperDoor, Shared,
+    association::Outbound,
+    send::{self, Sealed},
+    wan::signal,
+};
 use crate::{
-    DataplaneError, TunnelSpec, TunnelStats,
+    DataplaneError, PacketPolicy, TunnelSpec, TunnelStats,
     counters::{Counter, LastSeen},
-    inside,
+    ecn, inside,
     offload::{
         Device, Mergeable, VnetHeader,
         split::{self, SplitError},
@@ -42,6 +47,7 @@ pub(super) struct Tunnel {
     /// What the device takes merged.
     mergeable: Mergeable,
     mtu: AtomicU16,
+    policy: ArcSwap<PacketPolicy>,
     /// The association in use: the last of `outbounds`.
     current: ArcSwapOption<Outbound>,
     outbounds: Mutex<Vec<Arc<Outbound>>>,
@@ -65,6 +71,7 @@ impl Tunnel {
             name: spec.name,
             tun,
             mtu: AtomicU16::new(spec.mtu),
+            policy: ArcSwap::from_pointee(spec.policy),
             current: ArcSwapOption::empty(),
             outbounds: Mutex::default(),
             seen: LastSeen::new(),
@@ -91,6 +98,16 @@ impl Tunnel {
 
     pub(super) fn set_mtu(&self, mtu: u16) {
         self.mtu.store(mtu, Ordering::Relaxed);
+    }
+
+    pub(super) fn policy(&self) -> PacketPolicy {
+        **self.policy.load()
+    }
+
+    pub(super) fn set_policy(&self, policy: PacketPolicy) {
+        if self.policy() != policy {
+            self.policy.store(Arc::new(policy));
+        }
     }
 
     pub(super) fn add_outbound(&self, sa: Arc<Outbound>) {
@@ -287,6 +304,7 @@ impl TunnelThread {
             stop: Arc::clone(&stop),
             slab: vec![0; SLAB].into(),
             frames: Vec::with_capacity(BATCH),
+            marks: Vec::with_capacity(BATCH),
         };
         let thread = thread::Builder::new()
             .name(format!("tun-{}", tunnel.name))
@@ -315,6 +333,8 @@ struct Sender {
     stop: Arc<OwnedFd>,
     slab: Box<[u8]>,
     frames: Vec<Frame>,
+    /// TOS or traffic class of each frame's outer header.
+    marks: Vec<u8>,
 }
 
 impl Sender {
@@ -349,6 +369,7 @@ impl Sender {
             return self.discard(tunnel);
         };
         self.frames.clear();
+        self.marks.clear();
         while self.frames.len() < BATCH {
             let mut at = self.frames.last().map_or(0, |last| last.start + sa.sa.cipher().sealed_len(last.length));
             // Room behind for the trailer and ICV of the largest packet.
@@ -403,7 +424,8 @@ impl Sender {
         length: usize,
     ) -> Result<(), SplitError> {
         let packet = self.slab.get_mut(at + HEADROOM..at + HEADROOM + length).ok_or(SplitError::Malformed)?;
-        match &header.cut {
+        let mark = ecn::outer_tos(packet, tunnel.policy().dscp);
+        let placed = match &header.cut {
             Some(cut) => {
                 let largest = length.min(usize::from(cut.headers) + usize::from(cut.size));
                 if !tunnel.admit(packet, largest, sa) {
@@ -418,7 +440,9 @@ impl Sender {
                 }
                 Ok(())
             }
-        }
+        };
+        self.marks.resize(self.frames.len(), mark);
+        placed
     }
 
     /// Seals and sends the frames that there are.
@@ -430,15 +454,22 @@ impl Sender {
         }
         if sa.sa.seal_batch(&mut self.slab, &mut self.frames).is_err() {
             tunnel.no_sa.add(count); // its numbers are used up
-            return self.frames.clear();
+            self.frames.clear();
+            return self.marks.clear();
         }
-        self.frames.retain(|frame| frame.length > 0);
+        if self.frames.iter().any(|frame| frame.length == 0) {
+            let mut sealed = self.frames.iter().map(|frame| frame.length > 0);
+            self.marks.retain(|_| sealed.next() == Some(true));
+            self.frames.retain(|frame| frame.length > 0);
+        }
         let route = sa.route();
+        let sealed = Sealed { slab: &self.slab, frames: &self.frames, marks: &self.marks };
         let dropped = match route.wan.sockets() {
-            Some(sockets) => send::send_frames(&sockets, &route.path, &self.slab, &self.frames),
+            Some(sockets) => send::send_frames(&sockets, &route.path, sa.encapsulated, &sealed),
             None => self.frames.len(),
         };
         self.frames.clear();
+        self.marks.clear();
         tunnel.send.add(dropped as u64);
         tunnel.sent_packets.add(count.saturating_sub(dropped as u64));
         tunnel.sent_octets.add(octets);

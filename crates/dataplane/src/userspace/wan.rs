@@ -31,6 +31,8 @@ use crate::{DataplaneError, Event, IkeDatagram, Path, WanSpec, WanStats, counter
 const IKE_PORT: u16 = 500;
 /// RFC 3948 §2: ESP, and IKE behind a marker of four zero octets.
 const NATT_PORT: u16 = 4500;
+/// Stands for protocol 50 itself, which has no ports.
+const PLAIN: u16 = 0;
 /// RFC 3948 §2.2
 const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// RFC 3948 §2.3
@@ -117,6 +119,9 @@ pub(super) struct Sockets {
     /// `None` where the kernel has no IPv6.
     natt_v6: Option<UdpSocket>,
     ike_v6: Option<UdpSocket>,
+    /// Raw ones for ESP without UDP; `None` where the kernel has none, or does not let us.
+    plain_v4: Option<UdpSocket>,
+    plain_v6: Option<UdpSocket>,
     segmentation: AtomicBool,
 }
 
@@ -146,12 +151,19 @@ impl Sockets {
             ike_v4: open(IpFamily::V4, IKE_PORT)?,
             natt_v6: optional(NATT_PORT)?,
             ike_v6: optional(IKE_PORT)?,
+            plain_v4: plain(spec, IpFamily::V4),
+            plain_v6: plain(spec, IpFamily::V6),
             segmentation: AtomicBool::new(true),
         })
     }
 
     pub(super) fn for_esp(&self, local: SocketAddr) -> Option<BorrowedFd<'_>> {
         if local.is_ipv4() { Some(self.natt_v4.as_fd()) } else { self.natt_v6.as_ref().map(AsFd::as_fd) }
+    }
+
+    pub(super) fn for_plain(&self, local: SocketAddr) -> Option<BorrowedFd<'_>> {
+        let socket = if local.is_ipv4() { &self.plain_v4 } else { &self.plain_v6 };
+        socket.as_ref().map(AsFd::as_fd)
     }
 
     fn for_ike(&self, local: SocketAddr) -> Option<BorrowedFd<'_>> {
@@ -168,10 +180,17 @@ impl Sockets {
 
     /// Every socket with its port.
     fn all(&self) -> impl Iterator<Item = (&UdpSocket, u16)> {
-        let v6 = [(&self.natt_v6, NATT_PORT), (&self.ike_v6, IKE_PORT)];
+        let v6 =
+            [(&self.natt_v6, NATT_PORT), (&self.ike_v6, IKE_PORT), (&self.plain_v4, PLAIN), (&self.plain_v6, PLAIN)];
         let v6 = v6.into_iter().filter_map(|(socket, port)| Some((socket.as_ref()?, port)));
         [(&self.natt_v4, NATT_PORT), (&self.ike_v4, IKE_PORT)].into_iter().chain(v6)
     }
+}
+
+/// A socket for protocol 50. Most tunnels do without, so that a refusal is no error; associations that need it then drop.
+fn plain(spec: &WanSpec, family: IpFamily) -> Option<UdpSocket> {
+    let opened = socket(spec, family, PLAIN);
+    opened.inspect_err(|error| tracing::debug!(wan = %spec.name, ?family, %error, "no ESP without UDP")).ok()
 }
 
 fn socket(spec: &WanSpec, family: IpFamily, port: u16) -> io::Result<UdpSocket> {
@@ -180,14 +199,17 @@ fn socket(spec: &WanSpec, family: IpFamily, port: u16) -> io::Result<UdpSocket> 
         IpFamily::V6 => (AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into()),
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(domain, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
-    if family == IpFamily::V6 {
+    let (kind, protocol) =
+        if port == PLAIN { (SocketType::RAW, ipproto::ESP) } else { (SocketType::DGRAM, ipproto::UDP) };
+    let socket = rustix::net::socket_with(domain, kind, flags, Some(protocol))?;
+    if family == IpFamily::V6 && port != PLAIN {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     // Device and mark come before the port: the socket never exists unbound on a port that the world can reach.
     sockopt::bind_to_device(&socket, &spec.interface)?;
     sockopt::set_mark(&socket, spec.mark)?;
     sockopt::set_receive_packet_info(&socket, family)?;
+    sockopt::set_receive_tos(&socket, family)?;
     let _unforced = sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER)
         .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER)); // smaller buffers work, too
     let _unforced = sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_BUFFER)
@@ -195,7 +217,9 @@ fn socket(spec: &WanSpec, family: IpFamily, port: u16) -> io::Result<UdpSocket> 
     if port == NATT_PORT {
         let _without = sockopt::set_udp_gro(&socket, true); // Linux 5.0; one receive a packet without it
     }
-    rustix::net::bind(&socket, &SocketAddr::new(any, port))?;
+    if port != PLAIN {
+        rustix::net::bind(&socket, &SocketAddr::new(any, port))?;
+    }
     Ok(socket.into())
 }
 
@@ -298,6 +322,8 @@ impl Receiver {
             };
             if meta.truncated {
                 self.wan.malformed.add(1);
+            } else if port == PLAIN {
+                unencapsulated(&self.wan, &self.shared, meta, octets, &path, now, &mut merger);
             } else if port == IKE_PORT {
                 ike(&self.wan, &self.shared, &path, octets);
             } else {
@@ -360,13 +386,10 @@ fn encapsulated<'a>(
             let table = shared.inbound.load();
             let Some(sa) = table.get(&spi) else {
                 let count = run_of(&mut rest, spi).count();
-                wan.unknown_spi.add(count as u64);
-                if shared.unknown.allow(now) {
-                    shared.tell(Event::UnknownSpi { spi, path: path.clone() });
-                }
+                unknown(wan, shared, spi, count, path, now);
                 continue;
             };
-            sa.receive(run_of(&mut rest, spi), path, now, shared, merger);
+            sa.receive(run_of(&mut rest, spi), path, meta.tos.unwrap_or(0), now, shared, merger);
             // An association that takes no more leaves its packets: they are dropped here.
             run_of(&mut rest, spi).for_each(drop);
             continue;
@@ -376,6 +399,37 @@ fn encapsulated<'a>(
             (Kind::Keepalive, _) => wan.keepalives.add(1),
             _ => wan.malformed.add(1),
         }
+    }
+}
+
+fn unknown(wan: &Wan, shared: &Shared, spi: u32, count: usize, path: &Path, now: Instant) {
+    wan.unknown_spi.add(count as u64);
+    if shared.unknown.allow(now) {
+        shared.tell(Event::UnknownSpi { spi, path: path.clone() });
+    }
+}
+
+/// A packet of protocol 50. RFC 7296 §2.23: one end may send without UDP what the other sends with it.
+fn unencapsulated<'a>(
+    wan: &Wan,
+    shared: &Shared,
+    meta: &Meta,
+    octets: &'a mut [u8],
+    path: &Path,
+    now: Instant,
+    merger: &mut Option<Merger<'a, Arc<Tunnel>>>,
+) {
+    // raw(7): IPv4 comes with its header, IPv6 without.
+    let header = match octets.first() {
+        Some(first) if meta.from.is_ipv4() => usize::from(first & 0xf) * 4,
+        _ => 0,
+    };
+    let packet = octets.get_mut(header..).unwrap_or_default();
+    let Some(spi) = esp::spi_of(packet) else { return wan.malformed.add(1) };
+    let table = shared.inbound.load();
+    match table.get(&spi) {
+        Some(sa) => sa.receive(std::iter::once(packet), path, meta.tos.unwrap_or(0), now, shared, merger),
+        None => unknown(wan, shared, spi, 1, path, now),
     }
 }
 

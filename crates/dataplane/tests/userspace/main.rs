@@ -3,4 +3,5 @@
 mod common;
 mod keeper;
 mod offload;
+mod packets;
 mod tunnel;

@@ -64,7 +64,7 @@ fn udp_segments_arrive_as_the_datagrams_that_they_are() {
         crosses(&near, &far, b"a neighbor is found");
         let payload: Vec<u8> = (0..12_345).map(octet).collect();
         let to = far.local_addr().unwrap();
-        let one = Datagram { to, from: None, payload: &payload, segment: NonZeroU16::new(1000) };
+        let one = Datagram { to, from: None, payload: &payload, segment: NonZeroU16::new(1000), tos: 0 };
         assert_eq!(mmsg::send(&near, &[one]).unwrap(), 1);
         let mut buffer = [0; 2000];
         for expected in payload.chunks(1000) {

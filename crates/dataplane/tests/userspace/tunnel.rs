@@ -290,6 +290,7 @@ fn inbound(a: &Site, b: &Site) -> dataplane::NewInbound {
         esn: true,
         selectors: Selectors::any(),
         path: a.path_to(b),
+        encapsulated: true,
         limits: Limits::default(),
     }
 }

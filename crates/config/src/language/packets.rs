@@ -1,0 +1,63 @@
+//! What a tunnel does with its packets: in `ipsec tunnel`.
+
+use super::{Action, Statement, Verb};
+use crate::model::{Dscp, Encapsulation, Packets};
+
+pub(super) const TUNNEL: &[Statement] = &[
+    Statement {
+        syntax: "encapsulation (always|if-nat)",
+        help: "Whether ESP goes in UDP also where there is no NAT",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.packets.encapsulation =
+                    if args.has("if-nat") { Encapsulation::IfNat } else { Encapsulation::Always };
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                lines.flag(tunnel.packets.encapsulation == Encapsulation::IfNat, "encapsulation if-nat");
+            },
+        }),
+    },
+    Statement {
+        syntax: "dscp copy",
+        help: "Outer packets are of the class of the inner ones",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, _| {
+                tunnel.packets.dscp = Dscp::Copy;
+                Ok(())
+            },
+            write: |_, _| {}, // the default
+        }),
+    },
+    Statement {
+        syntax: "dscp set DSCP:0-63",
+        help: "Outer packets are all of this class",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.packets.dscp = Dscp::Set(args.get("DSCP")?);
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                if let Dscp::Set(dscp) = tunnel.packets.dscp {
+                    lines.line(format_args!("dscp set {dscp}"));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "replay-window PACKETS:32-16320",
+        help: "How many packets behind the newest one may come",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.packets.replay_window = args.get("PACKETS")?;
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                let packets = tunnel.packets.replay_window;
+                if packets != Packets::REPLAY_WINDOW {
+                    lines.line(format_args!("replay-window {packets}"));
+                }
+            },
+        }),
+    },
+];
