@@ -4,7 +4,9 @@
 //! compile until it says what that is to the others.
 
 use config::model;
-use ike_crypto::{Aead, AesCbc, Cipher, EsnPolicy, EspProposal, Group, HmacAlgorithm, IkeProposal, PrfAlgorithm};
+use ike_crypto::{
+    Additional, Aead, AesCbc, Cipher, EsnPolicy, EspProposal, Group, HmacAlgorithm, IkeProposal, PrfAlgorithm,
+};
 
 /// What the engine offers for an `ike` suite.
 pub(crate) fn ike_proposal(suite: &model::IkeSuite) -> IkeProposal {
@@ -13,7 +15,12 @@ pub(crate) fn ike_proposal(suite: &model::IkeSuite) -> IkeProposal {
         model::Prf::HmacSha384 => PrfAlgorithm::HmacSha384,
         model::Prf::HmacSha512 => PrfAlgorithm::HmacSha512,
     };
-    IkeProposal { ciphers: cipher(suite.cipher).into(), prfs: vec![prf], groups: vec![group(suite.group)] }
+    IkeProposal {
+        ciphers: cipher(suite.cipher).into(),
+        prfs: vec![prf],
+        groups: vec![group(suite.group)],
+        additional: additional(suite.additional),
+    }
 }
 
 /// What the engine offers for an `esp` suite.
@@ -23,7 +30,12 @@ pub(crate) fn esp_proposal(suite: &model::EspSuite) -> EspProposal {
         model::Esn::Required => EsnPolicy::Require,
         model::Esn::Off => EsnPolicy::Never,
     };
-    EspProposal { ciphers: cipher(suite.cipher).into(), groups: suite.group.map(group).into_iter().collect(), esn }
+    EspProposal {
+        ciphers: cipher(suite.cipher).into(),
+        groups: suite.group.map(group).into_iter().collect(),
+        additional: additional(suite.additional),
+        esn,
+    }
 }
 
 fn cipher(cipher: model::Cipher) -> Cipher {
@@ -61,6 +73,19 @@ fn group(group: model::Group) -> Group {
     }
 }
 
+fn additional(configured: model::Additional) -> Additional {
+    let mut additional = Additional::NONE;
+    for (number, kem) in configured.iter() {
+        let method = match kem {
+            model::Kem::MlKem768 => Group::MlKem768,
+            model::Kem::MlKem1024 => Group::MlKem1024,
+        };
+        let added = additional.add(number, method);
+        debug_assert!(added, "checked with the configuration");
+    }
+    additional
+}
+
 /// The ciphers that the child SAs of a tunnel may come to use.
 pub(crate) fn packet_ciphers(config: &model::Config, tunnel: &model::Tunnel) -> Vec<esp::Cipher> {
     let named = tunnel.proposal.as_ref().and_then(|name| config.proposals.get(name));
@@ -96,10 +121,20 @@ mod tests {
 
     #[test]
     fn suites_keep_their_names_all_the_way() {
-        for text in ["aes256gcm16-prfsha384-x25519", "aes256-sha256-modp2048", "aes192-sha512-prfsha256-ecp521"] {
+        for text in [
+            "aes256gcm16-prfsha384-x25519",
+            "aes256-sha256-modp2048",
+            "aes192-sha512-prfsha256-ecp521",
+            "aes256gcm16-prfsha384-x25519-ke1_mlkem768",
+        ] {
             assert_eq!(ike_proposal(&text.parse().unwrap()).to_string(), text);
         }
-        for text in ["aes128gcm16-ecp256-esn", "aes128-sha384-modp4096-noesn", "chacha20poly1305"] {
+        for text in [
+            "aes128gcm16-ecp256-esn",
+            "aes128-sha384-modp4096-noesn",
+            "chacha20poly1305",
+            "aes256gcm16-ecp384-ke2_mlkem1024",
+        ] {
             assert_eq!(esp_proposal(&text.parse().unwrap()).to_string(), text);
         }
     }

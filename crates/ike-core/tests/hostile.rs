@@ -162,6 +162,19 @@ fn a_peer_cannot_pile_up_children() {
     assert_eq!(stage.installed.len(), 16, "as many as one IKE SA may have");
 }
 
+#[test] // RFC 9370 §2.2.4, RFC 9242 §3
+fn key_exchanges_that_nobody_agreed_on_are_refused_without_harm() {
+    let mut stage = authenticated();
+    let link = Payload::Notify(ike_wire::Notify::new(NotifyType::AdditionalKeyExchange, [7; 8]));
+    for (id, payloads) in [vec![], vec![link.clone()], vec![stage.payload(4, &[]), link]].into_iter().enumerate() {
+        stage.say(ExchangeType::IkeFollowupKe, false, id as u32, &payloads, 1200);
+        let ke = stage.payload(4, &[]);
+        stage.say(ExchangeType::IkeIntermediate, false, id as u32, &[ke], 1200);
+    }
+    stage.wait(Duration::from_secs(1));
+    assert!(stage.up && stage.installed.len() == 1, "the tunnel is as it was");
+}
+
 #[test]
 fn fragments_that_never_end_hold_little() {
     let mut stage = authenticated();

@@ -1,8 +1,12 @@
-//! Key exchange over Curve25519, the NIST curves and MODP groups (RFC 8031, RFC 5903, RFC 3526).
+//! Key exchange over Curve25519, the NIST curves and MODP groups (RFC 8031, RFC 5903, RFC 3526), and by ML-KEM (FIPS 203,
+//! draft-ietf-ipsecme-ikev2-mlkem): there the initiator's value is an encapsulation key, the responder's a ciphertext.
 
 use std::fmt;
 
-use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
+use aws_lc_rs::{
+    agreement::{self, PrivateKey, UnparsedPublicKey},
+    kem::{self, AlgorithmId, Ciphertext, DecapsulationKey, EncapsulationKey},
+};
 use ike_wire::{DhGroup, KeyExchange};
 use rand::RngCore;
 use zeroize::Zeroizing;
@@ -27,6 +31,8 @@ enum Private {
     /// The library wipes it.
     Curve(PrivateKey),
     Modp(&'static Prime, Zeroizing<[u8; EXPONENT_LEN]>),
+    /// The library wipes it.
+    Kem(DecapsulationKey<AlgorithmId>),
 }
 
 /// A key exchange that cannot be completed.
@@ -57,6 +63,7 @@ pub enum DhError {
 enum Arithmetic {
     Curve { algorithm: &'static agreement::Algorithm, private_len: usize, point_format: bool },
     Modp(&'static Prime),
+    Kem(&'static kem::Algorithm<AlgorithmId>),
 }
 
 impl Group {
@@ -70,10 +77,12 @@ impl Group {
             Self::Modp2048 => Arithmetic::Modp(&MODP_2048),
             Self::Modp3072 => Arithmetic::Modp(&MODP_3072),
             Self::Modp4096 => Arithmetic::Modp(&MODP_4096),
+            Self::MlKem768 => Arithmetic::Kem(&kem::ML_KEM_768),
+            Self::MlKem1024 => Arithmetic::Kem(&kem::ML_KEM_1024),
         }
     }
 
-    /// Octets of a public value in a KE payload.
+    /// Octets of the initiator's value in a KE payload, which for all but ML-KEM is also the responder's.
     pub fn public_len(self) -> usize {
         match self {
             Self::X25519 => 32,
@@ -83,6 +92,17 @@ impl Group {
             Self::Modp2048 => 256,
             Self::Modp3072 => 384,
             Self::Modp4096 => 512,
+            Self::MlKem768 => 1184,
+            Self::MlKem1024 => 1568,
+        }
+    }
+
+    /// Octets of the responder's value in a KE payload.
+    pub fn response_len(self) -> usize {
+        match self {
+            Self::MlKem768 => 1088,
+            Self::MlKem1024 => 1568,
+            other => other.public_len(),
         }
     }
 }
@@ -93,6 +113,7 @@ impl DhKey {
         let private_len = match group.arithmetic() {
             Arithmetic::Curve { private_len, .. } => private_len,
             Arithmetic::Modp(_) => EXPONENT_LEN,
+            Arithmetic::Kem(algorithm) => return Self::generate_kem(group, algorithm),
         };
         let mut scalar = Zeroizing::new(vec![0; private_len]);
         // A draw misses with probability below 2^-32: eight in a row mean a broken generator.
@@ -106,6 +127,43 @@ impl DhKey {
             }
         }
         Err(DhError::Generate(group))
+    }
+
+    /// Here the library insists on its own randomness.
+    fn generate_kem(group: Group, algorithm: &'static kem::Algorithm<AlgorithmId>) -> Result<Self, DhError> {
+        let failed = |_| DhError::Generate(group);
+        let private = DecapsulationKey::generate(algorithm).map_err(failed)?;
+        let public = private.encapsulation_key().and_then(|key| key.key_bytes()).map_err(failed)?;
+        let public = public.as_ref().to_vec();
+        Ok(Self { group, private: Private::Kem(private), public })
+    }
+
+    /// The responder's part: its value for the KE payload, and the secret.
+    ///
+    /// # Errors
+    /// As [`Self::generate`] and [`Self::agree`].
+    pub fn respond(
+        group: Group,
+        peer: &KeyExchange,
+        rng: &mut dyn RngCore,
+    ) -> Result<(KeyExchange, SecretBytes), DhError> {
+        let Arithmetic::Kem(algorithm) = group.arithmetic() else {
+            let key = Self::generate(group, rng)?;
+            let shared = key.agree(peer)?;
+            return Ok((key.payload(), shared));
+        };
+        if peer.group != group.id() {
+            return Err(DhError::Group { found: peer.group, expected: group });
+        }
+        let refused = DhError::PeerValue { group, octets: peer.public.len() };
+        if peer.public.len() != group.public_len() {
+            return Err(refused);
+        }
+        // FIPS 203 §7.2: the library checks that the key is made of reduced numbers.
+        let key = EncapsulationKey::new(algorithm, &peer.public).map_err(|_| refused)?;
+        let (ciphertext, secret) = key.encapsulate().map_err(|_| refused)?;
+        let answer = KeyExchange { group: group.id(), public: ciphertext.as_ref().to_vec() };
+        Ok((answer, SecretBytes::from(secret.as_ref().to_vec())))
     }
 
     fn from_scalar(group: Group, scalar: &[u8]) -> Result<Self, DhError> {
@@ -128,6 +186,7 @@ impl DhKey {
                 let public = prime.public(&exponent);
                 Ok(Self { group, private: Private::Modp(prime, exponent), public })
             }
+            Arithmetic::Kem(_) => Err(DhError::Generate(group)), // it has no scalars
         }
     }
 
@@ -148,7 +207,7 @@ impl DhKey {
             return Err(DhError::Group { found: peer.group, expected: self.group });
         }
         let refused = DhError::PeerValue { group: self.group, octets: peer.public.len() };
-        if peer.public.len() != self.group.public_len() {
+        if peer.public.len() != self.group.response_len() {
             return Err(refused);
         }
         match (&self.private, self.group.arithmetic()) {
@@ -164,7 +223,12 @@ impl DhKey {
                 let public = UnparsedPublicKey::new(algorithm, point);
                 agreement::agree(private, public, refused, |secret| Ok(SecretBytes::new(secret.to_vec())))
             }
-            (Private::Curve(_), Arithmetic::Modp(_)) => Err(refused),
+            // A ciphertext that was changed yields another secret (FIPS 203 §6.3), and the peers do not understand each other.
+            (Private::Kem(private), _) => {
+                let secret = private.decapsulate(Ciphertext::from(&peer.public[..])).map_err(|_| refused)?;
+                Ok(SecretBytes::from(secret.as_ref().to_vec()))
+            }
+            (Private::Curve(_), Arithmetic::Modp(_) | Arithmetic::Kem(_)) => Err(refused),
         }
     }
 }
@@ -270,16 +334,36 @@ mod tests {
     fn the_two_ends_of_every_group_agree() {
         let mut rng = StdRng::seed_from_u64(9);
         for group in Group::ALL {
-            let [one, other] = [0; 2].map(|_| DhKey::generate(group, &mut rng).unwrap());
-            let secret = one.agree(&other.payload()).unwrap();
-            assert_eq!(secret, other.agree(&one.payload()).unwrap(), "{group}");
-            assert_eq!(one.payload().public.len(), group.public_len());
+            let key = DhKey::generate(group, &mut rng).unwrap();
+            let (answer, secret) = DhKey::respond(group, &key.payload(), &mut rng).unwrap();
+            assert_eq!(secret, key.agree(&answer).unwrap(), "{group}");
+            assert_eq!(key.payload().public.len(), group.public_len());
+            assert_eq!(answer.public.len(), group.response_len());
+            let mut short = key.payload();
+            short.public.pop();
+            let octets = short.public.len();
+            let refused = DhKey::respond(group, &short, &mut rng).unwrap_err();
+            assert_eq!(refused, DhError::PeerValue { group, octets });
+        }
+    }
+
+    #[test]
+    fn encapsulation_keys_out_of_range_are_refused_and_changed_ciphertexts_agree_on_nothing() {
+        let mut rng = StdRng::seed_from_u64(9);
+        for group in [Group::MlKem768, Group::MlKem1024] {
+            let octets = group.public_len();
+            let beyond = KeyExchange { group: group.id(), public: vec![0xff; octets] };
+            assert_eq!(DhKey::respond(group, &beyond, &mut rng).unwrap_err(), DhError::PeerValue { group, octets });
+            let key = DhKey::generate(group, &mut rng).unwrap();
+            let (mut answer, secret) = DhKey::respond(group, &key.payload(), &mut rng).unwrap();
+            answer.public[7] ^= 1;
+            assert_ne!(key.agree(&answer).unwrap(), secret);
         }
     }
 
     #[test]
     fn bad_public_values_are_refused() {
-        for group in Group::ALL {
+        for group in Group::ALL.into_iter().filter(|group| group.may_be_first()) {
             let key = DhKey::generate(group, &mut StdRng::seed_from_u64(1)).unwrap();
             let with = |public: Vec<u8>| key.agree(&KeyExchange { group: group.id(), public });
             let good = key.payload().public;

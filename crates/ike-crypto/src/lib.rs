@@ -1,7 +1,7 @@
 //! The cryptography of IKEv2: which algorithms, which keys from what, sealed how, and who may prove to be whom.
 //!
 //! No I/O and no clock: files come as octets and the time as an argument. Randomness is drawn from the caller's
-//! generator, except where the library insists on its own (signatures).
+//! generator, except where the library insists on its own (signatures, ML-KEM).
 //!
 //! Combined-mode ciphers, SHA-2 and elliptic curves by default; AES-CBC with HMAC, P-521 and MODP groups where they are
 //! named, for peers that have nothing better. What is left out (SHA-1 signatures, smaller groups) is recognised in offers
@@ -13,6 +13,7 @@ mod cipher;
 mod cookie;
 mod crash_token;
 mod dh;
+mod int_auth;
 mod modp;
 mod nat;
 pub mod pki;
@@ -33,6 +34,7 @@ pub use cipher::{Aead, AesCbc, Cipher, Ciphers, HmacAlgorithm, SALT_LEN};
 pub use cookie::CookieJar;
 pub use crash_token::{CrashToken, CrashTokenSecret};
 pub use dh::{DhError, DhKey};
+pub use int_auth::IntAuth;
 pub use nat::nat_detection_hash;
 pub use pki::{
     CertificateChain, CertificateFileError, ChainError, Identity, IdentityError, PeerPolicy, RevocationPolicy,
@@ -46,4 +48,4 @@ pub use proposal::{
 pub use schedule::{ChildKeys, Exchange, IkeKeys, MessageKeys};
 pub use secret::SecretBytes;
 pub use sk::{KeyLength, OpenError, Opener, SealError, Sealer};
-pub use suite::{EspSuite, Group, IkeSuite, PrfAlgorithm, UnknownAlgorithm};
+pub use suite::{Additional, EspSuite, Group, IkeSuite, PrfAlgorithm, UnknownAlgorithm};

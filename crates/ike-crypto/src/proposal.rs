@@ -13,7 +13,7 @@ use net_types::Spi;
 
 use crate::{
     cipher::{Aead, AesCbc, CipherWords, Ciphers, HmacAlgorithm},
-    suite::{EspSuite, Group, IkeSuite, PrfAlgorithm, UnknownAlgorithm},
+    suite::{Additional, EspSuite, Group, IkeSuite, PrfAlgorithm},
 };
 
 /// What we accept for an IKE SA; each list is in order of preference and not empty.
@@ -25,6 +25,8 @@ pub struct IkeProposal {
     pub prfs: Vec<PrfAlgorithm>,
     /// Groups.
     pub groups: Vec<Group>,
+    /// Key exchanges after the first one, all of them or no SA; who can do without them has another proposal behind.
+    pub additional: Additional,
 }
 
 /// What we accept for a child SA.
@@ -34,6 +36,8 @@ pub struct EspProposal {
     pub ciphers: Ciphers,
     /// Groups of a key exchange of its own, in order of preference; empty: the IKE SA's secret is enough.
     pub groups: Vec<Group>,
+    /// Key exchanges after the first one; none without a group.
+    pub additional: Additional,
     /// 64-bit sequence numbers.
     pub esn: EsnPolicy,
 }
@@ -53,14 +57,24 @@ pub enum EsnPolicy {
 impl Default for IkeProposal {
     /// Everything spoken here but what is only for older peers.
     fn default() -> Self {
-        Self { ciphers: Ciphers::default(), prfs: PrfAlgorithm::ALL.to_vec(), groups: Group::DEFAULT.to_vec() }
+        Self {
+            ciphers: Ciphers::default(),
+            prfs: PrfAlgorithm::ALL.to_vec(),
+            groups: Group::DEFAULT.to_vec(),
+            additional: Additional::NONE,
+        }
     }
 }
 
 impl Default for EspProposal {
     /// Every combined-mode cipher, with a key exchange at each rekey.
     fn default() -> Self {
-        Self { ciphers: Ciphers::default(), groups: Group::DEFAULT.to_vec(), esn: EsnPolicy::Prefer }
+        Self {
+            ciphers: Ciphers::default(),
+            groups: Group::DEFAULT.to_vec(),
+            additional: Additional::NONE,
+            esn: EsnPolicy::Prefer,
+        }
     }
 }
 
@@ -88,16 +102,16 @@ impl FromStr for IkeProposal {
     /// Words joined by `-`, each an algorithm of any type: `aes256gcm16-prfsha384-ecp384`. Beside an integrity algorithm
     /// the pseudorandom function may be left out, which means the one of the same hash: `aes256-sha256-modp2048`.
     fn from_str(text: &str) -> Result<Self, ProposalTextError> {
-        let (mut ciphers, mut prfs, mut groups) = (CipherWords::default(), Vec::new(), Vec::new());
+        let (mut ciphers, mut prfs, mut groups) = (CipherWords::default(), Vec::new(), GroupWords::default());
         for word in text.split('-') {
-            if ciphers.take(word) {
+            if ciphers.take(word) || groups.take(word) {
             } else if let Ok(prf) = word.parse() {
                 prfs.push(prf);
             } else {
-                let group: Result<_, UnknownAlgorithm> = word.parse();
-                groups.push(group.map_err(|_| unknown_word(word, true))?);
+                return Err(unknown_word(word, true));
             }
         }
+        let GroupWords { groups, additional } = groups;
         let incomplete = |what| ProposalTextError::Incomplete {
             text: text.to_owned(),
             what,
@@ -110,7 +124,7 @@ impl FromStr for IkeProposal {
         match (&prfs[..], &groups[..]) {
             ([], _) => Err(incomplete("names no pseudorandom function")),
             (_, []) => Err(incomplete("names no key exchange group")),
-            _ => Ok(Self { ciphers, prfs, groups }),
+            _ => Ok(Self { ciphers, prfs, groups, additional }),
         }
     }
 }
@@ -126,24 +140,51 @@ impl FromStr for EspProposal {
     /// Words joined by `-`: `aes256gcm16`, `aes256gcm16-ecp384`, `chacha20poly1305-x25519-noesn`,
     /// `aes256-sha256-modp2048`.
     fn from_str(text: &str) -> Result<Self, ProposalTextError> {
-        let (mut ciphers, mut groups, mut esn) = (CipherWords::default(), Vec::new(), EsnPolicy::Prefer);
+        let (mut ciphers, mut groups, mut esn) = (CipherWords::default(), GroupWords::default(), EsnPolicy::Prefer);
         for word in text.split('-') {
             match word {
                 "esn" => esn = EsnPolicy::Require,
                 "noesn" => esn = EsnPolicy::Never,
-                word if ciphers.take(word) => {}
-                word => {
-                    let group: Result<_, UnknownAlgorithm> = word.parse();
-                    groups.push(group.map_err(|_| unknown_word(word, false))?);
-                }
+                word if ciphers.take(word) || groups.take(word) => {}
+                word => return Err(unknown_word(word, false)),
             }
         }
-        let ciphers = ciphers.finish().map_err(|what| ProposalTextError::Incomplete {
+        let incomplete = |what| ProposalTextError::Incomplete {
             text: text.to_owned(),
             what,
-            example: "ESP proposals look like aes256gcm16-ecp384 or aes256-sha256-modp2048",
-        })?;
-        Ok(Self { ciphers, groups, esn })
+            example: "ESP proposals look like aes256gcm16-ecp384, aes256gcm16-x25519-ke1_mlkem768 or aes256-sha256-modp2048",
+        };
+        let ciphers = ciphers.finish().map_err(incomplete)?;
+        let GroupWords { groups, additional } = groups;
+        if groups.is_empty() && !additional.is_empty() {
+            return Err(incomplete("has an additional key exchange without a first one"));
+        }
+        Ok(Self { ciphers, groups, additional, esn })
+    }
+}
+
+/// The key exchanges of a proposal's text, word by word.
+#[derive(Default)]
+struct GroupWords {
+    groups: Vec<Group>,
+    additional: Additional,
+}
+
+impl GroupWords {
+    /// Whether the word is one of theirs: `ecp384`, or `ke1_mlkem768` for one after the first (strongSwan's spelling).
+    fn take(&mut self, word: &str) -> bool {
+        let additional = word.strip_prefix("ke").and_then(|rest| rest.split_once('_'));
+        match (additional, word.parse::<Group>()) {
+            (Some((number, method)), _) => match (number.parse(), method.parse()) {
+                (Ok(number), Ok(method)) => !self.groups.contains(&method) && self.additional.add(number, method),
+                _ => false,
+            },
+            (None, Ok(group)) if group.may_be_first() => {
+                self.groups.push(group);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -154,7 +195,9 @@ fn unknown_word(word: &str, prfs: bool) -> ProposalTextError {
     if prfs {
         known.extend(PrfAlgorithm::ALL.iter().map(PrfAlgorithm::to_string));
     }
-    known.extend(Group::ALL.iter().map(Group::to_string));
+    let groups = |first| Group::ALL.into_iter().filter(move |group| group.may_be_first() == first);
+    known.extend(groups(true).map(|group| group.to_string()));
+    known.extend(groups(false).map(|group| format!("ke1_{group}")));
     ProposalTextError::Word(format!("unknown algorithm \"{word}\", expected one of {}", known.join(", ")))
 }
 
@@ -165,7 +208,7 @@ impl fmt::Display for IkeProposal {
             words.extend(self.prfs.iter().map(PrfAlgorithm::to_string));
         }
         words.extend(self.groups.iter().map(Group::to_string));
-        f.write_str(&words.join("-"))
+        write!(f, "{}{}", words.join("-"), self.additional)
     }
 }
 
@@ -173,7 +216,7 @@ impl fmt::Display for EspProposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = self.ciphers.words();
         words.extend(self.groups.iter().map(Group::to_string));
-        f.write_str(&words.join("-"))?;
+        write!(f, "{}{}", words.join("-"), self.additional)?;
         f.write_str(match self.esn {
             EsnPolicy::Prefer => "",
             EsnPolicy::Require => "-esn",
@@ -318,13 +361,17 @@ fn first_match<Local, Suite>(
 impl IkeProposal {
     /// Whether it could have led to an IKE SA with this suite.
     pub fn allows(&self, suite: IkeSuite) -> bool {
-        self.ciphers.allow(suite.cipher) && self.prfs.contains(&suite.prf) && self.groups.contains(&suite.group)
+        self.ciphers.allow(suite.cipher)
+            && self.prfs.contains(&suite.prf)
+            && self.groups.contains(&suite.group)
+            && self.additional == suite.additional
     }
 
     fn transforms(&self) -> Vec<Transform> {
         let ciphers = self.ciphers.transforms().into_iter();
         let prfs = self.prfs.iter().map(|prf| prf.transform());
-        ciphers.chain(prfs).chain(self.groups.iter().map(|group| group.transform())).collect()
+        let groups = self.groups.iter().map(|group| group.transform());
+        ciphers.chain(prfs).chain(groups).chain(self.additional.transforms()).collect()
     }
 
     /// The combination of `theirs` that we like best, as a suite and as the transforms to answer with.
@@ -335,8 +382,11 @@ impl IkeProposal {
         let group = pick_group(&self.groups, theirs, ke)?;
         let mut transforms = cipher.transforms();
         transforms.extend([prf.transform(), group.transform()]);
+        let additional = self.additional;
+        transforms
+            .extend(additional.transforms().map(|wanted| has(&wanted).then_some(wanted)).collect::<Option<Vec<_>>>()?);
         transforms.extend(echoes(theirs, &transforms)?);
-        Some((IkeSuite { cipher, prf, group }, transforms))
+        Some((IkeSuite { cipher, prf, group, additional }, transforms))
     }
 }
 
@@ -348,7 +398,8 @@ impl EspProposal {
             EsnPolicy::Never => [Some(EsnMode::Off), None],
         };
         let ciphers = self.ciphers.transforms().into_iter();
-        let groups = self.groups.iter().filter(|_| key_exchange).map(|group| group.transform());
+        let groups = self.groups.iter().map(|group| group.transform()).chain(self.additional.transforms());
+        let groups = groups.filter(|_| key_exchange);
         let esn = esn.into_iter().flatten().map(|mode| Transform::new(TransformId::Esn(mode)));
         ciphers.chain(groups).chain(esn).collect()
     }
@@ -365,6 +416,8 @@ impl EspProposal {
         let group = if key_exchange && !self.groups.is_empty() {
             let group = pick_group(&self.groups, theirs, ke)?;
             transforms.push(group.transform());
+            let wanted = self.additional.transforms().map(|wanted| has(&wanted).then_some(wanted));
+            transforms.extend(wanted.collect::<Option<Vec<_>>>()?);
             Some(group)
         } else {
             // No key exchange: the peer must be content with none. In IKE_AUTH groups have no meaning (RFC 7296 §1.2).
@@ -381,11 +434,16 @@ impl EspProposal {
         if theirs.transforms.iter().any(|transform| matches!(transform.id, TransformId::Esn(_))) {
             transforms.push(Transform::new(TransformId::Esn(if esn { EsnMode::On } else { EsnMode::Off })));
         }
-        // In IKE_AUTH groups have no meaning, chosen or not.
         let mut chosen = transforms.clone();
         chosen.push(Transform::new(TransformId::Dh(DhGroup::None)));
+        if !key_exchange {
+            // In IKE_AUTH key exchanges have no meaning, the additional ones no more than the first.
+            let method = DhGroup::None;
+            chosen.extend((1..=7).map(|number| Transform::new(TransformId::AdditionalKe { number, method })));
+        }
         transforms.extend(echoes(theirs, &chosen)?);
-        Some((EspSuite { cipher, esn, group }, transforms))
+        let additional = if group.is_some() { self.additional } else { Additional::NONE };
+        Some((EspSuite { cipher, esn, group, additional }, transforms))
     }
 
     /// An offer without the transform means 32-bit numbers: peers from before it became mandatory.
@@ -407,8 +465,8 @@ fn pick_group(mine: &[Group], theirs: &Proposal, ke: Option<DhGroup>) -> Option<
 }
 
 /// What an answer must repeat of the types that are not among the transforms `chosen`: exactly one transform of each type
-/// offered (RFC 7296 §3.3.6). Every such type has to allow "none": integrity beside a combined-mode cipher, and types we
-/// do not know (additional key exchanges, RFC 9370 §2.2.1).
+/// offered (RFC 7296 §3.3.6). Every such type has to allow "none": integrity beside a combined-mode cipher, additional key
+/// exchanges (RFC 9370 §2.2.1), and types we do not know.
 fn echoes(theirs: &Proposal, chosen: &[Transform]) -> Option<Vec<Transform>> {
     let kind = |id: TransformId| id.codes().0;
     let mut echoed: Vec<Transform> = Vec::new();
@@ -418,6 +476,7 @@ fn echoes(theirs: &Proposal, chosen: &[Transform]) -> Option<Vec<Transform>> {
         }
         let none = match *id {
             TransformId::Integrity(_) => TransformId::Integrity(Integrity::None),
+            TransformId::AdditionalKe { number, .. } => TransformId::AdditionalKe { number, method: DhGroup::None },
             TransformId::Other { kind, .. } => TransformId::Other { kind, id: 0 },
             // PRF in an ESP proposal, ESN in an IKE one: types without a place there (RFC 7296 §3.3.2).
             TransformId::Encryption(_) | TransformId::Prf(_) | TransformId::Dh(_) | TransformId::Esn(_) => return None,
@@ -455,6 +514,8 @@ fn listed(items: &[impl fmt::Display]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
     use crate::cipher::Cipher;
 
@@ -477,12 +538,18 @@ mod tests {
             "chacha20poly1305-aes128gcm16-prfsha256-x25519-ecp256",
             "aes256-aes128-sha256-sha512-modp2048-ecp521",
             "aes192-sha384-prfsha512-modp3072",
+            "aes256gcm16-prfsha384-x25519-ke1_mlkem768",
+            "aes256gcm16-prfsha384-x25519-ke1_ecp384-ke3_mlkem1024",
         ] {
             assert_eq!(ike(text).to_string(), text);
         }
-        for text in
-            ["aes256gcm16", "chacha20poly1305-x25519-noesn", "aes128gcm16-ecp256-esn", "aes256-sha512-modp4096-noesn"]
-        {
+        for text in [
+            "aes256gcm16",
+            "chacha20poly1305-x25519-noesn",
+            "aes128gcm16-ecp256-esn",
+            "aes256-sha512-modp4096-noesn",
+            "aes256gcm16-x25519-ke1_mlkem768-esn",
+        ] {
             assert_eq!(esp(text).to_string(), text);
         }
         assert_eq!(ike("aes256-sha2_256-ecp521"), ike("aes256-sha256-prfsha256-ecp521"));
@@ -490,7 +557,7 @@ mod tests {
             "aes256gcm16-modp1024-prfsha256".parse::<IkeProposal>().unwrap_err().to_string(),
             "unknown algorithm \"modp1024\", expected one of aes256gcm16, aes128gcm16, chacha20poly1305, aes256, aes192, \
              aes128, sha256, sha384, sha512, prfsha384, prfsha256, prfsha512, x25519, ecp384, ecp256, ecp521, modp4096, \
-             modp3072, modp2048; proposals look like aes256gcm16-prfsha384-ecp384 (IKE) or aes256gcm16-ecp384-esn (ESP)"
+             modp3072, modp2048, ke1_mlkem768, ke1_mlkem1024; proposals look like aes256gcm16-prfsha384-ecp384 (IKE) or aes256gcm16-ecp384-esn (ESP)"
         );
         let refusal = |text: &str| text.parse::<IkeProposal>().unwrap_err().to_string();
         assert!(refusal("aes256gcm16-ecp384").contains("names no pseudorandom function"));
@@ -498,6 +565,16 @@ mod tests {
         assert!(refusal("aes256gcm16-aes256-sha256-modp2048").contains("RFC 5282"));
         assert!(refusal("aes256gcm16-sha256-modp2048").contains("RFC 5282"));
         assert!(refusal("sha256-modp2048").contains("names no cipher"));
+        for bad in [
+            "mlkem768",
+            "x25519-ke8_mlkem768",
+            "x25519-ke0_mlkem768",
+            "x25519-ke1_x25519",
+            "x25519-ke1_mlkem768-ke2_mlkem768",
+        ] {
+            assert!(refusal(&format!("aes256gcm16-prfsha384-{bad}")).contains("unknown algorithm"), "{bad}");
+        }
+        assert!("aes256gcm16-ke1_mlkem768".parse::<EspProposal>().is_err());
         assert!("ecp384".parse::<EspProposal>().is_err());
     }
 
@@ -576,6 +653,30 @@ mod tests {
     }
 
     #[test]
+    fn additional_key_exchanges_are_all_agreed_on_or_the_next_proposal_is_taken() {
+        let hybrid = ike("aes256gcm16-prfsha384-x25519-ke1_mlkem768");
+        let plain = ike("aes256gcm16-prfsha384-x25519");
+        let both = [hybrid.clone(), plain.clone()];
+        let choose = |mine: &[IkeProposal], theirs: &[IkeProposal]| {
+            choose_ike(mine, &offer_ike(theirs, None), None).map(|chosen| chosen.suite.to_string()).ok()
+        };
+        assert_eq!(choose(&both, &both).as_deref(), Some("aes256gcm16-prfsha384-x25519-ke1_mlkem768"));
+        assert_eq!(choose(&both, from_ref(&plain)).as_deref(), Some("aes256gcm16-prfsha384-x25519"));
+        assert_eq!(choose(from_ref(&plain), &both).as_deref(), Some("aes256gcm16-prfsha384-x25519"));
+        assert_eq!(choose(&[plain], from_ref(&hybrid)), None);
+        let mine = [hybrid];
+        let answer = choose_ike(&mine, &offer_ike(&mine, None), None).unwrap().answer([]);
+        let mut stripped = answer.clone();
+        stripped.proposals[0].transforms.pop();
+        assert!(accept_ike(&mine, &answer).is_ok() && accept_ike(&mine, &stripped).is_err(), "no downgrade");
+        let child = [esp("aes256gcm16-x25519-ke1_mlkem768")];
+        let rekey = choose_esp(&child, &offer_esp(&child, spi(), true), true, None).unwrap();
+        assert_eq!(rekey.suite.to_string(), "aes256gcm16-x25519-ke1_mlkem768-esn");
+        let first = choose_esp(&child, &offer_esp(&child, spi(), true), false, None).unwrap();
+        assert_eq!(first.suite.to_string(), "aes256gcm16-esn", "in IKE_AUTH they mean nothing");
+    }
+
+    #[test]
     fn forward_secrecy_of_a_child_is_asked_for_only_after_ike_auth() {
         let local = [esp("aes256gcm16-ecp384")];
         let first = offer_esp(&local, spi(), false);
@@ -585,7 +686,12 @@ mod tests {
         let chosen = choose_esp(&local, &rekey, true, None).unwrap();
         assert_eq!(
             chosen.suite,
-            EspSuite { cipher: Cipher::Aead(Aead::Aes256Gcm16), esn: true, group: Some(Group::Ecp384) }
+            EspSuite {
+                cipher: Cipher::Aead(Aead::Aes256Gcm16),
+                esn: true,
+                group: Some(Group::Ecp384),
+                additional: Additional::NONE
+            }
         );
         assert_eq!(accept_esp(&local, &chosen.answer(*b"spi!"), true).unwrap().suite, chosen.suite);
         assert!(choose_esp(&[esp("aes256gcm16")], &rekey, true, None).is_err(), "the peer insists on a group");
@@ -613,7 +719,7 @@ mod tests {
     fn types_we_do_not_choose_must_allow_none_and_are_echoed() {
         let local = [ike("aes256gcm16-prfsha384-ecp384")];
         let mut offer = offer_ike(&local, None);
-        let additional = |id| Transform::new(TransformId::Other { kind: 6, id });
+        let additional = |id: u16| Transform::new(TransformId::AdditionalKe { number: 1, method: id.into() });
         offer.proposals[0].transforms.push(additional(36));
         assert!(choose_ike(&local, &offer, None).is_err());
         offer.proposals[0].transforms.push(additional(0));

@@ -54,18 +54,30 @@ impl IkeKeys {
     }
 
     /// Keys of the IKE SA that replaces this one. SKEYSEED comes from the old SA's prf, the rest from the new one's
-    /// (RFC 7296 §2.18). SPIs and nonces are those of the CREATE_CHILD_SA exchange.
+    /// (RFC 7296 §2.18). SPIs and nonces are those of the CREATE_CHILD_SA exchange. `secrets` are those of its key exchange
+    /// and of the additional ones, in their order (RFC 9370 §2.2.4).
     pub fn rekey(
         &self,
         suite: IkeSuite,
-        shared: &SecretBytes,
+        secrets: &[SecretBytes],
         exchange: Exchange<'_>,
         initiator: IkeSpi,
         responder: IkeSpi,
     ) -> Result<Self, TooMuchKeyMaterial> {
-        let parts = [shared.expose(), exchange.initiator_nonce, exchange.responder_nonce];
+        let parts = seed(secrets, exchange);
         let skeyseed = self.suite.prf.compute(self.sk_d.expose(), &parts);
         Self::from_skeyseed(suite, &skeyseed, exchange, initiator, responder)
+    }
+
+    /// Keys after one more key exchange in IKE_INTERMEDIATE (RFC 9370 §2.2.2): nonces and SPIs are those of IKE_SA_INIT.
+    pub fn mix(
+        &self,
+        shared: SecretBytes,
+        exchange: Exchange<'_>,
+        initiator: IkeSpi,
+        responder: IkeSpi,
+    ) -> Result<Self, TooMuchKeyMaterial> {
+        self.rekey(self.suite, &[shared], exchange, initiator, responder)
     }
 
     fn from_skeyseed(
@@ -93,17 +105,16 @@ impl IkeKeys {
         })
     }
 
-    /// Keys of a child SA pair (RFC 7296 §2.17). `shared` is the secret of the child's own key exchange, if it has
-    /// one; `we_initiated` says who sent the request that creates *this child* (not the IKE SA).
+    /// Keys of a child SA pair (RFC 7296 §2.17). `secrets` are those of the child's own key exchange, if it has one, and of
+    /// the additional ones, in their order (RFC 9370 §2.2.4); `we_initiated` says who sent the request that creates *this child* (not the IKE SA).
     pub fn child(
         &self,
         suite: EspSuite,
-        shared: Option<&SecretBytes>,
+        secrets: &[SecretBytes],
         exchange: Exchange<'_>,
         we_initiated: bool,
     ) -> Result<ChildKeys, TooMuchKeyMaterial> {
-        let shared = shared.map_or(&[][..], SecretBytes::expose);
-        let parts = [shared, exchange.initiator_nonce, exchange.responder_nonce];
+        let parts = seed(secrets, exchange);
         let len = suite.cipher.encryption_len() + suite.cipher.integrity_len();
         let stream = self.suite.prf.expand(self.sk_d.expose(), &parts, 2 * len)?;
         let mut cut = Cutter(stream.expose());
@@ -126,6 +137,14 @@ impl IkeKeys {
     pub fn identity_key(&self, of_initiator: bool) -> (PrfAlgorithm, &SecretBytes) {
         (self.suite.prf, if of_initiator { &self.sk_pi } else { &self.sk_pr })
     }
+}
+
+/// SK(0) | Ni | Nr | SK(1) | … (RFC 7296 §2.17, §2.18, RFC 9370 §2.2.4).
+fn seed<'a>(secrets: &'a [SecretBytes], exchange: Exchange<'a>) -> Vec<&'a [u8]> {
+    let (first, additional) = secrets.split_first().map_or((&[][..], &[][..]), |(one, rest)| (one.expose(), rest));
+    let mut parts = vec![first, exchange.initiator_nonce, exchange.responder_nonce];
+    parts.extend(additional.iter().map(SecretBytes::expose));
+    parts
 }
 
 /// What protects the messages of one direction.
@@ -167,11 +186,15 @@ mod tests {
     use super::*;
     use crate::{
         cipher::{Aead, AesCbc, HmacAlgorithm},
-        suite::Group,
+        suite::{Additional, Group},
     };
 
-    const SUITE: IkeSuite =
-        IkeSuite { cipher: Cipher::Aead(Aead::Aes256Gcm16), prf: PrfAlgorithm::HmacSha384, group: Group::Ecp384 };
+    const SUITE: IkeSuite = IkeSuite {
+        cipher: Cipher::Aead(Aead::Aes256Gcm16),
+        prf: PrfAlgorithm::HmacSha384,
+        group: Group::Ecp384,
+        additional: Additional::NONE,
+    };
     const EXCHANGE: Exchange<'_> = Exchange { initiator_nonce: &[1; 32], responder_nonce: &[2; 32] };
 
     fn spi(raw: u64) -> IkeSpi {
@@ -196,7 +219,8 @@ mod tests {
     #[test]
     fn integrity_keys_come_before_encryption_keys_in_an_ike_sa_and_after_them_in_a_child() {
         let cipher = Cipher::Cbc(AesCbc::Aes192, HmacAlgorithm::Sha256);
-        let suite = IkeSuite { cipher, prf: PrfAlgorithm::HmacSha256, group: Group::Modp2048 };
+        let suite =
+            IkeSuite { cipher, prf: PrfAlgorithm::HmacSha256, group: Group::Modp2048, additional: Additional::NONE };
         let keys = keys(suite);
         let seed = suite.prf.compute(&[[1; 32], [2; 32]].concat(), &[&[3; 48]]);
         let spis = [4u64.to_be_bytes(), 5u64.to_be_bytes()].concat();
@@ -205,7 +229,9 @@ mod tests {
         let cut = cut.map(SecretBytes::expose);
         assert_eq!(cut.concat(), stream.expose());
         assert_eq!(cut.map(<[u8]>::len), [32, 32, 32, 24, 24, 32, 32]);
-        let child = keys.child(EspSuite { cipher, esn: true, group: None }, None, EXCHANGE, true).unwrap();
+        let child = keys
+            .child(EspSuite { cipher, esn: true, group: None, additional: Additional::NONE }, &[], EXCHANGE, true)
+            .unwrap();
         let stream = suite.prf.expand(keys.sk_d.expose(), &[&[1; 32], &[2; 32]], 2 * (24 + 32)).unwrap();
         assert_eq!([child.outbound.expose(), child.inbound.expose()].concat(), stream.expose());
     }
@@ -217,8 +243,9 @@ mod tests {
             cipher: Cipher::Aead(Aead::ChaCha20Poly1305),
             prf: PrfAlgorithm::HmacSha256,
             group: Group::X25519,
+            additional: Additional::NONE,
         };
-        let new = old.rekey(suite, &SecretBytes::from(vec![9; 32]), EXCHANGE, spi(6), spi(7)).unwrap();
+        let new = old.rekey(suite, &[SecretBytes::from(vec![9; 32])], EXCHANGE, spi(6), spi(7)).unwrap();
         let seed = PrfAlgorithm::HmacSha384.compute(old.sk_d.expose(), &[&[9; 32], &[1; 32], &[2; 32]]);
         let spis = [6u64.to_be_bytes(), 7u64.to_be_bytes()].concat();
         let stream = PrfAlgorithm::HmacSha256.expand(seed.expose(), &[&[1; 32], &[2; 32], &spis], 32).unwrap();
@@ -227,15 +254,36 @@ mod tests {
 
     #[test]
     fn the_two_ends_of_a_child_have_each_others_keys() {
-        let suite = EspSuite { cipher: Cipher::Aead(Aead::Aes128Gcm16), esn: true, group: None };
+        let suite =
+            EspSuite { cipher: Cipher::Aead(Aead::Aes128Gcm16), esn: true, group: None, additional: Additional::NONE };
         let ike = keys(SUITE);
-        let initiator = ike.child(suite, None, EXCHANGE, true).unwrap();
-        let responder = ike.child(suite, None, EXCHANGE, false).unwrap();
+        let initiator = ike.child(suite, &[], EXCHANGE, true).unwrap();
+        let responder = ike.child(suite, &[], EXCHANGE, false).unwrap();
         assert_eq!((&initiator.inbound, &initiator.outbound), (&responder.outbound, &responder.inbound));
         let stream = SUITE.prf.expand(ike.sk_d.expose(), &[&[1; 32], &[2; 32]], 40).unwrap();
         assert_eq!([initiator.outbound.expose(), initiator.inbound.expose()].concat(), stream.expose());
-        let secret = SecretBytes::from(vec![8; 32]);
-        assert_ne!(ike.child(suite, Some(&secret), EXCHANGE, true).unwrap(), initiator);
+        let secret = |octet| SecretBytes::from(vec![octet; 32]);
+        assert_ne!(ike.child(suite, &[secret(8)], EXCHANGE, true).unwrap(), initiator);
+    }
+
+    #[test] // RFC 9370 §2.2.2, §2.2.4
+    fn additional_secrets_follow_the_nonces_in_rekeys_and_chain_in_the_first_exchanges() {
+        let ike = keys(SUITE);
+        let secret = |octet| SecretBytes::from(vec![octet; 32]);
+        let spis = [4u64.to_be_bytes(), 5u64.to_be_bytes()].concat();
+        let seed = SUITE.prf.compute(ike.sk_d.expose(), &[&[8; 32], &[1; 32], &[2; 32], &[9; 32], &[7; 32]]);
+        let stream = SUITE.prf.expand(seed.expose(), &[&[1; 32], &[2; 32], &spis], 48).unwrap();
+        let rekeyed = ike.rekey(SUITE, &[secret(8), secret(9), secret(7)], EXCHANGE, spi(4), spi(5)).unwrap();
+        assert_eq!(rekeyed.sk_d, stream);
+        let cipher = Cipher::Aead(Aead::Aes128Gcm16);
+        let suite = EspSuite { cipher, esn: true, group: Some(Group::X25519), additional: Additional::NONE };
+        let child = ike.child(suite, &[secret(8), secret(9)], EXCHANGE, true).unwrap();
+        let stream = SUITE.prf.expand(ike.sk_d.expose(), &[&[8; 32], &[1; 32], &[2; 32], &[9; 32]], 40).unwrap();
+        assert_eq!([child.outbound.expose(), child.inbound.expose()].concat(), stream.expose());
+        let mixed = ike.mix(secret(6), EXCHANGE, spi(4), spi(5)).unwrap();
+        let seed = SUITE.prf.compute(ike.sk_d.expose(), &[&[6; 32], &[1; 32], &[2; 32]]);
+        let stream = SUITE.prf.expand(seed.expose(), &[&[1; 32], &[2; 32], &spis], 48).unwrap();
+        assert_eq!(mixed.sk_d, stream);
     }
 
     #[test]

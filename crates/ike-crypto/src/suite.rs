@@ -57,7 +57,7 @@ impl PrfAlgorithm {
     }
 }
 
-/// A key exchange group.
+/// A key exchange method: a Diffie-Hellman group, or a key encapsulation mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
     /// Curve25519 (RFC 8031), group 31.
@@ -74,12 +74,25 @@ pub enum Group {
     Modp3072,
     /// 4096-bit MODP (RFC 3526), group 16.
     Modp4096,
+    /// ML-KEM-768 (FIPS 203, draft-ietf-ipsecme-ikev2-mlkem), method 36; only after another one.
+    MlKem768,
+    /// ML-KEM-1024, method 37; only after another one.
+    MlKem1024,
 }
 
 impl Group {
     /// All of them, strongest habit first.
-    pub const ALL: [Self; 7] =
-        [Self::X25519, Self::Ecp384, Self::Ecp256, Self::Ecp521, Self::Modp4096, Self::Modp3072, Self::Modp2048];
+    pub const ALL: [Self; 9] = [
+        Self::X25519,
+        Self::Ecp384,
+        Self::Ecp256,
+        Self::Ecp521,
+        Self::Modp4096,
+        Self::Modp3072,
+        Self::Modp2048,
+        Self::MlKem768,
+        Self::MlKem1024,
+    ];
     /// Those of a default offer, in its order.
     pub const DEFAULT: [Self; 3] = [Self::X25519, Self::Ecp384, Self::Ecp256];
 
@@ -93,6 +106,8 @@ impl Group {
             Self::Modp2048 => DhGroup::Modp2048,
             Self::Modp3072 => DhGroup::Modp3072,
             Self::Modp4096 => DhGroup::Modp4096,
+            Self::MlKem768 => DhGroup::MlKem768,
+            Self::MlKem1024 => DhGroup::MlKem1024,
         }
     }
 
@@ -101,9 +116,14 @@ impl Group {
         Self::ALL.into_iter().find(|group| group.id() == id)
     }
 
-    /// As it is offered.
+    /// As it is offered for the first key exchange.
     pub fn transform(self) -> Transform {
         Transform::new(TransformId::Dh(self.id()))
+    }
+
+    /// Whether it may be the first key exchange. Keys of ML-KEM are too long for IKE_SA_INIT, which cannot be fragmented.
+    pub fn may_be_first(self) -> bool {
+        !matches!(self, Self::MlKem768 | Self::MlKem1024)
     }
 
     fn name(self) -> &'static str {
@@ -115,6 +135,8 @@ impl Group {
             Self::Modp2048 => "modp2048",
             Self::Modp3072 => "modp3072",
             Self::Modp4096 => "modp4096",
+            Self::MlKem768 => "mlkem768",
+            Self::MlKem1024 => "mlkem1024",
         }
     }
 }
@@ -152,6 +174,53 @@ pub(crate) use names;
 names!(PrfAlgorithm, "pseudorandom function");
 names!(Group, "key exchange group");
 
+/// Key exchanges after the first one, at most one by each method (RFC 9370 §2.2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Additional([Option<Group>; 7]);
+
+impl Additional {
+    /// None.
+    pub const NONE: Self = Self([None; 7]);
+
+    /// Adds number 1 to 7; false if that is taken, there is no such number, or the method is in use already.
+    pub fn add(&mut self, number: u8, method: Group) -> bool {
+        let known = self.0.contains(&Some(method));
+        match usize::from(number).checked_sub(1).and_then(|at| self.0.get_mut(at)) {
+            Some(slot @ None) if !known => {
+                *slot = Some(method);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The methods, in their order.
+    pub fn methods(self) -> impl Iterator<Item = Group> {
+        self.0.into_iter().flatten()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self == Self::NONE
+    }
+
+    /// As they are offered.
+    pub(crate) fn transforms(self) -> impl Iterator<Item = Transform> {
+        (1u8..).zip(self.0).filter_map(|(number, method)| {
+            Some(Transform::new(TransformId::AdditionalKe { number, method: method?.id() }))
+        })
+    }
+}
+
+impl fmt::Display for Additional {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (1u8..).zip(self.0).try_for_each(|(number, method)| match method {
+            Some(method) => write!(f, "-ke{number}_{method}"),
+            None => Ok(()),
+        })
+    }
+}
+
 /// What an IKE SA uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IkeSuite {
@@ -161,11 +230,13 @@ pub struct IkeSuite {
     pub prf: PrfAlgorithm,
     /// Exchanges its secret.
     pub group: Group,
+    /// Exchange further secrets that are mixed in.
+    pub additional: Additional,
 }
 
 impl fmt::Display for IkeSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.cipher, self.prf, self.group)
+        write!(f, "{}-{}-{}{}", self.cipher, self.prf, self.group, self.additional)
     }
 }
 
@@ -178,12 +249,15 @@ pub struct EspSuite {
     pub esn: bool,
     /// The group of its own key exchange, if it has one (forward secrecy).
     pub group: Option<Group>,
+    /// Further key exchanges, if it has a first one.
+    pub additional: Additional,
 }
 
 impl fmt::Display for EspSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cipher.fmt(f)?;
         self.group.map_or(Ok(()), |group| write!(f, "-{group}"))?;
+        self.additional.fmt(f)?;
         f.write_str(if self.esn { "-esn" } else { "-noesn" })
     }
 }

@@ -78,7 +78,14 @@ fn sk_p() -> SecretBytes {
 }
 
 fn octets<'a>(sk_p: &'a SecretBytes, id: &'a Identification) -> SignedOctets<'a> {
-    SignedOctets { prf: PrfAlgorithm::HmacSha384, sk_p, message: b"IKE_SA_INIT", peer_nonce: &[6; 32], id }
+    SignedOctets {
+        prf: PrfAlgorithm::HmacSha384,
+        sk_p,
+        message: b"IKE_SA_INIT",
+        peer_nonce: &[6; 32],
+        id,
+        intermediate: &[],
+    }
 }
 
 /// `local` proves to be `claim` to a peer that announced `hashes`; `remote` expects `expected`.
@@ -298,6 +305,7 @@ fn signatures_over_anything_else_are_refused() {
             let bad = Err(AuthError::BadSignature("edge1.example.net".to_owned()));
             assert_eq!(check(&auth, SignedOctets { message: b"other", ..octets(&key, &id) }), bad);
             assert_eq!(check(&auth, SignedOctets { peer_nonce: b"other", ..octets(&key, &id) }), bad);
+            assert_eq!(check(&auth, SignedOctets { intermediate: b"other", ..octets(&key, &id) }), bad);
             let other_key = SecretBytes::from(vec![6; 48]);
             assert_eq!(check(&auth, octets(&other_key, &id)), bad);
             let mut flipped = auth.clone();

@@ -498,7 +498,8 @@ pub(super) fn explain_value(leaf: &Leaf) -> &'static str {
         Kind::Community => "AA:NN, or a name such as no-export",
         Kind::LargeCommunity => "AA:BB:CC",
         Kind::IkeSuite => {
-            "CIPHER-PRF-GROUP such as aes256gcm16-prfsha384-ecp384, or for older peers aes256-sha256-modp2048"
+            "CIPHER-PRF-GROUP such as aes256gcm16-prfsha384-ecp384, with -ke1_mlkem768 behind it against quantum computers; for \
+             older peers aes256-sha256-modp2048"
         }
         Kind::EspSuite => "CIPHER[-GROUP][-esn|-noesn] such as aes256gcm16, or for older peers aes256-sha256-modp2048",
         Kind::IkeId => "Host name, address, name@host, keyid:HEX or \"C=DE, O=Example, CN=hub1\"",

@@ -58,7 +58,7 @@ pub use rpki::{Rpki, RpkiCache, RpkiTransport};
 pub use settings::{
     AllowOwnAs, AttributeUnchanged, LocalAs, LocalRole, RemovePrivateAs, Role, RouteSettings, SessionSettings,
 };
-pub use suite::{Aead, AesCbc, Cipher, Esn, EspSuite, Group, IkeSuite, Integrity, Prf, SuiteError};
+pub use suite::{Additional, Aead, AesCbc, Cipher, Esn, EspSuite, Group, IkeSuite, Integrity, Kem, Prf, SuiteError};
 pub use trust::{
     Fingerprint, FingerprintError, HttpUrl, HttpUrlError, ListSource, PeerDemands, Revocation, RevocationPolicy,
 };

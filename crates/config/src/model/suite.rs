@@ -14,6 +14,11 @@ pub enum SuiteError {
     /// A combined-mode cipher with an integrity algorithm, which it has no use for (RFC 5282 §8).
     #[error("\"{0}\": {1} authenticates by itself and takes no integrity algorithm")]
     Integrity(String, Aead),
+    /// An additional key exchange that cannot be.
+    #[error(
+        "\"{0}\": additional key exchanges are ke1_mlkem768 to ke7_mlkem1024, each number and each mechanism once, after a first one"
+    )]
+    Additional(String),
 }
 
 macro_rules! algorithms {
@@ -106,6 +111,54 @@ algorithms! {
     }
 }
 
+algorithms! {
+    /// A key encapsulation mechanism, for key exchanges after the first (FIPS 203).
+    Kem {
+        /// Method 36
+        MlKem768 = "mlkem768",
+        /// Method 37
+        MlKem1024 = "mlkem1024",
+    }
+}
+
+/// Key exchanges after the first: `ke1_mlkem768` to `ke7_…`, each mechanism at most once (RFC 9370).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Additional([Option<Kem>; 7]);
+
+impl Additional {
+    /// None.
+    pub const NONE: Self = Self([None; 7]);
+
+    /// Adds number 1 to 7; false where that cannot be.
+    pub fn add(&mut self, number: u8, kem: Kem) -> bool {
+        let known = self.0.contains(&Some(kem));
+        match usize::from(number).checked_sub(1).and_then(|at| self.0.get_mut(at)) {
+            Some(slot @ None) if !known => {
+                *slot = Some(kem);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Numbers and mechanisms, in their order.
+    pub fn iter(self) -> impl Iterator<Item = (u8, Kem)> {
+        (1u8..).zip(self.0).filter_map(|(number, kem)| Some((number, kem?)))
+    }
+
+    /// `Some` where the word is one of these; false in it where it cannot be added.
+    fn take(&mut self, word: &str) -> Option<bool> {
+        let (number, kem) = word.strip_prefix("ke")?.split_once('_')?;
+        Some(matches!((number.parse(), Kem::from_word(kem)), (Ok(number), Some(kem)) if self.add(number, kem)))
+    }
+}
+
+impl fmt::Display for Additional {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.iter().try_for_each(|(number, kem)| write!(f, "-ke{number}_{kem}"))
+    }
+}
+
 /// Encryption and integrity: in one, or one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cipher {
@@ -144,6 +197,8 @@ pub struct IkeSuite {
     pub prf: Prf,
     /// Key exchange.
     pub group: Group,
+    /// Key exchanges after it, all of which the peer must take part in.
+    pub additional: Additional,
 }
 
 /// Whether extended sequence numbers are used (RFC 4303 §2.2.1).
@@ -165,6 +220,8 @@ pub struct EspSuite {
     pub cipher: Cipher,
     /// A key exchange of its own at each rekeying (perfect forward secrecy), where given.
     pub group: Option<Group>,
+    /// Key exchanges after it; none where it has no group.
+    pub additional: Additional,
     /// Sequence numbers.
     pub esn: Esn,
 }
@@ -172,18 +229,48 @@ pub struct EspSuite {
 impl IkeSuite {
     /// What is offered where a tunnel names no proposal, in order of preference.
     pub const DEFAULT: [Self; 3] = [
-        Self { cipher: Cipher::Aead(Aead::Aes256Gcm16), prf: Prf::HmacSha384, group: Group::Curve25519 },
-        Self { cipher: Cipher::Aead(Aead::Aes256Gcm16), prf: Prf::HmacSha384, group: Group::Ecp384 },
-        Self { cipher: Cipher::Aead(Aead::Aes128Gcm16), prf: Prf::HmacSha256, group: Group::Ecp256 },
+        Self {
+            cipher: Cipher::Aead(Aead::Aes256Gcm16),
+            prf: Prf::HmacSha384,
+            group: Group::Curve25519,
+            additional: Additional::NONE,
+        },
+        Self {
+            cipher: Cipher::Aead(Aead::Aes256Gcm16),
+            prf: Prf::HmacSha384,
+            group: Group::Ecp384,
+            additional: Additional::NONE,
+        },
+        Self {
+            cipher: Cipher::Aead(Aead::Aes128Gcm16),
+            prf: Prf::HmacSha256,
+            group: Group::Ecp256,
+            additional: Additional::NONE,
+        },
     ];
 }
 
 impl EspSuite {
     /// What is offered where a tunnel names no proposal, in order of preference.
     pub const DEFAULT: [Self; 3] = [
-        Self { cipher: Cipher::Aead(Aead::Aes256Gcm16), group: None, esn: Esn::Preferred },
-        Self { cipher: Cipher::Aead(Aead::Aes128Gcm16), group: None, esn: Esn::Preferred },
-        Self { cipher: Cipher::Aead(Aead::ChaCha20Poly1305), group: None, esn: Esn::Preferred },
+        Self {
+            cipher: Cipher::Aead(Aead::Aes256Gcm16),
+            group: None,
+            additional: Additional::NONE,
+            esn: Esn::Preferred,
+        },
+        Self {
+            cipher: Cipher::Aead(Aead::Aes128Gcm16),
+            group: None,
+            additional: Additional::NONE,
+            esn: Esn::Preferred,
+        },
+        Self {
+            cipher: Cipher::Aead(Aead::ChaCha20Poly1305),
+            group: None,
+            additional: Additional::NONE,
+            esn: Esn::Preferred,
+        },
     ];
 }
 
@@ -239,16 +326,19 @@ impl FromStr for IkeSuite {
     type Err = SuiteError;
     fn from_str(text: &str) -> Result<Self, SuiteError> {
         let (mut cipher, mut prf, mut group) = (CipherParts::default(), None, None);
+        let mut additional = Additional::NONE;
         for word in text.split('-') {
             if cipher.take(word, text)? {
+            } else if let Some(added) = additional.take(word) {
+                added.then_some(()).ok_or_else(|| SuiteError::Additional(text.to_owned()))?;
             } else if let Some(found) = Prf::from_word(word) {
                 fill(&mut prf, found, text, "prf")?;
             } else if let Some(found) = Group::from_word(word) {
                 fill(&mut group, found, text, "group")?;
             } else {
                 const EXPECTED: &str = "CIPHER-PRF-GROUP of aes128gcm16, aes256gcm16, chacha20poly1305; prfsha256, prfsha384, \
-                     prfsha512; x25519, ecp256, ecp384, ecp521, modp2048, modp3072, modp4096; or for older peers \
-                     CIPHER-INTEGRITY-GROUP with aes128, aes192, aes256; sha256, sha384, sha512";
+                     prfsha512; x25519, ecp256, ecp384, ecp521, modp2048, modp3072, modp4096; ke1_mlkem768, \
+                     ke1_mlkem1024 behind; or for older peers CIPHER-INTEGRITY-GROUP with aes128, aes192, aes256; sha256, sha384, sha512";
                 return Err(SuiteError::Unknown(word.to_owned(), EXPECTED));
             }
         }
@@ -258,7 +348,7 @@ impl FromStr for IkeSuite {
             (None, Cipher::Cbc(_, integrity)) => integrity.prf(),
             (prf, _) => prf.ok_or_else(|| missing("prf"))?,
         };
-        Ok(Self { cipher, prf, group: group.ok_or_else(|| missing("group"))? })
+        Ok(Self { cipher, prf, group: group.ok_or_else(|| missing("group"))?, additional })
     }
 }
 
@@ -266,8 +356,11 @@ impl FromStr for EspSuite {
     type Err = SuiteError;
     fn from_str(text: &str) -> Result<Self, SuiteError> {
         let (mut cipher, mut group, mut esn) = (CipherParts::default(), None, None);
+        let mut additional = Additional::NONE;
         for word in text.split('-') {
             if cipher.take(word, text)? {
+            } else if let Some(added) = additional.take(word) {
+                added.then_some(()).ok_or_else(|| SuiteError::Additional(text.to_owned()))?;
             } else if let Some(found) = Group::from_word(word) {
                 fill(&mut group, found, text, "group at most")?;
             } else if let Some(found) = match word {
@@ -283,16 +376,19 @@ impl FromStr for EspSuite {
                 return Err(SuiteError::Unknown(word.to_owned(), EXPECTED));
             }
         }
-        Ok(Self { cipher: cipher.finish(text)?, group, esn: esn.unwrap_or_default() })
+        if group.is_none() && additional != Additional::NONE {
+            return Err(SuiteError::Additional(text.to_owned()));
+        }
+        Ok(Self { cipher: cipher.finish(text)?, group, additional, esn: esn.unwrap_or_default() })
     }
 }
 
 impl fmt::Display for IkeSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cipher, prf, group } = self;
+        let Self { cipher, prf, group, additional } = self;
         match cipher {
-            Cipher::Cbc(_, integrity) if integrity.prf() == *prf => write!(f, "{cipher}-{group}"),
-            _ => write!(f, "{cipher}-{prf}-{group}"),
+            Cipher::Cbc(_, integrity) if integrity.prf() == *prf => write!(f, "{cipher}-{group}{additional}"),
+            _ => write!(f, "{cipher}-{prf}-{group}{additional}"),
         }
     }
 }
@@ -301,7 +397,7 @@ impl fmt::Display for EspSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.cipher)?;
         if let Some(group) = self.group {
-            write!(f, "-{group}")?;
+            write!(f, "-{group}{}", self.additional)?;
         }
         match self.esn {
             Esn::Preferred => Ok(()),
@@ -322,6 +418,8 @@ mod tests {
             "chacha20poly1305-prfsha256-x25519",
             "aes256-sha256-modp2048",
             "aes192-sha384-prfsha512-ecp521",
+            "aes256gcm16-prfsha384-x25519-ke1_mlkem768",
+            "aes256gcm16-prfsha384-ecp384-ke1_mlkem1024-ke2_mlkem768",
         ] {
             assert_eq!(text.parse::<IkeSuite>().unwrap().to_string(), text);
         }
@@ -331,6 +429,7 @@ mod tests {
             "chacha20poly1305-x25519-noesn",
             "aes128gcm16-esn",
             "aes128-sha512-modp4096",
+            "aes256gcm16-x25519-ke1_mlkem768-esn",
         ] {
             assert_eq!(text.parse::<EspSuite>().unwrap().to_string(), text);
         }
@@ -355,5 +454,11 @@ mod tests {
         );
         assert!(refusal("aes256gcm16-aes256-sha256-modp2048").contains("exactly one cipher"));
         assert!(refusal("aes256-sha256-modp1024").contains("modp2048"));
+        for bad in
+            ["ke0_mlkem768", "ke8_mlkem768", "ke1_x25519", "ke1_mlkem768-ke2_mlkem768", "ke1_mlkem768-ke1_mlkem1024"]
+        {
+            assert!(refusal(&format!("aes256gcm16-prfsha384-x25519-{bad}")).contains("each mechanism once"), "{bad}");
+        }
+        assert!("aes256gcm16-ke1_mlkem768".parse::<EspSuite>().is_err(), "after a first one");
     }
 }

@@ -6,10 +6,10 @@ use std::{
 };
 
 use config::model::{
-    Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Dpd, Dscp, Encapsulation, Esn,
-    EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, ListSource, Packets,
-    PeerDemands, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy, StaticRoute, StaticTarget, Tunnel,
-    Wan,
+    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Dpd, Dscp,
+    Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, Kem,
+    ListSource, Packets, PeerDemands, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy, StaticRoute,
+    StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
@@ -36,9 +36,22 @@ pub(super) fn proposal() -> impl Strategy<Value = Proposal> {
             (select(AesCbc::ALL), select(Integrity::ALL)).prop_map(|(aes, integrity)| Cipher::Cbc(aes, integrity)),
         ]
     };
-    let ike = (cipher(), select(Prf::ALL), group()).prop_map(|(cipher, prf, group)| IkeSuite { cipher, prf, group });
+    let additional = || {
+        vec((1u8..=7, select(Kem::ALL)), 0..3).prop_map(|wanted| {
+            let mut additional = Additional::NONE;
+            wanted.into_iter().for_each(|(number, kem)| {
+                additional.add(number, kem);
+            });
+            additional
+        })
+    };
+    let ike = (cipher(), select(Prf::ALL), group(), additional())
+        .prop_map(|(cipher, prf, group, additional)| IkeSuite { cipher, prf, group, additional });
     let esn = select(&[Esn::Preferred, Esn::Required, Esn::Off][..]);
-    let esp = (cipher(), of(group()), esn).prop_map(|(cipher, group, esn)| EspSuite { cipher, group, esn });
+    let esp = (cipher(), of(group()), additional(), esn).prop_map(|(cipher, group, additional, esn)| {
+        let additional = if group.is_some() { additional } else { Additional::NONE };
+        EspSuite { cipher, group, additional, esn }
+    });
     (vec(ike, 1..4), vec(esp, 1..4)).prop_map(|(ike, esp)| Proposal { ike, esp })
 }
 

@@ -1,7 +1,7 @@
 //! What two sides agree on for a child SA: proposals, selectors, keys, and the words for saying no (RFC 7296 §2.7, §2.9,
 //! §2.17, §1.3).
 
-use ike_crypto::{DhError, DhKey, Exchange as Nonces, Group, SecretBytes};
+use ike_crypto::{Additional, DhError, DhKey, EspSuite, Exchange as Nonces, Group, IkeKeys, SecretBytes};
 use ike_wire::{
     DhGroup, KeyExchange, Notify, NotifyType, Payload, SecurityAssociation, TrafficSelector, TrafficSelectors,
     find_notify,
@@ -78,14 +78,40 @@ impl No {
 /// What the responder of a child SA answers.
 pub(super) struct Agreed {
     pub(super) payloads: Vec<Payload>,
-    pub(super) new: NewChild,
+    pub(super) draft: ChildDraft,
+    /// Key exchanges that have to follow before the draft is finished.
+    pub(super) additional: Additional,
 }
 
-/// The responder's part: chooses, narrows, derives. `key_exchange` is false in IKE_AUTH (RFC 7296 §1.2).
+/// A pair that was agreed on, but for its keys.
+pub(super) struct ChildDraft {
+    suite: EspSuite,
+    pub(super) secrets: Vec<SecretBytes>,
+    pub(super) nonces: (Vec<u8>, Vec<u8>),
+    spi_in: Spi,
+    spi_out: Spi,
+    local_ts: Vec<TrafficSelector>,
+    remote_ts: Vec<TrafficSelector>,
+    pub(super) replaces: Option<Spi>,
+}
+
+impl ChildDraft {
+    /// Derives the keys.
+    pub(super) fn finish(self, keys: &IkeKeys) -> Result<NewChild, No> {
+        let Self { suite, secrets, nonces, spi_in, spi_out, local_ts, remote_ts, replaces } = self;
+        let lowest_nonce = lowest(&nonces.0, &nonces.1).into();
+        let nonces = Nonces { initiator_nonce: &nonces.0, responder_nonce: &nonces.1 };
+        let keys = keys
+            .child(suite, &secrets, nonces, false)
+            .map_err(|error| No::because(NotifyType::NoProposalChosen, Refusal::Malformed(error.to_string())))?;
+        Ok(NewChild { spi_in, spi_out, keys, local_ts, remote_ts, lowest_nonce, replaces, ready: false })
+    }
+}
+
+/// The responder's part: chooses and narrows. `key_exchange` is false in IKE_AUTH (RFC 7296 §1.2).
 pub(super) fn agree(
     cx: &mut Cx<'_>,
     config: &ConnectionConfig,
-    keys: &ike_crypto::IkeKeys,
     offer: &ChildPayloads<'_>,
     nonces: Nonces<'_>,
     key_exchange: bool,
@@ -109,9 +135,6 @@ pub(super) fn agree(
     }
     let exchange = respond_to_key_exchange(cx, chosen.suite.group, offer.ke)?;
     let (answer_ke, shared) = exchange.unzip();
-    let keys = keys
-        .child(chosen.suite, shared.as_ref(), nonces, false)
-        .map_err(|error| No::because(NotifyType::NoProposalChosen, Refusal::Malformed(error.to_string())))?;
     let spi_in = cx.spis.propose(cx.rng);
     let mut payloads = vec![Payload::Sa(chosen.answer(spi_in.get().to_be_bytes()))];
     if key_exchange {
@@ -120,9 +143,17 @@ pub(super) fn agree(
     payloads.extend(answer_ke.map(Payload::Ke));
     payloads.push(Payload::TsInitiator(TrafficSelectors { selectors: remote_ts.clone() }));
     payloads.push(Payload::TsResponder(TrafficSelectors { selectors: local_ts.clone() }));
-    let lowest_nonce = lowest(nonces.initiator_nonce, nonces.responder_nonce).into();
-    let new = NewChild { spi_in, spi_out, keys, local_ts, remote_ts, replaces, ready: false, lowest_nonce };
-    Ok(Agreed { payloads, new })
+    let draft = ChildDraft {
+        suite: chosen.suite,
+        secrets: shared.into_iter().collect(),
+        nonces: (nonces.initiator_nonce.to_vec(), nonces.responder_nonce.to_vec()),
+        spi_in,
+        spi_out,
+        local_ts,
+        remote_ts,
+        replaces,
+    };
+    Ok(Agreed { payloads, draft, additional: chosen.suite.additional })
 }
 
 /// Our half of a key exchange in the group chosen, if one was chosen, and the secret.
@@ -133,39 +164,53 @@ pub(super) fn respond_to_key_exchange(
 ) -> Result<Option<(KeyExchange, SecretBytes)>, No> {
     let Some(group) = group else { return Ok(None) };
     let Some(theirs) = offered.filter(|ke| ke.group == group.id()) else { return Err(No::other_group(group)) };
-    let key = DhKey::generate(group, cx.rng).map_err(No::bad_key_exchange)?;
-    let shared = key.agree(theirs).map_err(No::bad_key_exchange)?;
-    Ok(Some((key.payload(), shared)))
+    DhKey::respond(group, theirs, cx.rng).map(Some).map_err(No::bad_key_exchange)
 }
 
-/// The initiator's part, once the answer is there: `offer` against what came back.
+/// The initiator's view of an answer: the secret of its key exchange, and the key exchanges that have to follow.
+pub(super) fn first_secret(
+    config: &ConnectionConfig,
+    offer: &ChildOffer,
+    answer: &ChildPayloads<'_>,
+) -> Result<(Vec<SecretBytes>, Additional), Refusal> {
+    let chosen = ike_crypto::accept_esp(&config.esp_proposals, answer.sa, true).map_err(Refusal::NoChildProposal)?;
+    let shared = match (chosen.suite.group, &offer.key, answer.ke) {
+        (None, _, _) => None,
+        (Some(group), Some(key), Some(theirs)) if key.group() == group => {
+            Some(key.agree(theirs).map_err(|error| Refusal::Malformed(error.to_string()))?)
+        }
+        (Some(_), _, _) => {
+            let what = "the key exchange of the answer is not in the group it chose";
+            return Err(Refusal::Malformed(what.to_owned()));
+        }
+    };
+    Ok((shared.into_iter().collect(), chosen.suite.additional))
+}
+
+/// The initiator's part, once the answer is there: `offer` against what came back. `secrets` are those of all its key
+/// exchanges; in IKE_AUTH, which has none, they are `None`.
 pub(super) fn conclude(
     config: &ConnectionConfig,
-    keys: &ike_crypto::IkeKeys,
+    keys: &IkeKeys,
     offer: ChildOffer,
     answer: &ChildPayloads<'_>,
     nonces: Nonces<'_>,
-    key_exchange: bool,
+    secrets: Option<Vec<SecretBytes>>,
 ) -> Result<NewChild, Refusal> {
-    let malformed = |what: &str| Refusal::Malformed(what.to_owned());
-    let chosen =
-        ike_crypto::accept_esp(&config.esp_proposals, answer.sa, key_exchange).map_err(Refusal::NoChildProposal)?;
-    let spi_out = chosen.proposal.esp_spi().ok_or_else(|| malformed("child proposal without a usable SPI"))?;
+    let chosen = ike_crypto::accept_esp(&config.esp_proposals, answer.sa, secrets.is_some());
+    let chosen = chosen.map_err(Refusal::NoChildProposal)?;
+    let spi_out = chosen
+        .proposal
+        .esp_spi()
+        .ok_or_else(|| Refusal::Malformed("child proposal without a usable SPI".to_owned()))?;
     if !selectors::within(answer.ts_i, &config.local_ts) || !selectors::within(answer.ts_r, &config.remote_ts) {
         return Err(Refusal::TrafficSelectors {
             found: format!("the peer answers {} to {}", selectors::list(answer.ts_i), selectors::list(answer.ts_r)),
             wanted: format!("{} to {}", selectors::list(&config.local_ts), selectors::list(&config.remote_ts)),
         });
     }
-    let shared = match (chosen.suite.group, &offer.key, answer.ke) {
-        (None, _, _) => None,
-        (Some(group), Some(key), Some(theirs)) if key.group() == group => {
-            Some(key.agree(theirs).map_err(|error| Refusal::Malformed(error.to_string()))?)
-        }
-        (Some(_), _, _) => return Err(malformed("the key exchange of the answer is not in the group it chose")),
-    };
     let keys = keys
-        .child(chosen.suite, shared.as_ref(), nonces, true)
+        .child(chosen.suite, &secrets.unwrap_or_default(), nonces, true)
         .map_err(|error| Refusal::Malformed(error.to_string()))?;
     Ok(NewChild {
         spi_in: offer.spi_in,
@@ -173,9 +218,9 @@ pub(super) fn conclude(
         keys,
         local_ts: answer.ts_i.to_vec(),
         remote_ts: answer.ts_r.to_vec(),
+        lowest_nonce: lowest(nonces.initiator_nonce, nonces.responder_nonce).into(),
         replaces: offer.replaces,
         ready: true,
-        lowest_nonce: lowest(nonces.initiator_nonce, nonces.responder_nonce).into(),
     })
 }
 

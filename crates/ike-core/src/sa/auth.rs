@@ -120,7 +120,7 @@ fn signed_octets<'a>(handshake: &'a Handshake, id: &'a Identification, of_initia
         true => (&handshake.request[..], &handshake.responder_nonce[..]),
         false => (&handshake.response[..], &handshake.initiator_nonce[..]),
     };
-    SignedOctets { prf, sk_p, message, peer_nonce, id }
+    SignedOctets { prf, sk_p, message, peer_nonce, id, intermediate: &handshake.intermediate }
 }
 
 fn peer_name(id: &Identification) -> String {
@@ -132,6 +132,8 @@ fn peer_name(id: &Identification) -> String {
 impl IkeSa {
     /// Sends IKE_AUTH.
     pub(super) fn prove(&mut self, cx: &mut Cx<'_>, mut handshake: Handshake, config: Arc<ConnectionConfig>) {
+        let message_id = handshake.channel.window.next_request().unwrap_or(u32::MAX);
+        handshake.intermediate = handshake.channel.int_auth.octets(message_id);
         let id = config.local_credential.id_payload(&config.local_id);
         let octets = signed_octets(&handshake, &id, true);
         let auth = match config.local_credential.prove(&octets, handshake.peer_hashes) {
@@ -238,7 +240,7 @@ impl IkeSa {
             return self.no_first_child(cx, child_error(config, kind));
         };
         let spi_in = offer.spi_in;
-        let new = match conclude(config, &established.channel.keys, offer, &answer, nonces.borrow(), false) {
+        let new = match conclude(config, &established.channel.keys, offer, &answer, nonces.borrow(), None) {
             Ok(new) => new,
             Err(why) => {
                 // The peer has installed its side: closing the IKE SA is what is sure to remove it.
@@ -337,20 +339,27 @@ enum Caller {
 }
 
 impl IkeSa {
-    /// A request on a half-open SA: only IKE_AUTH can be one.
+    /// A request on a half-open SA: IKE_AUTH, or IKE_INTERMEDIATE before it.
     pub(super) fn auth_requested(&mut self, cx: &mut Cx<'_>, header: &Header, path: Path, bytes: &Bytes) {
         let Stage::HalfOpen(half_open) = &mut self.stage else { return };
         if half_open.waiting.is_some() {
             return; // for an answer that is to come; the peer repeats itself
         }
-        let channel = &mut half_open.handshake.channel;
-        if header.exchange != ExchangeType::IkeAuth || !channel.is_due(header, &path, bytes, cx.out) {
+        if header.exchange == ExchangeType::IkeIntermediate {
+            return self.mixing_requested(cx, header, path, bytes);
+        }
+        let handshake = &mut half_open.handshake;
+        let channel = &mut handshake.channel;
+        // RFC 9370 §2.2.2: not before all key exchanges that were agreed on.
+        let ready = header.exchange == ExchangeType::IkeAuth && handshake.left.is_empty();
+        if !ready || !channel.is_due(header, &path, bytes, cx.out) {
             return;
         }
         let opened = match channel.open(header, bytes) {
             Err(_) | Ok(Opened::Partial) => return,
             Ok(opened) => opened,
         };
+        handshake.intermediate = handshake.channel.int_auth.octets(header.message_id);
         self.path = path; // authentic, and perhaps on the NAT traversal port by now
         let payloads = match opened {
             Opened::Payloads(payloads) => payloads,
@@ -444,7 +453,7 @@ impl IkeSa {
     }
 
     /// Refuses the caller; the answer can be repeated for a while.
-    fn turn_away(&mut self, cx: &mut Cx<'_>, header: &Header, answer: Payload, why: Refusal) {
+    pub(super) fn turn_away(&mut self, cx: &mut Cx<'_>, header: &Header, answer: Payload, why: Refusal) {
         cx.log(Event::Refused { tunnel: self.tunnel.clone(), remote: self.path.remote, why: why.clone() });
         cx.news.push(News::CallerRefused(why));
         self.respond(cx, header, &[answer]);
@@ -494,7 +503,7 @@ impl IkeSa {
     ) -> Vec<Payload> {
         let Stage::Established(established) = &mut self.stage else { return Vec::new() };
         let Some(offer) = ChildPayloads::find(payloads) else { return Vec::new() }; // childless: RFC 6023
-        let agreed = match agree(cx, config, &established.channel.keys, &offer, nonces.borrow(), false, None) {
+        let agreed = match agree(cx, config, &offer, nonces.borrow(), false, None) {
             Ok(agreed) => agreed,
             Err(no) => {
                 if let Some(why) = no.why {
@@ -503,8 +512,12 @@ impl IkeSa {
                 return vec![Payload::Notify(no.notify)];
             }
         };
-        let spi_in = agreed.new.spi_in;
-        match install(cx, config, established.nat, &self.path, agreed.new) {
+        let new = match agreed.draft.finish(&established.channel.keys) {
+            Ok(new) => new,
+            Err(no) => return vec![Payload::Notify(no.notify)],
+        };
+        let spi_in = new.spi_in;
+        match install(cx, config, established.nat, &self.path, new) {
             Some(child) => {
                 established.children.insert(spi_in, child);
                 agreed.payloads

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use ike_crypto::{IkeKeys, KeyLength, OpenError, Opener, SealError, Sealer};
+use ike_crypto::{IkeKeys, IntAuth, KeyLength, OpenError, Opener, SealError, Sealer};
 use ike_wire::{
-    ChainError, ExchangeType, Flags, Header, IkeSpi, Message, NotifyType, Payload, Protected, parse_inner,
-    unsupported_critical,
+    ChainError, ExchangeType, Flags, Header, IkeSpi, Message, NotifyType, Payload, PayloadType, Protected, emit_chain,
+    first_type, parse_inner, unsupported_critical,
 };
 
 use super::{
@@ -33,6 +33,8 @@ pub(crate) struct Channel {
     pub(crate) window: Window<Exchange>,
     requests: Reassembly,
     responses: Reassembly,
+    /// What IKE_AUTH has to prove about the IKE_INTERMEDIATE exchanges.
+    pub(crate) int_auth: IntAuth,
     /// The first packet of the request that is being received: what a repetition is known by.
     request_head: Bytes,
 }
@@ -84,8 +86,17 @@ impl Channel {
             window: Window::new(next_request, next_expected),
             requests: Reassembly::default(),
             responses: Reassembly::default(),
+            int_auth: IntAuth::default(),
             request_head: Bytes::new(),
         })
+    }
+
+    /// Seals and opens with other keys from now on; the window stays as it is.
+    pub(crate) fn change_keys(&mut self, keys: IkeKeys) -> Result<(), KeyLength> {
+        self.sealer = Sealer::new(keys.protection(self.initiator))?;
+        self.opener = Opener::new(keys.protection(!self.initiator))?;
+        self.keys = keys;
+        Ok(())
     }
 
     /// Longest message before it is sent in fragments.
@@ -104,6 +115,11 @@ impl Channel {
     }
 
     fn seal(&mut self, header: &Header, payloads: &[Payload]) -> Result<Vec<Bytes>, SealError> {
+        if header.exchange == ExchangeType::IkeIntermediate {
+            let mut inner = Vec::new();
+            emit_chain(payloads, PayloadType::None, &mut inner).map_err(SealError::from)?;
+            self.int_auth.add(&self.keys, header, first_type(payloads), &inner);
+        }
         let limit = self.fragment_octets.unwrap_or(usize::MAX);
         let packets = self.sealer.seal_fragmented(header, payloads, limit)?;
         Ok(packets.into_iter().map(Bytes::from).collect())
@@ -193,6 +209,9 @@ impl Channel {
                 }
             }
         };
+        if header.exchange == ExchangeType::IkeIntermediate {
+            self.int_auth.add(&self.keys, header, first_inner, &whole);
+        }
         Ok(match parse_inner(first_inner, &whole) {
             Err(reason) => Opened::Malformed(reason),
             Ok(payloads) => match unsupported_critical(&payloads) {

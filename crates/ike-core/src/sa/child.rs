@@ -6,14 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ike_crypto::{ChildKeys, DhKey, Exchange as Nonces, Group};
+use ike_crypto::{ChildKeys, DhKey, Exchange as Nonces, Group, SecretBytes};
 use ike_wire::{Notify, NotifyType, Payload, ProtocolId, TrafficSelector};
 use net_types::Spi;
 
 use super::{
     Cx, IkeSa, News, Stage,
-    agreement::{ChildPayloads, No, agree, child_error, conclude, error_of, group_asked_for, ts_payloads},
+    agreement::{
+        Agreed, ChildDraft, ChildPayloads, No, agree, child_error, conclude, error_of, first_secret, group_asked_for,
+        ts_payloads,
+    },
     exchange::{ChildOffer, Exchange, Rival, Task, lowest},
+    follow_up::{Draft, Offer},
+    intermediate::in_order,
 };
 use crate::{
     config::ConnectionConfig,
@@ -233,15 +238,36 @@ impl IkeSa {
             return self.child_failed(cx, offer, error.kind, payloads);
         }
         let answer = ChildPayloads::find(payloads).and_then(|answer| Some((answer.nonce?, answer)));
-        let Some((their_nonce, answer)) = answer else {
+        let Some((_, answer)) = answer else {
             return self.break_off(cx, "answer to CREATE_CHILD_SA without SA, nonce or selectors".to_owned());
         };
+        match first_secret(&config, &offer, &answer) {
+            Err(why) => self.break_off(cx, why.to_string()),
+            Ok((secrets, additional)) if additional.is_empty() => self.child_agreed(cx, offer, payloads, secrets),
+            Ok((secrets, additional)) => {
+                self.follow_up(cx, Offer::Child(offer), payloads.to_vec(), secrets, additional);
+            }
+        }
+    }
+
+    /// All key exchanges are done: `payloads` are the answer to CREATE_CHILD_SA.
+    pub(super) fn child_agreed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        offer: ChildOffer,
+        payloads: &[Payload],
+        secrets: Vec<SecretBytes>,
+    ) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        let config = established.config.clone();
+        let answer = ChildPayloads::find(payloads).and_then(|answer| Some((answer.nonce?, answer)));
+        let Some((their_nonce, answer)) = answer else { return };
         let our_nonce = offer.nonce.clone();
         let nonces = Nonces { initiator_nonce: &our_nonce, responder_nonce: their_nonce };
         let our_lowest: Arc<[u8]> = lowest(&our_nonce, their_nonce).into();
         let (ours, old, rival) =
             (offer.spi_in, offer.replaces, offer.rival.as_ref().map(|r| (r.spi, r.wins(&our_lowest))));
-        let new = match conclude(&config, &established.channel.keys, offer, &answer, nonces, true) {
+        let new = match conclude(&config, &established.channel.keys, offer, &answer, nonces, Some(secrets)) {
             Ok(new) => new,
             // The peer has installed something that we cannot: only closing the IKE SA is sure to end it.
             Err(why) => return self.break_off(cx, why.to_string()),
@@ -292,7 +318,7 @@ impl IkeSa {
     }
 
     /// The peer did not agree to a pair.
-    fn child_failed(&mut self, cx: &mut Cx<'_>, offer: ChildOffer, kind: NotifyType, payloads: &[Payload]) {
+    pub(super) fn child_failed(&mut self, cx: &mut Cx<'_>, offer: ChildOffer, kind: NotifyType, payloads: &[Payload]) {
         let put_off = cx.up_to(PUT_OFF);
         let Stage::Established(established) = &mut self.stage else { return };
         let config = established.config.clone();
@@ -304,7 +330,8 @@ impl IkeSa {
         }
         let Some(old) = offer.replaces else {
             let why = child_error(&config, kind);
-            let setback = if kind == NotifyType::TemporaryFailure { Setback::Lost } else { Setback::Refused };
+            let passing = matches!(kind, NotifyType::TemporaryFailure | NotifyType::StateNotFound);
+            let setback = if passing { Setback::Lost } else { Setback::Refused };
             cx.log(Event::Refused { tunnel: Some(tunnel), remote: self.path.remote, why: why.clone() });
             return cx.news.push(News::ChildRefused { cause: DownCause::Refused(why), setback });
         };
@@ -322,7 +349,10 @@ impl IkeSa {
                 cx.news.push(News::ChildGone { spi_in: old, cause: None });
                 established.enqueue(Task::Child { replaces: None, group: None });
             }
-            NotifyType::TemporaryFailure => child.state = ChildState::Live { rekey_at: cx.now + put_off },
+            // RFC 9370 §2.2.4: the peer has forgotten what it agreed on, so it begins anew.
+            NotifyType::TemporaryFailure | NotifyType::StateNotFound => {
+                child.state = ChildState::Live { rekey_at: cx.now + put_off };
+            }
             other => {
                 child.state = ChildState::Live { rekey_at: cx.now + TRY_AGAIN };
                 cx.log(Event::RekeyDelayed { tunnel, why: child_error(&config, other).to_string() });
@@ -372,22 +402,45 @@ impl IkeSa {
         let their_nonce = offer.nonce.ok_or_else(|| No::plain(NotifyType::InvalidSyntax))?;
         let our_nonce = cx.nonce();
         let nonces = Nonces { initiator_nonce: their_nonce, responder_nonce: &our_nonce };
-        let agreed = agree(cx, &config, &established.channel.keys, offer, nonces, true, replaces)?;
-        let spi_in = agreed.new.spi_in;
-        // The dataplane has the inbound side before the answer tells the peer to use it.
-        let child = install(cx, &config, established.nat, &self.path, agreed.new)
+        let Agreed { mut payloads, draft, additional } = agree(cx, &config, offer, nonces, true, replaces)?;
+        if additional.is_empty() {
+            // The dataplane has the inbound side before the answer tells the peer to use it.
+            self.install_draft(cx, draft)?;
+        } else {
+            payloads.push(established.await_follow_up(cx, Draft::Child(draft), in_order(additional))?);
+        }
+        Ok(payloads)
+    }
+
+    /// Installs a pair that the peer asked for, once all its key exchanges are done.
+    pub(super) fn install_draft(&mut self, cx: &mut Cx<'_>, draft: ChildDraft) -> Result<(), No> {
+        let Stage::Established(established) = &mut self.stage else {
+            return Err(No::plain(NotifyType::TemporaryFailure));
+        };
+        let config = established.config.clone();
+        let replaces = draft.replaces;
+        let lowest_nonce = lowest(&draft.nonces.0, &draft.nonces.1).into();
+        let replaceable = |old: &Spi| {
+            let state = established.children.get(old).map(|child| child.state);
+            matches!(state, Some(ChildState::Live { .. } | ChildState::Rekeying))
+        };
+        if !replaces.as_ref().is_none_or(replaceable) {
+            return Err(No::plain(NotifyType::StateNotFound)); // it was replaced, or ended, meanwhile
+        }
+        let new = draft.finish(&established.channel.keys)?;
+        let spi_in = new.spi_in;
+        let child = install(cx, &config, established.nat, &self.path, new)
             .ok_or_else(|| No::plain(NotifyType::TemporaryFailure))?;
         established.children.insert(spi_in, child);
         if let Some(old) = replaces {
-            let rival = Rival { spi: spi_in, lowest_nonce: lowest(their_nonce, &our_nonce).into() };
             if let Some(outstanding) = established.channel.window.outstanding_mut()
-                && let Exchange::Child(ours) = &mut outstanding.exchange
+                && let Some(ours) = outstanding.exchange.child_mut()
                 && ours.replaces == Some(old)
             {
-                ours.rival = Some(rival);
+                ours.rival = Some(Rival { spi: spi_in, lowest_nonce });
             }
             self.leave_to_peer(cx, old);
         }
-        Ok(agreed.payloads)
+        Ok(())
     }
 }

@@ -16,6 +16,7 @@ use super::{
     channel::{Channel, Opened, notify, send},
     child::{ChildState, superfluous},
     exchange::{Exchange, Task},
+    follow_up::Awaited,
     leaving::{Goodbye, Leaving},
     mobike::Mobility,
     window::Due,
@@ -37,6 +38,8 @@ pub(crate) struct Established {
     pub(super) channel: Channel,
     pub(super) children: BTreeMap<Spi, Child>,
     queue: VecDeque<Task>,
+    /// Exchanges of the peer whose follow-ups are to come.
+    pub(super) awaited: Vec<Awaited>,
     /// When it was made.
     since: Instant,
     /// When the peer last sent an authentic message.
@@ -106,6 +109,7 @@ impl Established {
             channel,
             children: BTreeMap::new(),
             queue: VecDeque::new(),
+            awaited: Vec::new(),
             since: cx.now,
             heard: cx.now,
             inbound_at: None,
@@ -142,9 +146,8 @@ impl Established {
 
     /// Whether a child SA that replaces none is wanted or under way.
     fn is_asking(&self) -> bool {
-        let underway = self.channel.window.outstanding().is_some_and(
-            |outstanding| matches!(&outstanding.exchange, Exchange::Child(offer) if offer.replaces.is_none()),
-        );
+        let underway = self.channel.window.outstanding().and_then(|outstanding| outstanding.exchange.child());
+        let underway = underway.is_some_and(|offer| offer.replaces.is_none());
         underway || self.queue.iter().any(|task| matches!(task, Task::Child { replaces: None, .. }))
     }
 
@@ -177,10 +180,7 @@ impl Established {
 
     /// The IKE SA out of the peer's rekey, while ours is on the way.
     fn rival(&self) -> Option<IkeSpi> {
-        match &self.channel.window.outstanding()?.exchange {
-            Exchange::RekeyIke(offer) => offer.rival.as_ref().map(|rival| rival.spi),
-            _ => None,
-        }
+        self.channel.window.outstanding()?.exchange.ike()?.rival.as_ref().map(|rival| rival.spi)
     }
 
     fn dpd_at(&self) -> Option<Instant> {
@@ -190,7 +190,7 @@ impl Established {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let always = [self.channel.window.deadline(), Some(self.hard_at)];
         let active = self.link != Link::Lost && !self.undecided;
-        let clocks = [self.rekey_at, self.dpd_at(), self.keepalive_at, self.reroute_at()];
+        let clocks = [self.rekey_at, self.dpd_at(), self.keepalive_at, self.reroute_at(), self.awaited_until()];
         let children = self.children.values().map(Child::deadline).min();
         let superfluous = superfluous(&self.children).map(|(at, _)| at);
         let while_active = clocks.into_iter().chain([children, superfluous]).flatten().filter(|_| active);
@@ -279,6 +279,7 @@ impl IkeSa {
             Opened::Payloads(payloads) => match header.exchange {
                 ExchangeType::CreateChildSa => self.create_child_requested(cx, header, &payloads),
                 ExchangeType::Informational => self.informational_requested(cx, header, &payloads),
+                ExchangeType::IkeFollowupKe => self.follow_up_requested(cx, header, &payloads),
                 _ => self.respond(cx, header, &[notify(NotifyType::InvalidSyntax, [])]),
             },
             Opened::Critical(kind) if !header.flags.response => {
@@ -300,7 +301,7 @@ impl IkeSa {
             Stage::Established(established) => &mut established.channel,
             Stage::Leaving(leaving) => &mut leaving.channel,
             Stage::HalfOpen(half_open) => &mut half_open.handshake.channel,
-            Stage::Calling(_) | Stage::Proving(_) | Stage::Over => return,
+            Stage::Calling(_) | Stage::Mixing(_) | Stage::Proving(_) | Stage::Over => return,
         };
         let path = self.arrival.as_ref().unwrap_or(&self.path);
         if let Err(error) = channel.respond(path, header, payloads, cx.out) {
@@ -313,7 +314,8 @@ impl IkeSa {
         let Stage::Established(established) = &mut self.stage else { return };
         let Some(outstanding) = established.channel.window.answer(message_id) else { return };
         match outstanding.exchange {
-            Exchange::Liveness | Exchange::DeleteIke | Exchange::Refusal | Exchange::Auth => {}
+            Exchange::Liveness | Exchange::DeleteIke | Exchange::Refusal | Exchange::Auth | Exchange::Intermediate => {}
+            Exchange::FollowUp(follow_up) => self.follow_up_answered(cx, *follow_up, &payloads),
             Exchange::Update(told) => self.move_answered(cx, &told, &payloads),
             Exchange::Verify(cookie) => self.verification_answered(cx, &cookie, &payloads),
             Exchange::DeleteChildren(spis) => {
@@ -333,8 +335,10 @@ impl IkeSa {
     pub(super) fn next_request(&mut self, cx: &mut Cx<'_>) {
         loop {
             let Stage::Established(established) = &mut self.stage else { return };
-            let idle =
-                !established.channel.window.is_busy() && established.link != Link::Lost && !established.undecided;
+            let idle = !established.channel.window.is_busy()
+                && established.link != Link::Lost
+                && !established.undecided
+                && !established.awaits_ike_rekey();
             let Some(task) = idle.then(|| established.queue.pop_front()).flatten() else { return };
             match task {
                 Task::RekeyIke { group } => self.request_ike_rekey(cx, group),
@@ -387,6 +391,7 @@ impl IkeSa {
             self.reroute(cx);
         }
         let Stage::Established(established) = &mut self.stage else { return };
+        established.drop_overdue(cx.now);
         if established.rekey_at.take_if(|at| cx.now >= *at).is_some() {
             established.enqueue(Task::RekeyIke { group: None });
         }
@@ -423,10 +428,8 @@ impl IkeSa {
     /// The peer does not answer any more.
     fn lose(&mut self, cx: &mut Cx<'_>, cause: DownCause) {
         if let Stage::Established(established) = &mut self.stage {
-            let rival = match established.channel.window.abandon().map(|outstanding| outstanding.exchange) {
-                Some(Exchange::RekeyIke(offer)) => offer.rival,
-                _ => None,
-            };
+            let rival =
+                established.channel.window.abandon().and_then(|outstanding| outstanding.exchange.into_ike_rival());
             cx.news.extend(rival.map(|rival| News::CloseRival(rival.spi)));
         }
         self.vanish(cx, cause);
@@ -440,7 +443,7 @@ impl IkeSa {
                 cx.news.push(News::Ended(Ending::Lost(cause)));
                 self.leave(cx, Goodbye::Due);
             }
-            Stage::Calling(_) | Stage::HalfOpen(_) | Stage::Proving(_) => self.vanish(cx, cause),
+            Stage::Calling(_) | Stage::HalfOpen(_) | Stage::Mixing(_) | Stage::Proving(_) => self.vanish(cx, cause),
             Stage::Leaving(_) | Stage::Over => {}
         }
     }
@@ -568,7 +571,9 @@ impl IkeSa {
                 established.link = Link::Lost;
                 cx.news.push(News::Changed);
             }
-            Stage::Calling(_) | Stage::HalfOpen(_) | Stage::Proving(_) => self.vanish(cx, DownCause::LinkDown),
+            Stage::Calling(_) | Stage::HalfOpen(_) | Stage::Mixing(_) | Stage::Proving(_) => {
+                self.vanish(cx, DownCause::LinkDown);
+            }
             Stage::Leaving(_) | Stage::Over => {}
         }
     }

@@ -6,11 +6,14 @@ use ike_crypto::DhKey;
 use ike_wire::{ExchangeType, IkeSpi};
 use net_types::Spi;
 
+use super::follow_up::{FollowUp, Offer};
 use crate::io::Path;
 
 /// A request on the way.
 #[derive(Debug)]
 pub(crate) enum Exchange {
+    /// IKE_INTERMEDIATE; what goes with it is in the stage.
+    Intermediate,
     /// IKE_AUTH; what goes with it is in the stage.
     Auth,
     /// An INFORMATIONAL request that is empty, or has something to tell.
@@ -29,6 +32,8 @@ pub(crate) enum Exchange {
     RekeyIke(Box<IkeOffer>),
     /// A new child SA, or one in place of another.
     Child(Box<ChildOffer>),
+    /// An additional key exchange of one of these two.
+    FollowUp(Box<FollowUp>),
 }
 
 /// Our half of a new IKE SA.
@@ -99,10 +104,72 @@ pub(crate) enum Task {
 }
 
 impl Exchange {
+    /// The pair that it makes, at once or at the end of its follow-ups.
+    pub(crate) fn child(&self) -> Option<&ChildOffer> {
+        match self {
+            Self::Child(offer) => Some(offer),
+            Self::FollowUp(follow_up) => match &follow_up.offer {
+                Offer::Child(offer) => Some(offer),
+                Offer::Ike(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// As [`Exchange::child`].
+    pub(crate) fn child_mut(&mut self) -> Option<&mut ChildOffer> {
+        match self {
+            Self::Child(offer) => Some(offer),
+            Self::FollowUp(follow_up) => match &mut follow_up.offer {
+                Offer::Child(offer) => Some(offer),
+                Offer::Ike(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The IKE SA that it makes, at once or at the end of its follow-ups.
+    pub(crate) fn ike(&self) -> Option<&IkeOffer> {
+        match self {
+            Self::RekeyIke(offer) => Some(offer),
+            Self::FollowUp(follow_up) => match &follow_up.offer {
+                Offer::Ike(offer) => Some(offer),
+                Offer::Child(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// As [`Exchange::ike`].
+    pub(crate) fn ike_mut(&mut self) -> Option<&mut IkeOffer> {
+        match self {
+            Self::RekeyIke(offer) => Some(offer),
+            Self::FollowUp(follow_up) => match &mut follow_up.offer {
+                Offer::Ike(offer) => Some(offer),
+                Offer::Child(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The IKE SA that the peer's rekey made, while this one makes another.
+    pub(crate) fn into_ike_rival(self) -> Option<Rival<IkeSpi>> {
+        match self {
+            Self::RekeyIke(offer) => offer.rival,
+            Self::FollowUp(follow_up) => match follow_up.offer {
+                Offer::Ike(offer) => offer.rival,
+                Offer::Child(_) => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The exchange type that its header has.
     pub(crate) fn exchange_type(&self) -> ExchangeType {
         match self {
+            Self::Intermediate => ExchangeType::IkeIntermediate,
             Self::Auth => ExchangeType::IkeAuth,
+            Self::FollowUp(_) => ExchangeType::IkeFollowupKe,
             Self::Liveness
             | Self::Update(_)
             | Self::Verify(_)

@@ -45,10 +45,7 @@ impl IkeSa {
     /// The peer closes the IKE SA.
     fn deleted_by_peer(&mut self, cx: &mut Cx<'_>) {
         let Stage::Established(established) = &mut self.stage else { return };
-        let rival = match established.channel.window.abandon().map(|outstanding| outstanding.exchange) {
-            Some(Exchange::RekeyIke(offer)) => offer.rival,
-            _ => None,
-        };
+        let rival = established.channel.window.abandon().and_then(|outstanding| outstanding.exchange.into_ike_rival());
         match rival {
             // It has replaced it by its own rekey; our colliding one came to nothing.
             Some(rival) => {

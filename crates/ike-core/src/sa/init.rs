@@ -1,6 +1,6 @@
 //! IKE_SA_INIT: the first exchange, in the clear (RFC 7296 §1.2, §2.6, §2.7, §2.23).
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use ike_crypto::{
@@ -18,6 +18,7 @@ use super::{
     auth::Waiting,
     channel::{Channel, notify, send},
     exchange::lowest,
+    intermediate::in_order,
     window::{Due, Window},
 };
 use crate::{
@@ -68,6 +69,10 @@ pub(super) struct Handshake {
     pub(super) response: Bytes,
     pub(super) initiator_nonce: Vec<u8>,
     pub(super) responder_nonce: Vec<u8>,
+    /// Key exchanges that are still to come before IKE_AUTH.
+    pub(super) left: VecDeque<Group>,
+    /// What AUTH covers of those that have been ([`ike_crypto::IntAuth::octets`]), once IKE_AUTH begins.
+    pub(super) intermediate: Vec<u8>,
 }
 
 impl Handshake {
@@ -106,6 +111,11 @@ fn hashes_of(payloads: &[Payload]) -> SignatureHashes {
 /// Fragments are used if both sides announce them (RFC 7383 §2.3).
 fn fragment_octets(cx: &Cx<'_>, payloads: &[Payload]) -> Option<usize> {
     find_notify(payloads, NotifyType::FragmentationSupported).map(|_| cx.settings.fragment_octets)
+}
+
+/// RFC 9242 §3.1: without the other side's word there is no IKE_INTERMEDIATE.
+fn knows_intermediate(payloads: &[Payload]) -> bool {
+    find_notify(payloads, NotifyType::IntermediateExchangeSupported).is_some()
 }
 
 fn groups_of(proposals: &[IkeProposal]) -> Vec<Group> {
@@ -148,6 +158,9 @@ impl IkeSa {
         payloads.extend(Nat::announce((self.spi, None), &self.path, config.encapsulation, cx.rng));
         payloads.push(notify(NotifyType::FragmentationSupported, []));
         payloads.push(notify(NotifyType::SignatureHashAlgorithms, SignatureHashes::supported().to_bytes()));
+        if config.ike_proposals.iter().any(|proposal| !proposal.additional.is_empty()) {
+            payloads.push(notify(NotifyType::IntermediateExchangeSupported, []));
+        }
         let header = Header {
             initiator_spi: self.spi,
             responder_spi: None,
@@ -241,6 +254,9 @@ impl IkeSa {
         if chosen.suite.group != calling.key.group() {
             return Err(malformed("the key exchange of the answer is not in the group it chose"));
         }
+        if !chosen.suite.additional.is_empty() && !knows_intermediate(payloads) {
+            return Err(malformed("additional key exchanges were chosen by a peer without IKE_INTERMEDIATE"));
+        }
         let shared = calling.key.agree(answer.ke).map_err(|error| Refusal::Malformed(error.to_string()))?;
         let nonces = Nonces { initiator_nonce: &calling.nonce, responder_nonce: answer.nonce };
         let keys = IkeKeys::derive(chosen.suite, &shared, nonces, self.spi, theirs)
@@ -256,6 +272,8 @@ impl IkeSa {
             response: bytes.clone(),
             initiator_nonce: std::mem::take(&mut calling.nonce),
             responder_nonce: answer.nonce.to_vec(),
+            left: in_order(chosen.suite.additional),
+            intermediate: Vec::new(),
         };
         let config = calling.config.clone();
         if handshake.nat.encapsulates(config.encapsulation) {
@@ -265,7 +283,7 @@ impl IkeSa {
             self.path.remote.set_port(port);
             self.path.natt = true;
         }
-        self.prove(cx, handshake, config);
+        self.mix_or_prove(cx, handshake, config);
         Ok(())
     }
 
@@ -353,7 +371,8 @@ fn accept(
         _ => None,
     };
     let declined = |no| Declined { no, tunnel: only.clone() };
-    let proposals: Vec<_> = candidates.iter().flat_map(|config| config.ike_proposals.iter().cloned()).collect();
+    let mut proposals: Vec<_> = candidates.iter().flat_map(|config| config.ike_proposals.iter().cloned()).collect();
+    proposals.retain(|proposal| proposal.additional.is_empty() || knows_intermediate(payloads));
     let chosen = choose_ike(&proposals, offer.sa, Some(offer.ke.group))
         .map_err(|why| declined(No::because(NotifyType::NoProposalChosen, Refusal::NoIkeProposal(why))))?;
     let malformed = |what: String| declined(No::because(NotifyType::NoProposalChosen, Refusal::Malformed(what)));
@@ -382,6 +401,9 @@ fn accept(
     if !peer_hashes.is_empty() {
         answer.push(notify(NotifyType::SignatureHashAlgorithms, SignatureHashes::supported().to_bytes()));
     }
+    if !chosen.suite.additional.is_empty() {
+        answer.push(notify(NotifyType::IntermediateExchangeSupported, []));
+    }
     let flags = Flags { initiator: false, response: true, higher_version: false };
     let response = Message::clear(Header { responder_spi: Some(ours), flags, ..*header }, answer)
         .emit()
@@ -396,6 +418,8 @@ fn accept(
         response,
         initiator_nonce: offer.nonce.to_vec(),
         responder_nonce: our_nonce,
+        left: in_order(chosen.suite.additional),
+        intermediate: Vec::new(),
     };
     let candidates = candidates.iter().map(|config| config.tunnel.clone()).collect();
     let give_up_at = cx.now + cx.settings.half_open_for;

@@ -10,8 +10,10 @@ mod child;
 mod crash;
 mod established;
 mod exchange;
+mod follow_up;
 mod informational;
 pub(crate) mod init;
+mod intermediate;
 mod leaving;
 mod mobike;
 mod rekey;
@@ -33,6 +35,7 @@ use rand::{CryptoRng, Rng};
 use self::{
     auth::Proving,
     init::{Calling, HalfOpen},
+    intermediate::Mixing,
     leaving::Leaving,
 };
 pub(crate) use self::{channel::notify, child::Child, established::Established};
@@ -188,6 +191,8 @@ enum Stage {
     Calling(Box<Calling>),
     /// We have answered IKE_SA_INIT.
     HalfOpen(Box<HalfOpen>),
+    /// We have sent IKE_INTERMEDIATE.
+    Mixing(Box<Mixing>),
     /// We have sent IKE_AUTH.
     Proving(Box<Proving>),
     /// Authenticated.
@@ -215,6 +220,7 @@ impl IkeSa {
         match &self.stage {
             Stage::Calling(_) | Stage::Over => (self.spi.get(), 0),
             Stage::HalfOpen(half_open) => of(half_open.handshake.channel.spis),
+            Stage::Mixing(mixing) => of(mixing.handshake.channel.spis),
             Stage::Proving(proving) => of(proving.handshake.channel.spis),
             Stage::Established(established) => of(established.channel.spis),
             Stage::Leaving(leaving) => of(leaving.channel.spis),
@@ -268,7 +274,7 @@ impl IkeSa {
     /// What the tunnel sees.
     pub(crate) fn view(&self) -> SaView {
         let standing = match &self.stage {
-            Stage::Calling(_) | Stage::HalfOpen(_) | Stage::Proving(_) => Standing::Larval,
+            Stage::Calling(_) | Stage::HalfOpen(_) | Stage::Mixing(_) | Stage::Proving(_) => Standing::Larval,
             Stage::Established(established) => established.standing(&self.path),
             Stage::Leaving(_) | Stage::Over => Standing::Leaving,
         };
@@ -297,6 +303,7 @@ impl IkeSa {
         match &self.stage {
             Stage::Calling(calling) => calling.window.deadline(),
             Stage::HalfOpen(half_open) => Some(half_open.give_up_at),
+            Stage::Mixing(mixing) => mixing.handshake.channel.window.deadline(),
             Stage::Proving(proving) => proving.deadline(),
             Stage::Established(established) => established.deadline(),
             Stage::Leaving(leaving) => Some(leaving.deadline()),
@@ -309,6 +316,7 @@ impl IkeSa {
         match &mut self.stage {
             Stage::Calling(_) => self.init_answered(cx, header, &path, bytes),
             Stage::HalfOpen(_) => self.auth_requested(cx, header, path, bytes),
+            Stage::Mixing(_) => self.mixing_answered(cx, header, &path, bytes),
             Stage::Proving(_) => self.auth_answered(cx, header, &path, bytes),
             Stage::Established(_) => self.established_datagram(cx, header, path, bytes),
             Stage::Leaving(_) => self.leaving_datagram(cx, header, &path, bytes),
@@ -325,6 +333,7 @@ impl IkeSa {
                     self.stage = Stage::Over;
                 }
             }
+            Stage::Mixing(_) => self.mixing_timeout(cx),
             Stage::Proving(_) => self.proving_timeout(cx),
             Stage::Established(_) => self.established_timeout(cx),
             Stage::Leaving(_) => self.leaving_timeout(cx),
@@ -383,6 +392,7 @@ impl IkeSa {
     pub(crate) fn reconfigured(&mut self, config: Arc<ConnectionConfig>) {
         match &mut self.stage {
             Stage::Calling(calling) => calling.config = config,
+            Stage::Mixing(mixing) => mixing.config = config,
             Stage::Proving(proving) => proving.config = config,
             Stage::Established(established) => established.config = config,
             Stage::HalfOpen(_) | Stage::Leaving(_) | Stage::Over => {}

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ike_crypto::{DhKey, Exchange as Nonces, Group, accept_ike, choose_ike, offer_ike};
+use ike_crypto::{DhKey, Exchange as Nonces, Group, IkeSuite, SecretBytes, accept_ike, choose_ike, offer_ike};
 use ike_wire::{Header, IkeSpi, KeyExchange, NotifyType, Payload, ProtocolId, SecurityAssociation, find_notify};
 
 use super::{
@@ -12,6 +12,8 @@ use super::{
     crash,
     established::{Birth, Established},
     exchange::{Exchange, IkeOffer, Rival, Task, lowest},
+    follow_up::{Draft, Offer},
+    intermediate::in_order,
     leaving::Goodbye,
 };
 use crate::event::{Event, Refusal};
@@ -43,6 +45,24 @@ impl<'a> RekeyPayloads<'a> {
     }
 }
 
+/// A new IKE SA that the peer asked for, but for its keys.
+pub(super) struct IkeDraft {
+    suite: IkeSuite,
+    pub(super) secrets: Vec<SecretBytes>,
+    /// Initiator's and responder's.
+    spis: (IkeSpi, IkeSpi),
+    /// Initiator's and responder's.
+    nonces: (Vec<u8>, Vec<u8>),
+}
+
+/// What the answer to our rekey of the IKE SA comes to.
+struct Accepted {
+    suite: IkeSuite,
+    theirs: IkeSpi,
+    nonce: Vec<u8>,
+    shared: SecretBytes,
+}
+
 impl IkeSa {
     /// A CREATE_CHILD_SA request.
     pub(super) fn create_child_requested(&mut self, cx: &mut Cx<'_>, header: &Header, payloads: &[Payload]) {
@@ -59,7 +79,7 @@ impl IkeSa {
         }
     }
 
-    fn decline(&mut self, cx: &mut Cx<'_>, header: &Header, no: No) {
+    pub(super) fn decline(&mut self, cx: &mut Cx<'_>, header: &Header, no: No) {
         if let Some(why) = no.why {
             cx.log(Event::Refused { tunnel: self.tunnel.clone(), remote: self.path.remote, why: *why });
         }
@@ -71,8 +91,7 @@ impl IkeSa {
         let Stage::Established(established) = &self.stage else {
             return Some(No::plain(NotifyType::TemporaryFailure));
         };
-        let replacing =
-            established.channel.window.outstanding().is_some_and(|o| matches!(&o.exchange, Exchange::RekeyIke(_)));
+        let replacing = established.channel.window.outstanding().is_some_and(|o| o.exchange.ike().is_some());
         (established.undecided || replacing).then(|| No::plain(NotifyType::TemporaryFailure))
     }
 
@@ -102,7 +121,28 @@ impl IkeSa {
         if let Some(error) = error_of(payloads) {
             return self.ike_rekey_failed(cx, offer, error.kind, payloads);
         }
-        let heir = match self.conclude_ike_rekey(cx, &offer, payloads) {
+        let accepted = match self.accept_ike_rekey(&offer, payloads) {
+            Ok(accepted) => accepted,
+            Err(why) => return self.break_off(cx, why.to_string()),
+        };
+        let (suite, secrets) = (accepted.suite, vec![accepted.shared]);
+        if suite.additional.is_empty() {
+            self.ike_rekey_agreed(cx, offer, payloads, secrets, payloads);
+        } else {
+            self.follow_up(cx, Offer::Ike(offer), payloads.to_vec(), secrets, suite.additional);
+        }
+    }
+
+    /// All key exchanges are done: `payloads` are the answer to CREATE_CHILD_SA, `last` the last answer of all.
+    pub(super) fn ike_rekey_agreed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        offer: IkeOffer,
+        payloads: &[Payload],
+        secrets: Vec<SecretBytes>,
+        last: &[Payload],
+    ) {
+        let heir = match self.conclude_ike_rekey(cx, &offer, payloads, &secrets, last) {
             Ok(heir) => heir,
             Err(why) => return self.break_off(cx, why.to_string()),
         };
@@ -122,14 +162,10 @@ impl IkeSa {
         }
     }
 
-    fn conclude_ike_rekey(
-        &mut self,
-        cx: &mut Cx<'_>,
-        offer: &IkeOffer,
-        payloads: &[Payload],
-    ) -> Result<IkeSa, Refusal> {
+    /// What the peer chose, and the secret of the first key exchange.
+    fn accept_ike_rekey(&self, offer: &IkeOffer, payloads: &[Payload]) -> Result<Accepted, Refusal> {
         let malformed = |what: String| Refusal::Malformed(what);
-        let Stage::Established(established) = &mut self.stage else {
+        let Stage::Established(established) = &self.stage else {
             return Err(malformed("not established".to_owned()));
         };
         let answer = RekeyPayloads::find(payloads)
@@ -142,16 +178,32 @@ impl IkeSa {
         if chosen.suite.group != offer.key.group() {
             return Err(malformed("the key exchange of the answer is not in the group it chose".to_owned()));
         }
-        let nonces = Nonces { initiator_nonce: &offer.nonce, responder_nonce: answer.nonce };
+        Ok(Accepted { suite: chosen.suite, theirs, nonce: answer.nonce.to_vec(), shared })
+    }
+
+    fn conclude_ike_rekey(
+        &mut self,
+        cx: &mut Cx<'_>,
+        offer: &IkeOffer,
+        payloads: &[Payload],
+        secrets: &[SecretBytes],
+        last: &[Payload],
+    ) -> Result<IkeSa, Refusal> {
+        let malformed = |what: String| Refusal::Malformed(what);
+        let Accepted { suite, theirs, nonce, .. } = self.accept_ike_rekey(offer, payloads)?;
+        let Stage::Established(established) = &mut self.stage else {
+            return Err(malformed("not established".to_owned()));
+        };
+        let nonces = Nonces { initiator_nonce: &offer.nonce, responder_nonce: &nonce };
         let keys = established
             .channel
             .keys
-            .rekey(chosen.suite, &shared, nonces, offer.spi, theirs)
+            .rekey(suite, secrets, nonces, offer.spi, theirs)
             .map_err(|error| malformed(error.to_string()))?;
-        let lowest_nonce = lowest(&offer.nonce, answer.nonce).into();
+        let lowest_nonce = lowest(&offer.nonce, &nonce).into();
         let mut heir = self.make_heir(cx, keys, (offer.spi, theirs), true, lowest_nonce, false);
         if let Some(heir) = &mut heir {
-            heir.take_token(payloads);
+            heir.take_token(last);
         }
         heir.ok_or_else(|| malformed("key material of the wrong length".to_owned()))
     }
@@ -203,7 +255,13 @@ impl IkeSa {
         }
     }
 
-    fn ike_rekey_failed(&mut self, cx: &mut Cx<'_>, offer: IkeOffer, kind: NotifyType, payloads: &[Payload]) {
+    pub(super) fn ike_rekey_failed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        offer: IkeOffer,
+        kind: NotifyType,
+        payloads: &[Payload],
+    ) {
         let put_off = cx.up_to(PUT_OFF);
         if let Some(rival) = offer.rival {
             // The peer's own rekey has done it, and the peer closes the old one.
@@ -215,7 +273,7 @@ impl IkeSa {
         if let Some(group) = group_asked_for(payloads, Some(offer.key.group()), &groups) {
             return established.enqueue_first(Task::RekeyIke { group: Some(group) });
         }
-        if kind == NotifyType::TemporaryFailure {
+        if matches!(kind, NotifyType::TemporaryFailure | NotifyType::StateNotFound) {
             established.rekey_at = Some(cx.now + put_off);
         } else {
             established.rekey_at = Some(cx.now + TRY_AGAIN);
@@ -228,58 +286,99 @@ impl IkeSa {
     fn ike_rekey_requested(&mut self, cx: &mut Cx<'_>, header: &Header, payloads: &[Payload]) {
         match self.agree_to_ike_rekey(cx, payloads) {
             Err(no) => self.decline(cx, header, no),
-            Ok((heir, answer)) => {
-                self.respond(cx, header, &answer);
-                let Stage::Established(established) = &mut self.stage else { return };
-                let theirs = heir.spi();
-                let lowest_nonce = heir.established().map(|heir| heir.lowest_nonce.clone()).unwrap_or_default();
-                cx.news.push(News::Heir(Box::new(heir)));
-                match established.channel.window.outstanding_mut().map(|outstanding| &mut outstanding.exchange) {
-                    Some(Exchange::RekeyIke(ours)) => ours.rival = Some(Rival { spi: theirs, lowest_nonce }),
-                    _ => self.bequeath(cx, theirs, Goodbye::Expected),
+            Ok((answer, None)) => self.respond(cx, header, &answer),
+            Ok((mut answer, Some(draft))) => match self.heir_of(cx, draft) {
+                Err(no) => self.decline(cx, header, no),
+                Ok((heir, token)) => {
+                    answer.extend(token);
+                    self.respond(cx, header, &answer);
+                    self.succeeded_by(cx, heir);
                 }
-            }
+            },
         }
     }
 
-    fn agree_to_ike_rekey(&mut self, cx: &mut Cx<'_>, payloads: &[Payload]) -> Result<(IkeSa, Vec<Payload>), No> {
-        let Stage::Established(established) = &mut self.stage else {
+    /// The IKE SA out of the peer's rekey takes over, unless ours is still on the way.
+    pub(super) fn succeeded_by(&mut self, cx: &mut Cx<'_>, heir: IkeSa) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        let theirs = heir.spi();
+        let lowest_nonce = heir.established().map(|heir| heir.lowest_nonce.clone()).unwrap_or_default();
+        cx.news.push(News::Heir(Box::new(heir)));
+        match established.channel.window.outstanding_mut().and_then(|outstanding| outstanding.exchange.ike_mut()) {
+            Some(ours) => ours.rival = Some(Rival { spi: theirs, lowest_nonce }),
+            None => self.bequeath(cx, theirs, Goodbye::Expected),
+        }
+    }
+
+    /// Whether a rekey of the peer's can go through: true if it would be beside one of ours.
+    fn may_be_replaced(&self) -> Result<bool, No> {
+        let Stage::Established(established) = &self.stage else {
             return Err(No::plain(NotifyType::TemporaryFailure));
         };
-        let offer = RekeyPayloads::find(payloads).ok_or_else(|| No::plain(NotifyType::InvalidSyntax))?;
-        if !offer.sa.proposals.iter().any(|proposal| proposal.protocol == ProtocolId::Ike) {
-            return Err(No::plain(NotifyType::InvalidSyntax)); // a child without selectors
-        }
         let undecided = match established.channel.window.outstanding().map(|outstanding| &outstanding.exchange) {
             // RFC 7296 §2.25.2: not while a child is being made, replaced or closed.
-            Some(Exchange::Child(_) | Exchange::DeleteChildren(_)) => {
+            Some(exchange) if exchange.child().is_some() || matches!(exchange, Exchange::DeleteChildren(_)) => {
                 return Err(No::plain(NotifyType::TemporaryFailure));
             }
-            Some(Exchange::RekeyIke(_)) => true,
-            _ => false,
+            Some(exchange) => exchange.ike().is_some(),
+            None => false,
         };
         if established.undecided {
             return Err(No::plain(NotifyType::TemporaryFailure));
         }
+        Ok(undecided)
+    }
+
+    /// The answer, and the draft of the new SA where no key exchange has to follow.
+    fn agree_to_ike_rekey(
+        &mut self,
+        cx: &mut Cx<'_>,
+        payloads: &[Payload],
+    ) -> Result<(Vec<Payload>, Option<IkeDraft>), No> {
+        let offer = RekeyPayloads::find(payloads).ok_or_else(|| No::plain(NotifyType::InvalidSyntax))?;
+        if !offer.sa.proposals.iter().any(|proposal| proposal.protocol == ProtocolId::Ike) {
+            return Err(No::plain(NotifyType::InvalidSyntax)); // a child without selectors
+        }
+        self.may_be_replaced()?;
+        let Stage::Established(established) = &mut self.stage else {
+            return Err(No::plain(NotifyType::TemporaryFailure));
+        };
         let chosen = choose_ike(&established.config.ike_proposals, offer.sa, offer.ke.map(|ke| ke.group))
             .map_err(|why| No::because(NotifyType::NoProposalChosen, Refusal::NoIkeProposal(why)))?;
         let theirs = chosen.proposal.ike_spi().ok_or_else(|| No::plain(NotifyType::InvalidSyntax))?;
         let exchange = respond_to_key_exchange(cx, Some(chosen.suite.group), offer.ke)?;
         let Some((ke, shared)) = exchange else { return Err(No::other_group(chosen.suite.group)) };
         let (ours, our_nonce) = (cx.ike_spi(), cx.nonce());
-        let nonces = Nonces { initiator_nonce: offer.nonce, responder_nonce: &our_nonce };
+        let mut answer =
+            vec![Payload::Sa(chosen.answer(ours.to_bytes())), Payload::Nonce(our_nonce.clone()), Payload::Ke(ke)];
+        let suite = chosen.suite;
+        let nonces = (offer.nonce.to_vec(), our_nonce);
+        let draft = IkeDraft { suite, secrets: vec![shared], spis: (theirs, ours), nonces };
+        if suite.additional.is_empty() {
+            return Ok((answer, Some(draft)));
+        }
+        answer.push(established.await_follow_up(cx, Draft::Ike(draft), in_order(suite.additional))?);
+        Ok((answer, None))
+    }
+
+    /// The IKE SA out of the peer's rekey once all its key exchanges are done, and what the peer is told with it.
+    pub(super) fn heir_of(&mut self, cx: &mut Cx<'_>, draft: IkeDraft) -> Result<(IkeSa, Option<Payload>), No> {
+        let undecided = self.may_be_replaced()?;
+        let Stage::Established(established) = &mut self.stage else {
+            return Err(No::plain(NotifyType::TemporaryFailure));
+        };
+        let IkeDraft { suite, secrets, spis, nonces } = draft;
+        let borrowed = Nonces { initiator_nonce: &nonces.0, responder_nonce: &nonces.1 };
         let keys = established
             .channel
             .keys
-            .rekey(chosen.suite, &shared, nonces, theirs, ours)
+            .rekey(suite, &secrets, borrowed, spis.0, spis.1)
             .map_err(|error| No::because(NotifyType::NoProposalChosen, Refusal::Malformed(error.to_string())))?;
-        let mut answer =
-            vec![Payload::Sa(chosen.answer(ours.to_bytes())), Payload::Nonce(our_nonce.clone()), Payload::Ke(ke)];
-        let lowest_nonce = lowest(offer.nonce, &our_nonce).into();
+        let lowest_nonce = lowest(&nonces.0, &nonces.1).into();
         let heir = self
-            .make_heir(cx, keys, (theirs, ours), false, lowest_nonce, undecided)
+            .make_heir(cx, keys, spis, false, lowest_nonce, undecided)
             .ok_or_else(|| No::plain(NotifyType::NoProposalChosen))?;
-        answer.extend(heir.established().and_then(|heir| crash::token_payload(cx, &heir.channel)));
-        Ok((heir, answer))
+        let token = heir.established().and_then(|heir| crash::token_payload(cx, &heir.channel));
+        Ok((heir, token))
     }
 }

@@ -218,7 +218,14 @@ impl Stage {
         let Some(talk) = &self.talk else { return Vec::new() };
         let id = Identification::new(ike_wire::IdKind::Fqdn, "puppet.example");
         let (prf, sk_p) = talk.keys.identity_key(true);
-        let octets = SignedOctets { prf, sk_p, message: &talk.request, peer_nonce: &talk.responder_nonce, id: &id };
+        let octets = SignedOctets {
+            prf,
+            sk_p,
+            message: &talk.request,
+            peer_nonce: &talk.responder_nonce,
+            id: &id,
+            intermediate: &[],
+        };
         let credential = LocalCredential::pre_shared_key(secret()).unwrap();
         let mut auth = credential.prove(&octets, SignatureHashes::none()).unwrap();
         if !proven {

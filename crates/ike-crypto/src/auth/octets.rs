@@ -17,12 +17,14 @@ pub struct SignedOctets<'a> {
     pub peer_nonce: &'a [u8],
     /// The prover's ID payload.
     pub id: &'a Identification,
+    /// What became of the IKE_INTERMEDIATE exchanges ([`crate::IntAuth::octets`]); empty without any.
+    pub intermediate: &'a [u8],
 }
 
 impl SignedOctets<'_> {
     pub(crate) fn octets(&self) -> Vec<u8> {
         let maced_id = self.prf.compute(self.sk_p.expose(), &[&self.id.to_bytes()]);
-        [self.message, self.peer_nonce, maced_id.expose()].concat()
+        [self.message, self.peer_nonce, maced_id.expose(), self.intermediate].concat()
     }
 }
 

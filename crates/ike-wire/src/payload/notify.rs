@@ -49,6 +49,8 @@ codes! {
         TemporaryFailure = 43, "TEMPORARY_FAILURE";
         /// The child SA named does not exist.
         ChildSaNotFound = 44, "CHILD_SA_NOT_FOUND";
+        /// A follow-up key exchange that belongs to none that is known (RFC 9370 §2.2.4).
+        StateNotFound = 47, "STATE_NOT_FOUND";
         /// First contact: SAs of an earlier life are gone.
         InitialContact = 16384, "INITIAL_CONTACT";
         /// Requests the sender can keep open.
@@ -105,8 +107,14 @@ codes! {
         CloneIkeSaSupported = 16432, "CLONE_IKE_SA_SUPPORTED";
         /// Postquantum preshared keys (RFC 8784).
         UsePpk = 16435, "USE_PPK";
+        /// Identity of the postquantum preshared key in use (RFC 8784).
+        PpkIdentity = 16436, "PPK_IDENTITY";
+        /// A second proof, made without the postquantum preshared key (RFC 8784).
+        NoPpkAuth = 16437, "NO_PPK_AUTH";
         /// IKE_INTERMEDIATE is understood (RFC 9242).
         IntermediateExchangeSupported = 16438, "INTERMEDIATE_EXCHANGE_SUPPORTED";
+        /// Links a follow-up key exchange to what it is part of; data: the responder's mark (RFC 9370 §2.2.4).
+        AdditionalKeyExchange = 16441, "ADDITIONAL_KEY_EXCHANGE";
     }
 }
 

@@ -105,7 +105,7 @@ codes! {
 }
 
 codes! {
-    /// Key exchange groups, transform type 4, also in KE.
+    /// Key exchange methods, transform types 4 and 6 to 12, also in KE (RFC 9370 §2.2.1).
     pub enum DhGroup: u16 {
         /// No key exchange: a child SA without forward secrecy.
         None = 0, "none";
@@ -129,6 +129,12 @@ codes! {
         Curve25519 = 31, "x25519";
         /// Curve448 (RFC 8031).
         Curve448 = 32, "x448";
+        /// ML-KEM-512 (draft-ietf-ipsecme-ikev2-mlkem).
+        MlKem512 = 35, "mlkem512";
+        /// ML-KEM-768.
+        MlKem768 = 36, "mlkem768";
+        /// ML-KEM-1024.
+        MlKem1024 = 37, "mlkem1024";
     }
 }
 
@@ -155,7 +161,14 @@ pub enum TransformId {
     Dh(DhGroup),
     /// Type 5.
     Esn(EsnMode),
-    /// A type without a meaning here (additional key exchanges, for one).
+    /// Types 6 to 12: key exchanges after the first one (RFC 9370 §2.2.1).
+    AdditionalKe {
+        /// 1 to 7, in the order in which they take place.
+        number: u8,
+        /// By what; `None` where it may be left out.
+        method: DhGroup,
+    },
+    /// A type without a meaning here.
     Other {
         /// The transform type.
         kind: u8,
@@ -172,6 +185,7 @@ impl TransformId {
             3 => Self::Integrity(id.into()),
             4 => Self::Dh(id.into()),
             5 => Self::Esn(id.into()),
+            6..=12 => Self::AdditionalKe { number: kind - 5, method: id.into() },
             kind => Self::Other { kind, id },
         }
     }
@@ -184,6 +198,7 @@ impl TransformId {
             Self::Integrity(id) => (3, id.code()),
             Self::Dh(id) => (4, id.code()),
             Self::Esn(id) => (5, id.code()),
+            Self::AdditionalKe { number, method } => (number.saturating_add(5), method.code()),
             Self::Other { kind, id } => (kind, id),
         }
     }
@@ -197,6 +212,7 @@ impl fmt::Display for TransformId {
             Self::Integrity(id) => id.fmt(f),
             Self::Dh(id) => id.fmt(f),
             Self::Esn(id) => id.fmt(f),
+            Self::AdditionalKe { number, method } => write!(f, "ke{number}_{method}"),
             Self::Other { kind, id } => write!(f, "type{kind}({id})"),
         }
     }
