@@ -148,3 +148,43 @@ fn without_a_nat_esp_may_go_without_udp() {
         Ok(())
     });
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_path_that_takes_less_is_found_out_and_told_inside() {
+    Lab::test("path-mtu", |lab| {
+        let pair = pair(lab, "")?;
+        pair.wan.ping_through(Side::Left)?;
+        let mtu = || -> Result<(u64, u64)> {
+            let links = pair.wan.left.run_json(&["ip", "-j", "link", "show", "dev", "tun1"])?;
+            let interface = links.pointer("/0/mtu").and_then(serde_json::Value::as_u64).context("no MTU")?;
+            let shown = pair.left.json("show ipsec tunnel json")?;
+            let shown = shown.pointer("/tun1/mtu").and_then(serde_json::Value::as_u64).context("no MTU shown")?;
+            Ok((interface, shown))
+        };
+        ensure!(mtu()? == (1438, 1438), "the tunnel begins with {:?}", mtu()?);
+        // Behind the first hop, so that only ICMP can tell. The other direction is left as it is.
+        pair.wan.isp.ip("route replace 198.51.100.4/30 dev to-right src 198.51.100.5 mtu lock 1400")?;
+        let ends = [(&pair.wan.left, Side::Left.inner()), (&pair.wan.right, Side::Right.inner())];
+        integration::esp_load::tcp_stream(ends[0], ends[1], SECONDS(2))?;
+        lab.wait_for("the tunnel fits the path", SECONDS(10), || Ok(mtu()? == (1338, 1338)))?;
+        // Inside, who may not be fragmented is told, and who may be is.
+        let ping = |more: [&str; 2]| {
+            let target = Side::Right.inner().to_string();
+            pair.wan
+                .left
+                .run(&["ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", "-s", "1350", more[0], more[1], &target])
+        };
+        ensure!(ping(["-M", "do"]).is_err(), "a packet of 1378 octets with DF went through 1338");
+        ping(["-M", "dont"])?;
+        // And nothing on the way is fragmented for it.
+        let capture = Capture::start(&pair.wan.right, |packet| packet.protocol == 0x0800)?;
+        integration::esp_load::tcp_stream(ends[0], ends[1], SECONDS(1))?;
+        let packets = capture.finish()?.packets;
+        let fragments = packets.iter().filter(|packet| {
+            packet.bytes.get(6..8).is_some_and(|word| u16::from_be_bytes([word[0], word[1]]) & 0x3fff != 0)
+        });
+        ensure!(fragments.count() == 0, "outer packets arrive in fragments");
+        Ok(())
+    });
+}

@@ -136,7 +136,7 @@ impl Daemon {
                 () = ended(self.keeper_line.as_ref()) => self.keeper_ended(),
                 known = self.trust.changed() => self.ike.handle(Instant::now(), Input::Revocations(known)),
                 Some(request) = self.requests.recv() => self.serve(request).await,
-                Some(event) = self.incoming.events.recv() => self.ike.packet_event(Instant::now(), event),
+                Some(event) = self.incoming.events.recv() => self.packet_event(event).await,
                 Some(datagram) = self.incoming.ike.recv() => self.ike.datagram(Instant::now(), datagram),
             }
         }
@@ -161,6 +161,15 @@ impl Daemon {
             self.facts = self.devices.configure(&self.loaded.config, &self.links).await;
             self.configure_ike();
         }
+    }
+
+    async fn packet_event(&mut self, event: dataplane::Event) {
+        let dataplane::Event::PathMtu { tunnel, mtu } = event else {
+            return self.ike.packet_event(Instant::now(), event);
+        };
+        let Some(facts) = self.facts.get_mut(&tunnel) else { return };
+        self.devices.fit_path(&self.loaded.config, &self.links, &tunnel, mtu, facts).await;
+        self.ike.set_mtu(&tunnel, facts.mtu);
     }
 
     fn tell_links(&mut self, changed: Vec<Changed>) {

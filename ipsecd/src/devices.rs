@@ -26,17 +26,20 @@ pub(crate) struct Devices {
     handle: Handle,
     state: State,
     present: BTreeSet<TunnelName>,
+    /// What the paths of tunnels take, where it is known.
+    path_mtus: BTreeMap<TunnelName, u16>,
 }
 
 impl Devices {
     pub(crate) fn new(dataplane: Arc<dyn Dataplane>, handle: Handle, state: State) -> Self {
-        Self { dataplane, handle, state, present: BTreeSet::new() }
+        Self { dataplane, handle, state, present: BTreeSet::new(), path_mtus: BTreeMap::new() }
     }
 
     /// Makes the interfaces of a configuration, brings them to what it says, and gives what is true of each. One that
     /// cannot be made is left out, with an error in the log.
     pub(crate) async fn configure(&mut self, config: &Config, links: &Links) -> BTreeMap<TunnelName, TunnelFacts> {
         let mut facts = BTreeMap::new();
+        self.path_mtus.retain(|name, _| config.tunnels.contains_key(name));
         for (name, tunnel) in &config.tunnels {
             match self.bring(config, name, tunnel, links).await {
                 Ok(found) => {
@@ -62,7 +65,7 @@ impl Devices {
         let mut work = Work::default();
         for (name, tunnel) in &config.tunnels {
             let Some(facts) = facts.get(name) else { continue };
-            work.mtu |= facts.mtu != inner_mtu(config, tunnel, links);
+            work.mtu |= facts.mtu != self.mtu(config, name, tunnel, links);
             // The view lags behind: of an interface that was just made it may not know yet. So the kernel is asked.
             if view.link(facts.ifindex).is_none() && ifindex(name).ok() != Some(facts.ifindex) {
                 work.deleted.insert(name.clone());
@@ -90,6 +93,33 @@ impl Devices {
         }
     }
 
+    /// Brings a tunnel's interface to what its path takes.
+    pub(crate) async fn fit_path(
+        &mut self,
+        config: &Config,
+        links: &Links,
+        name: &TunnelName,
+        path_mtu: u16,
+        facts: &mut TunnelFacts,
+    ) {
+        self.path_mtus.insert(name.clone(), path_mtu);
+        let Some(tunnel) = config.tunnels.get(name) else { return };
+        let mtu = self.mtu(config, name, tunnel, links);
+        if mtu == facts.mtu {
+            return;
+        }
+        facts.mtu = mtu;
+        if let Err(error) = tunnel_if::set_mtu(&self.handle, name, facts.ifindex, u32::from(mtu)).await {
+            tracing::warn!(tunnel = %name, %error, "the interface does not fit the path; large packets without DF are lost");
+        }
+    }
+
+    /// As configured or as the WAN leaves it, and no more than the path takes.
+    fn mtu(&self, config: &Config, name: &TunnelName, tunnel: &Tunnel, links: &Links) -> u16 {
+        let path = self.path_mtus.get(name).copied().unwrap_or(u16::MAX);
+        inner_mtu(config, tunnel, links).min(path)
+    }
+
     async fn bring(
         &self,
         config: &Config,
@@ -97,7 +127,7 @@ impl Devices {
         tunnel: &Tunnel,
         links: &Links,
     ) -> Result<TunnelFacts, String> {
-        let mtu = inner_mtu(config, tunnel, links);
+        let mtu = self.mtu(config, name, tunnel, links);
         let spec = TunnelSpec { name: name.clone(), mtu, policy: policy(tunnel.packets) };
         self.dataplane.add_tunnel(spec).map_err(|error| error.to_string())?;
         let ifindex = ifindex(name).map_err(|error| format!("looking up its interface: {error}"))?;

@@ -119,6 +119,15 @@ impl IkeLoop {
         self.handle(now, Input::Datagram { path, bytes: Bytes::from(message) });
     }
 
+    /// A tunnel carries other sizes than before.
+    pub(crate) fn set_mtu(&mut self, tunnel: &TunnelName, mtu: u16) {
+        let Some(facts) = self.tunnels.get_mut(tunnel) else { return };
+        facts.mtu = mtu;
+        if let Some(TunnelState::Up { .. }) = self.state.tunnels().get(tunnel).map(|status| status.state) {
+            self.publish_up(tunnel);
+        }
+    }
+
     /// What packet threads have to tell.
     pub(crate) fn packet_event(&mut self, now: Instant, event: dataplane::Event) {
         match event {
@@ -142,6 +151,7 @@ impl IkeLoop {
                 let path = Path { natt: true, wan: path.wan, local: path.local, remote: path.remote };
                 self.handle(now, Input::UnknownSpi { spi, path });
             }
+            dataplane::Event::PathMtu { .. } => {} // the daemon's own affair
             // IKE follows a peer by its own authenticated messages (RFC 7296 §2.23); this says where to look.
             dataplane::Event::PeerMoved { tunnel, spi, path } => {
                 tracing::info!(%tunnel, %spi, remote = %path.remote, wan = %path.wan, "the peer's packets come from another address");

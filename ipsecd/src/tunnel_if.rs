@@ -21,6 +21,16 @@ pub fn inner_mtu_octets(wan_mtu: u32, outer_is_ipv6: bool, ciphers: &[esp::Ciphe
     u32::try_from(fits.unwrap_or_else(|| esp::inner_capacity(room))).unwrap_or(u32::MAX).max(1280)
 }
 
+/// Brings interface `ifindex` to this MTU, and up.
+///
+/// # Errors
+/// When the kernel refuses.
+pub async fn set_mtu(handle: &Handle, tunnel: &TunnelName, ifindex: u32, mtu_octets: u32) -> io::Result<()> {
+    let link = LinkUnspec::new_with_index(ifindex).mtu(mtu_octets).up().build();
+    let set = handle.link().set(link).execute().await;
+    set.map_err(|error| io::Error::other(format!("tunnel {tunnel}: cannot set MTU {mtu_octets} and up: {error}")))
+}
+
 /// Brings interface `ifindex` to these addresses and this MTU, and up.
 ///
 /// # Errors
@@ -32,10 +42,9 @@ pub async fn configure(
     mtu_octets: u32,
     addresses: &[InterfaceAddress],
 ) -> io::Result<()> {
+    set_mtu(handle, tunnel, ifindex, mtu_octets).await?;
     let step =
         |what: String| move |error: rtnetlink::Error| io::Error::other(format!("tunnel {tunnel}: {what}: {error}"));
-    let link = LinkUnspec::new_with_index(ifindex).mtu(mtu_octets).up().build();
-    handle.link().set(link).execute().await.map_err(step(format!("cannot set MTU {mtu_octets} and up")))?;
 
     let mut present = Vec::new();
     {

@@ -305,6 +305,15 @@ pub enum Event {
         /// now come along this path.
         path: Path,
     },
+    /// The way to the peer takes other sizes than before, as ICMP told the kernel or its news have aged. The packet path
+    /// heeds it already; the interface's MTU is for the owner to set.
+    PathMtu {
+        /// Of this tunnel,
+        tunnel: TunnelName,
+        /// the largest inner packet now, whatever else bounds it. Never less than IPv6 needs: outer packets are fragmented
+        /// before that.
+        mtu: u16,
+    },
     /// ESP for an association that does not exist. At most ten a second are told, all are counted.
     UnknownSpi {
         /// The number.

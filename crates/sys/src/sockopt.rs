@@ -97,19 +97,30 @@ pub fn set_tcp_max_segment(socket: impl AsFd, octets: u16) -> io::Result<()> {
 /// # Errors
 /// As the kernel reports them.
 pub fn tcp_max_segment(socket: impl AsFd) -> io::Result<u16> {
-    let mut octets: libc::c_int = 0;
+    u16::try_from(get_int(socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG)?).map_err(io::Error::other)
+}
+
+/// The largest packet, IP header included, that the path of a connected socket is known to take: its link's, or less where
+/// ICMP said so within the last minutes (`net.ipv4.route.mtu_expires`).
+///
+/// # Errors
+/// `ENOTCONN` when it is not connected.
+pub fn path_mtu(socket: impl AsFd, family: IpFamily) -> io::Result<u32> {
+    let octets = match family {
+        IpFamily::V4 => get_int(socket, libc::IPPROTO_IP, libc::IP_MTU)?,
+        IpFamily::V6 => get_int(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU)?,
+    };
+    u32::try_from(octets).map_err(io::Error::other)
+}
+
+fn get_int(socket: impl AsFd, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t; // 4
     // SAFETY: both pointers are to live locals, and the kernel writes at most `length` octets.
     crate::check(unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_MAXSEG,
-            (&raw mut octets).cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
     })?;
-    u16::try_from(octets).map_err(io::Error::other)
+    Ok(value)
 }
 
 /// The key of TCP-MD5 (RFC 2385) for segments to and from `peer` (port ignored). An empty key removes it.

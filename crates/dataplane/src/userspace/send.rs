@@ -1,7 +1,8 @@
 //! One slab of sealed packets, as few datagrams for the kernel as possible.
 //!
 //! Packets of equal size that lie back to back go as one UDP_SEGMENT send, the last of which may be shorter. Where the
-//! kernel or the link refuses that, each goes alone in a sendmmsg batch, and the link is not asked again.
+//! kernel or the link refuses that, each goes alone in a sendmmsg batch; and if it was not for their size, the link is not asked
+//! again.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -34,33 +35,39 @@ pub(super) struct Sealed<'a> {
     pub(super) marks: &'a [u8],
 }
 
-/// Sends packets along `path` and returns how many were dropped.
-pub(super) fn send_frames(sockets: &Sockets, path: &Path, encapsulated: bool, sealed: &Sealed<'_>) -> usize {
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) dropped: usize,
+    /// A run was refused that could be sent packet by packet: the link cannot segment, or the path takes less than it did.
+    pub(super) refused: bool,
+}
+
+/// Sends packets along `path`.
+pub(super) fn send_frames(sockets: &Sockets, path: &Path, encapsulated: bool, sealed: &Sealed<'_>) -> Sent {
     let (socket, way) = if encapsulated {
         (sockets.for_esp(path.local), Way::of(path))
     } else {
         (sockets.for_plain(path.local), Way::plain(path))
     };
-    let Some(socket) = socket else { return sealed.frames.len() };
+    let Some(socket) = socket else { return Sent { dropped: sealed.frames.len(), refused: false } };
     if !encapsulated || !sockets.segmentation() {
-        return send_singly(socket, &way, sealed);
+        return Sent { dropped: send_singly(socket, &way, sealed), refused: false };
     }
-    let mut dropped = 0;
+    let mut sent = Sent::default();
     let runs: Vec<Sealed<'_>> = runs(sealed).collect();
     let datagrams: Vec<_> = runs.iter().filter_map(|run| run.as_one(&way)).collect();
     for (index, error) in send_all(socket, &datagrams) {
         let Some(run) = runs.get(index) else { continue };
         // EIO and EINVAL: the link cannot segment, or a segment does not fit the route's MTU; alone each may.
         if run.frames.len() > 1 && matches!(error, Errno::IO | Errno::INVAL | Errno::MSGSIZE | Errno::OPNOTSUPP) {
-            if !matches!(error, Errno::MSGSIZE) {
-                sockets.give_up_segmentation();
-            }
-            dropped += send_singly(socket, &way, run);
+            sent.refused = true;
+            sent.dropped += send_singly(socket, &way, run);
         } else {
-            dropped += run.frames.len();
+            sent.dropped += run.frames.len();
         }
     }
-    dropped
+    sent
 }
 
 fn send_singly(socket: BorrowedFd<'_>, way: &Way, sealed: &Sealed<'_>) -> usize {

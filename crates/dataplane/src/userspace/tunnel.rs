@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicU16, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -20,11 +20,11 @@ use sys::tun::{Offload, Tun, TunOptions, VNET_HEADER_LEN};
 use super::{
     KeeperDoor, Shared,
     association::Outbound,
-    send::{self, Sealed},
-    wan::signal,
+    send::{self, Sealed, Sent},
+    wan::{Sockets, signal},
 };
 use crate::{
-    DataplaneError, PacketPolicy, TunnelSpec, TunnelStats,
+    DataplaneError, Event, PacketPolicy, TunnelSpec, TunnelStats,
     counters::{Counter, LastSeen},
     ecn, inside,
     offload::{
@@ -40,6 +40,11 @@ const LARGEST: usize = 65_535;
 /// A batch of ordinary packets fits, and behind it a super-packet cut into ordinary ones.
 const SLAB: usize = 320 << 10;
 
+/// How often a tunnel that sends has the kernel asked what its path takes.
+const ASK_PATH_EVERY: Duration = Duration::from_secs(1);
+/// What IPv6 inside needs at least (RFC 8200 §5).
+const LEAST_MTU: u16 = 1280;
+
 /// A tunnel as both directions use it.
 pub(super) struct Tunnel {
     name: TunnelName,
@@ -47,6 +52,8 @@ pub(super) struct Tunnel {
     /// What the device takes merged.
     mergeable: Mergeable,
     mtu: AtomicU16,
+    /// The largest inner packet that the path takes.
+    path_mtu: AtomicU16,
     policy: ArcSwap<PacketPolicy>,
     /// The association in use: the last of `outbounds`.
     current: ArcSwapOption<Outbound>,
@@ -71,6 +78,7 @@ impl Tunnel {
             name: spec.name,
             tun,
             mtu: AtomicU16::new(spec.mtu),
+            path_mtu: AtomicU16::new(u16::MAX),
             policy: ArcSwap::from_pointee(spec.policy),
             current: ArcSwapOption::empty(),
             outbounds: Mutex::default(),
@@ -93,7 +101,7 @@ impl Tunnel {
     }
 
     pub(super) fn mtu(&self) -> u16 {
-        self.mtu.load(Ordering::Relaxed)
+        self.mtu.load(Ordering::Relaxed).min(self.path_mtu.load(Ordering::Relaxed))
     }
 
     pub(super) fn set_mtu(&self, mtu: u16) {
@@ -305,6 +313,7 @@ impl TunnelThread {
             slab: vec![0; SLAB].into(),
             frames: Vec::with_capacity(BATCH),
             marks: Vec::with_capacity(BATCH),
+            ask_path_at: Instant::now(),
         };
         let thread = thread::Builder::new()
             .name(format!("tun-{}", tunnel.name))
@@ -335,6 +344,8 @@ struct Sender {
     frames: Vec<Frame>,
     /// TOS or traffic class of each frame's outer header.
     marks: Vec<u8>,
+    /// When the kernel is asked next what the path takes.
+    ask_path_at: Instant,
 }
 
 impl Sender {
@@ -464,10 +475,13 @@ impl Sender {
         }
         let route = sa.route();
         let sealed = Sealed { slab: &self.slab, frames: &self.frames, marks: &self.marks };
-        let dropped = match route.wan.sockets() {
-            Some(sockets) => send::send_frames(&sockets, &route.path, sa.encapsulated, &sealed),
-            None => self.frames.len(),
+        let sockets = route.wan.sockets();
+        let sent = match &sockets {
+            Some(sockets) => send::send_frames(sockets, &route.path, sa.encapsulated, &sealed),
+            None => Sent { dropped: self.frames.len(), refused: false },
         };
+        let dropped = sent.dropped;
+        let largest = self.frames.iter().map(|frame| frame.length).max().unwrap_or(0);
         self.frames.clear();
         self.marks.clear();
         tunnel.send.add(dropped as u64);
@@ -475,6 +489,32 @@ impl Sender {
         tunnel.sent_octets.add(octets);
         sa.packets.add(count);
         sa.octets.add(octets);
+        let Some(sockets) = sockets else { return };
+        let now = Instant::now();
+        if sent.refused || now >= self.ask_path_at {
+            self.ask_path_at = now + ASK_PATH_EVERY;
+            let room = self.learn_path(tunnel, sa, &sockets);
+            if sent.refused && largest <= room {
+                sockets.give_up_segmentation(); // it was not the size
+            }
+        }
+    }
+
+    /// Asks what the path takes, heeds it and tells of changes. Gives the room for an ESP packet.
+    fn learn_path(&self, tunnel: &Tunnel, sa: &Outbound, sockets: &Sockets) -> usize {
+        let path = sa.route().path.clone();
+        let Ok(outer) = sockets.path_mtu(&path) else { return usize::MAX }; // no route: nothing gets through anyway
+        let ip = if path.remote.is_ipv6() { 40 } else { 20 };
+        let headers = ip + if sa.encapsulated { 8 } else { 0 };
+        let room = usize::try_from(outer).unwrap_or(usize::MAX).saturating_sub(headers);
+        let inner = u16::try_from(sa.sa.cipher().inner_capacity(room)).unwrap_or(u16::MAX).max(LEAST_MTU);
+        let before = tunnel.mtu();
+        tunnel.path_mtu.store(inner, Ordering::Relaxed);
+        if tunnel.mtu() != before {
+            tracing::info!(tunnel = %tunnel.name, outer, from = before, to = tunnel.mtu(), "the path takes other sizes");
+            self.shared.tell(Event::PathMtu { tunnel: tunnel.name.clone(), mtu: inner });
+        }
+        room
     }
 
     /// Without an association nothing leaves, and nothing waits to leave when one comes.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use net_types::WanName;
+use net_types::{IfName, WanName};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags},
     net::{AddressFamily, SocketFlags, SocketType, ipproto},
@@ -123,6 +123,8 @@ pub(super) struct Sockets {
     plain_v4: Option<UdpSocket>,
     plain_v6: Option<UdpSocket>,
     segmentation: AtomicBool,
+    interface: IfName,
+    mark: u32,
 }
 
 impl Sockets {
@@ -154,6 +156,8 @@ impl Sockets {
             plain_v4: plain(spec, IpFamily::V4),
             plain_v6: plain(spec, IpFamily::V6),
             segmentation: AtomicBool::new(true),
+            interface: spec.interface.clone(),
+            mark: spec.mark,
         })
     }
 
@@ -168,6 +172,21 @@ impl Sockets {
 
     fn for_ike(&self, local: SocketAddr) -> Option<BorrowedFd<'_>> {
         if local.is_ipv4() { Some(self.ike_v4.as_fd()) } else { self.ike_v6.as_ref().map(AsFd::as_fd) }
+    }
+
+    /// The largest outer packet that the kernel believes the path to take. It judges the ICMP messages that say so by the
+    /// sockets that they quote.
+    pub(super) fn path_mtu(&self, path: &Path) -> io::Result<u32> {
+        let (domain, family) = match path.remote {
+            SocketAddr::V4(_) => (AddressFamily::INET, IpFamily::V4),
+            SocketAddr::V6(_) => (AddressFamily::INET6, IpFamily::V6),
+        };
+        let probe = rustix::net::socket_with(domain, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(ipproto::UDP))?;
+        sockopt::bind_to_device(&probe, &self.interface)?;
+        sockopt::set_mark(&probe, self.mark)?;
+        rustix::net::bind(&probe, &SocketAddr::new(path.local.ip(), 0))?;
+        rustix::net::connect(&probe, &path.remote)?; // sends nothing
+        sockopt::path_mtu(&probe, family)
     }
 
     pub(super) fn segmentation(&self) -> bool {
