@@ -400,6 +400,10 @@ impl IkeLoop {
                     }
                 });
             }
+            Event::Reauthenticated { tunnel, .. } => {
+                tracing::info!("{event}");
+                self.state.edit(tunnel, |detail| detail.ike_reauths += 1);
+            }
             Event::PathChanged { tunnel, .. } => {
                 tracing::info!("{event}");
                 self.state.edit(tunnel, |detail| detail.moves += 1);

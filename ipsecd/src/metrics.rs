@@ -141,6 +141,7 @@ fn tunnel_metrics(
         None,
         each(|t| t.detail.peer_restarts),
     )?;
+    out.counter("ipsec_ike_sa_reauthentications", "IKE SAs authenticated anew", None, each(|t| t.detail.ike_reauths))?;
     out.counter("ipsec_path_changes", "Changes of the outer path under an SA", None, each(|t| t.detail.moves))?;
     let stats = || tunnels.iter().filter_map(|tunnel| Some((tunnel, tunnel.stats.as_ref()?)));
     out.counter(

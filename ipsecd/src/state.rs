@@ -49,6 +49,8 @@ pub struct TunnelDetail {
     pub ike_rekeys: u64,
     /// See `ike_rekeys`.
     pub child_rekeys: u64,
+    /// How often both sides have authenticated anew.
+    pub ike_reauths: u64,
     /// How often the peer was known to have lost its SAs by its crash token (RFC 6290).
     pub peer_restarts: u64,
     /// How often the outer path has changed under an IKE SA.

@@ -124,6 +124,7 @@ fn connection(arguments: &Arguments) -> Result<ConnectionConfig, Box<dyn Error>>
         tunnel,
         wan,
         backup_wans: Vec::new(),
+        reauth: None,
         mobike: true,
         local_address: None,
         remote: match wanted(arguments, "remote")? {

@@ -79,6 +79,9 @@ pub struct ConnectionConfig {
     pub ike_lifetime: Lifetime,
     /// How long a child SA lives.
     pub child_lifetime: Lifetime,
+    /// The two sides prove anew who they are at this age of an authentication, by a second IKE SA beside the first
+    /// (RFC 7296 §2.8.3). The side that called does it; the other one asks for it (RFC 4478).
+    pub reauth: Option<Duration>,
     /// How attempts to establish follow each other.
     pub retry: Retry,
     /// Administratively down: nothing is initiated and the peer is refused.
@@ -103,6 +106,7 @@ impl ConnectionConfig {
         let of = |config: &Self| Self {
             role: Role::Initiate,
             backup_wans: Vec::new(),
+            reauth: None,
             dpd: Dpd::default(),
             ike_lifetime: Lifetime::of(Duration::ZERO),
             child_lifetime: Lifetime::of(Duration::ZERO),
@@ -255,6 +259,7 @@ pub(crate) mod tests {
             dpd: Dpd::default(),
             ike_lifetime: Lifetime::of(Duration::from_secs(100)),
             child_lifetime: Lifetime::of(Duration::from_secs(100)),
+            reauth: None,
             retry: Retry::default(),
             shutdown: false,
         }

@@ -553,7 +553,10 @@ impl Ike {
             News::Established { initial_contact } => {
                 self.established(now, spi, &name, initial_contact, out);
             }
-            News::ChildInstalled { spi_in, spi_out, ready } => tunnel.child_installed(spi, spi_in, spi_out, ready),
+            News::ChildInstalled { spi_in, spi_out, ready } => {
+                tunnel.child_installed(spi, spi_in, spi_out, ready);
+                self.renewed(now, spi, &name, out);
+            }
             News::ChildReady(child) => tunnel.child_ready(child),
             News::ChildPhase(child, phase) => tunnel.child_phase(child, phase),
             News::ChildGone { spi_in, cause } => {
@@ -562,6 +565,10 @@ impl Ike {
                     tunnel.set_cause(cause);
                     tunnel.setback(now, Setback::Lost, &mut *self.rng);
                 }
+            }
+            News::ChildRefused { .. } if tunnel.has_children() && self.sas.get(&spi).is_some_and(IkeSa::renews) => {
+                // What was to be replaced goes on, and has another try later.
+                self.with_sa(now, spi, out, |sa, cx| sa.close_superseded(cx));
             }
             News::ChildRefused { cause, setback } => {
                 tunnel.set_cause(cause);
@@ -578,6 +585,7 @@ impl Ike {
                 }
                 self.with_sa(now, heir, out, |sa, cx| sa.inherit(cx, children, &path));
             }
+            News::Reauthenticate => self.renew(now, spi, &name, out),
             News::Elected => {
                 for other in self.sas_of(&name) {
                     self.with_sa(now, other, out, |sa, cx| sa.elect(cx, spi));
@@ -617,6 +625,30 @@ impl Ike {
                 // RFC 7296 §2.4. The peer is still told, in case it knows better.
                 self.with_sa(now, other, out, |sa, cx| sa.close_superseded(cx));
             }
+        }
+    }
+
+    /// Calls the peer of an SA once more, by the same way, to prove anew who the two are. The SA carries on meanwhile.
+    fn renew(&mut self, now: Instant, spi: IkeSpi, name: &TunnelName, out: &mut Vec<Output>) {
+        let (Some(sa), Some(tunnel)) = (self.sas.get(&spi), self.tunnels.get(name)) else { return };
+        let (config, port) = (tunnel.config.clone(), self.settings.ike_port);
+        let mut path = Path { natt: false, ..sa.path().clone() };
+        path.local.set_port(port);
+        path.remote.set_port(port);
+        let mut cx = context!(self, now, out);
+        if let Some(sa) = init::call(&mut cx, config, path) {
+            self.insert(sa.renewing(), out);
+        }
+    }
+
+    /// A pair was installed on an IKE SA that was made to authenticate anew: the ones before it have done their duty.
+    fn renewed(&mut self, now: Instant, spi: IkeSpi, name: &TunnelName, out: &mut Vec<Output>) {
+        let Some(new) = self.sas.get_mut(&spi).filter(|sa| sa.renews()).map(IkeSa::take_renewal) else { return };
+        for other in self.sas_of(name) {
+            let Some(sa) = self.sas.get(&other).filter(|sa| other != spi && sa.is_called_by_us()) else { continue };
+            let old = sa.spis();
+            out.push(Output::Event(Event::Reauthenticated { tunnel: name.clone(), old, new }));
+            self.with_sa(now, other, out, |sa, cx| sa.close_superseded(cx));
         }
     }
 

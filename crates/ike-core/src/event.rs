@@ -33,6 +33,8 @@ pub enum DownCause {
     AdminDown,
     /// The tunnel's configuration changed, or it is no longer configured.
     Reconfigured,
+    /// The peer did not prove anew who it is in the time that it was given (RFC 4478).
+    ReauthMissed,
     /// A rekey did not succeed before the SA's lifetime ended.
     RekeyFailed,
     /// The peer broke the protocol on an established SA.
@@ -105,6 +107,15 @@ pub enum Event {
     },
     /// An IKE SA was rekeyed; the second pair of SPIs replaces the first.
     IkeRekeyed {
+        /// The tunnel.
+        tunnel: TunnelName,
+        /// The SPIs before.
+        old: (u64, u64),
+        /// The SPIs after.
+        new: (u64, u64),
+    },
+    /// Both sides have proved anew who they are; the second IKE SA replaces the first.
+    Reauthenticated {
         /// The tunnel.
         tunnel: TunnelName,
         /// The SPIs before.
@@ -201,6 +212,7 @@ impl fmt::Display for DownCause {
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::AdminDown => f.write_str("administratively down"),
             Self::Reconfigured => f.write_str("configuration changed"),
+            Self::ReauthMissed => f.write_str("the peer did not authenticate anew in time"),
             Self::RekeyFailed => f.write_str("lifetime ended before a rekey succeeded"),
             Self::ProtocolError(what) => write!(f, "protocol error: {what}"),
         }
@@ -254,6 +266,9 @@ impl fmt::Display for Event {
             }
             Self::IkeRekeyed { tunnel, old, new } => {
                 write!(f, "tunnel {tunnel}: IKE SA {} rekeyed as {}", Spis(old), Spis(new))
+            }
+            Self::Reauthenticated { tunnel, old, new } => {
+                write!(f, "tunnel {tunnel}: IKE SA {} authenticated anew as {}", Spis(old), Spis(new))
             }
             Self::ChildInstalled { tunnel, spi_in, spi_out, replaces: None, suite } => {
                 write!(f, "tunnel {tunnel}: child SA {spi_in} in, {spi_out} out installed, {suite}")

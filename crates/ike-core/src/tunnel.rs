@@ -115,6 +115,8 @@ pub(crate) enum Standing {
     /// In use.
     Established {
         since: Instant,
+        /// When the two sides last proved who they are.
+        authenticated: Instant,
         /// When the peer last proved that it has this SA.
         heard: Instant,
         /// A child SA has been asked for, or is about to be.
@@ -347,14 +349,23 @@ impl Tunnel {
                 _ => None,
             })
         };
+        let authenticated = |member: &Member| {
+            sas.iter().find(|view| view.spi == member.sa).and_then(|view| match &view.standing {
+                Standing::Established { authenticated, .. } => Some(*authenticated),
+                _ => None,
+            })
+        };
+        // What the peer has comes first: a replaced one is kept until the new one is there (RFC 7296 §2.8). Among several IKE
+        // SAs the one authenticated last is the one that stays; the peer may have closed the others by now.
         let rank = |member: &Member| match (member.phase, member.ready) {
-            (Phase::Live, true) => 3,
-            (Phase::Replaced, true) => 2, // the peer keeps it until it has the new one: RFC 7296 §2.8
+            (Phase::Live | Phase::Replaced, true) => 2,
             (Phase::Live | Phase::Replaced, false) => 1,
             (Phase::Leaving, _) => 0,
         };
-        let best =
-            self.children.iter().max_by_key(|(_, member)| (path_of(member).is_some(), rank(member), member.order));
+        let key = |member: &Member| {
+            (path_of(member).is_some(), rank(member), authenticated(member), member.phase, member.order)
+        };
+        let best = self.children.iter().max_by_key(|(_, member)| key(member));
         let chosen = best.map(|(spi_in, member)| (*spi_in, path_of(member)));
         let active = chosen.as_ref().map(|(spi_in, _)| *spi_in);
         if active != self.active {

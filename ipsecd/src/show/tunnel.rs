@@ -66,8 +66,14 @@ pub fn text(tunnel: &Tunnel, now: SystemTime) -> String {
         "  Came up: {}, IKE SA rekeyed: {}, child SA rekeyed: {}",
         detail.times_up, detail.ike_rekeys, detail.child_rekeys
     );
-    if detail.moves + detail.peer_restarts > 0 {
-        let _ = writeln!(out, "  Moved: {}, restarts of the peer noticed: {}", detail.moves, detail.peer_restarts);
+    let rare = [
+        ("Authenticated anew", detail.ike_reauths),
+        ("moved", detail.moves),
+        ("restarts of the peer noticed", detail.peer_restarts),
+    ];
+    if rare.iter().any(|(_, count)| *count > 0) {
+        let rare = rare.map(|(what, count)| format!("{what}: {count}"));
+        let _ = writeln!(out, "  {}", rare.join(", "));
     }
     if let Some(stats) = &tunnel.stats {
         let _ = writeln!(out, "  Sent: {} packets, {} octets", stats.sent_packets, stats.sent_octets);
@@ -114,6 +120,7 @@ fn one(tunnel: &Tunnel) -> Value {
         ("timesUp", detail.times_up.into()),
         ("ikeRekeys", detail.ike_rekeys.into()),
         ("childRekeys", detail.child_rekeys.into()),
+        ("ikeReauths", detail.ike_reauths.into()),
         ("moves", detail.moves.into()),
         ("peerRestarts", detail.peer_restarts.into()),
     ]));

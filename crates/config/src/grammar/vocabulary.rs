@@ -364,6 +364,7 @@ const WORDS: &[(&str, &str)] = &[
     ("service", "A line of FRR's own, without effect here"),
     ("set", "A change"),
     ("show", "Show what is"),
+    ("reauthenticate", "Prove anew who the two sides are"),
     ("mobike", "Changes of the outer addresses (RFC 4555)"),
     ("shutdown", "Hold down"),
     ("skip-missing", "Nothing for paths that name no bandwidth"),

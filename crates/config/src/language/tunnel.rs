@@ -203,6 +203,19 @@ const TUNNEL: &[Statement] = &[
         }),
     },
     Statement {
+        syntax: "reauthenticate SECONDS:10-31536000",
+        help: "Age at which both sides prove anew who they are",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.reauth = Some(Duration::from_secs(args.get("SECONDS")?));
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                tunnel.reauth.iter().for_each(|age| lines.line(format_args!("reauthenticate {}", age.as_secs())));
+            },
+        }),
+    },
+    Statement {
         syntax: "rekey child SECONDS:30-604800 [megabytes MEGABYTES:1-1000000000]",
         help: "Age or volume at which an ESP SA is renewed",
         action: Action::Tunnel(Verb {

@@ -79,6 +79,8 @@ pub struct Tunnel {
     pub dpd: Dpd,
     /// `rekey ike`: age at which the IKE SA is renewed.
     pub ike_lifetime: Duration,
+    /// `reauthenticate`: age at which both sides prove anew who they are.
+    pub reauth: Option<Duration>,
     /// `rekey child`: age or volume at which an ESP SA is renewed.
     pub child_lifetime: ChildLifetime,
     /// `initiate`

@@ -132,16 +132,26 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
         || proptest::collection::btree_set(prefix(), 0..3).prop_map(|set| set.into_iter().collect::<Vec<Prefix>>());
     (
         (of(text()), remote, dpd, seconds(60, 604_800), lifetime),
-        (selectors(), selectors(), of(576u16..=9500), packets(), demands(), any::<bool>(), any::<bool>()),
+        (
+            selectors(),
+            selectors(),
+            of(576u16..=9500),
+            packets(),
+            demands(),
+            any::<bool>(),
+            any::<bool>(),
+            of(10u64..=31_536_000),
+        ),
     )
         .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest)| {
-            let (local_selectors, remote_selectors, mtu_octets, packets, demands, shutdown, mobike) = rest;
+            let (local_selectors, remote_selectors, mtu_octets, packets, demands, shutdown, mobike, reauth) = rest;
             Tunnel {
                 description,
                 remote,
                 wan: "x".parse().unwrap(),
                 backup_wans: vec![],
                 mobike,
+                reauth: reauth.map(Duration::from_secs),
                 identity: "x".parse().unwrap(),
                 proposal: None,
                 addresses: Vec::new(),

@@ -19,6 +19,7 @@ use super::{
     init::{HalfOpen, Handshake},
     leaving::{Goodbye, Leaving},
     mobike::{self, Mobility},
+    reauth,
     window::Due,
 };
 use crate::{
@@ -74,6 +75,7 @@ struct Meeting {
     peer: Peer,
     peer_token: Option<CrashToken>,
     mobility: Option<Mobility>,
+    reauth_at: Option<Instant>,
 }
 
 /// What a side shows of itself.
@@ -206,7 +208,8 @@ impl IkeSa {
         let Proving { handshake, config, offer, .. } = *proving;
         let mobility = mobike::agreed(cx.now, &config, &self.path, &payloads);
         let peer_token = crash::token_in(&payloads);
-        let meeting = Meeting { ours: true, initial_contact: None, peer, peer_token, mobility };
+        let reauth_at = reauth::due_at(cx, &config, &payloads);
+        let meeting = Meeting { ours: true, initial_contact: None, peer, peer_token, mobility, reauth_at };
         let nonces = self.establish(cx, handshake, config.clone(), meeting);
         self.first_child(cx, &config, offer, &nonces, &payloads);
     }
@@ -291,7 +294,7 @@ impl IkeSa {
         config: Arc<ConnectionConfig>,
         meeting: Meeting,
     ) -> OwnedNonces {
-        let Meeting { ours, initial_contact, peer, peer_token, mobility } = meeting;
+        let Meeting { ours, initial_contact, peer, peer_token, mobility, reauth_at } = meeting;
         let lowest_nonce = handshake.lowest_nonce();
         let Handshake { channel, nat, initiator_nonce, responder_nonce, .. } = handshake;
         let (spis, suite) = (channel.spis, channel.keys.suite);
@@ -316,6 +319,7 @@ impl IkeSa {
             peer,
             peer_token,
             mobility,
+            reauth_at,
         };
         let established = Established::new(cx, birth);
         self.stage = Stage::Established(Box::new(established));
@@ -487,7 +491,10 @@ impl IkeSa {
         if mobility.is_some() {
             answer.extend(mobike::offer(cx, &config, &self.path));
         }
-        let meeting = Meeting { ours: false, initial_contact, peer, peer_token: crash::token_in(payloads), mobility };
+        answer.extend(reauth::lifetime_payload(&config));
+        let peer_token = crash::token_in(payloads);
+        let reauth_at = reauth::expected_by(cx.now, &config);
+        let meeting = Meeting { ours: false, initial_contact, peer, peer_token, mobility, reauth_at };
         let nonces = self.establish(cx, handshake, config.clone(), meeting);
         answer.extend(self.first_child_requested(cx, &config, &nonces, payloads));
         self.respond(cx, header, &answer);

@@ -42,6 +42,8 @@ pub(crate) struct Established {
     pub(super) awaited: Vec<Awaited>,
     /// When it was made.
     since: Instant,
+    /// When the two sides last proved who they are; a rekey carries it on.
+    pub(super) authenticated: Instant,
     /// When the peer last sent an authentic message.
     heard: Instant,
     /// When ESP was last received on one of the children.
@@ -49,6 +51,8 @@ pub(crate) struct Established {
     link: Link,
     pub(super) rekey_at: Option<Instant>,
     hard_at: Instant,
+    /// When we authenticate anew, or when the peer that called has to have done so.
+    pub(super) reauth_at: Option<Instant>,
     pub(super) lowest_nonce: Arc<[u8]>,
     /// Whether we made it, by a call or a rekey.
     pub(super) ours: bool,
@@ -97,12 +101,24 @@ pub(super) struct Birth {
     pub(super) peer: Peer,
     pub(super) peer_token: Option<CrashToken>,
     pub(super) mobility: Option<Mobility>,
+    pub(super) reauth_at: Option<Instant>,
 }
 
 impl Established {
     pub(super) fn new(cx: &mut Cx<'_>, birth: Birth) -> Self {
-        let Birth { config, channel, lowest_nonce, ours, peer_called, undecided, nat, peer, peer_token, mobility } =
-            birth;
+        let Birth {
+            config,
+            channel,
+            lowest_nonce,
+            ours,
+            peer_called,
+            undecided,
+            nat,
+            peer,
+            peer_token,
+            mobility,
+            reauth_at,
+        } = birth;
         let lifetime = config.ike_lifetime;
         let jitter = cx.up_to(lifetime.jitter);
         Self {
@@ -111,11 +127,13 @@ impl Established {
             queue: VecDeque::new(),
             awaited: Vec::new(),
             since: cx.now,
+            authenticated: cx.now,
             heard: cx.now,
             inbound_at: None,
             link: Link::Fine,
             rekey_at: Some(cx.now + lifetime.rekey.saturating_sub(jitter)),
             hard_at: cx.now + lifetime.hard,
+            reauth_at,
             lowest_nonce,
             ours,
             peer_called,
@@ -135,6 +153,7 @@ impl Established {
         }
         Standing::Established {
             since: self.since,
+            authenticated: self.authenticated,
             heard: self.heard,
             asking: self.is_asking(),
             suspect: self.link != Link::Fine,
@@ -190,7 +209,8 @@ impl Established {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let always = [self.channel.window.deadline(), Some(self.hard_at)];
         let active = self.link != Link::Lost && !self.undecided;
-        let clocks = [self.rekey_at, self.dpd_at(), self.keepalive_at, self.reroute_at(), self.awaited_until()];
+        let clocks =
+            [self.rekey_at, self.dpd_at(), self.keepalive_at, self.reroute_at(), self.awaited_until(), self.reauth_at];
         let children = self.children.values().map(Child::deadline).min();
         let superfluous = superfluous(&self.children).map(|(at, _)| at);
         let while_active = clocks.into_iter().chain([children, superfluous]).flatten().filter(|_| active);
@@ -387,6 +407,10 @@ impl IkeSa {
         if established.link == Link::Lost || established.undecided {
             return;
         }
+        if established.reauth_at.is_some_and(|at| cx.now >= at) {
+            self.reauth_due(cx);
+        }
+        let Stage::Established(established) = &mut self.stage else { return };
         if established.reroute_at().is_some_and(|at| cx.now >= at) {
             self.reroute(cx);
         }
@@ -450,9 +474,15 @@ impl IkeSa {
 
     /// As [`IkeSa::close`], because another SA has taken its place.
     pub(crate) fn close_superseded(&mut self, cx: &mut Cx<'_>) {
-        if self.is_established() {
+        if let Stage::Established(established) = &self.stage {
+            let goodbye_for = established.config.dpd.timeout;
             cx.news.push(News::Ended(Ending::Superseded));
-            self.leave(cx, Goodbye::Due);
+            self.end_children(cx);
+            if let Stage::Established(established) = std::mem::replace(&mut self.stage, Stage::Over) {
+                let leaving = Leaving::new(cx.now, established.channel, Goodbye::Due).insist(cx.now, goodbye_for);
+                self.stage = Stage::Leaving(Box::new(leaving));
+                self.say_goodbye(cx);
+            }
         }
     }
 

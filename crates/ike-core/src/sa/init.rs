@@ -139,7 +139,7 @@ pub(crate) fn call(cx: &mut Cx<'_>, config: Arc<ConnectionConfig>, path: Path) -
         window: Window::new(0, 0),
     };
     let tunnel = Some(calling.config.tunnel.clone());
-    let mut sa = IkeSa { spi, tunnel, path, arrival: None, stage: Stage::Calling(Box::new(calling)) };
+    let mut sa = IkeSa { spi, tunnel, path, arrival: None, renews: false, stage: Stage::Calling(Box::new(calling)) };
     sa.send_init(cx);
     Some(sa)
 }
@@ -429,6 +429,7 @@ fn accept(
         tunnel: None,
         path: path.clone(),
         arrival: None,
+        renews: false,
         stage: Stage::HalfOpen(Box::new(half_open)),
     })
 }

@@ -24,6 +24,8 @@ const EXPECT_FOR: Duration = Duration::from_secs(60);
 pub(super) struct Leaving {
     pub(super) channel: Channel,
     goodbye: Goodbye,
+    /// How long we try to tell the peer.
+    goodbye_for: Duration,
     until: Instant,
 }
 
@@ -47,7 +49,14 @@ impl Leaving {
             Goodbye::Expected => EXPECT_FOR,
             Goodbye::Done => LINGER,
         };
-        Self { channel, goodbye, until: now + patience }
+        Self { channel, goodbye, goodbye_for: GOODBYE_FOR, until: now + patience }
+    }
+
+    /// The peer lives, and has to hear it: what it still sends by this SA would be lost.
+    pub(super) fn insist(mut self, now: Instant, goodbye_for: Duration) -> Self {
+        self.goodbye_for = self.goodbye_for.max(goodbye_for);
+        self.until = self.until.max(now + goodbye_for);
+        self
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -74,7 +83,7 @@ impl IkeSa {
             return;
         }
         leaving.goodbye = Goodbye::Said;
-        let policy = Retransmission::within(GOODBYE_FOR);
+        let policy = Retransmission::within(leaving.goodbye_for);
         let payloads = [Payload::Delete(Delete::Ike)];
         let sent = leaving.channel.request(cx.now, &self.path, policy, Exchange::DeleteIke, &payloads, cx.out);
         if sent.is_err() {

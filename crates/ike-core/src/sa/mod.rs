@@ -16,6 +16,7 @@ pub(crate) mod init;
 mod intermediate;
 mod leaving;
 mod mobike;
+mod reauth;
 mod rekey;
 mod window;
 
@@ -150,6 +151,8 @@ pub(crate) enum News {
     Heir(Box<IkeSa>),
     /// The children move to that IKE SA; so far their packets take this path.
     Inherit { heir: IkeSpi, children: BTreeMap<Spi, Child>, path: Path },
+    /// It is time to prove anew who the two sides are.
+    Reauthenticate,
     /// The peer uses this IKE SA, which came out of its rekey while ours was on the way: it is the one that stays.
     Elected,
     /// This IKE SA lost against another one out of the same rekey, and closing it is our part.
@@ -182,6 +185,8 @@ pub(crate) struct IkeSa {
     path: Path,
     /// How the request at hand came, which is how the answer goes (RFC 7296 §2.11).
     arrival: Option<Path>,
+    /// Made to authenticate anew: what it replaces is closed once its first pair is installed.
+    renews: bool,
     stage: Stage,
 }
 
@@ -206,7 +211,7 @@ enum Stage {
 impl IkeSa {
     fn heir(spi: IkeSpi, path: Path, established: Established) -> Self {
         let tunnel = Some(established.config.tunnel.clone());
-        Self { spi, tunnel, path, arrival: None, stage: Stage::Established(Box::new(established)) }
+        Self { spi, tunnel, path, arrival: None, renews: false, stage: Stage::Established(Box::new(established)) }
     }
 
     /// Our SPI, by which it is found.

@@ -232,8 +232,10 @@ impl IkeSa {
             peer: old.peer.clone(),
             peer_token: None,
             mobility: old.mobility.clone(),
+            reauth_at: old.reauth_at,
         };
         let mut established = Established::new(cx, birth);
+        established.authenticated = old.authenticated;
         if ours && old.peer_token.is_some() && cx.crash_tokens.is_some() {
             // RFC 6290 §4.3: its request had no responder's SPI to make a token of. Peers without the extension are spared.
             established.enqueue(Task::CrashToken);

@@ -87,6 +87,8 @@ pub(crate) struct World {
     /// A second link: between the second WAN of node 0 and node 1.
     pub(crate) backup: LinkId,
     pub(crate) nodes: [Node; 2],
+    /// Whether IKE_SA_INIT requests are lost on the way.
+    pub(crate) refuse_calls: bool,
     /// Whether both ends send data all the time.
     pub(crate) traffic: bool,
     /// Checked after every step.
@@ -134,6 +136,7 @@ pub(crate) fn config(n: usize) -> ConnectionConfig {
         tunnel: tunnel(),
         wan: wan(),
         backup_wans: Vec::new(),
+        reauth: None,
         mobike: true,
         local_address: None,
         remote: Remote::Address(address(1 - n)),
@@ -194,7 +197,7 @@ impl World {
         let link = net.link(nodes[0].id, nodes[1].id, profile);
         let backup = net.link(nodes[0].id, nodes[1].id, profile);
         let (traffic, invariant, trace) = (false, None, VecDeque::new());
-        World { net, link, backup, nodes, traffic, invariant, steps: 0, next_traffic: now, trace }
+        World { net, link, backup, nodes, refuse_calls: false, traffic, invariant, steps: 0, next_traffic: now, trace }
     }
 
     /// A pair with the default configuration, changed by `change`; links up, nothing sent yet.
@@ -430,6 +433,7 @@ impl World {
         let now = self.net.now();
         let node = &mut self.nodes[n];
         match packet {
+            Packet::Ike { bytes, .. } if self.refuse_calls && bytes.get(18) == Some(&34) => {}
             Packet::Ike { from, to, natt, bytes } => {
                 // A NAT on the way puts our own address back.
                 let local = SocketAddr::new(node.address, if natt { 4500 } else { 500 });

@@ -75,6 +75,7 @@ impl Stage {
             tunnel,
             wan: "isp1".parse().unwrap(),
             backup_wans: Vec::new(),
+            reauth: None,
             mobike: true,
             local_address: None,
             remote: Remote::Any,
