@@ -152,7 +152,7 @@ fn the_called_end_tells_its_new_address_and_the_caller_decides() {
 
 #[test]
 fn rekeys_after_and_during_moves_go_by_the_new_path() {
-    for_each_seed(200, |seed| {
+    for_each_seed(60, |seed| {
         let mut world = roaming(seed, wire().jitter(millis(5)), |_, _| {});
         for round in 0..8u64 {
             let ike = (round + seed) % 2 == 0;
