@@ -22,6 +22,8 @@ enum Initiator {
 #[derive(Clone, Copy, PartialEq)]
 enum Auth {
     Psk,
+    /// And a postquantum one beside it, of this name at strongSwan's end.
+    PskAndPpk(&'static str),
     Certificate(KeyKind),
 }
 
@@ -74,6 +76,12 @@ fn connect_with(
             text = text.psk();
             one_wan::write_psk(&wan.left, KEY)?;
             Secret::Psk(KEY.to_owned())
+        }
+        Auth::PskAndPpk(name) => {
+            text = text.psk();
+            one_wan::write_psk(&wan.left, KEY)?;
+            integration::pki::write_secret(&wan.left.folder().join("ppk"), "from another safe place\n")?;
+            Secret::PskAndPpk(KEY.to_owned(), (name.to_owned(), "from another safe place".to_owned()))
         }
         Auth::Certificate(kind) => {
             text = text.certificate();
@@ -292,6 +300,39 @@ fn we_are_asked_for_another_group() {
 #[ignore = "needs root: cargo xtask test"]
 fn they_are_asked_for_another_group() {
     another_group("theirs-group", Initiator::Theirs);
+}
+
+/// A postquantum preshared key (RFC 8784), and rekeys of both kinds on top.
+fn postquantum_key(name: &str, initiator: Initiator, theirs: (&'static str, &str), ours: &str, used: bool) {
+    Lab::test(name, |lab| {
+        let more = (theirs.1, "");
+        let ours = format!("ppk site7 file /etc/holdfast/ppk {ours}");
+        let pair = connect(lab, initiator, Auth::PskAndPpk(theirs.0), &ours, more)?;
+        pair.wan.ping_through(Side::Left)?;
+        let sas = pair.theirs.sas()?;
+        ensure!(sas.contains("/PPK") == used, "the key is used: {used} expected: {sas}");
+        rekeyed(lab, &pair, "INSTALLED", || pair.theirs.rekey("--child net").map(drop))?;
+        rekeyed(lab, &pair, "ESTABLISHED", || pair.theirs.rekey("--ike net").map(drop))
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn we_initiate_with_a_postquantum_key_that_both_insist_on() {
+    postquantum_key("ours-ppk", Initiator::Ours, ("site7", "ppk_id = site7\nppk_required = yes"), "required", true);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn they_initiate_with_a_postquantum_key_that_both_insist_on() {
+    postquantum_key("theirs-ppk", Initiator::Theirs, ("site7", "ppk_id = site7\nppk_required = yes"), "required", true);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_postquantum_key_of_another_name_is_done_without_where_nobody_insists() {
+    postquantum_key("ours-no-ppk", Initiator::Ours, ("site8", ""), "", false);
+    postquantum_key("theirs-no-ppk", Initiator::Theirs, ("site8", "ppk_id = site8"), "", false);
 }
 
 #[test]

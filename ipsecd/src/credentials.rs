@@ -13,8 +13,8 @@ use std::{
 
 use config::model::{self, IkeId, ListSource};
 use ike_crypto::{
-    CertificateChain, CertificateFileError, CredentialError, Identity, IdentityError, LocalCredential, PeerCredential,
-    PeerPolicy, PrivateKey, PrivateKeyError, RevocationPolicy, SecretBytes, TrustAnchors,
+    CertificateChain, CertificateFileError, CredentialError, EmptyPpk, Identity, IdentityError, LocalCredential,
+    PeerCredential, PeerPolicy, Ppk, PrivateKey, PrivateKeyError, RevocationPolicy, SecretBytes, TrustAnchors,
     pki::{Fingerprint, Requirements, RevocationList},
 };
 use rustix::fs::{Mode, OFlags};
@@ -64,6 +64,9 @@ pub enum LoadError {
     /// The parts do not fit each other.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// The postquantum preshared key.
+    #[error(transparent)]
+    Ppk(#[from] EmptyPpk),
 }
 
 /// What is wrong with a file.
@@ -189,6 +192,20 @@ fn pre_shared_key(path: &Path) -> Result<(SecretBytes, SecretBytes), LoadError> 
         octets.truncate(end);
         Ok((SecretBytes::new(octets.clone()), SecretBytes::new(octets)))
     })
+}
+
+/// A tunnel's postquantum preshared key, read as other keys are.
+///
+/// # Errors
+/// When the file cannot be read, others may read it, or it is empty.
+pub fn ppk(ppk: Option<&model::Ppk>) -> Result<Option<Ppk>, LoadError> {
+    let Some(model::Ppk { id, file, required }) = ppk else { return Ok(None) };
+    let key = open_secret("ppk file", file, |mut octets| {
+        let end = octets.iter().rposition(|octet| !matches!(octet, b'\r' | b'\n')).map_or(0, |last| last + 1);
+        octets.truncate(end);
+        Ok(SecretBytes::new(octets))
+    })?;
+    Ok(Some(Ppk::new(id.as_str(), key, *required)?))
 }
 
 fn anchors(what: &'static str, paths: &[PathBuf]) -> Result<TrustAnchors, LoadError> {

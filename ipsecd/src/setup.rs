@@ -61,6 +61,15 @@ pub enum SetupError {
         #[source]
         reason: LoadError,
     },
+    /// The postquantum preshared key.
+    #[error("ipsec tunnel {tunnel}: {reason}")]
+    Ppk {
+        /// The tunnel.
+        tunnel: TunnelName,
+        /// Why.
+        #[source]
+        reason: LoadError,
+    },
     /// Nobody could be told from anybody.
     #[error("ipsec tunnel {0}: \"remote any\" needs the peer's identity: \"remote any id NAME\"")]
     RemoteIdMissing(TunnelName),
@@ -183,6 +192,8 @@ fn connection(
         remote_id,
         remote_credential: credentials::of_tunnel(identity, &tunnel.demands)
             .map_err(|reason| SetupError::Demands { tunnel: name.clone(), reason })?,
+        ppk: credentials::ppk(tunnel.ppk.as_ref())
+            .map_err(|reason| SetupError::Ppk { tunnel: name.clone(), reason })?,
         ike_proposals: proposal.ike.iter().map(suites::ike_proposal).collect(),
         esp_proposals: proposal.esp.iter().map(suites::esp_proposal).collect(),
         local_ts: selectors(&tunnel.local_selectors),
@@ -257,6 +268,7 @@ mod tests {
             addresses: vec![],
             local_selectors: vec![],
             remote_selectors: vec!["10.0.0.0/8".parse().unwrap()],
+            ppk: None,
             dpd: model::Dpd::default(),
             ike_lifetime: model::Tunnel::IKE_LIFETIME,
             child_lifetime: model::ChildLifetime::default(),
@@ -292,6 +304,25 @@ mod tests {
         assert_eq!(connections(&config), found);
         fs::write(directory.path().join("psk"), "another\n").unwrap();
         assert_ne!(connections(&config), found, "another key is another connection");
+    }
+
+    #[test]
+    fn a_postquantum_key_is_a_secret_file_as_others_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = config(directory.path());
+        let file = directory.path().join("ppk");
+        fs::write(&file, "quantum\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        tunnel(&mut config).ppk = Some(model::Ppk { id: "site7".parse().unwrap(), file: file.clone(), required: true });
+        let key = ike_crypto::SecretBytes::from(b"quantum".to_vec());
+        assert_eq!(connections(&config)[0].ppk, Some(ike_crypto::Ppk::new("site7", key, true).unwrap()));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let text = setup(&config).unwrap_err().to_string();
+        assert!(text.starts_with("ipsec tunnel tun1: ppk file ") && text.ends_with("run chmod 600 on it"), "{text}");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&file, "\n").unwrap();
+        let text = setup(&config).unwrap_err().to_string();
+        assert_eq!(text, "ipsec tunnel tun1: the postquantum preshared key is empty");
     }
 
     #[test]

@@ -135,6 +135,7 @@ fn connection(arguments: &Arguments) -> Result<ConnectionConfig, Box<dyn Error>>
         local_credential: Arc::new(local_credential),
         remote_id: wanted(arguments, "remote-id")?.parse()?,
         remote_credential: Arc::new(remote_credential),
+        ppk: None,
         ike_proposals: list("ike-proposal", "aes256gcm16-prfsha384-ecp384,aes128gcm16-prfsha256-x25519")
             .iter()
             .map(|text| text.parse())

@@ -4,7 +4,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use ike_crypto::{EspProposal, Identity, IkeProposal, LocalCredential, PeerCredential};
+use ike_crypto::{EspProposal, Identity, IkeProposal, LocalCredential, PeerCredential, Ppk};
 use ike_wire::TrafficSelector;
 use net_types::{TunnelName, WanName};
 
@@ -61,6 +61,8 @@ pub struct ConnectionConfig {
     pub remote_id: Identity,
     /// By what the peer authenticates.
     pub remote_credential: Arc<PeerCredential>,
+    /// A postquantum preshared key (RFC 8784).
+    pub ppk: Option<Ppk>,
     /// Proposals for the IKE SA, best first.
     pub ike_proposals: Vec<IkeProposal>,
     /// Proposals for child SAs, best first.
@@ -250,6 +252,7 @@ pub(crate) mod tests {
             local_credential: Arc::new(LocalCredential::pre_shared_key(secret()).unwrap()),
             remote_id: "other.example".parse().unwrap(),
             remote_credential: Arc::new(PeerCredential::pre_shared_key(secret()).unwrap()),
+            ppk: None,
             ike_proposals: Vec::new(),
             esp_proposals: Vec::new(),
             local_ts: Vec::new(),

@@ -17,6 +17,7 @@ mod int_auth;
 mod modp;
 mod nat;
 pub mod pki;
+mod ppk;
 mod prf;
 mod proposal;
 mod schedule;
@@ -40,6 +41,7 @@ pub use pki::{
     CertificateChain, CertificateFileError, ChainError, Identity, IdentityError, PeerPolicy, RevocationPolicy,
     Revocations, StatusQuery, TrustAnchors,
 };
+pub use ppk::{EmptyPpk, Ppk, PpkKeys};
 pub use prf::TooMuchKeyMaterial;
 pub use proposal::{
     Chosen, EsnPolicy, EspProposal, IkeProposal, NoProposal, ProposalTextError, accept_esp, accept_ike, choose_esp,

@@ -21,6 +21,8 @@ const PLUGINS: &str = "random nonce openssl pem pkcs1 pkcs8 x509 pubkey constrai
 pub enum Secret {
     /// A pre-shared key.
     Psk(String),
+    /// A pre-shared key, and a postquantum one with its name.
+    PskAndPpk(String, (String, String)),
     /// Certificates of a common authority.
     Certificate(CredentialFiles),
 }
@@ -63,6 +65,16 @@ pub struct StrongSwan {
 impl StrongSwan {
     /// Starts charon and loads one connection, `net`, with one child, `net`; nothing is initiated yet.
     pub fn start(node: &Node, connection: &Connection) -> Result<Self> {
+        Self::start_with(node, connection, "")
+    }
+
+    /// As [`StrongSwan::start`], without routes for what the child may carry: they are the lab's to set, as on a gateway
+    /// whose tunnels are interfaces.
+    pub fn start_route_based(node: &Node, connection: &Connection) -> Result<Self> {
+        Self::start_with(node, connection, " install_routes = no\n")
+    }
+
+    fn start_with(node: &Node, connection: &Connection, more: &str) -> Result<Self> {
         ensure!(Path::new(CHARON).is_file(), "{CHARON} is missing: apt-get install strongswan libcharon-extra-plugins");
         let folder = node.folder().join("swanctl");
         for part in ["x509", "x509ca", "private"] {
@@ -71,7 +83,7 @@ impl StrongSwan {
         let socket = node.folder().join("charon.vici");
         let uri = format!("unix://{}", socket.display());
         let daemon = format!(
-            "charon {{\n load = {PLUGINS}\n install_virtual_ip = no\n port = 500\n port_nat_t = 4500\n \
+            "charon {{\n load = {PLUGINS}\n{more} install_virtual_ip = no\n port = 500\n port_nat_t = 4500\n \
              filelog {{\n  stderr {{\n   default = 1\n   ike = 2\n   cfg = 2\n   flush_line = yes\n  }}\n }}\n \
              plugins {{\n  vici {{\n   socket = {uri}\n  }}\n  openssl {{\n   fips_mode = 0\n  }}\n }}\n}}\n"
         );
@@ -143,6 +155,14 @@ fn swanctl(connection: &Connection) -> String {
             String::new(),
             format!(
                 "secrets {{\n ike-peer {{\n  id-1 = {local_id}\n  id-2 = {remote_id}\n  secret = \"{key}\"\n }}\n}}\n"
+            ),
+        ),
+        Secret::PskAndPpk(key, (name, ppk)) => (
+            "psk",
+            String::new(),
+            format!(
+                "secrets {{\n ike-peer {{\n  id-1 = {local_id}\n  id-2 = {remote_id}\n  secret = \"{key}\"\n }}\n ppk-peer {{\n  \
+                 id-1 = {name}\n  secret = \"{ppk}\"\n }}\n}}\n"
             ),
         ),
         Secret::Certificate(_) => ("pubkey", "   certs = own.pem\n".to_owned(), String::new()),

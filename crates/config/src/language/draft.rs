@@ -15,7 +15,7 @@ use crate::{
     model::{
         AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Config, Credential, Dpd, EspSuite,
         Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry, NeighborId,
-        NeighborSettings, Packets, Password, PeerDemands, Proposal, Remote, Revocation, RouteMapEntry, Shutdown,
+        NeighborSettings, Packets, Password, PeerDemands, Ppk, Proposal, Remote, Revocation, RouteMapEntry, Shutdown,
         Tunnel, Wan,
     },
 };
@@ -89,6 +89,7 @@ pub(super) struct TunnelDraft {
     pub(super) addresses: Vec<InterfaceAddress>,
     pub(super) local_selectors: Vec<Prefix>,
     pub(super) remote_selectors: Vec<Prefix>,
+    pub(super) ppk: Option<Ppk>,
     pub(super) dpd: Dpd,
     pub(super) ike_lifetime: Option<Duration>,
     pub(super) child_lifetime: ChildLifetime,
@@ -446,6 +447,7 @@ impl TunnelDraft {
             addresses: self.addresses,
             local_selectors: self.local_selectors,
             remote_selectors: self.remote_selectors,
+            ppk: self.ppk,
             dpd: self.dpd,
             ike_lifetime: self.ike_lifetime.unwrap_or(Tunnel::IKE_LIFETIME),
             child_lifetime: self.child_lifetime,

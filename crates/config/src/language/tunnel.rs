@@ -7,7 +7,7 @@ use net_types::{Prefix, WanName};
 use super::{Action, LEAVE, Section, Statement, Verb, draft::TunnelDraft, ipsec::spaced, then};
 use crate::{
     grammar::{Args, Complaint},
-    model::{ChildLifetime, Dpd, Initiate, InterfaceAddress, Remote, RemoteAddress, Tunnel},
+    model::{ChildLifetime, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Tunnel},
 };
 
 pub(super) const BEGIN: &[Statement] = &[Statement {
@@ -170,6 +170,23 @@ const TUNNEL: &[Statement] = &[
             write: |tunnel, lines| {
                 if !tunnel.remote_selectors.is_empty() {
                     lines.line(format_args!("remote-ts {}", spaced(&tunnel.remote_selectors)));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "ppk NAME file FILE [required]",
+        help: "A postquantum preshared key that both sides have (RFC 8784)",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                let (id, file) = (args.get("NAME")?, args.get("FILE")?);
+                tunnel.ppk = Some(Ppk { id, file, required: args.has("required") });
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                if let Some(Ppk { id, file, required }) = &tunnel.ppk {
+                    let required = if *required { " required" } else { "" };
+                    lines.line(format_args!("ppk {id} file {}{required}", file.display()));
                 }
             },
         }),

@@ -75,6 +75,8 @@ pub struct Tunnel {
     pub local_selectors: Vec<Prefix>,
     /// `remote-ts`; empty means everything, in both families.
     pub remote_selectors: Vec<Prefix>,
+    /// `ppk`
+    pub ppk: Option<Ppk>,
     /// `dpd`
     pub dpd: Dpd,
     /// `rekey ike`: age at which the IKE SA is renewed.
@@ -98,6 +100,17 @@ pub struct Tunnel {
 impl Tunnel {
     /// `rekey ike` where nothing is said.
     pub const IKE_LIFETIME: Duration = Duration::from_secs(4 * 3600);
+}
+
+/// A postquantum preshared key: `ppk NAME file FILE [required]` (RFC 8784).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ppk {
+    /// By which both ends know it.
+    pub id: Name,
+    /// A file with the key; trailing line ends are not part of it.
+    pub file: PathBuf,
+    /// Whether there is no tunnel without it.
+    pub required: bool,
 }
 
 /// The other end of a tunnel.

@@ -37,7 +37,7 @@ pub use bgp::{
     LinkBandwidth, MaximumInternalPaths, Redistribute, RedistributeSource, RouteChecks, Timers,
 };
 pub use host::Host;
-pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Proposal, Remote, RemoteAddress, Tunnel};
+pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Ppk, Proposal, Remote, RemoteAddress, Tunnel};
 pub use key_chain::{AoAlgorithm, AoUse, ChainKey, KeyChain};
 pub use lists::{AccessTarget, CommunityList, Rules};
 pub use log::{Log, LogFormat, LogLevel, Metrics};

@@ -8,8 +8,8 @@ use std::{
 use config::model::{
     Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Dpd, Dscp,
     Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, Kem,
-    ListSource, Packets, PeerDemands, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy, StaticRoute,
-    StaticTarget, Tunnel, Wan,
+    ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy,
+    StaticRoute, StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
@@ -115,6 +115,14 @@ fn packets() -> impl Strategy<Value = Packets> {
     })
 }
 
+fn ppk() -> impl Strategy<Value = Ppk> {
+    ("[a-z][a-z0-9]{0,8}", path(), any::<bool>()).prop_map(|(id, file, required)| Ppk {
+        id: id.parse().unwrap(),
+        file,
+        required,
+    })
+}
+
 /// All that a tunnel names and owns is set by `config`, which knows what there is.
 pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
     let remote = prop_oneof![
@@ -133,8 +141,7 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
     (
         (of(text()), remote, dpd, seconds(60, 604_800), lifetime),
         (
-            selectors(),
-            selectors(),
+            (selectors(), selectors(), of(ppk())),
             of(576u16..=9500),
             packets(),
             demands(),
@@ -144,7 +151,8 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
         ),
     )
         .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest)| {
-            let (local_selectors, remote_selectors, mtu_octets, packets, demands, shutdown, mobike, reauth) = rest;
+            let ((local_selectors, remote_selectors, ppk), mtu_octets, packets, demands, shutdown, mobike, reauth) =
+                rest;
             Tunnel {
                 description,
                 remote,
@@ -157,6 +165,7 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
                 addresses: Vec::new(),
                 local_selectors,
                 remote_selectors,
+                ppk,
                 dpd,
                 ike_lifetime,
                 child_lifetime,

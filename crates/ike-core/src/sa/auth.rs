@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use ike_crypto::{AuthError, ChainError, CrashToken, Presented, SignedOctets, Verdict};
+use ike_crypto::{AuthError, ChainError, CrashToken, PpkKeys, Presented, SignedOctets, Verdict};
 use ike_wire::{
     Authentication, Certificate, ExchangeType, Header, Identification, Notify, NotifyType, Payload, find_notify,
 };
@@ -19,7 +19,7 @@ use super::{
     init::{HalfOpen, Handshake},
     leaving::{Goodbye, Leaving},
     mobike::{self, Mobility},
-    reauth,
+    ppk, reauth,
     window::Due,
 };
 use crate::{
@@ -108,16 +108,27 @@ impl<'a> Shown<'a> {
         config: &ConnectionConfig,
         handshake: &Handshake,
         initiator: bool,
-    ) -> Result<Verdict, AuthError> {
-        let octets = signed_octets(handshake, self.id, initiator);
-        let presented = Presented { auth: self.auth, certificates: &self.certificates, octets };
-        config.remote_credential.check(&config.remote_id, &presented, cx.since_1970, cx.revocations)
+        payloads: &[Payload],
+    ) -> Result<(Verdict, Option<PpkKeys>), AuthError> {
+        let proof = ppk::proof(config, handshake, initiator, payloads)?;
+        let without = proof.without(self.auth);
+        let octets = signed_octets(handshake, self.id, initiator, proof.keys());
+        let auth = without.as_ref().unwrap_or(self.auth);
+        let presented = Presented { auth, certificates: &self.certificates, octets };
+        let verdict = config.remote_credential.check(&config.remote_id, &presented, cx.since_1970, cx.revocations)?;
+        Ok((verdict, proof.into_keys()))
     }
 }
 
 /// What the initiator's, or the responder's, proof covers.
-fn signed_octets<'a>(handshake: &'a Handshake, id: &'a Identification, of_initiator: bool) -> SignedOctets<'a> {
-    let (prf, sk_p) = handshake.channel.keys.identity_key(of_initiator);
+fn signed_octets<'a>(
+    handshake: &'a Handshake,
+    id: &'a Identification,
+    of_initiator: bool,
+    ppk: Option<&'a PpkKeys>,
+) -> SignedOctets<'a> {
+    let (prf, plain) = handshake.channel.keys.identity_key(of_initiator);
+    let sk_p = ppk.map_or(plain, |keys| keys.identity_key(of_initiator));
     let (message, peer_nonce) = match of_initiator {
         true => (&handshake.request[..], &handshake.responder_nonce[..]),
         false => (&handshake.response[..], &handshake.initiator_nonce[..]),
@@ -137,11 +148,29 @@ impl IkeSa {
         let message_id = handshake.channel.window.next_request().unwrap_or(u32::MAX);
         handshake.intermediate = handshake.channel.int_auth.octets(message_id);
         let id = config.local_credential.id_payload(&config.local_id);
-        let octets = signed_octets(&handshake, &id, true);
-        let auth = match config.local_credential.prove(&octets, handshake.peer_hashes) {
+        let mixed = match ppk::ours(&config, &handshake) {
+            Ok(mixed) => mixed,
+            Err(why) => return self.refuse(cx, Refusal::Peer(why)),
+        };
+        let prove = |keys: Option<&PpkKeys>| {
+            let octets = signed_octets(&handshake, &id, true, keys);
+            config.local_credential.prove(&octets, handshake.peer_hashes)
+        };
+        let auth = match prove(mixed.as_ref()) {
             Ok(auth) => auth,
             Err(why) => return self.refuse(cx, Refusal::Ourselves(why)),
         };
+        let mut named = Vec::new();
+        if let (Some(_), Some(ppk)) = (&mixed, &config.ppk) {
+            named.push(notify(NotifyType::PpkIdentity, ppk.identity()));
+            if !ppk.is_required() {
+                // RFC 8784 §3: what a responder without this key checks instead.
+                match prove(None) {
+                    Ok(without) => named.push(notify(NotifyType::NoPpkAuth, without.data)),
+                    Err(why) => return self.refuse(cx, Refusal::Ourselves(why)),
+                }
+            }
+        }
         let spi_in = cx.spis.propose(cx.rng);
         let first_contact = cx.tunnels.get(&config.tunnel).is_none_or(|tunnel| !tunnel.has_children());
         let mut payloads = vec![Payload::IdInitiator(id)];
@@ -152,6 +181,7 @@ impl IkeSa {
         payloads.extend(first_contact.then(|| notify(NotifyType::InitialContact, [])));
         payloads.push(Payload::Sa(ike_crypto::offer_esp(&config.esp_proposals, spi_in, false)));
         payloads.extend(ts_payloads(&config));
+        payloads.extend(named);
         payloads.extend(crash::token_payload(cx, &handshake.channel));
         payloads.extend(mobike::offer(cx, &config, &self.path));
         let policy = Retransmission::within(config.retry.attempt);
@@ -192,9 +222,12 @@ impl IkeSa {
                 None => self.refuse(cx, Refusal::Malformed("answer to IKE_AUTH without IDr or AUTH".to_owned())),
             };
         };
-        match shown.check(cx, &proving.config, &proving.handshake, false) {
-            Ok(Verdict::Accepted { ask }) => cx.ask_status(ask),
-            Ok(Verdict::Undecided(query)) => {
+        let ppk_keys = match shown.check(cx, &proving.config, &proving.handshake, false, &payloads) {
+            Ok((Verdict::Accepted { ask }, keys)) => {
+                cx.ask_status(ask);
+                keys
+            }
+            Ok((Verdict::Undecided(query), _)) => {
                 cx.ask_status(Some(query));
                 let give_up_at = cx.now + cx.settings.half_open_for;
                 let give_up_at = proving.waiting.as_ref().map_or(give_up_at, |waiting| waiting.give_up_at);
@@ -202,10 +235,13 @@ impl IkeSa {
                 return;
             }
             Err(why) => return self.reject_responder(cx, Refusal::Peer(why)),
-        }
+        };
         let peer = Peer { name: peer_name(shown.id), certificates: shown.certificates.into() };
         let Stage::Proving(proving) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        let Proving { handshake, config, offer, .. } = *proving;
+        let Proving { mut handshake, config, offer, .. } = *proving;
+        if let Some(keys) = ppk_keys {
+            handshake.channel.keys.adopt(keys);
+        }
         let mobility = mobike::agreed(cx.now, &config, &self.path, &payloads);
         let peer_token = crash::token_in(&payloads);
         let reauth_at = reauth::due_at(cx, &config, &payloads);
@@ -333,6 +369,8 @@ impl IkeSa {
 struct Identified {
     config: Arc<ConnectionConfig>,
     peer: Peer,
+    /// With the postquantum preshared key in them, if it was used.
+    ppk_keys: Option<PpkKeys>,
 }
 
 /// What is known of a caller that was not refused.
@@ -439,14 +477,14 @@ impl IkeSa {
                 refusal = Refusal::AdminDown;
                 continue;
             }
-            match shown.check(cx, &tunnel.config, &half_open.handshake, true) {
-                Ok(Verdict::Accepted { ask }) => {
+            match shown.check(cx, &tunnel.config, &half_open.handshake, true, payloads) {
+                Ok((Verdict::Accepted { ask }, ppk_keys)) => {
                     let config = tunnel.config.clone();
                     let peer = Peer { name: peer_name(shown.id), certificates: shown.certificates.into() };
                     cx.ask_status(ask);
-                    return Ok(Caller::Known(Identified { config, peer }));
+                    return Ok(Caller::Known(Identified { config, peer, ppk_keys }));
                 }
-                Ok(Verdict::Undecided(query)) => {
+                Ok((Verdict::Undecided(query), _)) => {
                     cx.ask_status(Some(query));
                     return Ok(Caller::Undecided);
                 }
@@ -468,11 +506,12 @@ impl IkeSa {
 
     /// Proves who we are and makes the first pair.
     fn welcome(&mut self, cx: &mut Cx<'_>, header: &Header, identified: Identified, payloads: &[Payload]) {
-        let Identified { config, peer } = identified;
+        let Identified { config, peer, ppk_keys } = identified;
         let Stage::HalfOpen(half_open) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        let HalfOpen { handshake, candidates, began, give_up_at, .. } = *half_open;
+        let HalfOpen { mut handshake, candidates, began, give_up_at, .. } = *half_open;
         let id = config.local_credential.id_payload(&config.local_id);
-        let proof = config.local_credential.prove(&signed_octets(&handshake, &id, false), handshake.peer_hashes);
+        let octets = signed_octets(&handshake, &id, false, ppk_keys.as_ref());
+        let proof = config.local_credential.prove(&octets, handshake.peer_hashes);
         let auth = match proof {
             Ok(auth) => auth,
             Err(why) => {
@@ -485,6 +524,10 @@ impl IkeSa {
         let mut answer = vec![Payload::IdResponder(id)];
         answer.extend(config.local_credential.cert_payloads().into_iter().map(Payload::Cert));
         answer.push(Payload::Auth(auth));
+        if let Some(keys) = ppk_keys {
+            answer.push(notify(NotifyType::PpkIdentity, [])); // RFC 8784 §3: it was used
+            handshake.channel.keys.adopt(keys);
+        }
         let initial_contact = find_notify(payloads, NotifyType::InitialContact).map(|_| began);
         answer.extend(crash::token_payload(cx, &handshake.channel));
         let mobility = mobike::agreed(cx.now, &config, &self.path, payloads);

@@ -73,6 +73,8 @@ pub(super) struct Handshake {
     pub(super) left: VecDeque<Group>,
     /// What AUTH covers of those that have been ([`ike_crypto::IntAuth::octets`]), once IKE_AUTH begins.
     pub(super) intermediate: Vec<u8>,
+    /// Whether both sides announced postquantum preshared keys (RFC 8784 §3).
+    pub(super) use_ppk: bool,
 }
 
 impl Handshake {
@@ -161,6 +163,7 @@ impl IkeSa {
         if config.ike_proposals.iter().any(|proposal| !proposal.additional.is_empty()) {
             payloads.push(notify(NotifyType::IntermediateExchangeSupported, []));
         }
+        payloads.extend(config.ppk.as_ref().map(|_| notify(NotifyType::UsePpk, [])));
         let header = Header {
             initiator_spi: self.spi,
             responder_spi: None,
@@ -274,6 +277,7 @@ impl IkeSa {
             responder_nonce: answer.nonce.to_vec(),
             left: in_order(chosen.suite.additional),
             intermediate: Vec::new(),
+            use_ppk: find_notify(payloads, NotifyType::UsePpk).is_some() && calling.config.ppk.is_some(),
         };
         let config = calling.config.clone();
         if handshake.nat.encapsulates(config.encapsulation) {
@@ -404,6 +408,11 @@ fn accept(
     if !chosen.suite.additional.is_empty() {
         answer.push(notify(NotifyType::IntermediateExchangeSupported, []));
     }
+    let use_ppk =
+        candidates.iter().any(|config| config.ppk.is_some()) && find_notify(payloads, NotifyType::UsePpk).is_some();
+    if use_ppk {
+        answer.push(notify(NotifyType::UsePpk, []));
+    }
     let flags = Flags { initiator: false, response: true, higher_version: false };
     let response = Message::clear(Header { responder_spi: Some(ours), flags, ..*header }, answer)
         .emit()
@@ -420,6 +429,7 @@ fn accept(
         responder_nonce: our_nonce,
         left: in_order(chosen.suite.additional),
         intermediate: Vec::new(),
+        use_ppk,
     };
     let candidates = candidates.iter().map(|config| config.tunnel.clone()).collect();
     let give_up_at = cx.now + cx.settings.half_open_for;

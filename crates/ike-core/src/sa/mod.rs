@@ -16,6 +16,7 @@ pub(crate) mod init;
 mod intermediate;
 mod leaving;
 mod mobike;
+mod ppk;
 mod reauth;
 mod rekey;
 mod window;

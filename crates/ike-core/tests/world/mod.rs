@@ -144,6 +144,7 @@ pub(crate) fn config(n: usize) -> ConnectionConfig {
         local_credential,
         remote_id: format!("edge{}.example.net", 1 - n).parse().unwrap(),
         remote_credential,
+        ppk: None,
         ike_proposals: vec!["aes256gcm16-prfsha256-x25519".parse().unwrap()],
         esp_proposals: vec!["aes256gcm16-x25519".parse().unwrap()],
         local_ts: any.clone(),

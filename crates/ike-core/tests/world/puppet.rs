@@ -83,6 +83,7 @@ impl Stage {
             local_credential: Arc::new(LocalCredential::pre_shared_key(secret()).unwrap()),
             remote_id: "puppet.example".parse().unwrap(),
             remote_credential: Arc::new(PeerCredential::pre_shared_key(secret()).unwrap()),
+            ppk: None,
             ike_proposals: proposals(),
             esp_proposals: vec!["aes128gcm16-x25519".parse().unwrap(), "aes128gcm16".parse().unwrap()],
             local_ts: any(),

@@ -98,6 +98,9 @@ pub enum AuthError {
         /// What the configuration says.
         expected: &'static str,
     },
+    /// The postquantum preshared key.
+    #[error("postquantum preshared key: {0}")]
+    Ppk(&'static str),
     /// The MAC under the pre-shared key does not match.
     #[error("the pre-shared key of {0} differs from ours")]
     WrongPreSharedKey(String),
