@@ -21,6 +21,7 @@ pub mod service;
 pub mod setup;
 pub mod show;
 pub mod state;
+pub mod static_health;
 pub mod tap;
 pub mod tunnels;
 pub mod vrf;

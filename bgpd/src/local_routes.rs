@@ -4,14 +4,16 @@
 //! link that comes and a first start are the same thing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use bgp_core::rib::{LocalRoute, LocalSource};
 use config::model::{Config, RedistributeSource, StaticTarget};
-use net_types::Prefix;
+use net_types::{IfName, Prefix};
 use netwatch::{ForeignTarget, View};
+
+use crate::static_health::{Health, Hop};
 
 /// Ways that share the packets of a static route at most, as in FRR.
 const MOST_WAYS: usize = 64;
@@ -28,6 +30,8 @@ pub enum Static {
         ifindex: u32,
         /// The router.
         gateway: Option<IpAddr>,
+        /// Only while BFD to that router is up.
+        bfd: bool,
     },
     /// Nowhere.
     Blackhole,
@@ -40,7 +44,10 @@ pub enum Static {
 pub struct StaticWays {
     /// Where it leads; several share the packets, and never is one of several [dropped](Static::Blackhole).
     pub ways: Vec<Static>,
-    /// Administrative distance.
+    /// What stands by, best first: the ways of its other lines, farther or not fit for use now.
+    pub alternates: Vec<Static>,
+    /// Administrative distance; the farthest while nothing of it leads anywhere, so that anybody else's route is used, and
+    /// packets are dropped where there is none.
     pub distance: u8,
     /// Tag; 0 for none.
     pub tag: u32,
@@ -49,52 +56,94 @@ pub struct StaticWays {
 /// Static routes that can be installed now.
 pub type Statics = BTreeMap<Prefix, StaticWays>;
 
-/// The static routes whose next hop is on a link that is up. Of several for a prefix those of the least distance are
-/// used, all of them where they lead somewhere; what is to be dropped only where nothing as near leads anywhere.
-pub fn statics(config: &Config, view: &View) -> Statics {
-    let mut usable = Statics::new();
-    let mut routes: Vec<_> = config.static_routes.iter().collect();
-    routes.sort_by_key(|route| route.distance);
-    for route in routes {
-        let target = match &route.target {
-            StaticTarget::Blackhole => Some(Static::Blackhole),
-            StaticTarget::Reject => Some(Static::Reject),
-            StaticTarget::Interface(name) => view
-                .link_named(name.as_str())
-                .filter(|link| link.is_up())
-                .map(|link| Static::Via { ifindex: link.ifindex, gateway: None }),
-            StaticTarget::Gateway { address, interface: Some(name) } => view
-                .link_named(name.as_str())
-                .filter(|link| link.is_up())
-                .map(|link| Static::Via { ifindex: link.ifindex, gateway: Some(*address) }),
-            StaticTarget::Gateway { address, interface: None } => {
-                view.on_link(*address).map(|link| Static::Via { ifindex: link.ifindex, gateway: Some(*address) })
-            }
-        };
-        if let Some(target) = target {
-            let new = || StaticWays { ways: Vec::new(), distance: route.distance, tag: route.tag };
-            let known = usable.entry(route.prefix).or_insert_with(new);
-            let leads = |way: &Static| matches!(way, Static::Via { .. });
-            match (known.ways.first().map(leads), leads(&target)) {
-                (None, _) => known.ways.push(target),
-                _ if known.distance != route.distance => {}
-                (Some(true), true) if known.ways.len() < MOST_WAYS => known.ways.push(target),
-                (Some(false), true) => known.ways = vec![target],
-                (Some(_), _) => {}
-            }
+impl StaticWays {
+    /// The distance of a route that leads nowhere.
+    const NOWHERE: u8 = u8::MAX;
+
+    /// Whether it is of use to anybody else.
+    pub fn leads(&self) -> bool {
+        self.distance < Self::NOWHERE
+    }
+}
+
+impl Static {
+    fn is_fit(&self, health: &Health) -> bool {
+        match self {
+            Self::Via { ifindex, gateway, bfd } => health.leads(*ifindex, *gateway, *bfd),
+            Self::Blackhole | Self::Reject => true,
         }
     }
-    usable
+}
+
+/// The static routes whose next hop is on a link that is up. Of several for a prefix those of the least distance are used of
+/// which any is fit: its tunnel is up, and its BFD where it asks for that. All of them then share the packets; what is to be
+/// dropped only where nothing as near leads anywhere. The others stand by.
+pub fn statics(config: &Config, view: &View, health: &Health) -> Statics {
+    let mut lines: BTreeMap<Prefix, Vec<(&config::model::StaticRoute, Static)>> = BTreeMap::new();
+    for route in &config.static_routes {
+        if let Some(way) = way(route, view) {
+            lines.entry(route.prefix).or_default().push((route, way));
+        }
+    }
+    lines.into_iter().map(|(prefix, lines)| (prefix, settle(lines, health))).collect()
+}
+
+fn settle(mut lines: Vec<(&config::model::StaticRoute, Static)>, health: &Health) -> StaticWays {
+    let leads = |way: &Static| matches!(way, Static::Via { .. });
+    // What leads somewhere goes before what drops as near.
+    lines.sort_by_key(|(route, way)| (route.distance, !leads(way)));
+    let tier = |(route, way): &(&config::model::StaticRoute, Static)| (route.distance, leads(way));
+    let fit = lines.iter().find(|(_, way)| way.is_fit(health)).map(tier);
+    let chosen = fit.or_else(|| lines.first().map(tier));
+    let (best, others): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| Some(tier(line)) == chosen);
+    let tag = best.first().map_or(0, |(route, _)| route.tag);
+    let distance = fit.map_or(StaticWays::NOWHERE, |(distance, _)| distance);
+    let ways = |lines: Vec<(_, Static)>| lines.into_iter().map(|(_, way)| way);
+    let most = if chosen.is_some_and(|(_, leads)| leads) { MOST_WAYS } else { 1 };
+    StaticWays {
+        ways: ways(best).take(most).collect(),
+        alternates: ways(others).filter(leads).take(MOST_WAYS).collect(),
+        distance,
+        tag,
+    }
+}
+
+/// The routers whose BFD sessions static routes depend on.
+pub fn watched(statics: &Statics) -> BTreeSet<Hop> {
+    let ways = statics.values().flat_map(|route| route.ways.iter().chain(&route.alternates));
+    ways.filter_map(|way| match way {
+        Static::Via { ifindex, gateway: Some(gateway), bfd: true } => Some((*ifindex, *gateway)),
+        _ => None,
+    })
+    .collect()
+}
+
+/// Where a line leads while links are as they are.
+fn way(route: &config::model::StaticRoute, view: &View) -> Option<Static> {
+    let bfd = route.bfd.is_some();
+    let up = |name: &IfName| view.link_named(name.as_str()).filter(|link| link.is_up()).map(|link| link.ifindex);
+    match &route.target {
+        StaticTarget::Blackhole => Some(Static::Blackhole),
+        StaticTarget::Reject => Some(Static::Reject),
+        StaticTarget::Interface(name) => up(name).map(|ifindex| Static::Via { ifindex, gateway: None, bfd }),
+        StaticTarget::Gateway { address, interface } => {
+            let ifindex = match interface {
+                Some(name) => up(name),
+                None => view.on_link(*address).map(|link| link.ifindex),
+            };
+            ifindex.map(|ifindex| Static::Via { ifindex, gateway: Some(*address), bfd })
+        }
+    }
 }
 
 /// What `network` and `redistribute` of the running configuration originate while links are as they are.
 ///
 /// With `bgp network import-check` a `network` is idle unless there is another route to exactly it: connected, static
 /// or of others in the kernel. One of BGP's own does not count, as it would hold itself up.
-pub fn originated(config: &Config, view: &View) -> Originated {
+pub fn originated(config: &Config, view: &View, health: &Health) -> Originated {
     let mut wanted = Originated::new();
     let Some(bgp) = &config.bgp else { return wanted };
-    let statics = statics(config, view);
+    let statics = statics(config, view, health);
     let connected = || view.connected().map(|(prefix, _)| prefix).filter(|prefix| !is_loopback(prefix));
     let is_routed = |prefix: &Prefix| {
         connected().any(|other| other == *prefix) || statics.contains_key(prefix) || view.has_foreign_route(prefix)
@@ -118,7 +167,7 @@ pub fn originated(config: &Config, view: &View) -> Originated {
                     connected().for_each(|prefix| originate(LocalSource::Connected, prefix, plain));
                 }
                 RedistributeSource::Static => {
-                    for (prefix, StaticWays { ways, tag, .. }) in &statics {
+                    for (prefix, StaticWays { ways, tag, .. }) in statics.iter().filter(|(_, route)| route.leads()) {
                         let next_hop = match ways.first() {
                             Some(Static::Via { gateway, .. }) => *gateway,
                             Some(Static::Blackhole | Static::Reject) | None => None,
@@ -201,6 +250,7 @@ mod tests {
                     target,
                     distance,
                     tag: u32::from(distance),
+                    bfd: None,
                 };
                 let gateway = |text: &str| StaticTarget::Gateway { address: text.parse().unwrap(), interface: None };
                 let family = config::model::FamilyConfig {
@@ -234,13 +284,13 @@ mod tests {
                 while watch.view().foreign_routes().next().is_none() {
                     watch.changed().await.unwrap();
                 }
-                let via = statics(&config, watch.view());
-                let StaticWays { ways, distance: 1, tag: 1 } = &via[&prefix("10.1.0.0/16")] else {
+                let via = statics(&config, watch.view(), &Health::default());
+                let StaticWays { ways, distance: 1, tag: 1, .. } = &via[&prefix("10.1.0.0/16")] else {
                     panic!("{via:?}");
                 };
                 assert!(matches!(ways[..], [Static::Via { .. }, Static::Via { .. }]), "both as near");
                 assert_eq!(via.len(), 1, "a gateway on no link is no way");
-                let all = originated(&config, watch.view());
+                let all = originated(&config, watch.view(), &Health::default());
                 assert_eq!(
                     all.keys().map(|(source, prefix)| (*source, prefix.to_string())).collect::<Vec<_>>(),
                     [
@@ -259,7 +309,7 @@ mod tests {
                 );
                 config.bgp.as_mut().unwrap().checks.network_import = true;
                 let networks = |watch: &netwatch::Watch| {
-                    let all = originated(&config, watch.view()).into_iter();
+                    let all = originated(&config, watch.view(), &Health::default()).into_iter();
                     let networks = all.filter(|((source, _), route)| *source == LocalSource::Network && !route.idle);
                     networks.map(|((_, prefix), _)| prefix.to_string()).collect::<Vec<_>>()
                 };
@@ -273,14 +323,64 @@ mod tests {
                 while watch.view().link_named("va").is_some_and(netwatch::Link::is_up) {
                     watch.changed().await.unwrap();
                 }
-                let dropped = StaticWays { ways: vec![Static::Blackhole], distance: 200, tag: 200 };
-                assert_eq!(statics(&config, watch.view())[&prefix("10.1.0.0/16")], dropped);
+                let dropped = StaticWays { ways: vec![Static::Blackhole], alternates: vec![], distance: 200, tag: 200 };
+                assert_eq!(statics(&config, watch.view(), &Health::default())[&prefix("10.1.0.0/16")], dropped);
                 assert!(
-                    !originated(&config, watch.view()).contains_key(&(LocalSource::Connected, prefix("192.0.2.0/24")))
+                    !originated(&config, watch.view(), &Health::default())
+                        .contains_key(&(LocalSource::Connected, prefix("192.0.2.0/24")))
                 );
             });
         });
         worker.join().unwrap();
+    }
+
+    /// Lines as `(distance, way)`; what comes of them as interfaces (0 for dropped) in use, standing by, and the distance.
+    fn settled(lines: &[(u8, u32, bool)], health: &Health) -> (Vec<u32>, Vec<u32>, u8) {
+        let prefix = "10.1.0.0/16".parse().unwrap();
+        let gateway: IpAddr = "192.0.2.1".parse().unwrap();
+        let routes: Vec<_> = lines
+            .iter()
+            .map(|(distance, interface, bfd)| {
+                let (target, way) = match interface {
+                    0 => (StaticTarget::Blackhole, Static::Blackhole),
+                    ifindex => {
+                        let target = StaticTarget::Gateway { address: gateway, interface: None };
+                        (target, Static::Via { ifindex: *ifindex, gateway: Some(gateway), bfd: *bfd })
+                    }
+                };
+                (config::model::StaticRoute { prefix, target, distance: *distance, tag: 0, bfd: None }, way)
+            })
+            .collect();
+        let StaticWays { ways, alternates, distance, .. } =
+            settle(routes.iter().map(|(route, way)| (route, way.clone())).collect(), health);
+        let interfaces = |ways: Vec<Static>| {
+            ways.iter().map(|way| if let Static::Via { ifindex, .. } = way { *ifindex } else { 0 }).collect()
+        };
+        (interfaces(ways), interfaces(alternates), distance)
+    }
+
+    #[test]
+    fn the_nearest_ways_that_are_fit_are_used_and_the_others_stand_by() {
+        let lines = [(1, 11, false), (1, 12, false), (50, 13, false), (250, 0, false)];
+        let dead = |interfaces: &[u32]| Health { dead: interfaces.iter().copied().collect(), ..Health::default() };
+        assert_eq!(settled(&lines, &dead(&[])), (vec![11, 12], vec![13], 1));
+        // One of those that share is left: the FIB leaves out the other by itself.
+        assert_eq!(settled(&lines, &dead(&[12])), (vec![11, 12], vec![13], 1));
+        assert_eq!(settled(&lines, &dead(&[11, 12])), (vec![13], vec![11, 12], 50));
+        // What drops is always fit, and farther than what leads.
+        assert_eq!(settled(&lines, &dead(&[11, 12, 13])), (vec![0], vec![11, 12, 13], 250));
+        // With nothing fit left the route stays, as the last that anybody would use, and drops.
+        let (ways, others, distance) = settled(&lines[..3], &dead(&[11, 12, 13]));
+        assert_eq!((ways, others, distance), (vec![11, 12], vec![13], StaticWays::NOWHERE));
+    }
+
+    #[test]
+    fn a_way_that_asks_for_bfd_is_fit_while_its_router_answers() {
+        let lines = [(1, 11, true), (20, 12, false)];
+        assert_eq!(settled(&lines, &Health::default()), (vec![12], vec![11], 20));
+        let gateway: IpAddr = "192.0.2.1".parse().unwrap();
+        let answering = Health { answering: [(11, gateway)].into(), ..Health::default() };
+        assert_eq!(settled(&lines, &answering), (vec![11], vec![12], 1));
     }
 
     #[test]

@@ -58,9 +58,11 @@ impl NextHops {
     /// Our static routes are these from now on; [`refresh`](Self::refresh) tells what follows.
     pub fn set_statics(&mut self, statics: &Statics) {
         // Of several ways the first: where they lead is known apart from how packets are spread.
-        let leading = statics.iter().filter_map(|(prefix, route)| match route.ways.first()? {
-            Static::Via { ifindex, gateway } => Some((*prefix, *ifindex, *gateway)),
-            Static::Blackhole | Static::Reject => None,
+        let leading = statics.iter().filter(|(_, route)| route.leads()).filter_map(|(prefix, route)| {
+            match route.ways.first()? {
+                Static::Via { ifindex, gateway, .. } => Some((*prefix, *ifindex, *gateway)),
+                Static::Blackhole | Static::Reject => None,
+            }
         });
         self.statics = leading.filter(|(prefix, ..)| prefix.bits() > 0).collect();
     }
@@ -175,7 +177,12 @@ mod tests {
                 assert_eq!(want(&mut next_hops, "11.0.0.1").await, None, "our own route proves nothing");
                 let ifindex = watch.view().link_named("va").unwrap().ifindex;
                 let gateway = "169.254.1.1".parse().ok();
-                let leads = StaticWays { ways: vec![Static::Via { ifindex, gateway }], distance: 1, tag: 0 };
+                let leads = StaticWays {
+                    ways: vec![Static::Via { ifindex, gateway, bfd: false }],
+                    alternates: vec![],
+                    distance: 1,
+                    tag: 0,
+                };
                 next_hops.set_statics(&Statics::from([("12.0.0.0/8".parse().unwrap(), leads)]));
                 assert_eq!(want(&mut next_hops, "12.0.0.1").await, Some(1), "but a static one does");
                 let key = NextHopKey { address: "12.0.0.1".parse().unwrap(), scope: 0 };

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     bfd_thread::BfdHandle, bmp::Bmp, dump::Dumps, fib_thread::FibHandle, load::Loads, peer::PeerHandle,
-    rib_thread::RibHandle, rpki::Rpki, tap::Tap,
+    rib_thread::RibHandle, rpki::Rpki, static_health::Health, tap::Tap,
 };
 
 /// Orders of operators that may wait; who finds the queue full waits.
@@ -39,6 +39,8 @@ pub struct Running {
     pub view: Arc<View>,
     /// Why ipsecd cannot be reached, while it cannot.
     pub ipsecd_lost: Option<String>,
+    /// What static routes depend on.
+    pub health: Health,
 }
 
 impl Running {

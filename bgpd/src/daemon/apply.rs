@@ -15,9 +15,9 @@ use bgp_core::{
 use bgp_wire::{FamilySet, Notification, PeerKind, notification::CeaseCode};
 use config::{
     Config,
-    model::{BfdPeer, BfdPeerId, Neighbor, UpdateSource},
+    model::{BfdPeer, BfdPeerId, Neighbor, StaticTarget, UpdateSource},
 };
-use fib::{PathKey, PathList, wire::ROUTE_PROTOCOL};
+use fib::{PathList, wire::ROUTE_PROTOCOL};
 use net_types::{Family, IfName};
 use netwatch::View;
 use tracing::{info, warn};
@@ -32,11 +32,10 @@ use crate::{
     rib_thread::Gone,
     setup,
     setup::BfdReach,
+    static_health::{self, Health},
+    tunnels::is_up,
     vrf,
 };
-
-/// Static routes, as a source of paths, next to the neighbors that are numbered from 1.
-const STATIC_SOURCE: u32 = u32::MAX - 1;
 
 /// What is in force.
 #[derive(Default)]
@@ -51,6 +50,14 @@ pub(super) struct Applied {
 }
 
 impl Applied {
+    /// Whether a static route leads over this interface.
+    pub(super) fn has_static_over(&self, interface: u32) -> bool {
+        self.statics
+            .values()
+            .flat_map(|route| route.ways.iter().chain(&route.alternates))
+            .any(|way| matches!(way, Static::Via { ifindex, .. } if *ifindex == interface))
+    }
+
     pub(super) fn insert(&mut self, address: IpAddr, peer: AppliedPeer) {
         self.peers.insert(address, peer);
     }
@@ -104,6 +111,18 @@ fn bfd_alone(config: &Config, id: &BfdPeerId, peer: &BfdPeer, view: &View) -> Op
         config: timing,
         admin_down,
     })
+}
+
+/// The session that a static route depends on.
+fn bfd_of_static(route: &config::model::StaticRoute, view: &View) -> Option<(BfdPeerId, BfdPeer)> {
+    let profile = route.bfd.as_ref()?.profile.clone();
+    let StaticTarget::Gateway { address, interface } = &route.target else { return None };
+    let interface = match interface {
+        Some(interface) => interface.clone(),
+        None => view.on_link(*address)?.name.parse().ok()?,
+    };
+    let id = BfdPeerId { address: *address, interface: Some(interface), local: None, multihop: false };
+    Some((id, BfdPeer { profile, ..BfdPeer::default() }))
 }
 
 impl Supervisor {
@@ -359,6 +378,26 @@ impl Supervisor {
         Ok(())
     }
 
+    /// What static routes lead to may be another place, or none: tunnels or BFD sessions have changed.
+    pub(super) async fn health_changed(&mut self) -> Result<(), Gone> {
+        let config = self.daemon.config();
+        if config.static_routes.is_empty() {
+            return Ok(());
+        }
+        let view = self.watch.view().clone();
+        self.originate(&config, &view).await?;
+        self.statics(&config, &view);
+        self.refresh_next_hops().await?;
+        self.publish();
+        Ok(())
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let tunnels = self.daemon.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        let dead = tunnels.all().filter(|status| !is_up(status)).map(|status| status.ifindex).collect();
+        Health { dead, answering: self.daemon.static_bfd.answering() }
+    }
+
     /// What follows from routes of others in the kernel.
     pub(super) async fn routes_changed(&mut self) -> Result<(), Gone> {
         let config = self.daemon.config();
@@ -395,6 +434,11 @@ impl Supervisor {
             // A neighbor's session has its lines already.
             let alone = bfd_alone(config, id, peer, view).filter(|alone| !taken(alone));
             wanted.extend(alone);
+        }
+        for (id, peer) in config.static_routes.iter().filter_map(|route| bfd_of_static(route, view)) {
+            let taken = |other: &Wanted| wanted.iter().any(|wanted| wanted.peer == other.peer);
+            let watching = bfd_alone(config, &id, &peer, view).filter(|other| !taken(other));
+            wanted.extend(watching);
         }
         if wanted != self.applied.bfd {
             self.daemon.bfd.sessions(wanted.clone());
@@ -448,7 +492,7 @@ impl Supervisor {
     }
 
     async fn originate(&mut self, config: &Config, view: &View) -> Result<(), Gone> {
-        let wanted = local_routes::originated(config, view);
+        let wanted = local_routes::originated(config, view, &self.health());
         let (put, take) = local_routes::difference(&self.applied.originated, &wanted);
         self.applied.originated = wanted;
         if put.is_empty() && take.is_empty() {
@@ -509,22 +553,25 @@ impl Supervisor {
     }
 
     fn statics(&mut self, config: &Config, view: &View) {
-        let wanted = local_routes::statics(config, view);
+        let wanted = local_routes::statics(config, view, &self.health());
         if wanted == self.applied.statics {
             return;
         }
+        // Before the routes: those that depend on a session that is not up yet lead nowhere.
+        self.daemon.fib.words(self.daemon.static_bfd.watch(local_routes::watched(&wanted)));
         let routes: Vec<StaticRoute> = wanted
             .iter()
             .map(|(prefix, route)| {
                 let way = |way: &Static| match way {
-                    Static::Via { ifindex, gateway } => {
-                        Some((PathKey { source: STATIC_SOURCE, ifindex: *ifindex, gateway: *gateway }, 1))
-                    }
+                    Static::Via { ifindex, gateway, bfd } => Some(static_health::path(*ifindex, *gateway, *bfd)),
                     Static::Blackhole | Static::Reject => None,
                 };
+                let ways: Vec<_> = route.ways.iter().filter_map(way).map(|path| (path, 1)).collect();
+                let alternates: Vec<_> = route.alternates.iter().filter_map(way).collect();
                 let paths = match &route.ways[..] {
                     [Static::Reject, ..] => PathList::unreachable(),
-                    ways => PathList::multipath(&ways.iter().filter_map(way).collect::<Vec<_>>(), &[]),
+                    [Static::Blackhole, ..] => PathList::ordered([]),
+                    _ => PathList::multipath(&ways, &alternates),
                 };
                 StaticRoute { prefix: *prefix, paths, distance: route.distance }
             })

@@ -24,7 +24,9 @@ use std::{
 use config::{Config, UnknownLines};
 use netwatch::View;
 
-use crate::{bfd_thread::BfdHandle, fib_thread::FibHandle, rib_thread::RibHandle, tunnels::Tunnels};
+use crate::{
+    bfd_thread::BfdHandle, fib_thread::FibHandle, rib_thread::RibHandle, static_health::StaticBfd, tunnels::Tunnels,
+};
 use neighbors::Neighbors;
 
 /// What the command line says.
@@ -63,6 +65,8 @@ pub struct Daemon {
     pub links: Arc<RwLock<View>>,
     /// Tunnels as last told.
     pub tunnels: Arc<Mutex<Tunnels>>,
+    /// BFD sessions that static routes depend on.
+    pub static_bfd: StaticBfd,
     running: Arc<RwLock<Arc<Config>>>,
 }
 

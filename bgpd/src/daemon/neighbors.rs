@@ -142,6 +142,11 @@ impl Neighbors {
         }));
     }
 
+    /// Whether any session over `ifindex` is established.
+    pub fn has_sessions_over(&self, ifindex: u32) -> bool {
+        self.through(ifindex).iter().any(|(_, entry)| entry.handle.status().phase == Phase::Established)
+    }
+
     /// The path over `ifindex` is whole again: sessions that outlived its loss are in use again.
     pub fn path_restored(&self, fib: &FibHandle, ifindex: u32) {
         for (address, entry) in self.through(ifindex) {

@@ -43,6 +43,7 @@ use crate::{
     peer::{Acceptors, Listener, PeerCommand, SelfState},
     policy_setup, rib_thread, service, setup,
     state::{Control, State},
+    static_health::StaticBfd,
     tap::Kind,
 };
 
@@ -143,7 +144,8 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     }
     let table = rib.clone();
     fib.call_when_room(move || table.wake());
-    let (bfd, bfd_thread) = bfd_thread::start(bfd_changes(fib.clone(), neighbors.clone()))?;
+    let static_bfd = StaticBfd::default();
+    let (bfd, bfd_thread) = bfd_thread::start(bfd_changes(fib.clone(), neighbors.clone(), static_bfd.clone()))?;
     threads.push(bfd_thread);
     drop(rib_thread); // ends with its last handle, which nobody can wait for who holds one
 
@@ -167,6 +169,7 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         neighbors,
         links,
         tunnels: Arc::new(Mutex::new(Default::default())),
+        static_bfd,
         running: Arc::default(),
     };
     let (state, controls) =
@@ -271,9 +274,10 @@ pub(super) fn listen(
 }
 
 /// What happens when a BFD session changes: called on its thread.
-fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Send {
+fn bfd_changes(fib: FibHandle, neighbors: Neighbors, static_bfd: StaticBfd) -> impl FnMut(Change) + Send {
     move |change: Change| {
-        let Some(neighbor) = change.neighbor else { return }; // it stands alone: shown, and nothing depends on it
+        static_route_follows(&fib, &static_bfd, &change);
+        let Some(neighbor) = change.neighbor else { return }; // it stands alone: shown, and no session depends on it
         let scope = Scope::Monitored(neighbor.0);
         neighbors.tap.event(
             Kind::Bfd,
@@ -311,6 +315,27 @@ fn bfd_changes(fib: FibHandle, neighbors: Neighbors) -> impl FnMut(Change) + Sen
             _ => {}
         }
     }
+}
+
+/// Moves static routes that depend on this session.
+fn static_route_follows(fib: &FibHandle, static_bfd: &StaticBfd, change: &Change) {
+    let up = match (change.from, change.to) {
+        (_, BfdState::Up) => true,
+        (BfdState::Up, _) => match change.cause {
+            BfdCause::DetectionTimeExpired | BfdCause::NeighborDown => false,
+            // Somebody does without BFD on purpose, which says nothing about the path (RFC 5882 §3.2).
+            _ => return,
+        },
+        _ => return,
+    };
+    let hop = (change.peer.ifindex, change.peer.address);
+    let Some(word) = static_bfd.changed(hop, up) else { return };
+    if up {
+        return fib.words(vec![word]);
+    }
+    let mut fault = Fault::now(Cause::BfdDown, change.cause.to_string(), vec![word]).peer(change.peer.address);
+    fault.at = change.at;
+    fib.fault(fault);
 }
 
 /// Tells the service manager that the daemon serves.

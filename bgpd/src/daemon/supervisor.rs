@@ -30,6 +30,7 @@ use tracing::{error, info, warn};
 use super::{Daemon, apply::Applied, arrivals::FarEnds, neighbors::Host, recursion::Recursion};
 use crate::{
     failover::Cause,
+    fib_thread::Fault,
     metrics::Endpoint,
     nexthop::{NextHops, Way},
     peer::{Acceptors, PeerCommand, SelfState},
@@ -95,6 +96,7 @@ impl Supervisor {
 
     /// Runs until a signal says otherwise, or a part of the daemon is gone.
     pub async fn run(&mut self, signals: &mut Signals) {
+        let static_bfd = self.daemon.static_bfd.clone();
         loop {
             let result = tokio::select! {
                 _ = signals.terminate.recv() => return info!("told to end (SIGTERM)"),
@@ -119,8 +121,9 @@ impl Supervisor {
                 news = follow(&mut self.follower) => {
                     let news = self.daemon.tunnels.lock().unwrap_or_else(PoisonError::into_inner).apply(news);
                     news.into_iter().for_each(|news| self.tunnel_news(news));
-                    Ok(())
+                    self.health_changed().await
                 }
+                () = static_bfd.news() => self.health_changed().await,
             };
             if let Err(gone) = result {
                 return error!(%gone, "the daemon cannot go on");
@@ -226,6 +229,7 @@ impl Supervisor {
             peers: self.daemon.neighbors.all().into_iter().map(|(address, entry)| (address, entry.handle)).collect(),
             view: Arc::new(self.watch.view().clone()),
             ipsecd_lost: self.ipsecd_lost.clone(),
+            health: self.health(),
         });
     }
 
@@ -380,7 +384,15 @@ impl Supervisor {
                     info!(tunnel = %status.tunnel, cause = detail, "tunnel is down");
                     neighbors.tap.event(Kind::Tunnel, &status.tunnel, format!("down: {detail}"));
                     let word = (scope, PathState::Dead);
-                    neighbors.path_lost(fib, status.ifindex, Cause::TunnelDown, detail, word, at);
+                    let statics = self.applied.has_static_over(status.ifindex);
+                    if statics && !neighbors.has_sessions_over(status.ifindex) {
+                        let mut fault = Fault::now(Cause::TunnelDown, detail, vec![word]);
+                        fault = fault.tunnel(Some(status.tunnel.clone().into()));
+                        (fault.at, fault.at_wall) = at;
+                        fib.fault(fault);
+                    } else {
+                        neighbors.path_lost(fib, status.ifindex, Cause::TunnelDown, detail, word, at);
+                    }
                 }
             }
             News::Gone(status) => {

@@ -104,7 +104,7 @@ impl Known {
         let internal = |peer: &Arc<PeerHandle>| peer.status().kind() == Some(PeerKind::Internal);
         Self {
             connected: connected.map(|(prefix, link)| (prefix, (link.ifindex, link.name.clone()))).collect(),
-            statics: local_routes::statics(&running.config, &running.view),
+            statics: local_routes::statics(&running.config, &running.view, &running.health),
             internal: running.peers.values().map(|peer| (peer.id().0, internal(peer))).collect(),
             distances: section.and_then(|section| section.distance).unwrap_or_default(),
         }

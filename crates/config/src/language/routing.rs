@@ -5,12 +5,12 @@ use net_types::{Family, IfName, Prefix};
 use super::{Action, Draft, Lines, Statement, Verb, then};
 use crate::{
     grammar::{Args, Complaint},
-    model::{self, Config, Name, PrefixListEntry, StaticRoute, StaticTarget},
+    model::{self, Config, Name, PrefixListEntry, StaticBfd, StaticRoute, StaticTarget},
 };
 
 pub(super) const ROWS: &[Statement] = &[
     Statement {
-        syntax: "ip route PREFIX4 (blackhole|reject|Null0|IPV4 [IFNAME]|IFNAME) [tag TAG:1-4294967295] [DISTANCE:1-255]",
+        syntax: "ip route PREFIX4 (blackhole|reject|Null0|IPV4 [IFNAME]|IFNAME) [tag TAG:1-4294967295] [DISTANCE:1-255] [bfd [profile PROFILE]]",
         help: "A static route",
         action: Action::Config(Verb {
             read: |draft, args| read_route(draft, args, "PREFIX4", "IPV4"),
@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Statement] = &[
         }),
     },
     Statement {
-        syntax: "ipv6 route PREFIX6 (blackhole|reject|Null0|IPV6 [IFNAME]|IFNAME) [tag TAG:1-4294967295] [DISTANCE:1-255]",
+        syntax: "ipv6 route PREFIX6 (blackhole|reject|Null0|IPV6 [IFNAME]|IFNAME) [tag TAG:1-4294967295] [DISTANCE:1-255] [bfd [profile PROFILE]]",
         help: "A static route",
         action: Action::Config(Verb {
             read: |draft, args| read_route(draft, args, "PREFIX6", "IPV6"),
@@ -95,11 +95,16 @@ fn read_route(draft: &mut Draft, args: &Args<'_>, prefix: &str, gateway: &str) -
         StaticTarget::Interface(interface.ok_or_else(|| Complaint::new("the route leads nowhere"))?)
     };
     let distance = args.opt("DISTANCE")?.unwrap_or(1);
+    let bfd = args.has("bfd").then(|| Ok(StaticBfd { profile: args.opt("PROFILE")? })).transpose()?;
+    if bfd.is_some() && !matches!(target, StaticTarget::Gateway { .. }) {
+        return Err(Complaint::new("BFD needs a router to talk to; say its address before \"bfd\""));
+    }
     draft.config.static_routes.push(StaticRoute {
         prefix: args.get(prefix)?,
         target,
         distance,
         tag: args.opt("TAG")?.unwrap_or(0),
+        bfd,
     });
     Ok(())
 }
@@ -115,7 +120,9 @@ fn write_routes(config: &Config, lines: &mut Lines, family: Family) {
         };
         let distance = if route.distance == 1 { String::new() } else { format!(" {}", route.distance) };
         let tag = then("tag", Some(route.tag).filter(|tag| *tag != 0));
-        lines.line(format_args!("{} route {} {target}{tag}{distance}", keyword(family), route.prefix));
+        let bfd =
+            route.bfd.as_ref().map_or_else(String::new, |bfd| format!(" bfd{}", then("profile", bfd.profile.as_ref())));
+        lines.line(format_args!("{} route {} {target}{tag}{distance}{bfd}", keyword(family), route.prefix));
     }
 }
 

@@ -53,7 +53,7 @@ pub use route_map::{
     Adjust, Bandwidth, CommunityChange, ExtCommunityChange, Match, MatchPeer, OnMatch, Origin, Protocol, RouteMap,
     RouteMapEntry, Set, Validation,
 };
-pub use routing::{Action, PrefixList, PrefixListEntry, StaticRoute, StaticTarget};
+pub use routing::{Action, PrefixList, PrefixListEntry, StaticBfd, StaticRoute, StaticTarget};
 pub use rpki::{Rpki, RpkiCache, RpkiTransport};
 pub use settings::{
     AllowOwnAs, AttributeUnchanged, LocalAs, LocalRole, RemovePrivateAs, Role, RouteSettings, SessionSettings,

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use net_types::{IfName, Prefix};
 
+use super::Name;
+
 /// `ip route` or `ipv6 route`
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StaticRoute {
@@ -15,6 +17,15 @@ pub struct StaticRoute {
     pub distance: u8,
     /// `tag`, for route-maps of what is redistributed; 0 for none.
     pub tag: u32,
+    /// `bfd`: it is used only while a BFD session to its router is up.
+    pub bfd: Option<StaticBfd>,
+}
+
+/// How a router is watched for a static route.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StaticBfd {
+    /// `profile`; the defaults of BFD without one.
+    pub profile: Option<Name>,
 }
 
 /// Where a static route leads.

@@ -85,6 +85,11 @@ fn any_config() -> impl Strategy<Value = Config> {
                 peer.profile = bfd_profiles.keys().next().cloned();
             }
             let (route_maps, (rpki, dumps, vrfs), mut bgp) = fourth;
+            for route in &mut static_routes {
+                if let Some(bfd) = &mut route.bfd {
+                    bfd.profile = bfd_profiles.keys().next().cloned();
+                }
+            }
             static_routes.sort();
             static_routes.dedup();
             // What is named must exist, and two tunnels do not share an address.

@@ -8,7 +8,7 @@ use std::{
 use config::model::{
     Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Dpd, Dscp,
     Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, Kem,
-    ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy,
+    ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy, StaticBfd,
     StaticRoute, StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
@@ -235,8 +235,12 @@ pub(super) fn static_route() -> impl Strategy<Value = StaticRoute> {
             (gateway, of(interface())).prop_map(|(address, interface)| StaticTarget::Gateway { address, interface }),
         ]
     };
-    (prefix(), 1u8..=255, any::<u32>()).prop_flat_map(move |(prefix, distance, tag)| {
+    (prefix(), 1u8..=255, any::<u32>(), any::<bool>()).prop_flat_map(move |(prefix, distance, tag, bfd)| {
         let target = target(prefix.family() == Family::Ipv4Unicast);
-        target.prop_map(move |target| StaticRoute { prefix, target, distance, tag })
+        target.prop_map(move |target| {
+            // The profile is named by `config`, which knows what there is.
+            let bfd = (bfd && matches!(target, StaticTarget::Gateway { .. })).then_some(StaticBfd { profile: None });
+            StaticRoute { prefix, target, distance, tag, bfd }
+        })
     })
 }
