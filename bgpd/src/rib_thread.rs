@@ -294,6 +294,15 @@ impl RibHandle {
         answered.await.map_err(|_| Gone)
     }
 
+    /// After our own restart, before any neighbor can connect: as [`defer`](Self::defer), which is to follow with whom it
+    /// waits for.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub async fn hold(&self, limit: Duration) -> Result<(), Gone> {
+        self.apply(move |rib, now| rib.hold(now + limit)).await
+    }
+
     /// After our own restart: nothing is announced or put into the FIB until these peers have spoken, or for `limit`.
     /// Then comes [`RibEvent::Settled`].
     ///

@@ -133,16 +133,18 @@ impl Supervisor {
         match self.next_hops.want(&self.watch, key).await {
             Ok(Some(way)) => self.tell_next_hop(key, Some(way)).await?,
             Ok(None) => {
-                self.tell_next_hop(key, None).await?;
                 self.recursion.table.dependents.fetch_add(1, Ordering::Relaxed);
                 let led = self.ask_table(vec![key]).await?;
+                // One answer, and the right one: after a restart the first decides what is stale.
                 for (key, way) in prove(&led, |by| self.next_hops.way_to(by)) {
-                    if self.next_hops.answer(key, way) {
-                        self.tell_next_hop(key, way).await?;
-                    }
+                    self.next_hops.answer(key, way);
+                    self.tell_next_hop(key, way).await?;
                 }
             }
-            Err(error) => warn!(next_hop = %key.address, %error, "a next hop cannot be resolved"),
+            Err(error) => {
+                warn!(next_hop = %key.address, %error, "a next hop cannot be resolved");
+                self.tell_next_hop(key, None).await?;
+            }
         }
         Ok(())
     }

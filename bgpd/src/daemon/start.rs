@@ -201,10 +201,14 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         speaker: SelfState { router_id, hostname: None, restarting: preserved, forwarding_preserved: preserved },
         listening: false,
     };
+    let limit = bgp.graceful_restart.select_defer_time.unwrap_or(bgp.graceful_restart.restart_time);
+    if preserved {
+        // Neighbors may have told everything before all of them are set up.
+        supervisor.daemon.rib.hold(limit).await?;
+    }
     supervisor.apply(Arc::new(config)).await.map_err(|text| anyhow!(text))?;
     if preserved {
         let awaited = supervisor.awaited();
-        let limit = bgp.graceful_restart.select_defer_time.unwrap_or(bgp.graceful_restart.restart_time);
         info!(neighbors = awaited.len(), ?limit, "waiting for every neighbor's routes before anything is changed");
         supervisor.daemon.rib.defer(limit, awaited).await?;
     }

@@ -70,16 +70,22 @@ impl<F, B> Clone for Sender<F, B> {
 }
 
 impl<F, B> Sender<F, B> {
-    /// Puts in what is urgent. Never waits.
+    /// Puts in what is urgent, unless the mailbox is closed. Never waits.
     pub(super) fn fast(&self, order: F) {
-        self.0.lock().fast.push_back(order);
-        self.0.filled.notify_one();
+        let mut boxes = self.0.lock();
+        if !boxes.closed {
+            boxes.fast.push_back(order);
+            self.0.filled.notify_one();
+        }
     }
 
-    /// Puts in what is not. Whoever has much of it asks [`has_room`](Self::has_room) before.
+    /// Puts in what is not, unless the mailbox is closed. Whoever has much of it asks [`has_room`](Self::has_room) before.
     pub(super) fn bulk(&self, order: B) {
-        self.0.lock().bulk.push_back(order);
-        self.0.filled.notify_one();
+        let mut boxes = self.0.lock();
+        if !boxes.closed {
+            boxes.bulk.push_back(order);
+            self.0.filled.notify_one();
+        }
     }
 
     /// Whether more routes should be put in. After a no the waker is called when there is room again.
@@ -95,7 +101,8 @@ impl<F, B> Sender<F, B> {
         let _ = self.0.waker.set(waker);
     }
 
-    /// Ends the mailbox: the reader is told once it has read everything.
+    /// Ends the mailbox: the reader is told once it has read everything. Nothing that comes after this gets in, or sessions
+    /// that end with the daemon would take their routes along.
     pub(super) fn close(&self) {
         self.0.lock().closed = true;
         self.0.filled.notify_one();
@@ -149,7 +156,11 @@ mod tests {
         assert_eq!(receiver.next(soon(), false), Order::Fast("fault"));
         assert_eq!(receiver.next(Instant::now(), true), Order::Idle);
         assert_eq!(receiver.next(soon(), false), Order::Bulk("routes"));
+        sender.bulk("before");
         sender.close();
+        sender.bulk("after");
+        sender.fast("after");
+        assert_eq!(receiver.next(soon(), false), Order::Bulk("before"));
         assert_eq!(receiver.next(soon(), false), Order::Closed);
     }
 

@@ -1,12 +1,12 @@
 //! Peers that are configured, come up, go down, ask for everything again, or are no longer wanted.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use bgp_wire::FamilySet;
 use net_types::Family;
 
 use super::{
-    Deferral, FamilyConfig, IdSet, Rib, RibConfig, RibEvent, Slot,
+    Awaited, Deferral, FamilyConfig, IdSet, Rib, RibConfig, RibEvent, Slot,
     aggregate::Aggregates,
     outbound_filter::OutboundFilter,
     peer::{Departure, GHOST_EPOCH, Peer, PeerConfig, PeerUp, Retain, Source, Visit},
@@ -290,12 +290,23 @@ impl Rib {
         self.configure(RibConfig { decision, ..self.config.clone() });
     }
 
-    /// After our own restart: says nothing to anybody until each of `awaited` has sent its End-of-RIB, or `until`
-    /// (RFC 4724 §4.1). Then comes [`RibEvent::Settled`].
+    /// After our own restart, before it is known who will be waited for: says nothing to anybody until
+    /// [`defer`](Self::defer) has told that and they have spoken, or until `until`. Who speaks meanwhile has spoken.
+    pub fn hold(&mut self, until: Instant) {
+        self.deferral = Some(Deferral { until, awaited: Awaited::Unknown(BTreeSet::new()) });
+    }
+
+    /// After our own restart: says nothing to anybody until each of `awaited` has sent its End-of-RIB and every next hop has
+    /// been answered, or `until` (RFC 4724 §4.1). Then comes [`RibEvent::Settled`].
     pub fn defer(&mut self, until: Instant, awaited: impl IntoIterator<Item = (PeerId, FamilySet)>) {
+        let spoken = match self.deferral.take() {
+            Some(Deferral { awaited: Awaited::Unknown(spoken), .. }) => spoken,
+            _ => BTreeSet::new(),
+        };
         let each = |(peer, families): (PeerId, FamilySet)| families.iter().map(move |family| (peer, family)).collect();
-        let awaited: Vec<_> = awaited.into_iter().flat_map::<Vec<_>, _>(each).collect();
-        self.deferral = Some(Deferral { until, awaited });
+        let mut awaited: Vec<_> = awaited.into_iter().flat_map::<Vec<_>, _>(each).collect();
+        awaited.retain(|(peer, family)| !spoken.contains(&(*peer, None)) && !spoken.contains(&(*peer, Some(*family))));
+        self.deferral = Some(Deferral { until, awaited: Awaited::Peers(awaited) });
         self.check_deferral(None);
     }
 
@@ -305,14 +316,23 @@ impl Rib {
     }
 
     pub(super) fn no_longer_awaited(&mut self, peer: PeerId, family: Option<Family>) {
-        if let Some(deferral) = &mut self.deferral {
-            deferral.awaited.retain(|(p, f)| *p != peer || family.is_some_and(|family| family != *f));
-            self.check_deferral(None);
+        match &mut self.deferral {
+            Some(Deferral { awaited: Awaited::Unknown(spoken), .. }) => {
+                spoken.insert((peer, family));
+            }
+            Some(Deferral { awaited: Awaited::Peers(awaited), .. }) => {
+                awaited.retain(|(p, f)| *p != peer || family.is_some_and(|family| family != *f));
+                self.check_deferral(None);
+            }
+            None => {}
         }
     }
 
     pub(super) fn check_deferral(&mut self, now: Option<Instant>) {
-        let over = |d: &Deferral| d.awaited.is_empty() || now.is_some_and(|now| now >= d.until);
+        // A path whose next hop has not been asked about is not chosen, and its route would be taken for stale.
+        let resolved = !self.shared.next_hops.has_unanswered();
+        let all_spoken = |d: &Deferral| resolved && matches!(&d.awaited, Awaited::Peers(awaited) if awaited.is_empty());
+        let over = |d: &Deferral| all_spoken(d) || now.is_some_and(|now| now >= d.until);
         if self.deferral.as_ref().is_some_and(over) {
             self.deferral = None;
             self.events.push_back(RibEvent::Settled);

@@ -39,7 +39,7 @@ mod vrf;
 mod work;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -174,7 +174,15 @@ pub struct Rib {
 /// After a restart nothing is announced before the peers have said what they have (RFC 4724 §4.1).
 struct Deferral {
     until: Instant,
-    awaited: Vec<(PeerId, Family)>,
+    awaited: Awaited,
+}
+
+/// Whom a [`Deferral`] waits for.
+enum Awaited {
+    /// Not known yet. These have spoken meanwhile, in one family or altogether.
+    Unknown(BTreeSet<(PeerId, Option<Family>)>),
+    /// These.
+    Peers(Vec<(PeerId, Family)>),
 }
 
 impl Rib {
@@ -239,6 +247,7 @@ impl Rib {
     /// [`work`](Self::work).
     pub fn next_hop_resolved(&mut self, key: NextHopKey, resolved: Option<Resolved>) {
         self.shared.next_hops.resolve(key, resolved);
+        self.check_deferral(None);
     }
 
     pub(crate) fn slot(&self, peer: PeerId) -> Option<Slot> {

@@ -61,6 +61,8 @@ struct NextHopState {
     dependents: [IdSet; Family::COUNT],
     /// The owner was told that it is wanted.
     announced: bool,
+    /// The owner has answered, be it that it is not reached.
+    answered: bool,
     /// It is in `changed`.
     queued: bool,
     /// Where the visit of its dependents stands, per family.
@@ -75,6 +77,8 @@ pub(crate) struct NextHops {
     last: Option<(NextHopKey, NextHopId)>,
     changed: Vec<NextHopId>,
     visits: Vec<NextHopId>,
+    /// How many have no answer yet.
+    unanswered: usize,
 }
 
 /// The scope of a next hop of a route of our own: whoever we have it from sees to it that it can be reached.
@@ -89,7 +93,7 @@ const OURSELVES: Resolved = Resolved { ifindex: 0, gateway: None, metric: 0 };
 impl NextHops {
     pub(crate) fn new(seed: u64) -> Self {
         let by_key = HashMap::with_hasher(foldhash::quality::FixedState::with_seed(seed));
-        Self { states: Slab::new(), by_key, last: None, changed: Vec::new(), visits: Vec::new() }
+        Self { states: Slab::new(), by_key, last: None, changed: Vec::new(), visits: Vec::new(), unanswered: 0 }
     }
 
     /// One more attribute set names `key`.
@@ -104,9 +108,11 @@ impl NextHops {
                     resolved,
                     dependents: Default::default(),
                     announced: false,
+                    answered: key.is_ours(),
                     queued: false,
                     visit: [None; Family::COUNT],
                 };
+                self.unanswered += usize::from(!state.answered);
                 NextHopId(self.states.insert(state) as u32)
             })
         });
@@ -141,7 +147,8 @@ impl NextHops {
             let (wanted, key) = (state.uses > 0, state.key);
             let was = std::mem::replace(&mut state.announced, wanted);
             if !wanted {
-                self.states.remove(id.0 as usize);
+                let gone = self.states.remove(id.0 as usize);
+                self.unanswered -= usize::from(!gone.answered);
                 self.by_key.remove(&key);
                 self.last = None;
             }
@@ -156,7 +163,11 @@ impl NextHops {
     pub(crate) fn resolve(&mut self, key: NextHopKey, resolved: Option<Resolved>) -> bool {
         let Some(id) = self.by_key.get(&key).copied() else { return false };
         let state = &mut self.states[id.0 as usize];
-        if key.is_ours() || state.resolved == resolved {
+        if key.is_ours() {
+            return false;
+        }
+        self.unanswered -= usize::from(!std::mem::replace(&mut state.answered, true));
+        if state.resolved == resolved {
             return false;
         }
         state.resolved = resolved;
@@ -165,6 +176,11 @@ impl NextHops {
         }
         state.visit = [Some(0); Family::COUNT];
         true
+    }
+
+    /// Whether it is not known yet of any how it is reached.
+    pub(crate) fn has_unanswered(&self) -> bool {
+        self.unanswered > 0
     }
 
     /// How it is reached at present.
@@ -235,11 +251,15 @@ mod tests {
         let id = hops.acquire(key("192.0.2.1"));
         hops.acquire(key("192.0.2.1"));
         assert_eq!(hops.poll(), Some(NextHopEvent::Wanted(key("192.0.2.1"))));
+        assert!(hops.has_unanswered());
         hops.release(id);
         assert_eq!(hops.poll(), None);
         hops.release(id);
         assert_eq!(hops.poll(), Some(NextHopEvent::Unwanted(key("192.0.2.1"))));
-        assert_eq!((hops.poll(), hops.states.len()), (None, 0));
+        assert_eq!((hops.poll(), hops.states.len(), hops.has_unanswered()), (None, 0, false));
+        hops.acquire(key("192.0.2.2"));
+        hops.resolve(key("192.0.2.2"), None);
+        assert!(!hops.has_unanswered(), "that it is not reached is an answer");
     }
 
     #[test]

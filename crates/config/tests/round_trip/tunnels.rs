@@ -8,8 +8,8 @@ use std::{
 use config::model::{
     Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Dpd, Dscp,
     Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, Kem,
-    ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy, StaticBfd,
-    StaticRoute, StaticTarget, Tunnel, Wan,
+    ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy,
+    StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
 use proptest::{collection::vec, option::of, prelude::*, sample::select};

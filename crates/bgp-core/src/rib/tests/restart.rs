@@ -88,6 +88,17 @@ fn after_our_own_restart_nothing_is_said_before_the_peers_have_spoken() {
     assert_eq!(bench.changes(), [("10.0.0.0/8".into(), from(A), None, true)]);
     assert_eq!(bench.told(C), ["+10.0.0.0/8"]);
 
+    // Who speaks before it is known who is waited for has spoken.
+    bench.rib.hold(bench.now + Duration::from_secs(60));
+    bench.hear(A, announce(A, 1, &["10.1.0.0/16"]));
+    bench.hear(A, end_of_rib());
+    assert!(bench.rib.is_deferring() && bench.changes().is_empty());
+    bench.rib.defer(bench.now + Duration::from_secs(60), [(A, all), (B, all)]);
+    assert!(bench.rib.is_deferring());
+    bench.hear(B, end_of_rib());
+    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled));
+    assert_eq!(bench.changes(), [("10.1.0.0/16".into(), from(A), None, true)]);
+
     bench.rib.defer(bench.now + Duration::from_secs(60), [(A, all)]);
     assert!(bench.rib.is_deferring());
     bench.pass(Duration::from_secs(60));
