@@ -12,6 +12,8 @@ use crate::process::Process;
 
 /// Where Debian puts the daemon.
 const CHARON: &str = "/usr/lib/ipsec/charon";
+/// Routes into tunnels are the lab's to set.
+const ROUTE_BASED: &str = " install_routes = no\n";
 /// kernel-netlink manages addresses and routes; kernel-libipsec is named before it and so takes SAs and policies.
 const PLUGINS: &str = "random nonce openssl pem pkcs1 pkcs8 x509 pubkey constraints revocation hmac kdf gcm curve25519 \
                        kernel-libipsec kernel-netlink socket-default vici updown";
@@ -65,16 +67,23 @@ pub struct StrongSwan {
 impl StrongSwan {
     /// Starts charon and loads one connection, `net`, with one child, `net`; nothing is initiated yet.
     pub fn start(node: &Node, connection: &Connection) -> Result<Self> {
-        Self::start_with(node, connection, "")
+        Self::start_with(node, &[("net".to_owned(), connection)], "")
     }
 
     /// As [`StrongSwan::start`], without routes for what the child may carry: they are the lab's to set, as on a gateway
     /// whose tunnels are interfaces.
     pub fn start_route_based(node: &Node, connection: &Connection) -> Result<Self> {
-        Self::start_with(node, connection, " install_routes = no\n")
+        Self::start_with(node, &[("net".to_owned(), connection)], ROUTE_BASED)
     }
 
-    fn start_with(node: &Node, connection: &Connection, more: &str) -> Result<Self> {
+    /// As [`StrongSwan::start_route_based`], with many connections by name, each with a child of the same name. Connections of
+    /// which `more_child` says `start_action = start` are initiated at once.
+    pub fn start_many(node: &Node, connections: &[(String, Connection)]) -> Result<Self> {
+        let named: Vec<_> = connections.iter().map(|(name, connection)| (name.clone(), connection)).collect();
+        Self::start_with(node, &named, ROUTE_BASED)
+    }
+
+    fn start_with(node: &Node, connections: &[(String, &Connection)], more: &str) -> Result<Self> {
         ensure!(Path::new(CHARON).is_file(), "{CHARON} is missing: apt-get install strongswan libcharon-extra-plugins");
         let folder = node.folder().join("swanctl");
         for part in ["x509", "x509ca", "private"] {
@@ -88,12 +97,13 @@ impl StrongSwan {
              plugins {{\n  vici {{\n   socket = {uri}\n  }}\n  openssl {{\n   fips_mode = 0\n  }}\n }}\n}}\n"
         );
         let daemon = node.write("strongswan.conf", daemon)?;
-        if let Secret::Certificate(files) = &connection.secret {
+        for (_, connection) in connections {
+            let Secret::Certificate(files) = &connection.secret else { continue };
             std::fs::copy(&files.authority, folder.join("x509ca/ca.pem"))?;
             std::fs::copy(&files.certificate, folder.join("x509/own.pem"))?;
             std::fs::copy(&files.key, folder.join("private/own.pem"))?;
         }
-        std::fs::write(folder.join("swanctl.conf"), swanctl(connection))?;
+        std::fs::write(folder.join("swanctl.conf"), swanctl(connections))?;
         let settings = daemon.to_str().context("a path that is not UTF-8")?;
         // charon's pid file has a fixed place; a private /run lets several run side by side.
         let script = format!("mount -t tmpfs tmpfs /run && exec {CHARON}");
@@ -147,30 +157,33 @@ impl StrongSwan {
     }
 }
 
-fn swanctl(connection: &Connection) -> String {
-    let Connection { local, remote, local_id, remote_id, selectors, ike, esp, secret, more, more_child } = connection;
-    let (auth, own, secrets) = match secret {
-        Secret::Psk(key) => (
-            "psk",
-            String::new(),
-            format!(
-                "secrets {{\n ike-peer {{\n  id-1 = {local_id}\n  id-2 = {remote_id}\n  secret = \"{key}\"\n }}\n}}\n"
-            ),
-        ),
-        Secret::PskAndPpk(key, (name, ppk)) => (
-            "psk",
-            String::new(),
-            format!(
-                "secrets {{\n ike-peer {{\n  id-1 = {local_id}\n  id-2 = {remote_id}\n  secret = \"{key}\"\n }}\n ppk-peer {{\n  \
-                 id-1 = {name}\n  secret = \"{ppk}\"\n }}\n}}\n"
-            ),
-        ),
-        Secret::Certificate(_) => ("pubkey", "   certs = own.pem\n".to_owned(), String::new()),
-    };
-    format!(
-        "connections {{\n net {{\n  version = 2\n  local_addrs = {local}\n  remote_addrs = {remote}\n  proposals = {ike}\n  \
-         {more}\n  local {{\n   auth = {auth}\n   id = {local_id}\n{own}  }}\n  remote {{\n   auth = {auth}\n   id = {remote_id}\n  }}\n  \
-         children {{\n   net {{\n    local_ts = {}\n    remote_ts = {}\n    esp_proposals = {esp}\n    {more_child}\n   }}\n  }}\n }}\n}}\n{secrets}",
-        selectors.0, selectors.1
-    )
+/// swanctl's configuration: connections by name, each with a child of the same name.
+fn swanctl(connections: &[(String, &Connection)]) -> String {
+    let (mut sections, mut secrets) = (String::new(), String::new());
+    for (name, connection) in connections {
+        let Connection { local, remote, local_id, remote_id, selectors, ike, esp, secret, more, more_child } =
+            connection;
+        let shared = |key: &str| {
+            format!(" ike-{name} {{\n  id-1 = {local_id}\n  id-2 = {remote_id}\n  secret = \"{key}\"\n }}\n")
+        };
+        let (auth, own) = match secret {
+            Secret::Psk(key) => {
+                secrets.push_str(&shared(key));
+                ("psk", "")
+            }
+            Secret::PskAndPpk(key, (id, ppk)) => {
+                secrets.push_str(&shared(key));
+                secrets.push_str(&format!(" ppk-{name} {{\n  id-1 = {id}\n  secret = \"{ppk}\"\n }}\n"));
+                ("psk", "")
+            }
+            Secret::Certificate(_) => ("pubkey", "   certs = own.pem\n"),
+        };
+        sections.push_str(&format!(
+            " {name} {{\n  version = 2\n  local_addrs = {local}\n  remote_addrs = {remote}\n  proposals = {ike}\n  \
+             {more}\n  local {{\n   auth = {auth}\n   id = {local_id}\n{own}  }}\n  remote {{\n   auth = {auth}\n   id = {remote_id}\n  }}\n  \
+             children {{\n   {name} {{\n    local_ts = {}\n    remote_ts = {}\n    esp_proposals = {esp}\n    {more_child}\n   }}\n  }}\n }}\n",
+            selectors.0, selectors.1
+        ));
+    }
+    format!("connections {{\n{sections}}}\nsecrets {{\n{secrets}}}\n")
 }

@@ -375,8 +375,14 @@ fn accept(
         _ => None,
     };
     let declined = |no| Declined { no, tunnel: only.clone() };
-    let mut proposals: Vec<_> = candidates.iter().flat_map(|config| config.ike_proposals.iter().cloned()).collect();
-    proposals.retain(|proposal| proposal.additional.is_empty() || knows_intermediate(payloads));
+    // Thousands of tunnels with one peer's address mostly have the same few proposals.
+    let mut proposals: Vec<IkeProposal> = Vec::new();
+    for proposal in candidates.iter().flat_map(|config| &config.ike_proposals) {
+        let possible = proposal.additional.is_empty() || knows_intermediate(payloads);
+        if possible && !proposals.contains(proposal) {
+            proposals.push(proposal.clone());
+        }
+    }
     let chosen = choose_ike(&proposals, offer.sa, Some(offer.ke.group))
         .map_err(|why| declined(No::because(NotifyType::NoProposalChosen, Refusal::NoIkeProposal(why))))?;
     let malformed = |what: String| declined(No::because(NotifyType::NoProposalChosen, Refusal::Malformed(what)));
