@@ -3,6 +3,7 @@
 mod bgp_table;
 mod esp;
 mod fib;
+mod ike;
 mod peers;
 
 use anyhow::Result;
@@ -36,9 +37,12 @@ pub(crate) struct Options {
     /// esp: only these carriers: holdfast, strongswan-libipsec, boringtun, veth
     #[arg(long, value_delimiter = ',', default_values_t = esp::Measured::ALL)]
     carrier: Vec<esp::Measured>,
-    /// esp: only these cases: tcp1, udp1200, pps64, rekey100
+    /// esp: only these cases: tcp1, udp1200, pps64, rekey100; ike: psk-x25519, psk-ecp256, ecdsa-x25519, psk-x25519-mlkem768, many
     #[arg(long, value_delimiter = ',')]
     case: Vec<String>,
+    /// ike: how many tunnels [default: 200; many: 5000]
+    #[arg(long)]
+    tunnels: Option<usize>,
     /// esp: how long each case is loaded, in seconds
     #[arg(long, default_value_t = 4)]
     seconds: u64,
@@ -60,6 +64,8 @@ enum Name {
     Peers,
     /// Routes into the kernel, beside a bare netlink writer
     Fib,
+    /// Tunnels that come up at once, beside strongSwan's; and thousands in one daemon
+    Ike,
     /// One TCP stream and UDP streams through a tunnel; beside strongSwan's kernel-libipsec, boringtun and a bare veth
     Esp,
 }
@@ -126,6 +132,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Name::Peers => peers::run(options, &binaries),
         Name::Fib => fib::run(options),
         Name::Esp => esp::run(options),
+        Name::Ike => ike::run(options, &binaries),
     }
 }
 

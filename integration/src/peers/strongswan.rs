@@ -76,11 +76,17 @@ impl StrongSwan {
         Self::start_with(node, &[("net".to_owned(), connection)], ROUTE_BASED)
     }
 
-    /// As [`StrongSwan::start_route_based`], with many connections by name, each with a child of the same name. Connections of
-    /// which `more_child` says `start_action = start` are initiated at once.
-    pub fn start_many(node: &Node, connections: &[(String, Connection)]) -> Result<Self> {
+    /// As [`StrongSwan::start_route_based`], without any connection yet, and with a log that thousands of them do not drown.
+    pub fn start_idle(node: &Node) -> Result<Self> {
+        Self::start_with(node, &[], ROUTE_BASED)
+    }
+
+    /// Replaces the connections by these, each with a child of the same name. Those of which `more_child` says
+    /// `start_action = start` are initiated at once.
+    pub fn load(&self, connections: &[(String, Connection)]) -> Result<()> {
         let named: Vec<_> = connections.iter().map(|(name, connection)| (name.clone(), connection)).collect();
-        Self::start_with(node, &named, ROUTE_BASED)
+        std::fs::write(self.folder.join("swanctl.conf"), swanctl(&named))?;
+        self.swanctl("--load-all").map(drop)
     }
 
     fn start_with(node: &Node, connections: &[(String, &Connection)], more: &str) -> Result<Self> {
@@ -91,9 +97,10 @@ impl StrongSwan {
         }
         let socket = node.folder().join("charon.vici");
         let uri = format!("unix://{}", socket.display());
+        let detail = if connections.is_empty() { 1 } else { 2 };
         let daemon = format!(
             "charon {{\n load = {PLUGINS}\n{more} install_virtual_ip = no\n port = 500\n port_nat_t = 4500\n \
-             filelog {{\n  stderr {{\n   default = 1\n   ike = 2\n   cfg = 2\n   flush_line = yes\n  }}\n }}\n \
+             filelog {{\n  stderr {{\n   default = 1\n   ike = {detail}\n   cfg = {detail}\n   flush_line = yes\n  }}\n }}\n \
              plugins {{\n  vici {{\n   socket = {uri}\n  }}\n  openssl {{\n   fips_mode = 0\n  }}\n }}\n}}\n"
         );
         let daemon = node.write("strongswan.conf", daemon)?;
