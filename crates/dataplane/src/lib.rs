@@ -13,7 +13,8 @@ mod counters;
 mod ecn;
 mod inside;
 pub mod keeper;
-mod offload;
+#[doc(hidden)]
+pub mod offload; // for the fuzz target alone
 mod userspace;
 
 pub use api::{

@@ -4,6 +4,7 @@
 //! does safely (`rustix::net::sockopt`: TTL, TOS, MTU discovery, FREEBIND, TCP user timeout, forced buffer sizes) is
 //! used from there and not repeated here. Nothing in this crate knows a protocol of ours.
 
+pub mod alloc;
 pub mod fds;
 pub mod mmsg;
 pub mod netlink;

@@ -8,12 +8,14 @@
 pub(crate) mod checksum;
 pub(crate) mod header;
 pub(crate) mod merge;
+mod round_trip;
 pub(crate) mod split;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use header::VnetHeader;
 pub(crate) use merge::{Device, Mergeable, Merger};
+pub use round_trip::{cut_any, round_trip};
 
 /// Protocol numbers and offsets that both directions use.
 pub(crate) mod layout {

@@ -16,6 +16,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
 };
+use smallvec::SmallVec;
 use sys::mmsg::{self, Datagram};
 
 use super::wan::Sockets;
@@ -55,8 +56,8 @@ pub(super) fn send_frames(sockets: &Sockets, path: &Path, encapsulated: bool, se
         return Sent { dropped: send_singly(socket, &way, sealed), refused: false };
     }
     let mut sent = Sent::default();
-    let runs: Vec<Sealed<'_>> = runs(sealed).collect();
-    let datagrams: Vec<_> = runs.iter().filter_map(|run| run.as_one(&way)).collect();
+    let runs: SmallVec<[Sealed<'_>; 8]> = runs(sealed).collect(); // more only where sizes are mixed
+    let datagrams: SmallVec<[_; 8]> = runs.iter().filter_map(|run| run.as_one(&way)).collect();
     for (index, error) in send_all(socket, &datagrams) {
         let Some(run) = runs.get(index) else { continue };
         // EIO and EINVAL: the link cannot segment, or a segment does not fit the route's MTU; alone each may.
@@ -75,7 +76,7 @@ fn send_singly(socket: BorrowedFd<'_>, way: &Way, sealed: &Sealed<'_>) -> usize 
         let payload = sealed.slab.get(frame.start..frame.start + frame.length)?;
         Some(way.datagram(payload, None, *tos))
     };
-    let datagrams: Vec<_> = sealed.frames.iter().zip(sealed.marks).filter_map(packet).collect();
+    let datagrams: SmallVec<[_; mmsg::MAX_BATCH]> = sealed.frames.iter().zip(sealed.marks).filter_map(packet).collect();
     send_all(socket, &datagrams).len() + (sealed.frames.len() - datagrams.len())
 }
 
