@@ -140,6 +140,7 @@ impl Devices {
             mtu,
             addresses: tunnel.addresses.iter().map(config::model::InterfaceAddress::address).collect(),
             child_octets: tunnel.child_lifetime.octets,
+            child_packets: tunnel.child_lifetime.packets,
         })
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct TunnelFacts {
     pub(crate) addresses: Vec<IpAddr>,
     /// Octets after which a child SA is replaced.
     pub(crate) child_octets: Option<u64>,
+    /// Packets after which a child SA is replaced.
+    pub(crate) child_packets: Option<u64>,
 }
 
 struct Child {
@@ -152,9 +154,10 @@ impl IkeLoop {
                 self.handle(now, Input::UnknownSpi { spi, path });
             }
             dataplane::Event::PathMtu { .. } => {} // the daemon's own affair
-            // IKE follows a peer by its own authenticated messages (RFC 7296 §2.23); this says where to look.
             dataplane::Event::PeerMoved { tunnel, spi, path } => {
-                tracing::info!(%tunnel, %spi, remote = %path.remote, wan = %path.wan, "the peer's packets come from another address");
+                tracing::debug!(%tunnel, %spi, remote = %path.remote, wan = %path.wan, "the peer's packets come from another address");
+                let path = Path { natt: true, wan: path.wan, local: path.local, remote: path.remote };
+                self.handle(now, Input::InboundFrom { spi_in: spi, path });
             }
         }
     }
@@ -242,7 +245,7 @@ impl IkeLoop {
             }
         };
         let selectors = selectors(&local_ts, &remote_ts);
-        let limits = self.tunnels.get(&tunnel).map_or_else(Limits::default, |facts| limits(facts.child_octets));
+        let limits = self.tunnels.get(&tunnel).map_or_else(Limits::default, limits);
         let path = packet_path(&path);
         let sa = NewInbound {
             spi: spi_in,
@@ -442,12 +445,16 @@ fn packet_path(path: &Path) -> dataplane::Path {
     dataplane::Path { wan: path.wan.clone(), local: on_4500(path.local), remote: on_4500(path.remote) }
 }
 
-/// Ask for new keys at the configured volume, stop a quarter beyond it: a rekey takes a few round trips.
-fn limits(octets: Option<u64>) -> Limits {
+/// Ask for new keys at the configured volume less up to a tenth by chance, so that both ends rarely ask at once; stop a
+/// quarter beyond it: a rekey takes a few round trips.
+fn limits(facts: &TunnelFacts) -> Limits {
+    let soft = |volume: u64| volume - rand::random_range(0..=volume / 10);
+    let hard = |volume: u64| volume.saturating_add(volume / 4);
     Limits {
-        soft_octets: octets,
-        hard_octets: octets.map(|octets| octets.saturating_add(octets / 4)),
-        ..Limits::default()
+        soft_octets: facts.child_octets.map(soft),
+        hard_octets: facts.child_octets.map(hard),
+        soft_packets: facts.child_packets.map(soft),
+        hard_packets: facts.child_packets.map(hard),
     }
 }
 

@@ -148,6 +148,9 @@ impl Ike {
             Input::InboundSeen { spi_in, at } => self.with_child(now, spi_in, &mut out, |sa, cx| {
                 sa.inbound_seen(cx, spi_in, at);
             }),
+            Input::InboundFrom { spi_in, path } => self.with_child(now, spi_in, &mut out, |sa, cx| {
+                sa.inbound_from(cx, path);
+            }),
             Input::ChildLimit { spi_in, hard } => self.with_child(now, spi_in, &mut out, |sa, cx| {
                 sa.child_limit(cx, spi_in, hard);
             }),

@@ -56,6 +56,13 @@ pub enum Input {
         /// When.
         at: Instant,
     },
+    /// Authentic ESP on this inbound SA came by another path than before.
+    InboundFrom {
+        /// The inbound SA.
+        spi_in: Spi,
+        /// How it came.
+        path: Path,
+    },
     /// A volume limit of this SA was reached: the soft one (rekey) or the hard one (close).
     ChildLimit {
         /// The inbound SPI of the pair.

@@ -37,6 +37,18 @@ fn a_silent_peer_is_dead_within_interval_and_timeout() {
 }
 
 #[test]
+fn a_dead_peer_can_be_noticed_within_a_second() {
+    let mut world = up(wire(), 1, |_, config| config.dpd = Dpd { interval: millis(200), timeout: millis(600) });
+    world.traffic = true;
+    world.run(secs(3));
+    assert!(world.converged());
+    world.net.cut(world.link);
+    world.expect("both ends notice", millis(900), |world| !world.nodes[0].up && !world.nodes[1].up);
+    world.net.mend(world.link);
+    world.expect("and are back", secs(2), |world| world.both_up() && world.usable());
+}
+
+#[test]
 fn a_peer_whose_data_flows_is_not_asked() {
     let mut world = up(wire(), 1, fast_dpd);
     world.traffic = true;
@@ -212,6 +224,34 @@ fn a_peer_behind_a_nat_is_followed() {
     assert!(world.converged(), "{}", world.story());
     let moved = |event: &Event| matches!(event, Event::PeerMoved { to, .. } if to.port() == 61000);
     assert_eq!(world.count(1, moved), 1);
+}
+
+#[test]
+fn a_peer_behind_a_nat_is_followed_by_its_data_too() {
+    let mut world = World::new(1, wire());
+    world.nodes[0].translated = Some("198.51.100.9:4711".parse().unwrap());
+    world.start(|n, config| {
+        config.mobike = false;
+        if n == 1 {
+            config.remote = Remote::Any;
+        }
+    });
+    world.expect("both up", secs(5), World::converged);
+    let spi_in = world.nodes[1].active.unwrap();
+    let elsewhere = |world: &World, remote: &str| {
+        let path = world.path_to(1);
+        Input::InboundFrom { spi_in, path: Path { remote: remote.parse().unwrap(), ..path } }
+    };
+    let input = elsewhere(&world, "198.51.100.9:61000");
+    world.input(1, input);
+    assert_eq!(world.nodes[1].inbound[&spi_in].path.remote.port(), 61_000);
+    // Another WAN, or one whose address is known and is not this one: not by data alone.
+    let mut world = up(wire(), 1, |_, _| {});
+    let spi_in = world.nodes[1].active.unwrap();
+    let path = Path { remote: "198.51.100.66:4500".parse().unwrap(), ..world.path_to(1) };
+    let before = world.nodes[1].inbound[&spi_in].path.clone();
+    world.input(1, Input::InboundFrom { spi_in, path });
+    assert_eq!(world.nodes[1].inbound[&spi_in].path, before);
 }
 
 #[test]

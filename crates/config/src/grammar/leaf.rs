@@ -10,7 +10,7 @@ use net_types::{Asn, Family, IfName, Prefix, RouterId, TunnelName, WanName};
 
 use crate::model::{
     Adjust, Community, EspSuite, ExtCommunity, ExtCommunityTerms, Fingerprint, Host, HttpUrl, IkeId, IkeSuite,
-    InterfaceAddress, LargeCommunity, Name, NeighborId, Pattern, Secret,
+    InterfaceAddress, LargeCommunity, Name, NeighborId, Pattern, Secret, Span,
 };
 
 /// A value's place in a syntax: a label, unique within the syntax, and what is taken there.
@@ -96,6 +96,8 @@ pub enum Kind {
     Reference(Reference),
     /// A host name or address.
     Host,
+    /// Seconds or milliseconds.
+    Span,
     /// A file.
     Path,
     /// A URL of a revocation list or of a responder.
@@ -174,6 +176,7 @@ impl Leaf {
             "PREFIX-LIST6" => Kind::Reference(Reference::PrefixList(Some(Family::Ipv6Unicast))),
             "HOST" | "SERVER-NAME" => Kind::Host,
             "FILE" | "ANCHOR-FILE" | "CERTIFICATE-FILE" | "KEY-FILE" => Kind::Path,
+            "INTERVAL" | "TIMEOUT" => Kind::Span,
             "URL" => Kind::Url,
             "FINGERPRINT" => Kind::Fingerprint,
             "COMMUNITY" => Kind::Community,
@@ -274,6 +277,7 @@ impl Kind {
             }
             Self::Url => is::<HttpUrl>(text),
             Self::Fingerprint => is::<Fingerprint>(text),
+            Self::Span => is::<Span>(text),
             Self::Community => is::<Community>(text),
             Self::LargeCommunity => is::<LargeCommunity>(text),
             Self::ExtCommunity => is::<ExtCommunity>(text),

@@ -7,7 +7,7 @@ use net_types::{Prefix, WanName};
 use super::{Action, LEAVE, Section, Statement, Verb, draft::TunnelDraft, ipsec::spaced, then};
 use crate::{
     grammar::{Args, Complaint},
-    model::{ChildLifetime, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Tunnel},
+    model::{ChildLifetime, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Span, Tunnel},
 };
 
 pub(super) const BEGIN: &[Statement] = &[Statement {
@@ -192,14 +192,14 @@ const TUNNEL: &[Statement] = &[
         }),
     },
     Statement {
-        syntax: "dpd interval INTERVAL:0-3600 [timeout TIMEOUT:1-7200]",
+        syntax: "dpd interval INTERVAL [timeout TIMEOUT]",
         help: "Liveness check of the peer; 0 turns it off",
         action: Action::Tunnel(Verb {
             read: read_dpd,
             write: |tunnel, lines| {
                 let Dpd { interval, timeout } = tunnel.dpd;
                 if tunnel.dpd != Dpd::default() {
-                    lines.line(format_args!("dpd interval {} timeout {}", interval.as_secs(), timeout.as_secs()));
+                    lines.line(format_args!("dpd interval {} timeout {}", Span(interval), Span(timeout)));
                 }
             },
         }),
@@ -233,20 +233,21 @@ const TUNNEL: &[Statement] = &[
         }),
     },
     Statement {
-        syntax: "rekey child SECONDS:30-604800 [megabytes MEGABYTES:1-1000000000]",
+        syntax: "rekey child SECONDS:30-604800 [megabytes MEGABYTES:1-1000000000] [packets PACKETS:1000-1000000000000]",
         help: "Age or volume at which an ESP SA is renewed",
         action: Action::Tunnel(Verb {
             read: |tunnel, args| {
                 let time = Duration::from_secs(args.get("SECONDS")?);
                 let octets = args.opt::<u64>("MEGABYTES")?.map(|megabytes| megabytes.saturating_mul(MEGABYTE));
-                tunnel.child_lifetime = ChildLifetime { time, octets };
+                tunnel.child_lifetime = ChildLifetime { time, octets, packets: args.opt("PACKETS")? };
                 Ok(())
             },
             write: |tunnel, lines| {
-                let ChildLifetime { time, octets } = tunnel.child_lifetime;
+                let ChildLifetime { time, octets, packets } = tunnel.child_lifetime;
                 if tunnel.child_lifetime != ChildLifetime::default() {
                     let volume = then("megabytes", octets.map(|octets| octets / MEGABYTE));
-                    lines.line(format_args!("rekey child {}{volume}", time.as_secs()));
+                    let packets = then("packets", packets);
+                    lines.line(format_args!("rekey child {}{volume}{packets}", time.as_secs()));
                 }
             },
         }),
@@ -306,11 +307,18 @@ fn selectors(args: &Args<'_>) -> Result<Vec<Prefix>, Complaint> {
 }
 
 fn read_dpd(tunnel: &mut TunnelDraft, args: &Args<'_>) -> Result<(), Complaint> {
-    let interval = Duration::from_secs(args.get("INTERVAL")?);
+    const BRIEFEST: Duration = Duration::from_millis(50);
+    let Span(interval) = args.get("INTERVAL")?;
+    if (!interval.is_zero() && interval < BRIEFEST) || interval > Duration::from_secs(3600) {
+        return Err(args.complain("INTERVAL", "expected 50ms to 3600 seconds, or 0 for no check"));
+    }
     let timeout = match args.opt("TIMEOUT")? {
-        Some(seconds) => Duration::from_secs(seconds),
+        Some(Span(timeout)) => timeout,
         None => (3 * interval).max(Duration::from_secs(1)),
     };
+    if timeout < 2 * BRIEFEST || timeout > Duration::from_secs(7200) {
+        return Err(args.complain("TIMEOUT", "expected 100ms to 7200 seconds"));
+    }
     if timeout < interval {
         return Err(args.complain("TIMEOUT", "the timeout is shorter than the interval"));
     }

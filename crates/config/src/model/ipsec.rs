@@ -131,7 +131,7 @@ pub enum RemoteAddress {
     Address(IpAddr),
 }
 
-/// Liveness check: `dpd interval SECONDS timeout SECONDS`.
+/// Liveness check: `dpd interval SPAN timeout SPAN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dpd {
     /// Silence after which the peer is asked; zero never asks.
@@ -153,11 +153,13 @@ pub struct ChildLifetime {
     pub time: Duration,
     /// Volume in octets, where limited.
     pub octets: Option<u64>,
+    /// Volume in packets, where limited.
+    pub packets: Option<u64>,
 }
 
 impl Default for ChildLifetime {
     fn default() -> Self {
-        Self { time: Duration::from_secs(3600), octets: None }
+        Self { time: Duration::from_secs(3600), octets: None, packets: None }
     }
 }
 

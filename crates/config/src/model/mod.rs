@@ -20,6 +20,7 @@ mod route_map;
 mod routing;
 mod rpki;
 mod settings;
+mod span;
 mod suite;
 mod trust;
 mod values;
@@ -58,6 +59,7 @@ pub use rpki::{Rpki, RpkiCache, RpkiTransport};
 pub use settings::{
     AllowOwnAs, AttributeUnchanged, LocalAs, LocalRole, RemovePrivateAs, Role, RouteSettings, SessionSettings,
 };
+pub use span::Span;
 pub use suite::{Additional, Aead, AesCbc, Cipher, Esn, EspSuite, Group, IkeSuite, Integrity, Kem, Prf, SuiteError};
 pub use trust::{
     Fingerprint, FingerprintError, HttpUrl, HttpUrlError, ListSource, PeerDemands, Revocation, RevocationPolicy,

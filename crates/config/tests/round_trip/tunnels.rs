@@ -130,12 +130,14 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
         (unicast(), of(ike_id()), select(&[Initiate::Never, Initiate::OnStart][..]))
             .prop_map(|(address, id, initiate)| (Remote { address: RemoteAddress::Address(address), id }, initiate)),
     ];
-    let dpd = (0u64..=3600, 0u64..=3600).prop_map(|(interval, more)| Dpd {
-        interval: Duration::from_secs(interval),
-        timeout: Duration::from_secs((interval + more).max(1)),
+    // From 50 ms on, in milliseconds.
+    let dpd = (prop_oneof![Just(0u64), 50u64..=3_600_000], 0u64..=3_600_000).prop_map(|(interval, more)| Dpd {
+        interval: Duration::from_millis(interval),
+        timeout: Duration::from_millis((interval + more).max(100)),
     });
-    let lifetime = (seconds(30, 604_800), of(1u64..=1_000_000_000))
-        .prop_map(|(time, megabytes)| ChildLifetime { time, octets: megabytes.map(|n| n * 1_000_000) });
+    let lifetime = (seconds(30, 604_800), of(1u64..=1_000_000_000), of(1000u64..=1_000_000_000_000)).prop_map(
+        |(time, megabytes, packets)| ChildLifetime { time, octets: megabytes.map(|n| n * 1_000_000), packets },
+    );
     let selectors =
         || proptest::collection::btree_set(prefix(), 0..3).prop_map(|set| set.into_iter().collect::<Vec<Prefix>>());
     (

@@ -544,6 +544,14 @@ impl IkeSa {
         established.inbound_at = Some(established.inbound_at.map_or(at, |before| before.max(at)));
     }
 
+    /// ESP came in from elsewhere (RFC 7296 §2.23). A mobile peer says where it is, and what it sent before it moved may
+    /// still arrive: only its port is followed.
+    pub(crate) fn inbound_from(&mut self, cx: &mut Cx<'_>, path: Path) {
+        if !self.is_mobile() || path.remote.ip() == self.path.remote.ip() {
+            self.follow(cx, path);
+        }
+    }
+
     /// A volume limit of a child was reached.
     pub(crate) fn child_limit(&mut self, cx: &mut Cx<'_>, spi_in: Spi, hard: bool) {
         let Stage::Established(established) = &mut self.stage else { return };

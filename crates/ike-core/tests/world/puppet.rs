@@ -2,6 +2,7 @@
 //!
 //! It initiates honestly, so that what it seals afterwards is authentic; what is inside need not make sense. The fuzz
 //! target uses it too.
+#![allow(dead_code, reason = "each user takes its part")]
 
 use std::{
     collections::BTreeSet,
@@ -309,6 +310,27 @@ impl Stage {
         for packet in packets {
             self.datagram(packet);
         }
+    }
+
+    /// Seals a request in fragments of at most `limit` octets and hands in those that `keep` wants, by number from 1. Without
+    /// `complete` the message ID is not used up.
+    pub fn say_pieces(&mut self, payloads: &[Payload], limit: usize, complete: bool, keep: impl Fn(usize) -> bool) {
+        let Some(talk) = &mut self.talk else { return };
+        let flags = Flags { initiator: true, ..Flags::default() };
+        let (initiator_spi, responder_spi) = (talk.spis.0, Some(talk.spis.1));
+        let (exchange, message_id) = (ExchangeType::Informational, talk.next);
+        let header = Header { initiator_spi, responder_spi, exchange, flags, message_id };
+        let packets = talk.sealer.seal_fragmented(&header, payloads, limit).unwrap();
+        talk.next += u32::from(complete);
+        for (_, packet) in packets.into_iter().enumerate().filter(|(at, _)| keep(at + 1)) {
+            self.datagram(packet);
+        }
+    }
+
+    /// The SPIs of the IKE SA, and the message ID of the puppet's next request.
+    pub fn place(&self) -> ((IkeSpi, IkeSpi), u32) {
+        let talk = self.talk.as_ref().expect("a call was made");
+        (talk.spis, talk.next)
     }
 
     /// Learns the SPIs that the engine announces.
