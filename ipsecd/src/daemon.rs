@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use config::model::Config;
 use dataplane::{Dataplane, KeeperDoor, Userspace};
+use futures_util::FutureExt;
 use ike_core::{ConnectionConfig, Input};
 use ike_crypto::CrashTokenSecret;
 use net_types::TunnelName;
@@ -29,6 +30,8 @@ use crate::{
     wan::WanRouting,
 };
 
+/// Most changes of links and addresses that are looked at together.
+const NEWS: usize = 4096;
 /// How long peers have to answer the farewell. They notice by themselves what they did not hear.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -129,6 +132,11 @@ impl Daemon {
                 biased; // links first: their loss moves traffic. Then timers, which no flood of messages may starve.
                 changed = self.watch.changed() => {
                     changed.context("watching the kernel's links and addresses")?;
+                    // What is there already is looked at together: each of thousands of interfaces that come up is news.
+                    for _ in 0..NEWS {
+                        let Some(more) = self.watch.changed().now_or_never() else { break };
+                        more.context("watching the kernel's links and addresses")?;
+                    }
                     self.links_changed().await;
                 }
                 () = sleep_until(deadline) => self.ike.tick(Instant::now()),

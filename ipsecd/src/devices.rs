@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
     sync::Arc,
 };
 
@@ -63,11 +64,12 @@ impl Devices {
         facts: &BTreeMap<TunnelName, TunnelFacts>,
     ) -> Work {
         let mut work = Work::default();
+        let socket = any_socket();
         for (name, tunnel) in &config.tunnels {
             let Some(facts) = facts.get(name) else { continue };
             work.mtu |= facts.mtu != self.mtu(config, name, tunnel, links);
             // The view lags behind: of an interface that was just made it may not know yet. So the kernel is asked.
-            if view.link(facts.ifindex).is_none() && ifindex(name).ok() != Some(facts.ifindex) {
+            if view.link(facts.ifindex).is_none() && ifindex(&socket, name).ok() != Some(facts.ifindex) {
                 work.deleted.insert(name.clone());
             }
         }
@@ -130,7 +132,7 @@ impl Devices {
         let mtu = self.mtu(config, name, tunnel, links);
         let spec = TunnelSpec { name: name.clone(), mtu, policy: policy(tunnel.packets) };
         self.dataplane.add_tunnel(spec).map_err(|error| error.to_string())?;
-        let ifindex = ifindex(name).map_err(|error| format!("looking up its interface: {error}"))?;
+        let ifindex = ifindex(&any_socket(), name).map_err(|error| format!("looking up its interface: {error}"))?;
         tunnel_if::configure(&self.handle, name, ifindex, u32::from(mtu), &tunnel.addresses)
             .await
             .map_err(|error| error.to_string())?;
@@ -164,7 +166,13 @@ fn inner_mtu(config: &Config, tunnel: &Tunnel, links: &Links) -> u16 {
     tunnel.mtu_octets.unwrap_or(u16::try_from(fits).unwrap_or(u16::MAX))
 }
 
-fn ifindex(name: &TunnelName) -> std::io::Result<u32> {
-    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
-    Ok(rustix::net::netdevice::name_to_index(&socket, name.as_str())?)
+/// A socket to ask the kernel about interfaces by.
+fn any_socket() -> std::io::Result<OwnedFd> {
+    let none = rustix::net::SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, none, None)?)
+}
+
+fn ifindex(socket: &std::io::Result<OwnedFd>, name: &TunnelName) -> std::io::Result<u32> {
+    let socket = socket.as_ref().map_err(|error| std::io::Error::new(error.kind(), error.to_string()))?;
+    Ok(rustix::net::netdevice::name_to_index(socket, name.as_str())?)
 }
