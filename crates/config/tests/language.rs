@@ -282,6 +282,13 @@ fn contradictions_and_gaps_are_refused() {
             ),
             "also that of ipsec tunnel t",
         ),
+        (
+            format!(
+                "ipsec datapath kernel\n{psk}{wan}ipsec tunnel t\n remote ::1\n wan a\n identity i\n\
+                 ipsec tunnel u\n remote ::1\n wan a\n identity i\n datapath userspace\n"
+            ),
+            "that of ipsec tunnel t over the same wan a is kernel",
+        ),
         ("router bgp 1\nrouter bgp 2\n".to_owned(), "one speaker has one AS"),
         (
             "router bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 ttl-security hops 1\n neighbor ::1 ebgp-multihop 2\n"

@@ -13,7 +13,7 @@ use net_types::{IfName, Prefix, TunnelName, WanName};
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Config, Credential, Dpd, EspSuite,
+        AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Config, Credential, Datapath, Dpd, EspSuite,
         Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry, NeighborId,
         NeighborSettings, Packets, Password, PeerDemands, Ppk, Proposal, Remote, Revocation, RouteMapEntry, Shutdown,
         Tunnel, Wan,
@@ -97,6 +97,8 @@ pub(super) struct TunnelDraft {
     pub(super) mtu_octets: Option<u16>,
     pub(super) packets: Packets,
     pub(super) demands: PeerDemands,
+    pub(super) datapath: Option<Datapath>,
+    pub(super) hardware_offload: bool,
     pub(super) shutdown: bool,
 }
 
@@ -361,12 +363,33 @@ fn clash(config: &Config, name: &TunnelName) -> Option<String> {
             "\"remote-ca\" and \"remote-certificate\" demand a certificate, but identity {identity} is by pre-shared key"
         ));
     }
+    if let Some(message) = other_datapath(config, name, tunnel) {
+        return Some(message);
+    }
     let ours = &tunnel.addresses;
     // Each pair is told once, at the later name.
     config.tunnels.range(..name.clone()).find_map(|(other, tunnel)| {
         let both = tunnel.addresses.iter().find(|theirs| ours.iter().any(|ours| ours.address() == theirs.address()))?;
         Some(format!("its address {} is also that of ipsec tunnel {other}", both.address()))
     })
+}
+
+/// Port 4500 of a link is the kernel's or ipsecd's.
+fn other_datapath(config: &Config, name: &TunnelName, this: &Tunnel) -> Option<String> {
+    let of = |tunnel: &Tunnel| tunnel.datapath.unwrap_or(config.datapath);
+    let contrary = match of(this) {
+        Datapath::Auto => return None,
+        Datapath::Kernel => Datapath::Userspace,
+        Datapath::Userspace => Datapath::Kernel,
+    };
+    let (other, _) =
+        config.tunnels.range(..name.clone()).find(|(_, tunnel)| tunnel.wan == this.wan && of(tunnel) == contrary)?;
+    Some(format!(
+        "its datapath is {}, that of ipsec tunnel {other} over the same wan {} is {}; the tunnels of a link have one datapath",
+        of(this).as_str(),
+        this.wan,
+        contrary.as_str()
+    ))
 }
 
 fn said<T>(value: Option<T>, statement: &str) -> Result<T, String> {
@@ -455,6 +478,8 @@ impl TunnelDraft {
             mtu_octets: self.mtu_octets,
             packets: self.packets,
             demands: self.demands,
+            datapath: self.datapath,
+            hardware_offload: self.hardware_offload,
             shutdown: self.shutdown,
         })
     }

@@ -14,6 +14,7 @@ pub(super) const ROWS: &[&[Statement]] = &[
     GENERAL,
     frr::ROWS,
     wan::BEGIN,
+    tunnel::DATAPATH,
     ipsec::BEGIN,
     tunnel::BEGIN,
     key_chain::BEGIN,

@@ -7,7 +7,7 @@ use net_types::{Prefix, WanName};
 use super::{Action, LEAVE, Section, Statement, Verb, draft::TunnelDraft, ipsec::spaced, then};
 use crate::{
     grammar::{Args, Complaint},
-    model::{ChildLifetime, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Span, Tunnel},
+    model::{ChildLifetime, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Span, Tunnel},
 };
 
 pub(super) const BEGIN: &[Statement] = &[Statement {
@@ -275,6 +275,30 @@ const TUNNEL: &[Statement] = &[
         }),
     },
     Statement {
+        syntax: "datapath (auto|userspace|kernel)",
+        help: "Who seals and opens this tunnel's packets",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.datapath = read_datapath(args);
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                tunnel.datapath.iter().for_each(|path| lines.line(format_args!("datapath {}", path.as_str())));
+            },
+        }),
+    },
+    Statement {
+        syntax: "[no] hardware-offload",
+        help: "Let the network card of the link seal and open, where the kernel's datapath is used",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.hardware_offload = !args.has("no");
+                Ok(())
+            },
+            write: |tunnel, lines| lines.flag(tunnel.hardware_offload, "hardware-offload"),
+        }),
+    },
+    Statement {
         syntax: "[no] shutdown",
         help: "Hold the tunnel down",
         action: Action::Tunnel(Verb {
@@ -286,6 +310,28 @@ const TUNNEL: &[Statement] = &[
         }),
     },
 ];
+
+/// `ipsec datapath`, for tunnels that say nothing of it.
+pub(super) const DATAPATH: &[Statement] = &[Statement {
+    syntax: "ipsec datapath (auto|userspace|kernel)",
+    help: "Who seals and opens packets, unless a tunnel says otherwise",
+    action: Action::Config(Verb {
+        read: |draft, args| {
+            draft.config.datapath = read_datapath(args).unwrap_or_default();
+            Ok(())
+        },
+        write: |config, lines| {
+            if config.datapath != Datapath::default() {
+                lines.line(format_args!("ipsec datapath {}", config.datapath.as_str()));
+                lines.line(format_args!("!"));
+            }
+        },
+    }),
+}];
+
+fn read_datapath(args: &Args<'_>) -> Option<Datapath> {
+    Datapath::ALL.iter().copied().find(|path| args.has(path.as_str()))
+}
 
 /// As disks and ISPs count.
 const MEGABYTE: u64 = 1_000_000;

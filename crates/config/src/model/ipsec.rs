@@ -93,8 +93,38 @@ pub struct Tunnel {
     pub packets: Packets,
     /// `remote-ca` and `remote-certificate`
     pub demands: PeerDemands,
+    /// `datapath`; where nothing is said, that of all tunnels.
+    pub datapath: Option<Datapath>,
+    /// `hardware-offload`: a network card may seal and open, where the kernel's datapath is used.
+    pub hardware_offload: bool,
     /// `shutdown`: exists, but is held down.
     pub shutdown: bool,
+}
+
+/// Who seals and opens packets: `ipsec datapath` and `datapath`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Datapath {
+    /// The kernel where it can, ipsecd otherwise.
+    #[default]
+    Auto,
+    /// ipsecd.
+    Userspace,
+    /// The kernel (XFRM).
+    Kernel,
+}
+
+impl Datapath {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Auto, Self::Userspace, Self::Kernel];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Userspace => "userspace",
+            Self::Kernel => "kernel",
+        }
+    }
 }
 
 impl Tunnel {

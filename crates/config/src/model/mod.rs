@@ -38,7 +38,7 @@ pub use bgp::{
     LinkBandwidth, MaximumInternalPaths, Redistribute, RedistributeSource, RouteChecks, Timers,
 };
 pub use host::Host;
-pub use ipsec::{ChildLifetime, Credential, Dpd, Identity, Initiate, Ppk, Proposal, Remote, RemoteAddress, Tunnel};
+pub use ipsec::{ChildLifetime, Credential, Datapath, Dpd, Identity, Initiate, Ppk, Proposal, Remote, RemoteAddress, Tunnel};
 pub use key_chain::{AoAlgorithm, AoUse, ChainKey, KeyChain};
 pub use lists::{AccessTarget, CommunityList, Rules};
 pub use log::{Log, LogFormat, LogLevel, Metrics};
@@ -85,6 +85,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// `wan NAME` sections.
     pub wans: BTreeMap<WanName, Wan>,
+    /// `ipsec datapath`: of tunnels that say nothing of it.
+    pub datapath: Datapath,
     /// `ipsec proposal NAME` sections.
     pub proposals: BTreeMap<Name, Proposal>,
     /// `ipsec identity NAME` sections.

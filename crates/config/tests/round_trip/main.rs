@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use config::{
     Command, Config,
-    model::{BfdPeer, BfdPeerId, Bgp, Community, Log, LogFormat, LogLevel, Metrics, RouteMap, Vrf},
+    model::{BfdPeer, BfdPeerId, Bgp, Community, Datapath, Log, LogFormat, LogLevel, Metrics, RouteMap, Vrf},
     parse,
 };
 use net_types::{Family, TunnelName, WanName};
@@ -43,7 +43,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         (
             (any::<bool>(), of(name())),
             log,
-            metrics,
+            (metrics, select(Datapath::ALL)),
             btree_map("[a-z]{1,8}".prop_map(|text| text.parse::<WanName>().unwrap()), wan(), 1..3),
         ),
         (btree_map(name(), proposal(), 0..3), btree_map(name(), identity(), 1..3), tunnels),
@@ -77,7 +77,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             let aliases = aliased.into_keys().enumerate();
             let community_aliases = aliases.map(|(at, community)| (community, format!("alias-{at}").parse().unwrap()));
             let community_aliases = community_aliases.collect();
-            let ((frr_defaults, hostname), log, metrics, wans) = first;
+            let ((frr_defaults, hostname), log, (metrics, datapath), wans) = first;
             let (proposals, identities, mut tunnels) = second;
             let ((bfd_profiles, key_chains), bfd_peers, mut static_routes, lists) = third;
             let mut bfd_peers: BTreeMap<BfdPeerId, BfdPeer> = bfd_peers.into_iter().collect();
@@ -93,7 +93,9 @@ fn any_config() -> impl Strategy<Value = Config> {
             static_routes.sort();
             static_routes.dedup();
             // What is named must exist, and two tunnels do not share an address.
+            let on_one_wan = tunnels.values().next().and_then(|tunnel| tunnel.datapath);
             for (number, tunnel) in tunnels.values_mut().enumerate() {
+                tunnel.datapath = on_one_wan;
                 let mut links = wans.keys().cloned();
                 tunnel.wan = links.next().unwrap();
                 tunnel.backup_wans = links.take(number % 2).collect();
@@ -128,6 +130,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 log,
                 metrics,
                 wans,
+                datapath,
                 proposals,
                 identities,
                 tunnels,

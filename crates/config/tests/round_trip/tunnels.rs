@@ -6,7 +6,7 @@ use std::{
 };
 
 use config::model::{
-    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Dpd, Dscp,
+    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Datapath, Dpd, Dscp,
     Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, Kem,
     ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy,
     StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
@@ -151,8 +151,10 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
             any::<bool>(),
             of(10u64..=31_536_000),
         ),
+        (of(select(Datapath::ALL)), any::<bool>()),
     )
-        .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest)| {
+        .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest, last)| {
+            let (datapath, hardware_offload) = last;
             let ((local_selectors, remote_selectors, ppk), mtu_octets, packets, demands, shutdown, mobike, reauth) =
                 rest;
             Tunnel {
@@ -175,6 +177,8 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
                 mtu_octets,
                 packets,
                 demands,
+                datapath,
+                hardware_offload,
                 shutdown,
             }
         })
