@@ -10,6 +10,23 @@ pub fn is_required() -> bool {
     std::env::var_os(REQUIRED).is_some()
 }
 
+/// Names the datapath of tunnels in labs; where it is not set, they have the default.
+pub const DATAPATH: &str = "HOLDFAST_DATAPATH";
+
+/// The datapath that labs are to have, with the modules that it takes.
+pub fn datapath() -> Option<String> {
+    let datapath = std::env::var(DATAPATH).ok()?;
+    if datapath == "kernel" {
+        ["esp4", "esp6", "xfrm_user", "xfrm_interface", "aesni_intel"].into_iter().for_each(load);
+    }
+    Some(datapath)
+}
+
+/// How much longer than on hardware anything may take: a guest's processor is emulated.
+pub fn slowness() -> u32 {
+    if is_required() { 6 } else { 1 }
+}
+
 /// Asks for a module of the kernel; a guest has nobody who loads it on demand.
 pub fn load(module: &str) {
     // Where it is built in, or is not to be had, the lab finds out.

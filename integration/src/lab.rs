@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::kernel;
 use crate::node::{self, Node};
 use crate::process;
 
@@ -112,6 +113,7 @@ impl Lab {
 
     /// Waits until `look` finds something and gives it back.
     pub fn wait_until<T>(&self, what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let limit = limit * kernel::slowness();
         let deadline = Instant::now() + limit;
         loop {
             let seen = look();

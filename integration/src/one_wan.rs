@@ -9,10 +9,11 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::capture::Clearness;
 use crate::edge::Edge;
+use crate::kernel;
 use crate::lab::Lab;
 use crate::node::Node;
 use crate::pki;
@@ -214,9 +215,10 @@ impl std::fmt::Display for Text {
         let Self { side, proposal, identity, tunnel, rest } = self;
         let gateway = side.gateway();
         let name = if *side == Side::Left { "left" } else { "right" };
+        let datapath = kernel::datapath().map_or_else(String::new, |path| format!("ipsec datapath {path}\n"));
         write!(
             out,
-            "hostname {name}\nwan isp\n interface wan1\n gateway {gateway}\nipsec proposal strong\n{proposal}\
+            "hostname {name}\n{datapath}wan isp\n interface wan1\n gateway {gateway}\nipsec proposal strong\n{proposal}\
              ipsec identity own\n{identity}ipsec tunnel tun1\n{tunnel}{rest}"
         )
     }
@@ -232,7 +234,12 @@ pub fn wait_up(lab: &Lab, edge: &mut Edge) -> Result<()> {
     lab.wait_for(&format!("tun1 at {}", edge.node.name()), Duration::from_secs(30), || {
         edge.must_run()?;
         Ok(edge.tunnel_state("tun1")?.starts_with("up"))
-    })
+    })?;
+    let shown = edge.json("show ipsec tunnel json")?;
+    let datapath = shown.pointer("/tun1/datapath").and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
+    let wanted = kernel::datapath();
+    ensure!(wanted.as_ref().is_none_or(|wanted| *wanted == datapath), "the datapath is {datapath}: {shown}");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use integration::capture::Capture;
 use integration::edge::{Binaries, Daemon, Edge};
 use integration::one_wan::{self, OneWan, Side, Text};
-use integration::{Lab, Node};
+use integration::{Lab, Node, kernel, probe};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
@@ -76,6 +76,98 @@ fn a_killed_ipsecd_leaves_its_interface_and_routes() {
     });
 }
 
+/// In the kernel, associations do not need anybody: traffic goes on without ipsecd, and under a new one until that has made
+/// its own.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn traffic_goes_on_in_the_kernel_while_there_is_no_ipsecd() {
+    if kernel::datapath().as_deref() != Some("kernel") {
+        return;
+    }
+    Lab::test("orphaned", |lab| {
+        let mut pair = pair(lab, "")?;
+        let shown = |edge: &Edge| edge.node.run(&["ip", "xfrm", "state"]);
+        let before = shown(&pair.left)?;
+        pair.left.kill(Daemon::Ipsecd)?;
+        ensure!(shown(&pair.left)? == before, "the associations are as they were");
+        for side in [Side::Left, Side::Right, Side::Left] {
+            pair.wan.ping_through(side)?;
+        }
+        pair.left.start_ipsecd()?;
+        one_wan::wait_up(lab, &mut pair.left)?;
+        lab.wait_for("traffic through new associations", SECONDS(20), || {
+            pair.wan.ping_through(Side::Left).map(|()| true)
+        })?;
+        let spis = |text: &str| -> Vec<String> {
+            text.split_whitespace()
+                .filter(|word| word.len() == 10 && word.starts_with("0x"))
+                .map(str::to_owned)
+                .collect()
+        };
+        let old = spis(&before);
+        lab.wait_for("the old associations' end", SECONDS(20), || {
+            let now = spis(&shown(&pair.left)?);
+            Ok(old.iter().filter(|spi| !spi.starts_with("0x4846")).all(|spi| !now.contains(spi)))
+        })?;
+        pair.wan.ping_through(Side::Right)
+    });
+}
+
+/// Nothing on the WAN is anything but IKE and ESP, whatever becomes of the tunnel.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn nothing_leaves_in_the_clear_when_there_is_no_association() {
+    Lab::test("clear", |lab| {
+        let mut pair = pair(lab, "")?;
+        let capture = Capture::start(&pair.wan.isp, |_| true)?;
+        pair.wan.ping_through(Side::Left)?;
+        pair.right.shell("terminate ipsec tunnel tun1")?;
+        lab.wait_for("the tunnel is down", SECONDS(10), || Ok(!is_up(&pair.left)? && !is_up(&pair.right)?))?;
+        ensure!(pair.wan.ping_through(Side::Left).is_err(), "a ping was answered without a tunnel");
+        ensure!(pair.wan.ping_through(Side::Right).is_err(), "a ping was answered without a tunnel");
+        pair.right.kill(Daemon::Ipsecd)?;
+        ensure!(pair.wan.ping_through(Side::Right).is_err(), "a ping was answered without a daemon");
+        let captured = capture.finish()?;
+        let leaks = pair.wan.clearness()?.findings(&captured);
+        ensure!(leaks.is_empty(), "in the clear: {leaks:?}");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn an_operator_renews_keys_while_traffic_flows() {
+    Lab::test("renewed", |lab| {
+        let pair = pair(lab, "")?;
+        let socket = |side: Side| std::net::SocketAddr::from((side.inner(), probe::PORT));
+        let rekeys = |edge: &Edge| -> Result<u64> {
+            let shown = edge.json("show ipsec tunnel tun1 json")?;
+            shown.pointer("/tun1/childRekeys").and_then(serde_json::Value::as_u64).context("no number of rekeys")
+        };
+        lab.holds_for("one pair of SAs is left", SECONDS(3), || Ok(true))?;
+        let probe = probe::Probe::start((&pair.wan.left, socket(Side::Left)), (&pair.wan.right, socket(Side::Right)))?;
+        for turn in 1..=4 {
+            let edge = if turn % 2 == 0 { &pair.left } else { &pair.right };
+            let before = rekeys(edge)?;
+            edge.shell("rekey ipsec tunnel tun1")?;
+            lab.wait_for("new keys", SECONDS(10), || Ok(rekeys(edge)? > before))?;
+        }
+        lab.wait_for("some traffic after that", SECONDS(20), || {
+            Ok(probe.counts().iter().all(|(_, came)| *came > 2000))
+        })?;
+        let flows = probe.finish()?;
+        let (forth, back) = (flows.forth.lost(0, i64::MAX), flows.back.lost(0, i64::MAX));
+        let counters = |node: &Node| node.run(&["sh", "-c", "grep -v ' 0$' /proc/net/xfrm_stat; nstat -a"]);
+        ensure!(
+            forth == 0 && back == 0,
+            "{forth} and {back} packets were lost; left: {}\nright: {}",
+            counters(&pair.wan.left)?,
+            counters(&pair.wan.right)?
+        );
+        Ok(())
+    });
+}
+
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn an_operator_ends_and_starts_a_tunnel() {
@@ -117,7 +209,14 @@ fn keys_are_renewed_while_traffic_flows() {
         std::thread::sleep(SECONDS(75));
         let flows = probe.finish()?;
         let (forth, back) = (flows.forth.lost(0, i64::MAX), flows.back.lost(0, i64::MAX));
-        ensure!(forth == 0 && back == 0, "{forth} and {back} packets were lost");
+        let counters =
+            |node: &Node| node.run(&["sh", "-c", "cat /proc/net/xfrm_stat; cat /proc/net/softnet_stat; nstat -a"]);
+        ensure!(
+            forth == 0 && back == 0,
+            "{forth} and {back} packets were lost; left: {}\nright: {}",
+            counters(&pair.wan.left)?,
+            counters(&pair.wan.right)?
+        );
         Ok(())
     });
 }

@@ -1,7 +1,7 @@
 //! The daemon: one loop that owns the IKE engine, the links and the tunnel interfaces, and waits for whatever comes next.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::pin,
     sync::Arc,
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use config::model::Config;
-use dataplane::{Dataplane, KeeperDoor, Userspace};
+use dataplane::{Datapaths, Dataplane, KeeperDoor};
 use futures_util::FutureExt;
 use ike_core::{ConnectionConfig, Input};
 use ike_crypto::CrashTokenSecret;
@@ -21,6 +21,7 @@ use telemetry::service_manager;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    datapath,
     devices::Devices,
     ike_loop::{IkeLoop, TunnelFacts, since_1970},
     links::{Changed, Links},
@@ -62,7 +63,7 @@ pub struct Daemon {
     requests: mpsc::Receiver<Request>,
     /// What runs.
     loaded: Loaded,
-    dataplane: Arc<dyn Dataplane>,
+    dataplane: Arc<Datapaths>,
     keeper: Option<KeeperDoor>,
     /// Open as long as the keeper lives.
     keeper_line: Option<KeeperLine>,
@@ -83,7 +84,8 @@ impl Daemon {
     ) -> anyhow::Result<Self> {
         let watch = Watch::start().await.context("watching the kernel's links and addresses")?;
         let (upcalls, incoming) = upcall::queues();
-        let dataplane: Arc<dyn Dataplane> = Arc::new(Userspace::new(upcalls, keeper.clone()));
+        let datapaths = Arc::new(Datapaths::new(upcalls, keeper.clone()));
+        let dataplane: Arc<dyn Dataplane> = Arc::<Datapaths>::clone(&datapaths);
         let (state, requests) = State::new(Arc::clone(&dataplane));
         let links = Links::new(Arc::clone(&dataplane), WanRouting::new(watch.handle().clone()), state.clone());
         let devices = Devices::new(Arc::clone(&dataplane), watch.handle().clone(), state.clone());
@@ -106,7 +108,7 @@ impl Daemon {
             incoming,
             requests,
             loaded: nothing,
-            dataplane,
+            dataplane: datapaths,
             keeper,
             keeper_line: None,
         };
@@ -165,7 +167,8 @@ impl Daemon {
             self.configure_ike();
             self.devices.drop_deleted(&work.deleted);
         }
-        if work.mtu || !work.deleted.is_empty() {
+        self.remake(&work.remade);
+        if work.mtu || !work.deleted.is_empty() || !work.remade.is_empty() {
             self.facts = self.devices.configure(&self.loaded.config, &self.links).await;
             self.configure_ike();
         }
@@ -243,10 +246,16 @@ impl Daemon {
         // Lists that were read are known before anybody is accepted.
         let known = self.trust.configure(loaded.material.clone());
         self.ike.handle(Instant::now(), Input::Revocations(known));
-        let gone = self.links.configure(&loaded.config).await;
+        let choices = datapath::choose(&loaded.config, || self.dataplane.kernel_support());
+        let kernel_wans = datapath::kernel_wans(&loaded.config, &choices);
+        self.devices.choose(choices);
+        let gone = self.links.configure(&loaded.config, &kernel_wans).await;
         let lost = self.links.lost(self.watch.view());
         let found = self.links.found(self.watch.view()).await;
         self.loaded = loaded;
+        let view = self.watch.view();
+        let work = self.devices.need_work(&self.loaded.config, &self.links, view, &self.facts);
+        self.remake(&work.remade);
         self.facts = self.devices.configure(&self.loaded.config, &self.links).await;
         self.tell_links(lost);
         self.tell_links(found);
@@ -254,6 +263,15 @@ impl Daemon {
         self.tell_links(gone);
         self.devices.remove_stale(&self.loaded.config);
         self.watch_keeper();
+    }
+
+    /// Ends tunnels whose interfaces are to be made anew: their keys go with the old ones.
+    fn remake(&mut self, remade: &BTreeSet<TunnelName>) {
+        if remade.is_empty() {
+            return;
+        }
+        self.facts.retain(|tunnel, _| !remade.contains(tunnel));
+        self.configure_ike();
     }
 
     /// Without tunnels there is no keeper to watch.

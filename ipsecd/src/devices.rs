@@ -7,18 +7,20 @@ use std::{
 };
 
 use config::model::{self, Config, Packets, RemoteAddress, Tunnel};
-use dataplane::{Dataplane, Dscp, PacketPolicy, TunnelSpec};
+use dataplane::{Datapath, Dataplane, Dscp, PacketPolicy, TunnelSpec};
 use net_types::TunnelName;
 use netwatch::View;
 use rtnetlink::Handle;
 
-use crate::{ike_loop::TunnelFacts, links::Links, state::State, suites, tunnel_if};
+use crate::{datapath::Choice, ike_loop::TunnelFacts, links::Links, state::State, suites, tunnel_if};
 
 /// What is to be done about interfaces.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) mtu: bool,
     pub(crate) deleted: BTreeSet<TunnelName>,
+    /// Those that are to be made anew: for another datapath, or on another device.
+    pub(crate) remade: BTreeSet<TunnelName>,
 }
 
 /// All interfaces of configured tunnels.
@@ -29,11 +31,19 @@ pub(crate) struct Devices {
     present: BTreeSet<TunnelName>,
     /// What the paths of tunnels take, where it is known.
     path_mtus: BTreeMap<TunnelName, u16>,
+    choices: BTreeMap<TunnelName, Choice>,
 }
 
 impl Devices {
     pub(crate) fn new(dataplane: Arc<dyn Dataplane>, handle: Handle, state: State) -> Self {
-        Self { dataplane, handle, state, present: BTreeSet::new(), path_mtus: BTreeMap::new() }
+        Self {
+            dataplane,
+            handle,
+            state,
+            present: BTreeSet::new(),
+            path_mtus: BTreeMap::new(),
+            choices: BTreeMap::new(),
+        }
     }
 
     /// Makes the interfaces of a configuration, brings them to what it says, and gives what is true of each. One that
@@ -55,6 +65,30 @@ impl Devices {
         facts
     }
 
+    /// Takes up who seals and opens, and says so where that is new. Call it before [`Self::configure`].
+    pub(crate) fn choose(&mut self, choices: BTreeMap<TunnelName, Choice>) {
+        for (tunnel, choice) in choices.iter().filter(|(tunnel, choice)| self.choices.get(*tunnel) != Some(*choice)) {
+            tracing::info!(%tunnel, datapath = choice.name(), why = %choice.why, "datapath");
+            self.state.edit(tunnel, |detail| detail.datapath = Some(choice.clone()));
+        }
+        self.choices = choices;
+    }
+
+    fn datapath(&self, name: &TunnelName, tunnel: &Tunnel, links: &Links) -> Datapath {
+        if !self.choices.get(name).is_some_and(|choice| choice.kernel) {
+            return Datapath::Userspace;
+        }
+        let remote = match tunnel.remote.address {
+            RemoteAddress::Address(address) => Some(address),
+            RemoteAddress::Any => None,
+        };
+        Datapath::Kernel {
+            // One that may go over to another link is bound by its mark alone.
+            pin: if tunnel.backup_wans.is_empty() { links.pin(&tunnel.wan, remote) } else { None },
+            offload: if tunnel.hardware_offload { links.ifindex(&tunnel.wan) } else { None },
+        }
+    }
+
     /// Whether some interface no longer is as `facts` say: another MTU fits its WAN, or somebody has deleted it.
     pub(crate) fn need_work(
         &self,
@@ -68,6 +102,9 @@ impl Devices {
         for (name, tunnel) in &config.tunnels {
             let Some(facts) = facts.get(name) else { continue };
             work.mtu |= facts.mtu != self.mtu(config, name, tunnel, links);
+            if facts.datapath != self.datapath(name, tunnel, links) {
+                work.remade.insert(name.clone());
+            }
             // The view lags behind: of an interface that was just made it may not know yet. So the kernel is asked.
             if view.link(facts.ifindex).is_none() && ifindex(&socket, name).ok() != Some(facts.ifindex) {
                 work.deleted.insert(name.clone());
@@ -130,7 +167,8 @@ impl Devices {
         links: &Links,
     ) -> Result<TunnelFacts, String> {
         let mtu = self.mtu(config, name, tunnel, links);
-        let spec = TunnelSpec { name: name.clone(), mtu, policy: policy(tunnel.packets) };
+        let datapath = self.datapath(name, tunnel, links);
+        let spec = TunnelSpec { name: name.clone(), mtu, policy: policy(tunnel.packets), datapath };
         self.dataplane.add_tunnel(spec).map_err(|error| error.to_string())?;
         let ifindex = ifindex(&any_socket(), name).map_err(|error| format!("looking up its interface: {error}"))?;
         tunnel_if::configure(&self.handle, name, ifindex, u32::from(mtu), &tunnel.addresses)
@@ -141,6 +179,7 @@ impl Devices {
             ifindex,
             mtu,
             addresses: tunnel.addresses.iter().map(config::model::InterfaceAddress::address).collect(),
+            datapath,
             child_octets: tunnel.child_lifetime.octets,
             child_packets: tunnel.child_lifetime.packets,
         })

@@ -54,6 +54,8 @@ pub(crate) struct TunnelFacts {
     pub(crate) ifindex: u32,
     pub(crate) mtu: u16,
     pub(crate) addresses: Vec<IpAddr>,
+    /// Who seals and opens its packets.
+    pub(crate) datapath: dataplane::Datapath,
     /// Octets after which a child SA is replaced.
     pub(crate) child_octets: Option<u64>,
     /// Packets after which a child SA is replaced.

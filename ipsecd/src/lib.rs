@@ -4,6 +4,7 @@
 
 pub mod credentials;
 pub mod daemon;
+pub mod datapath;
 mod devices;
 mod ike_loop;
 pub mod keeper_process;

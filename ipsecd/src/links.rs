@@ -39,6 +39,8 @@ struct Link {
     state: Option<LinkState>,
     /// The interface that its sockets are bound to.
     open_on: Option<u32>,
+    /// Whether ESP is left to the kernel.
+    kernel_esp: bool,
 }
 
 impl Links {
@@ -47,8 +49,8 @@ impl Links {
     }
 
     /// Takes up a configuration: links that stay keep their marks, and with them their sockets. Gives those that are gone;
-    /// for the others see [`Self::lost`] and [`Self::found`].
-    pub(crate) async fn configure(&mut self, config: &Config) -> Vec<Changed> {
+    /// for the others see [`Self::lost`] and [`Self::found`]. The kernel gets the ESP of `kernel_wans`.
+    pub(crate) async fn configure(&mut self, config: &Config, kernel_wans: &BTreeSet<WanName>) -> Vec<Changed> {
         let gone: Vec<_> = self.links.keys().filter(|name| !config.wans.contains_key(*name)).cloned().collect();
         for name in &gone {
             self.links.remove(name);
@@ -56,7 +58,12 @@ impl Links {
             self.state.forget_wan(name);
         }
         for (name, spec) in &config.wans {
+            let kernel_esp = kernel_wans.contains(name);
             if let Some(link) = self.links.get_mut(name) {
+                if link.kernel_esp != kernel_esp {
+                    link.kernel_esp = kernel_esp;
+                    link.open_on = None; // what its sockets are for is said before they are open
+                }
                 if link.spec.interface != spec.interface {
                     link.open_on = None;
                 }
@@ -70,7 +77,7 @@ impl Links {
                 tracing::error!(wan = %name, "more WAN links than there are marks; this one is not used");
                 continue;
             };
-            let link = Link { spec: spec.clone(), mark, state: None, open_on: None };
+            let link = Link { spec: spec.clone(), mark, state: None, open_on: None, kernel_esp };
             self.links.insert(name.clone(), link);
         }
         let marks: BTreeSet<_> = self.links.values().map(|link| link.mark).collect();
@@ -131,6 +138,27 @@ impl Links {
         link.spec.mtu_octets.map_or(interface, |path| interface.min(u32::from(path)))
     }
 
+    /// The device that outer packets of the kernel's have to be bound to, where the link's routing table may come to nothing:
+    /// without a gateway the lookup goes on in the main table.
+    pub(crate) fn pin(&self, wan: &WanName, remote: Option<IpAddr>) -> Option<u32> {
+        let spec = &self.links.get(wan)?.spec;
+        let routed = match remote {
+            Some(IpAddr::V4(_)) => spec.gateway_v4.is_some(),
+            Some(IpAddr::V6(_)) => spec.gateway_v6.is_some(),
+            None => spec.gateway_v4.is_some() && spec.gateway_v6.is_some(),
+        };
+        if routed { None } else { self.ifindex(wan) }
+    }
+
+    /// The interface of a link that is up, or that its sockets are open on.
+    pub(crate) fn ifindex(&self, wan: &WanName) -> Option<u32> {
+        let link = self.links.get(wan)?;
+        match &link.state {
+            Some(LinkState::Up { ifindex, .. }) => Some(*ifindex),
+            _ => link.open_on,
+        }
+    }
+
     fn free_mark(&self) -> Option<WanMark> {
         let taken: BTreeSet<_> = self.links.values().map(|link| link.mark).collect();
         (0..=taken.len()).find_map(|index| WanMark::nth(index).filter(|mark| !taken.contains(mark)))
@@ -166,7 +194,12 @@ fn open_sockets(dataplane: &dyn Dataplane, name: &WanName, link: &mut Link, ifin
     if link.open_on == Some(ifindex) {
         return;
     }
-    let spec = WanSpec { name: name.clone(), interface: link.spec.interface.clone(), mark: link.mark.get() };
+    let spec = WanSpec {
+        name: name.clone(),
+        interface: link.spec.interface.clone(),
+        mark: link.mark.get(),
+        kernel_esp: link.kernel_esp,
+    };
     match dataplane.add_wan(spec) {
         Ok(()) => link.open_on = Some(ifindex),
         Err(error) => {

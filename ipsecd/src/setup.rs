@@ -276,6 +276,8 @@ mod tests {
             mtu_octets: None,
             packets: model::Packets::default(),
             demands: model::PeerDemands::default(),
+            datapath: None,
+            hardware_offload: false,
             shutdown: false,
         };
         let mut config = Config::default();

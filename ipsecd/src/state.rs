@@ -17,7 +17,7 @@ use net_types::{Spi, TunnelName, WanName};
 use rpc::{Board, TunnelState, TunnelStatus, WanStatus};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::trust::TrustView;
+use crate::{datapath::Choice, trust::TrustView};
 
 /// Handle on the daemon's state; clones show the same.
 #[derive(Clone)]
@@ -55,6 +55,8 @@ pub struct TunnelDetail {
     pub peer_restarts: u64,
     /// How often the outer path has changed under an IKE SA.
     pub moves: u64,
+    /// Who seals and opens its packets.
+    pub datapath: Option<Choice>,
     /// The last thing that went wrong, for people.
     pub last_error: Option<Stamped<String>>,
 }

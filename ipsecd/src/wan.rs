@@ -16,7 +16,7 @@ use std::{
 use futures_util::TryStreamExt;
 use netlink_packet_route::{
     AddressFamily,
-    route::{RouteProtocol, RouteScope},
+    route::{RouteProtocol, RouteScope, RouteType},
     rule::{RuleAction, RuleAttribute, RuleMessage},
 };
 use netwatch::View;
@@ -26,6 +26,8 @@ use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 pub const MARK_BASE: u32 = 0x4846_0000;
 /// Priority of our rules: after `local` (0), before anything that administrators usually put in front of `main`.
 pub const RULE_PRIORITY: u32 = 1000;
+/// The metric behind all others.
+const LAST: u32 = u32::MAX;
 /// Protocol number on the routes of WAN tables; those that bgpd installs carry another, and each daemon keeps to its own.
 pub const ROUTE_PROTOCOL: u8 = 202;
 
@@ -169,7 +171,8 @@ impl WanRouting {
     }
 
     /// Writes the table of one WAN: the link's connected prefixes, then its gateways. The kernel itself takes the routes
-    /// out when the link goes down; this puts them back.
+    /// out when the link goes down; this puts them back. What it does not take out is the end of the table: outer packets of
+    /// the kernel's are bound to no interface, and must not go on to the main table.
     ///
     /// # Errors
     /// When the kernel refuses a route, for instance since a gateway is not on the link.
@@ -206,6 +209,13 @@ impl WanRouting {
                 .protocol(protocol)
                 .build();
             self.replace(route, &format_args!("default via {gateway}")).await?;
+            let end = RouteMessageBuilder::<Ipv4Addr>::new()
+                .kind(RouteType::Unreachable)
+                .priority(LAST)
+                .table_id(mark.get())
+                .protocol(protocol)
+                .build();
+            self.replace(end, &"unreachable default").await?;
         }
         if let Some(gateway) = wan.gateway_v6 {
             let route = RouteMessageBuilder::<Ipv6Addr>::new()
@@ -215,6 +225,13 @@ impl WanRouting {
                 .protocol(protocol)
                 .build();
             self.replace(route, &format_args!("default via {gateway}")).await?;
+            let end = RouteMessageBuilder::<Ipv6Addr>::new()
+                .kind(RouteType::Unreachable)
+                .priority(LAST)
+                .table_id(mark.get())
+                .protocol(protocol)
+                .build();
+            self.replace(end, &"unreachable default").await?;
         }
         Ok(())
     }
@@ -293,6 +310,10 @@ mod tests {
                 let marked = ip(&format!("route get 203.0.113.9 mark {:#x}", mark.get()));
                 assert!(marked.contains("via 198.51.100.1 dev eth0"), "{marked}");
                 assert!(ip("route get 203.0.113.9").contains("dev tun1"));
+                ip("link set eth0 down");
+                let astray =
+                    Command::new("ip").args(["route", "get", "203.0.113.9", "mark", "0x48460001"]).output().unwrap();
+                assert!(!astray.status.success(), "without its link it goes nowhere");
 
                 routing.sync_rules(&BTreeSet::new()).await.unwrap();
                 assert_eq!(ip("rule list").matches("fwmark").count(), 0);

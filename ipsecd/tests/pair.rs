@@ -112,6 +112,8 @@ impl Plan {
             mtu_octets: None,
             packets: model::Packets::default(),
             demands: model::PeerDemands::default(),
+            datapath: None,
+            hardware_offload: false,
             shutdown: false,
         };
         config.tunnels.insert(tunnel(), spec);

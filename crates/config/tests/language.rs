@@ -287,7 +287,7 @@ fn contradictions_and_gaps_are_refused() {
                 "ipsec datapath kernel\n{psk}{wan}ipsec tunnel t\n remote ::1\n wan a\n identity i\n\
                  ipsec tunnel u\n remote ::1\n wan a\n identity i\n datapath userspace\n"
             ),
-            "that of ipsec tunnel t over the same wan a is kernel",
+            "that of ipsec tunnel t is kernel; tunnels that share a wan",
         ),
         ("router bgp 1\nrouter bgp 2\n".to_owned(), "one speaker has one AS"),
         (

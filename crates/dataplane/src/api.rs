@@ -142,6 +142,8 @@ pub struct WanSpec {
     pub interface: IfName,
     /// The mark that leads its packets to its routing table.
     pub mark: u32,
+    /// Whether ESP in UDP is left to the kernel's associations. All tunnels of a link have it one way.
+    pub kernel_esp: bool,
 }
 
 /// A tunnel interface to open.
@@ -153,6 +155,8 @@ pub struct TunnelSpec {
     pub mtu: u16,
     /// What it does with packets beyond sealing and opening.
     pub policy: PacketPolicy,
+    /// Who seals and opens its packets.
+    pub datapath: Datapath,
 }
 
 /// Choices about a tunnel's packets. What changes holds for packets at once, but for the window, which an association keeps.
@@ -179,6 +183,20 @@ impl Default for PacketPolicy {
         let widest = esp::ReplayWindow::SIZE;
         Self { dscp: Dscp::Copy, replay_window: u16::try_from(widest).unwrap_or(u16::MAX) }
     }
+}
+
+/// Who seals and opens packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Datapath {
+    /// This process.
+    Userspace,
+    /// The kernel (XFRM).
+    Kernel {
+        /// The device that outer packets leave by whatever their routes say, for a link whose table may come to nothing.
+        pin: Option<u32>,
+        /// The network card that may seal and open.
+        offload: Option<u32>,
+    },
 }
 
 /// The way that a tunnel's outer packets take.

@@ -1,4 +1,5 @@
-//! The keeper: a small process that holds descriptors of the tunnel devices, so that they outlive ipsecd.
+//! The keeper: a small process that holds descriptors of the tunnel devices, so that they outlive ipsecd. It also holds the
+//! ports that the kernel takes ESP in UDP from, where it is the kernel that opens it.
 //!
 //! When the last descriptor of a TUN device closes, the kernel takes its carrier away and with it every nexthop and route
 //! through it: traffic would follow the next best route, in the clear. With a second process holding the same open
@@ -6,22 +7,24 @@
 //! dropped, and a new ipsecd takes the device up where the old one left it.
 //!
 //! The protocol is one message a request and one a reply on a SEQPACKET socket: `hold NAME` (with a descriptor), `adopt
-//! NAME` (replied with one), `release NAME`; replies are `ok`, `none` or `error TEXT`. With the last release the keeper
-//! ends: the next tunnel needs a new one.
+//! NAME` (replied with one), `release NAME`; replies are `ok`, `none` or `error TEXT`. A name is a tunnel's, or a link's and
+//! `udp4` or `udp6`. With the last release the keeper ends: the next tunnel needs a new one.
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fmt, fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    str::FromStr,
 };
 
-use net_types::TunnelName;
+use net_types::{TunnelName, WanName};
 use rustix::{
     event::{PollFd, PollFlags},
     fs::Mode,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
 };
+use sys::sockopt::IpFamily;
 
 /// Longest message: a verb and a name, or an error.
 const MESSAGE: usize = 256;
@@ -29,6 +32,64 @@ const MESSAGE: usize = 256;
 const MAX_CLIENTS: usize = 16;
 /// More tunnels than anyone has.
 const MAX_HELD: usize = 4096;
+
+/// What a descriptor in keeping is of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// A tunnel's device.
+    Device(TunnelName),
+    /// Port 4500 of a link.
+    Port {
+        /// The link.
+        wan: WanName,
+        /// Over IPv6.
+        v6: bool,
+    },
+}
+
+impl Held {
+    /// Port 4500 of a link.
+    pub fn port(wan: &WanName, family: IpFamily) -> Self {
+        Self::Port { wan: wan.clone(), v6: family == IpFamily::V6 }
+    }
+}
+
+impl From<&TunnelName> for Held {
+    fn from(name: &TunnelName) -> Self {
+        Self::Device(name.clone())
+    }
+}
+
+impl From<&Held> for Held {
+    fn from(held: &Held) -> Self {
+        held.clone()
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(tunnel) => tunnel.fmt(f),
+            Self::Port { wan, v6 } => write!(f, "{wan} {}", if *v6 { "udp6" } else { "udp4" }),
+        }
+    }
+}
+
+impl FromStr for Held {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((wan, port)) = text.split_once(' ') else {
+            return text.parse().map(Self::Device).map_err(|invalid| format!("{invalid}"));
+        };
+        let v6 = match port {
+            "udp4" => false,
+            "udp6" => true,
+            other => return Err(format!("\"{other}\" is no port")),
+        };
+        Ok(Self::Port { wan: wan.parse().map_err(|invalid| format!("{invalid}"))?, v6 })
+    }
+}
 
 /// Holds descriptors for whoever connects to `path` with our own or root's user id, until the last is released.
 ///
@@ -111,7 +172,7 @@ fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
 
 #[derive(Default)]
 struct Keeper {
-    held: BTreeMap<TunnelName, OwnedFd>,
+    held: BTreeMap<Held, OwnedFd>,
     quit: bool,
 }
 
@@ -138,7 +199,7 @@ impl Keeper {
     fn handle(&mut self, request: &str, fd: Option<OwnedFd>) -> Result<Option<OwnedFd>, Refusal> {
         let error = |text: &str| Refusal::Error(text.to_owned());
         let (verb, name) = request.split_once(' ').unwrap_or((request, ""));
-        let name: TunnelName = name.parse().map_err(|invalid| Refusal::Error(format!("{invalid}")))?;
+        let name: Held = name.parse().map_err(Refusal::Error)?;
         match (verb, fd) {
             ("hold", Some(_)) if self.held.len() >= MAX_HELD => Err(error("too many tunnels are held")),
             ("hold", Some(fd)) => {
@@ -180,12 +241,12 @@ impl Client {
         Ok(Self(socket))
     }
 
-    /// Gives a tunnel's descriptor into keeping, in place of an earlier one.
+    /// Gives a descriptor into keeping, in place of an earlier one.
     ///
     /// # Errors
     /// When the keeper is gone or refuses.
-    pub fn hold(&mut self, tunnel: &TunnelName, fd: impl AsFd) -> io::Result<()> {
-        match self.call(&format!("hold {tunnel}"), Some(fd.as_fd()))? {
+    pub fn hold(&mut self, what: impl Into<Held>, fd: impl AsFd) -> io::Result<()> {
+        match self.call(&format!("hold {}", what.into()), Some(fd.as_fd()))? {
             Reply::Ok(_) => Ok(()),
             Reply::None => Err(unexpected()),
         }
@@ -203,12 +264,12 @@ impl Client {
         }
     }
 
-    /// Ends the keeping of a tunnel, if it was kept, and the keeper if it was the last.
+    /// Ends the keeping of something, if it was kept, and the keeper if it was the last.
     ///
     /// # Errors
     /// When the keeper is gone.
-    pub fn release(&mut self, tunnel: &TunnelName) -> io::Result<()> {
-        self.call(&format!("release {tunnel}"), None).map(|_| ())
+    pub fn release(&mut self, what: impl Into<Held>) -> io::Result<()> {
+        self.call(&format!("release {}", what.into()), None).map(|_| ())
     }
 
     /// Blocks until the keeper has ended.
@@ -311,10 +372,27 @@ mod tests {
     #[test]
     fn nonsense_is_refused_and_the_keeper_goes_on() {
         let mut keeper = Keeper::default();
-        for request in ["", "hold", "hold a/b", "hold tun1", "steal tun1", "adopt  "] {
+        for request in
+            ["", "hold", "hold a/b", "hold tun1", "steal tun1", "adopt  ", "hold isp udp4", "release isp tcp"]
+        {
             assert!(matches!(keeper.handle(request, None), Err(Refusal::Error(_))), "{request:?}");
         }
         assert!(matches!(keeper.handle("adopt tun1", None), Err(Refusal::None)));
+        assert!(!keeper.quit);
+    }
+
+    #[test]
+    fn ports_and_devices_do_not_mix() {
+        let mut keeper = Keeper::default();
+        let fd = || Some(OwnedFd::from(fs::File::open("/dev/null").unwrap()));
+        for held in ["isp", "isp udp4", "isp udp6"] {
+            assert_eq!(held.parse::<Held>().unwrap().to_string(), held);
+            assert!(keeper.handle(&format!("hold {held}"), fd()).is_ok());
+        }
+        assert_eq!(keeper.held.len(), 3);
+        assert!(keeper.handle("release isp udp4", None).is_ok());
+        assert!(matches!(keeper.handle("adopt isp udp4", None), Err(Refusal::None)));
+        assert!(matches!(keeper.handle("adopt isp udp6", None), Ok(Some(_))));
         assert!(!keeper.quit);
     }
 }

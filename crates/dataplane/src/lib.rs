@@ -1,7 +1,8 @@
 //! The packet path of IPsec tunnels behind one trait.
 //!
 //! [`Dataplane`] is what ipsecd drives: WAN links, tunnel interfaces, associations. [`Userspace`] implements it with ESP in
-//! this process over TUN devices and UDP sockets; a kernel backend is to stand beside it behind the same trait.
+//! this process over TUN devices and UDP sockets; [`Datapaths`] has the kernel's IPsec beside it, and gives each tunnel to the
+//! one that it is configured for.
 //! Everything moves in batches on threads of its own; facts flow back through a [`Sink`], which must not block.
 //!
 //! What holds here: a packet without an association is dropped and counted, never sent in the clear; outer packets leave
@@ -10,15 +11,19 @@
 
 mod api;
 mod counters;
+mod datapaths;
 mod ecn;
 mod inside;
 pub mod keeper;
+mod kernel;
 #[doc(hidden)]
 pub mod offload; // for the fuzz target alone
 mod userspace;
 
 pub use api::{
-    Dataplane, DataplaneError, Direction, Dscp, Event, IkeDatagram, InboundStats, Limit, Limits, NewInbound,
+    Datapath, Dataplane, DataplaneError, Direction, Dscp, Event, IkeDatagram, InboundStats, Limit, Limits, NewInbound,
     NewOutbound, OutboundStats, PacketPolicy, Path, Sink, Stats, TunnelSpec, TunnelStats, WanSpec, WanStats,
 };
+pub use datapaths::Datapaths;
+pub use kernel::Support;
 pub use userspace::{KeeperDoor, Userspace, effective_mtu};

@@ -41,7 +41,7 @@ pub enum AesKeySize {
 
 impl AesKeySize {
     /// Octets of the key.
-    pub(crate) fn octets(self) -> usize {
+    pub fn octets(self) -> usize {
         match self {
             Self::Bits128 => 16,
             Self::Bits192 => 24,
@@ -77,12 +77,12 @@ pub enum Hmac {
 
 impl Hmac {
     /// Octets of the key: those of the whole output (RFC 4868 §2.1.1).
-    pub(crate) fn key_len(self) -> usize {
+    pub fn key_len(self) -> usize {
         2 * self.icv_len()
     }
 
     /// Octets of the ICV.
-    pub(crate) fn icv_len(self) -> usize {
+    pub fn icv_len(self) -> usize {
         match self {
             Self::Sha256 => 16,
             Self::Sha384 => 24,

@@ -110,6 +110,11 @@ impl Keymat {
     pub fn cipher(&self) -> Cipher {
         self.cipher
     }
+
+    /// The material itself, for a packet path outside of this process: not to be copied, kept or shown.
+    pub fn expose(&self) -> &[u8] {
+        &self.octets
+    }
 }
 
 impl fmt::Debug for Keymat {

@@ -84,6 +84,17 @@ pub fn set_udp_gro(socket: impl AsFd, on: bool) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_GRO, &libc::c_int::from(on))
 }
 
+/// Leaves ESP that arrives on the socket to the kernel's associations, or takes it back (`UDP_ENCAP`, RFC 3948). What is not
+/// ESP still comes to the socket; keepalives do not.
+///
+/// # Errors
+/// `ENOPROTOOPT` where the kernel has no IPsec.
+pub fn set_udp_encapsulation(socket: impl AsFd, on: bool) -> io::Result<()> {
+    const UDP_ENCAP: libc::c_int = 100; // of linux/udp.h, which libc lacks
+    const UDP_ENCAP_ESPINUDP: libc::c_int = 2;
+    set(socket, libc::SOL_UDP, UDP_ENCAP, &if on { UDP_ENCAP_ESPINUDP } else { 0 })
+}
+
 /// Bounds the TCP segments of a socket: before it connects also what the other end is asked for.
 ///
 /// # Errors

@@ -438,7 +438,7 @@ pub struct Moved {
     pub encapsulation: Option<Encapsulation>,
     /// The mark of outer packets.
     pub output_mark: Option<u32>,
-    /// Numbers to skip, so that none is used twice by what is sent meanwhile.
+    /// Numbers to skip, so that none is used twice by what is sent meanwhile; none for an inbound one, which sends nothing.
     pub skip: u32,
 }
 
@@ -479,10 +479,9 @@ impl Moved {
                 }
                 attribute::REPLAY_ESN_VAL => {
                     let (mut replay, bitmap) = RawReplay::read_from_prefix(value).ok()?;
-                    if replay.window == 0 || (replay.received | replay.received_high) == 0 {
-                        let sent = (u64::from(replay.sent_high) << 32 | u64::from(replay.sent)) + u64::from(self.skip);
-                        (replay.sent, replay.sent_high) = (low(sent), high(sent));
-                    }
+                    let sent = u64::from(replay.sent_high) << 32 | u64::from(replay.sent);
+                    let sent = sent.saturating_add(u64::from(self.skip));
+                    (replay.sent, replay.sent_high) = (low(sent), high(sent));
                     message.attribute_of(kind, &[replay.as_bytes(), bitmap]);
                 }
                 _ => {}

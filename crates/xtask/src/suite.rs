@@ -20,7 +20,7 @@ pub(crate) struct Options {
     /// Only the labs (namespaces and real peers)
     #[arg(long)]
     labs: bool,
-    /// Only what needs another kernel than this machine's: TCP-AO and VRF devices, in a guest
+    /// Only what needs another kernel than this machine's: TCP-AO, VRF devices and the kernel's datapath, in a guest
     #[arg(long)]
     kernel: bool,
     /// The program that boots the guest: PROGRAM --kernel new --timeout SECONDS -- COMMAND

@@ -1,11 +1,12 @@
 //! strongSwan: charon with its kernel-libipsec plugin, which seals in user space on a TUN device and needs no ESP in
-//! the kernel.
+//! the kernel; and without it, where labs are to run on the kernel.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::kernel;
 use crate::node::Node;
 use crate::pki::CredentialFiles;
 use crate::process::Process;
@@ -15,8 +16,10 @@ const CHARON: &str = "/usr/lib/ipsec/charon";
 /// Routes into tunnels are the lab's to set.
 const ROUTE_BASED: &str = " install_routes = no\n";
 /// kernel-netlink manages addresses and routes; kernel-libipsec is named before it and so takes SAs and policies.
-const PLUGINS: &str = "random nonce openssl pem pkcs1 pkcs8 x509 pubkey constraints revocation hmac kdf gcm curve25519 \
-                       kernel-libipsec kernel-netlink socket-default vici updown";
+const PLUGINS: [&str; 2] = [
+    "random nonce openssl pem pkcs1 pkcs8 x509 pubkey constraints revocation hmac kdf gcm curve25519",
+    "kernel-netlink socket-default vici updown",
+];
 
 /// How the two authenticate each other.
 #[derive(Clone, Debug)]
@@ -97,9 +100,11 @@ impl StrongSwan {
         }
         let socket = node.folder().join("charon.vici");
         let uri = format!("unix://{}", socket.display());
+        let libipsec = if kernel::datapath().as_deref() == Some("kernel") { "" } else { "kernel-libipsec" };
+        let [before, after] = PLUGINS;
         let detail = if connections.is_empty() { 1 } else { 2 };
         let daemon = format!(
-            "charon {{\n load = {PLUGINS}\n{more} install_virtual_ip = no\n port = 500\n port_nat_t = 4500\n \
+            "charon {{\n load = {before} {libipsec} {after}\n{more} install_virtual_ip = no\n port = 500\n port_nat_t = 4500\n \
              filelog {{\n  stderr {{\n   default = 1\n   ike = {detail}\n   cfg = {detail}\n   flush_line = yes\n  }}\n }}\n \
              plugins {{\n  vici {{\n   socket = {uri}\n  }}\n  openssl {{\n   fips_mode = 0\n  }}\n }}\n}}\n"
         );

@@ -48,6 +48,9 @@ pub fn text(tunnel: &Tunnel, now: SystemTime) -> String {
         let _ = writeln!(out, "  Description: {description}");
     }
     let _ = writeln!(out, "  Interface index: {}", status.ifindex);
+    if let Some(choice) = &tunnel.detail.datapath {
+        let _ = writeln!(out, "  Datapath: {} ({})", choice.name(), choice.why);
+    }
     if let TunnelState::Up { mtu, addresses } = &status.state {
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "  MTU: {mtu}, addresses: {}", addresses.join(", "));
@@ -117,6 +120,8 @@ fn one(tunnel: &Tunnel) -> Value {
     }
     let detail = &tunnel.detail;
     out.extend(object([
+        ("datapath", detail.datapath.as_ref().map_or(Value::Null, |choice| choice.name().into())),
+        ("datapathReason", detail.datapath.as_ref().map_or(Value::Null, |choice| choice.why.as_str().into())),
         ("timesUp", detail.times_up.into()),
         ("ikeRekeys", detail.ike_rekeys.into()),
         ("childRekeys", detail.child_rekeys.into()),

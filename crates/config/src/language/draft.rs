@@ -13,10 +13,10 @@ use net_types::{IfName, Prefix, TunnelName, WanName};
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Config, Credential, Datapath, Dpd, EspSuite,
-        Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry, NeighborId,
+        AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Config, Credential, Datapath, Dpd,
+        EspSuite, Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry, NeighborId,
         NeighborSettings, Packets, Password, PeerDemands, Ppk, Proposal, Remote, Revocation, RouteMapEntry, Shutdown,
-        Tunnel, Wan,
+        Tunnel, Wan, tunnels_of_one_datapath,
     },
 };
 
@@ -382,12 +382,12 @@ fn other_datapath(config: &Config, name: &TunnelName, this: &Tunnel) -> Option<S
         Datapath::Kernel => Datapath::Userspace,
         Datapath::Userspace => Datapath::Kernel,
     };
-    let (other, _) =
-        config.tunnels.range(..name.clone()).find(|(_, tunnel)| tunnel.wan == this.wan && of(tunnel) == contrary)?;
+    let together = tunnels_of_one_datapath(&config.tunnels, name).into_iter().take_while(|other| *other != name);
+    let other =
+        together.into_iter().find(|other| config.tunnels.get(*other).is_some_and(|tunnel| of(tunnel) == contrary))?;
     Some(format!(
-        "its datapath is {}, that of ipsec tunnel {other} over the same wan {} is {}; the tunnels of a link have one datapath",
+        "its datapath is {}, that of ipsec tunnel {other} is {}; tunnels that share a wan have one datapath",
         of(this).as_str(),
-        this.wan,
         contrary.as_str()
     ))
 }

@@ -1,8 +1,13 @@
 //! Proposals, identities and tunnels.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
-use net_types::{Prefix, WanName};
+use net_types::{Prefix, TunnelName, WanName};
 
 use super::{EspSuite, IkeId, IkeSuite, InterfaceAddress, Name, Packets, PeerDemands, Revocation};
 
@@ -127,7 +132,32 @@ impl Datapath {
     }
 }
 
+/// The tunnels that are bound to have one datapath with `name`, itself among them: those that share a link with it, with
+/// one of those, and so on. Port 4500 of a link is either the kernel's or ipsecd's.
+pub fn tunnels_of_one_datapath<'a>(
+    tunnels: &'a BTreeMap<TunnelName, Tunnel>,
+    name: &'a TunnelName,
+) -> BTreeSet<&'a TunnelName> {
+    let mut links: BTreeSet<&WanName> = tunnels.get(name).into_iter().flat_map(Tunnel::wans).collect();
+    let mut found = BTreeSet::new();
+    loop {
+        let more = tunnels.iter().filter(|(_, tunnel)| tunnel.wans().any(|wan| links.contains(wan)));
+        let before = found.len();
+        let (names, wans): (Vec<_>, Vec<_>) = more.map(|(name, tunnel)| (name, tunnel.wans())).unzip();
+        found.extend(names);
+        links.extend(wans.into_iter().flatten());
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
 impl Tunnel {
+    /// The links that it may run over.
+    pub fn wans(&self) -> impl Iterator<Item = &WanName> {
+        std::iter::once(&self.wan).chain(&self.backup_wans)
+    }
+
     /// `rekey ike` where nothing is said.
     pub const IKE_LIFETIME: Duration = Duration::from_secs(4 * 3600);
 }

@@ -38,7 +38,10 @@ pub use bgp::{
     LinkBandwidth, MaximumInternalPaths, Redistribute, RedistributeSource, RouteChecks, Timers,
 };
 pub use host::Host;
-pub use ipsec::{ChildLifetime, Credential, Datapath, Dpd, Identity, Initiate, Ppk, Proposal, Remote, RemoteAddress, Tunnel};
+pub use ipsec::{
+    ChildLifetime, Credential, Datapath, Dpd, Identity, Initiate, Ppk, Proposal, Remote, RemoteAddress, Tunnel,
+    tunnels_of_one_datapath,
+};
 pub use key_chain::{AoAlgorithm, AoUse, ChainKey, KeyChain};
 pub use lists::{AccessTarget, CommunityList, Rules};
 pub use log::{Log, LogFormat, LogLevel, Metrics};

@@ -26,9 +26,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use net_types::{Spi, TunnelName, WanName};
+use sys::sockopt::IpFamily;
 
 use crate::{
-    Dataplane, DataplaneError, Event, NewInbound, NewOutbound, Path, Sink, Stats, TunnelSpec, WanSpec, keeper,
+    Dataplane, DataplaneError, Event, NewInbound, NewOutbound, Path, Sink, Stats, TunnelSpec, WanSpec,
+    keeper::{self, Held},
     userspace::{
         association::{Inbound, Outbound, Route},
         tunnel::{Tunnel, TunnelThread},
@@ -83,6 +85,18 @@ impl Userspace {
         }
     }
 
+    /// Has the keeper let go of a device that an earlier process has left there, for a tunnel that is not this path's any more.
+    pub(crate) fn release_device(&self, name: &TunnelName) {
+        let keeper = self.control().keeper.clone();
+        let Some(keeper) = keeper else { return };
+        if !tunnel::has_device(name) {
+            return; // and no keeper is started to be asked
+        }
+        if let Err(error) = keeper().and_then(|mut keeper| keeper.release(name)) {
+            tracing::warn!(tunnel = %name, %error, "the keeper does not let go of the tunnel's device");
+        }
+    }
+
     /// Control state is changed by whole entries, so that a panic elsewhere leaves it usable.
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
@@ -106,6 +120,27 @@ impl Control {
         self.links.get(name).ok_or_else(|| DataplaneError::UnknownWan(name.clone()))
     }
 
+    /// Has the keeper hold the ports that the kernel takes ESP from: it takes none from a port that is not open, and goes on
+    /// while there is no ipsecd.
+    fn hold_ports(&self, wan: &Wan) {
+        let (Some(keeper), Some(sockets)) = (&self.keeper, wan.sockets()) else { return };
+        let held = keeper()
+            .and_then(|mut keeper| sockets.encapsulated().try_for_each(|(name, socket)| keeper.hold(&name, socket)));
+        if let Err(error) = held {
+            tracing::error!(wan = %wan.name(), %error, "the link's ports are not kept: without ipsecd its tunnels receive nothing");
+        }
+    }
+
+    fn release_ports(&self, wan: &WanName) {
+        let Some(keeper) = &self.keeper else { return };
+        let released = keeper().and_then(|mut keeper| {
+            [IpFamily::V4, IpFamily::V6].into_iter().try_for_each(|family| keeper.release(Held::port(wan, family)))
+        });
+        if let Err(error) = released {
+            tracing::warn!(%wan, %error, "the keeper does not let go of the link's ports");
+        }
+    }
+
     fn route(&self, path: Path) -> Result<Route, DataplaneError> {
         Ok(Route { wan: Arc::clone(self.wan(&path.wan)?), path })
     }
@@ -116,18 +151,37 @@ impl Dataplane for Userspace {
         let mut control = self.control();
         let name = spec.name.clone();
         if let Some(open) = control.wans.remove(&name) {
+            if open.kernel_esp() && !spec.kernel_esp {
+                control.release_ports(&name);
+            }
             open.stop(); // its ports must be free before they are opened again
         }
         let wan = control.links.entry(name.clone()).or_insert_with(|| Arc::new(Wan::new(name.clone())));
         let wan = Arc::clone(wan);
-        let thread = WanThread::start(wan, &spec, Arc::clone(&self.shared))?;
+        let start = || WanThread::start(Arc::clone(&wan), &spec, Arc::clone(&self.shared));
+        let thread = match start() {
+            // The keeper may hold the ports since an earlier run, when the kernel took ESP from them.
+            Err(DataplaneError::Wan { error, .. }) if error.kind() == io::ErrorKind::AddrInUse => {
+                control.release_ports(&name);
+                start()?
+            }
+            other => other?,
+        };
+        if spec.kernel_esp {
+            control.hold_ports(&wan);
+        }
         control.wans.insert(name, thread);
         Ok(())
     }
 
     fn remove_wan(&self, name: &WanName) {
-        let removed = self.control().wans.remove(name);
+        let mut control = self.control();
+        let removed = control.wans.remove(name);
         if let Some(thread) = removed {
+            if thread.kernel_esp() {
+                control.release_ports(name);
+            }
+            drop(control);
             thread.stop();
         }
     }
@@ -224,6 +278,7 @@ impl Dataplane for Userspace {
     fn keep_devices(&self) -> Result<(), DataplaneError> {
         let control = self.control();
         let Some(keeper) = &control.keeper else { return Ok(()) };
+        control.wans.values().filter(|thread| thread.kernel_esp()).for_each(|thread| control.hold_ports(thread.wan()));
         control.tunnels.values().try_for_each(|thread| tunnel::keep_device(thread.tunnel(), keeper))
     }
 

@@ -272,6 +272,12 @@ pub(super) fn keep_device(tunnel: &Tunnel, keeper: &KeeperDoor) -> Result<(), Da
     })
 }
 
+/// Whether there is an interface of that name.
+pub(super) fn has_device(name: &TunnelName) -> bool {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
+    socket.is_ok_and(|socket| rustix::net::netdevice::name_to_index(&socket, name.as_str()).is_ok())
+}
+
 fn create(name: &TunnelName) -> std::io::Result<Tun> {
     let tun = Tun::open(&name.clone().into(), TunOptions { vnet_header: true, multi_queue: false })?;
     tun.set_persistent(true)?;

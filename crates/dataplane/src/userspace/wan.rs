@@ -25,7 +25,9 @@ use sys::{
 };
 
 use super::{Shared, send, tunnel::Tunnel};
-use crate::{DataplaneError, Event, IkeDatagram, Path, WanSpec, WanStats, counters::Counter, offload::Merger};
+use crate::{
+    DataplaneError, Event, IkeDatagram, Path, WanSpec, WanStats, counters::Counter, keeper::Held, offload::Merger,
+};
 
 /// RFC 7296 §2: IKE without encapsulation.
 const IKE_PORT: u16 = 500;
@@ -67,6 +69,10 @@ impl Wan {
             unknown_spi: Counter::default(),
             malformed: Counter::default(),
         }
+    }
+
+    pub(super) fn name(&self) -> &WanName {
+        &self.name
     }
 
     /// The open sockets, if the link has any.
@@ -114,6 +120,7 @@ impl Wan {
 
 /// Sockets bound to one interface and marked for its routing table, so that nothing sent by them follows another route.
 pub(super) struct Sockets {
+    wan: WanName,
     natt_v4: UdpSocket,
     ike_v4: UdpSocket,
     /// `None` where the kernel has no IPv6.
@@ -149,12 +156,13 @@ impl Sockets {
             Err(error) => Err(error),
         };
         Ok(Self {
+            wan: spec.name.clone(),
             natt_v4: open(IpFamily::V4, NATT_PORT)?,
             ike_v4: open(IpFamily::V4, IKE_PORT)?,
             natt_v6: optional(NATT_PORT)?,
             ike_v6: optional(IKE_PORT)?,
-            plain_v4: plain(spec, IpFamily::V4),
-            plain_v6: plain(spec, IpFamily::V6),
+            plain_v4: if spec.kernel_esp { None } else { plain(spec, IpFamily::V4) },
+            plain_v6: if spec.kernel_esp { None } else { plain(spec, IpFamily::V6) },
             segmentation: AtomicBool::new(true),
             interface: spec.interface.clone(),
             mark: spec.mark,
@@ -168,6 +176,14 @@ impl Sockets {
     pub(super) fn for_plain(&self, local: SocketAddr) -> Option<BorrowedFd<'_>> {
         let socket = if local.is_ipv4() { &self.plain_v4 } else { &self.plain_v6 };
         socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The sockets that the kernel takes ESP from.
+    pub(super) fn encapsulated(&self) -> impl Iterator<Item = (Held, &UdpSocket)> {
+        let v6 = self.natt_v6.as_ref().map(|socket| (IpFamily::V6, socket));
+        std::iter::once((IpFamily::V4, &self.natt_v4))
+            .chain(v6)
+            .map(|(family, socket)| (Held::port(&self.wan, family), socket))
     }
 
     fn for_ike(&self, local: SocketAddr) -> Option<BorrowedFd<'_>> {
@@ -233,7 +249,12 @@ fn socket(spec: &WanSpec, family: IpFamily, port: u16) -> io::Result<UdpSocket> 
         .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER)); // smaller buffers work, too
     let _unforced = sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_BUFFER)
         .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER));
-    if port == NATT_PORT {
+    if port == NATT_PORT && spec.kernel_esp {
+        // Before the port, too: no packet of the kernel's comes here. Another process holds a socket of the same port open
+        // while there is no ipsecd; merged datagrams would not be opened.
+        sockopt::set_socket_reuseport(&socket, true)?;
+        sockopt::set_udp_encapsulation(&socket, true)?;
+    } else if port == NATT_PORT {
         let _without = sockopt::set_udp_gro(&socket, true); // Linux 5.0; one receive a packet without it
     }
     if port != PLAIN {
@@ -245,6 +266,7 @@ fn socket(spec: &WanSpec, family: IpFamily, port: u16) -> io::Result<UdpSocket> 
 /// The receiving thread of an open link.
 pub(super) struct WanThread {
     wan: Arc<Wan>,
+    kernel_esp: bool,
     stop: Arc<OwnedFd>,
     thread: JoinHandle<()>,
 }
@@ -268,7 +290,16 @@ impl WanThread {
             .spawn(move || receiver.run())
             .map_err(|error| failed("starting its thread", error))?;
         wan.sockets.store(Some(sockets));
-        Ok(Self { wan, stop, thread })
+        Ok(Self { wan, kernel_esp: spec.kernel_esp, stop, thread })
+    }
+
+    pub(super) fn wan(&self) -> &Arc<Wan> {
+        &self.wan
+    }
+
+    /// Whether ESP is left to the kernel.
+    pub(super) fn kernel_esp(&self) -> bool {
+        self.kernel_esp
     }
 
     /// Ends the thread and closes the sockets; returns when the ports are free.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use dataplane::{
-    Dataplane, DataplaneError, Event, IkeDatagram, KeeperDoor, Limits, NewInbound, NewOutbound, PacketPolicy, Path,
-    Sink, Stats, TunnelSpec, TunnelStats, Userspace, WanSpec, WanStats, keeper,
+    Datapath, Dataplane, DataplaneError, Event, IkeDatagram, KeeperDoor, Limits, NewInbound, NewOutbound, PacketPolicy,
+    Path, Sink, Stats, TunnelSpec, TunnelStats, Userspace, WanSpec, WanStats, keeper,
 };
 use esp::{Cipher, Keymat, Selectors};
 use net_types::{Spi, TunnelName, WanName};
@@ -93,8 +93,16 @@ impl Site {
     }
 
     pub(crate) fn open_tunnel(&self, mtu: u16) {
-        self.ns
-            .run(|| self.path.add_tunnel(TunnelSpec { name: tunnel(), mtu, policy: PacketPolicy::default() }).unwrap());
+        self.ns.run(|| {
+            self.path
+                .add_tunnel(TunnelSpec {
+                    name: tunnel(),
+                    mtu,
+                    policy: PacketPolicy::default(),
+                    datapath: Datapath::Userspace,
+                })
+                .unwrap()
+        });
         self.ip(&format!("link set tun1 mtu {mtu} up"));
     }
 
@@ -149,7 +157,7 @@ pub(crate) fn pair(mtu: u16, keeper: Option<&std::path::Path>) -> (Site, Site) {
 }
 
 pub(crate) fn open_wan(site: &Site) {
-    let spec = WanSpec { name: wan(), interface: "wan0".parse().unwrap(), mark: 0x4801 };
+    let spec = WanSpec { name: wan(), interface: "wan0".parse().unwrap(), mark: 0x4801, kernel_esp: false };
     // A child of another test's that has not begun its program yet holds a copy of every socket, of closed ones too.
     wait_for("the ports are free", || match site.ns.run(|| site.path.add_wan(spec.clone())) {
         Ok(()) => true,

@@ -101,7 +101,11 @@ fn the_outer_header_tells_the_class_and_congestion_comes_back_in() {
     let mut outer = Tap::of(&b);
     for (policy, inner, expected) in [(Dscp::Copy, 0xb8 | 2, 0xb8 | 2), (Dscp::Set(8), 0xb8 | 2, 8 << 2 | 2)] {
         let policy = PacketPolicy { dscp: policy, ..PacketPolicy::default() };
-        a.ns.run(|| a.path.add_tunnel(TunnelSpec { name: tunnel(), mtu: 1438, policy }).unwrap());
+        a.ns.run(|| {
+            a.path
+                .add_tunnel(TunnelSpec { name: tunnel(), mtu: 1438, policy, datapath: dataplane::Datapath::Userspace })
+                .unwrap()
+        });
         sockopt::set_ip_tos(&near, inner).unwrap();
         outer.seen.clear();
         crosses(&near, &far, b"marked");

@@ -1,0 +1,263 @@
+//! Two sites, each a network namespace with the kernel's packet path, and a veth pair as the Internet between them.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::{AsFd, AsRawFd},
+    process::Command,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use dataplane::{
+    Datapath, Datapaths, Dataplane, DataplaneError, Event, IkeDatagram, KeeperDoor, Limits, NewInbound, NewOutbound,
+    PacketPolicy, Path, Sink, TunnelSpec, TunnelStats, WanSpec, keeper,
+};
+use esp::{Cipher, Keymat, Selectors};
+use net_types::{Spi, TunnelName, WanName};
+use sys::netns::NetNs;
+
+/// Long: an emulated processor is slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Recorder(Mutex<Vec<Event>>);
+
+impl Sink for Recorder {
+    fn ike(&self, _: IkeDatagram) -> bool {
+        true
+    }
+    fn event(&self, event: Event) -> bool {
+        self.0.lock().unwrap().push(event);
+        true
+    }
+}
+
+pub(crate) struct Site {
+    ns: NetNs,
+    pub(crate) path: Datapaths,
+    sink: Arc<Recorder>,
+    number: u8,
+}
+
+pub(crate) fn spi(raw: u32) -> Spi {
+    Spi::try_from(raw).unwrap()
+}
+
+pub(crate) fn tunnel() -> TunnelName {
+    "tun1".parse().unwrap()
+}
+
+pub(crate) fn wan() -> WanName {
+    "isp1".parse().unwrap()
+}
+
+fn keymat(seed: u8) -> Keymat {
+    Keymat::new(Cipher::Aes128Gcm16, vec![seed; Cipher::Aes128Gcm16.keymat_len()]).unwrap()
+}
+
+/// Waits for a condition, not for a time.
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::yield_now();
+    }
+}
+
+fn datapaths(sink: &Arc<Recorder>, keeper: Option<&std::path::Path>) -> Datapaths {
+    let door = keeper.map(|socket| -> KeeperDoor {
+        let socket = socket.to_owned();
+        Arc::new(move || keeper::Client::connect(&socket))
+    });
+    Datapaths::new(Arc::clone(sink) as Arc<dyn Sink>, door)
+}
+
+/// A site between two processes.
+pub(crate) struct Orphan {
+    ns: NetNs,
+    number: u8,
+}
+
+/// What traffic needs of a site.
+pub(crate) trait Place {
+    fn ns(&self) -> &NetNs;
+    fn number(&self) -> u8;
+    fn inner(&self, v6: bool) -> IpAddr {
+        if v6 {
+            [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(self.number())].into()
+        } else {
+            [169, 254, 1, self.number()].into()
+        }
+    }
+    fn socket(&self, v6: bool) -> UdpSocket {
+        let address = self.inner(v6);
+        let socket = self.ns().run(|| UdpSocket::bind((address, 0)).unwrap());
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+    }
+}
+
+impl Place for Site {
+    fn ns(&self) -> &NetNs {
+        &self.ns
+    }
+    fn number(&self) -> u8 {
+        self.number
+    }
+}
+
+impl Place for Orphan {
+    fn ns(&self) -> &NetNs {
+        &self.ns
+    }
+    fn number(&self) -> u8 {
+        self.number
+    }
+}
+
+impl Orphan {
+    pub(crate) fn with_process(self, keeper: Option<&std::path::Path>) -> Site {
+        let sink = Arc::new(Recorder::default());
+        let site = Site { path: datapaths(&sink, keeper), ns: self.ns, sink, number: self.number };
+        site.open_wan();
+        site.add_tunnel("tun1").unwrap();
+        site
+    }
+}
+
+impl Site {
+    pub(crate) fn without_process(self) -> Orphan {
+        Orphan { ns: self.ns, number: self.number } // the path is dropped
+    }
+
+    pub(crate) fn ip(&self, command: &str) -> String {
+        self.ns.run(|| {
+            let output = Command::new("ip").args(command.split_whitespace()).output().unwrap();
+            assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        })
+    }
+
+    pub(crate) fn outer(&self) -> IpAddr {
+        [198, 51, 100, self.number].into()
+    }
+
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.sink.0.lock().unwrap().clone()
+    }
+
+    fn open_wan(&self) {
+        let spec = WanSpec { name: wan(), interface: "wan0".parse().unwrap(), mark: 0x4801, kernel_esp: true };
+        self.ns.run(|| self.path.add_wan(spec).unwrap());
+    }
+
+    pub(crate) fn add_tunnel(&self, name: &str) -> Result<(), DataplaneError> {
+        let datapath = Datapath::Kernel { pin: None, offload: None };
+        let policy = PacketPolicy::default();
+        self.ns.run(|| self.path.add_tunnel(TunnelSpec { name: name.parse().unwrap(), mtu: 1400, policy, datapath }))
+    }
+
+    pub(crate) fn stats(&self) -> TunnelStats {
+        self.ns.run(|| self.path.stats().tunnels.remove(0))
+    }
+
+    pub(crate) fn path_to(&self, peer: &Self) -> Path {
+        Path { wan: wan(), local: SocketAddr::new(self.outer(), 4500), remote: SocketAddr::new(peer.outer(), 4500) }
+    }
+
+    /// IPv4 packets that came, whatever became of them.
+    pub(crate) fn packets_that_came(&self) -> u64 {
+        let text = self.ns.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
+        let values = text.lines().filter_map(|line| line.strip_prefix("Ip: ")).nth(1).unwrap();
+        values.split(' ').nth(2).unwrap().parse().unwrap() // InReceives
+    }
+}
+
+/// Site 1 and site 2 with open links and tunnel interfaces, and no association. `None` where the kernel cannot.
+pub(crate) fn pair(keeper: Option<&std::path::Path>) -> Option<(Site, Site)> {
+    let site = |number, keeper| {
+        let sink = Arc::new(Recorder::default());
+        Site { ns: NetNs::new().unwrap(), path: datapaths(&sink, keeper), sink, number }
+    };
+    let (a, b) = (site(1, keeper), site(2, None));
+    if let Err(why) = a.ns.run(|| a.path.kernel_support().clone()) {
+        assert!(std::env::var_os("HOLDFAST_KERNEL_FEATURES").is_none(), "{why}");
+        eprintln!("not run: {why}");
+        return None;
+    }
+    let far = format!("/proc/{}/fd/{}", std::process::id(), b.ns.as_fd().as_raw_fd());
+    a.ip(&format!("link add wan0 type veth peer name wan0 netns {far}"));
+    for site in [&a, &b] {
+        site.ip("link set lo up");
+        site.ip(&format!("addr add {}/24 dev wan0", site.outer()));
+        site.ip("link set wan0 up");
+    }
+    for site in [&a, &b] {
+        site.open_wan();
+        site.add_tunnel("tun1").unwrap();
+        site.ip("link set tun1 mtu 1400 up");
+        site.ip(&format!("addr add {}/30 dev tun1", site.inner(false)));
+        site.ip(&format!("addr add {}/64 dev tun1 nodad", site.inner(true)));
+    }
+    Some((a, b))
+}
+
+/// Accepts at `to` what `from` seals under `seed`.
+pub(crate) fn accept(from: &Site, to: &Site, raw_spi: u32, seed: u8) {
+    let sa = NewInbound {
+        spi: spi(raw_spi),
+        keymat: keymat(seed),
+        esn: true,
+        selectors: Selectors::any(),
+        path: to.path_to(from),
+        encapsulated: true,
+        limits: Limits::default(),
+    };
+    to.path.add_inbound(&tunnel(), sa).unwrap();
+}
+
+pub(crate) fn send_by(from: &Site, to: &Site, raw_spi: u32, seed: u8, limits: Limits, port: u16) {
+    let mut path = from.path_to(to);
+    path.local.set_port(port);
+    let sa = NewOutbound {
+        spi: spi(raw_spi),
+        keymat: keymat(seed),
+        esn: true,
+        selectors: Selectors::any(),
+        path,
+        encapsulated: true,
+        limits,
+    };
+    from.path.add_outbound(&tunnel(), sa).unwrap();
+}
+
+/// Associations in both directions: 0x1000 and 0x2000 plus the generation.
+pub(crate) fn associate(a: &Site, b: &Site, generation: u8) {
+    let (there, back) = (0x1000 + u32::from(generation), 0x2000 + u32::from(generation));
+    accept(a, b, there, generation);
+    accept(b, a, back, generation | 0x80);
+    send_by(a, b, there, generation, Limits::default(), 4500);
+    send_by(b, a, back, generation | 0x80, Limits::default(), 4500);
+}
+
+/// Sends so many datagrams and says how many came.
+pub(crate) fn exchange(from: &impl Place, to: &impl Place, v6: bool, count: usize) -> usize {
+    let (sender, receiver) = (from.socket(v6), to.socket(v6));
+    let address = receiver.local_addr().unwrap();
+    let mut buffer = [0; 64];
+    let received = (0..count).filter(|number| {
+        sender.send_to(&number.to_be_bytes(), address).unwrap();
+        receiver.recv_from(&mut buffer).is_ok_and(|(length, source)| {
+            buffer[..length] == number.to_be_bytes() && source == sender.local_addr().unwrap()
+        })
+    });
+    received.count()
+}
+
+/// Sends so many datagrams that nobody waits for.
+pub(crate) fn send(from: &Site, to: &Site, count: usize) {
+    let (sender, address) = (from.socket(false), SocketAddr::new(to.inner(false), 9));
+    for _ in 0..count {
+        let _blocked = sender.send_to(b"nobody waits for this", address);
+    }
+}
