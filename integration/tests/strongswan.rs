@@ -337,6 +337,21 @@ fn a_postquantum_key_of_another_name_is_done_without_where_nobody_insists() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
+fn we_authenticate_anew_without_a_gap() {
+    Lab::test("ours-reauth", |lab| {
+        let pair = connect(lab, Initiator::Ours, Auth::Psk, "reauthenticate 10", ("", ""))?;
+        pair.wan.ping_through(Side::Left)?;
+        rekeyed(lab, &pair, "ESTABLISHED", || Ok(()))?;
+        rekeyed(lab, &pair, "ESTABLISHED", || Ok(()))?;
+        let shown = pair.ours.json("show ipsec tunnel tun1 json")?;
+        let count = |what: &str| shown.pointer(&format!("/tun1/{what}")).and_then(serde_json::Value::as_u64);
+        ensure!(count("timesUp") == Some(1) && count("ikeReauths") >= Some(2), "it was down, or not renewed: {shown}");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_silent_peer_is_noticed_and_comes_back() {
     Lab::test("dpd", |lab| {
         let more = ("dpd_delay = 2s", "dpd_action = clear");
