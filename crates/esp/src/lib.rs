@@ -1,12 +1,12 @@
 //! ESP (RFC 4303) in tunnel mode: sealing, opening and replay protection, in place and in batches.
 //!
 //! No I/O and no clock: the owner brings octets and takes octets. A packet is sealed where it lies, with 16 octets of room
-//! in front and [`OutboundSa::sealed_len`] in all, so that a batch of inner packets becomes one slab of ESP packets back
+//! in front and [`Cipher::sealed_len`] in all, so that a batch of inner packets becomes one slab of ESP packets back
 //! to back, ready for UDP segmentation; an ESP packet is opened where it was received.
 //!
 //! Ciphers are combined-mode, AES-GCM with a 16-octet ICV (RFC 4106) and ChaCha20-Poly1305 (RFC 7634), and for peers that
-//! have neither AES-CBC with HMAC-SHA-2 (RFC 3602, RFC 4868). Left out on purpose: transport mode, and resynchronisation after the loss of 2^32 packets in a row
-//! (RFC 4303 appendix A3), for which dead peer detection makes a new association.
+//! have neither AES-CBC with HMAC-SHA-2 (RFC 3602, RFC 4868). Left out on purpose: transport mode, and resynchronisation
+//! after the loss of 2^32 packets in a row (RFC 4303 appendix A3), for which dead peer detection makes a new association.
 
 mod cbc;
 mod cipher;
