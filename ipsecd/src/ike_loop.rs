@@ -27,6 +27,9 @@ use crate::{
     trust::Asker,
 };
 
+/// Between two questions to the packet path what it has received, which cost as much as there are tunnels. A peer may be
+/// asked whether it lives although it has sent something within this time.
+const ASK_APART: Duration = Duration::from_millis(50);
 /// How long a replaced inbound association is still accepted: packets of the peer may be on the way in its name.
 const GRACE: Duration = Duration::from_secs(2);
 /// Lines that any stranger can cause.
@@ -38,6 +41,8 @@ pub(crate) struct IkeLoop {
     dataplane: Arc<dyn Dataplane>,
     state: State,
     asker: Asker,
+    /// When the packet path was last asked what it has received.
+    asked_at: Option<Instant>,
     tunnels: BTreeMap<TunnelName, TunnelFacts>,
     /// The link that a tunnel goes over, or went over last.
     moved: BTreeMap<TunnelName, WanName>,
@@ -79,6 +84,7 @@ impl IkeLoop {
             dataplane,
             state,
             asker,
+            asked_at: None,
             tunnels: BTreeMap::new(),
             moved: BTreeMap::new(),
             children: BTreeMap::new(),
@@ -181,7 +187,10 @@ impl IkeLoop {
             !due
         });
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
-            self.tell_what_was_seen(now);
+            if self.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= ASK_APART) {
+                self.asked_at = Some(now);
+                self.tell_what_was_seen(now);
+            }
             self.handle(now, Input::Timeout);
         }
     }

@@ -552,7 +552,7 @@ mod tests {
                     number: 2,
                     protocol: ProtocolId::Esp,
                     spi: vec![0xc0, 0xff, 0xee, 1],
-                    transforms: vec![Transform::new(TransformId::Other { kind: 9, id: 77 })],
+                    transforms: vec![Transform::new(TransformId::Other { kind: 13, id: 77 })],
                 },
             ],
         }
@@ -569,7 +569,7 @@ mod tests {
         let sa = offer();
         assert_eq!(SecurityAssociation::parse(&wire(&sa)), Ok(sa.clone()));
         assert_eq!(sa.proposals[0].to_string(), "ESP:aesgcm16/256-esn");
-        assert_eq!(sa.proposals[1].to_string(), "ESP:type9(77)");
+        assert_eq!(sa.proposals[1].to_string(), "ESP:type13(77)");
     }
 
     #[test]
