@@ -194,3 +194,23 @@ proptest! {
         world.expect("one IKE SA and one pair", secs(150), one_of_each);
     }
 }
+
+/// Found by the schedules above: both rekey, one of them restarts before its answer, and the new SA that the other has made for it
+/// waits for a decision that nobody can bring any more.
+#[test]
+fn a_peer_that_restarts_amid_a_rekey_leaves_no_sa_undecided() {
+    let mut world = World::pair(68_568, Profile::default().delay(millis(10)), lively(true));
+    world.expect("up", secs(60), |world| world.both_up() && world.usable());
+    world.traffic = true;
+    for blow in [
+        Blow::Bounce(0, millis(10)),
+        Blow::Act(Act::Both { ike: [false, true], apart: millis(40) }),
+        Blow::Restart(1),
+        Blow::Act(Act::Both { ike: [true, false], apart: millis(0) }),
+    ] {
+        strike(&mut world, &blow);
+    }
+    world.input(0, Input::Initiate(tunnel()));
+    calm(&mut world);
+    world.expect("one IKE SA and one pair", secs(150), one_of_each);
+}

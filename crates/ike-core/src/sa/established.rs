@@ -207,7 +207,8 @@ impl Established {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let always = [self.channel.window.deadline(), Some(self.hard_at)];
+        let decided_by = self.undecided.then(|| self.decided_by());
+        let always = [self.channel.window.deadline(), Some(self.hard_at), decided_by];
         let active = self.link != Link::Lost && !self.undecided;
         let clocks =
             [self.rekey_at, self.dpd_at(), self.keepalive_at, self.reroute_at(), self.awaited_until(), self.reauth_at];
@@ -215,6 +216,12 @@ impl Established {
         let superfluous = superfluous(&self.children).map(|(at, _)| at);
         let while_active = clocks.into_iter().chain([children, superfluous]).flatten().filter(|_| active);
         always.into_iter().flatten().chain(while_active).min()
+    }
+
+    /// By when the rekey that it came out of has ended one way or the other. Whose answers are lost for ever, as those of a
+    /// peer that has restarted are, would leave it undecided.
+    fn decided_by(&self) -> Instant {
+        self.since + self.config.dpd.timeout.saturating_mul(2)
     }
 
     /// Whether its link is lost, so that nothing can be sent.
@@ -403,6 +410,11 @@ impl IkeSa {
         }
         if cx.now >= established.hard_at {
             return self.close(cx, DownCause::RekeyFailed);
+        }
+        if established.undecided && cx.now >= established.decided_by() {
+            // Now it is asked whether it lives, like any other.
+            established.undecided = false;
+            cx.news.push(News::Changed);
         }
         if established.link == Link::Lost || established.undecided {
             return;
