@@ -196,19 +196,11 @@ impl IkeSa {
     /// The answer to IKE_AUTH.
     pub(super) fn auth_answered(&mut self, cx: &mut Cx<'_>, header: &Header, path: &Path, bytes: &Bytes) {
         let Stage::Proving(proving) = &mut self.stage else { return };
-        let channel = &mut proving.handshake.channel;
-        if !header.flags.response || !channel.is_due(header, path, bytes, cx.out) {
-            return;
-        }
-        let payloads = match channel.open(header, bytes) {
-            Err(_) | Ok(Opened::Partial) => return,
-            Ok(Opened::Payloads(payloads)) => payloads,
-            Ok(Opened::Malformed(reason)) => return self.refuse(cx, Refusal::Malformed(reason.to_string())),
-            Ok(Opened::Critical(kind)) => {
-                return self.refuse(cx, Refusal::Malformed(format!("unknown critical payload {kind}")));
-            }
+        let payloads = match proving.handshake.channel.answered(header, path, bytes, cx.out) {
+            Ok(Some(payloads)) => payloads,
+            Ok(None) => return,
+            Err(why) => return self.refuse(cx, why),
         };
-        channel.window.answer(header.message_id);
         self.responder_shown(cx, header, payloads);
     }
 

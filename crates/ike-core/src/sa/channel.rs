@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::Retransmission,
+    event::Refusal,
     fragment::{Reassembly, ReassemblyError},
     io::{Output, Path},
 };
@@ -182,6 +183,33 @@ impl Channel {
                 false
             }
             Position::Outside => false,
+        }
+    }
+
+    /// The payloads of the answer to the request that is outstanding, which is then outstanding no longer; `None` if
+    /// this is not (all of) it.
+    ///
+    /// # Errors
+    ///
+    /// If the answer is authentic and breaks the protocol.
+    pub(crate) fn answered(
+        &mut self,
+        header: &Header,
+        path: &Path,
+        datagram: &Bytes,
+        out: &mut Vec<Output>,
+    ) -> Result<Option<Vec<Payload>>, Refusal> {
+        if !header.flags.response || !self.is_due(header, path, datagram, out) {
+            return Ok(None);
+        }
+        match self.open(header, datagram) {
+            Err(_) | Ok(Opened::Partial) => Ok(None),
+            Ok(Opened::Payloads(payloads)) => {
+                self.window.answer(header.message_id);
+                Ok(Some(payloads))
+            }
+            Ok(Opened::Malformed(reason)) => Err(Refusal::Malformed(reason.to_string())),
+            Ok(Opened::Critical(kind)) => Err(Refusal::Malformed(format!("unknown critical payload {kind}"))),
         }
     }
 

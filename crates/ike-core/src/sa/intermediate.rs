@@ -75,19 +75,11 @@ impl IkeSa {
     /// The answer to IKE_INTERMEDIATE.
     pub(super) fn mixing_answered(&mut self, cx: &mut Cx<'_>, header: &Header, path: &Path, bytes: &Bytes) {
         let Stage::Mixing(mixing) = &mut self.stage else { return };
-        let channel = &mut mixing.handshake.channel;
-        if !header.flags.response || !channel.is_due(header, path, bytes, cx.out) {
-            return;
-        }
-        let payloads = match channel.open(header, bytes) {
-            Err(_) | Ok(Opened::Partial) => return,
-            Ok(Opened::Payloads(payloads)) => payloads,
-            Ok(Opened::Malformed(reason)) => return self.refuse(cx, Refusal::Malformed(reason.to_string())),
-            Ok(Opened::Critical(kind)) => {
-                return self.refuse(cx, Refusal::Malformed(format!("unknown critical payload {kind}")));
-            }
+        let payloads = match mixing.handshake.channel.answered(header, path, bytes, cx.out) {
+            Ok(Some(payloads)) => payloads,
+            Ok(None) => return,
+            Err(why) => return self.refuse(cx, why),
         };
-        channel.window.answer(header.message_id);
         if let Some(error) = error_of(&payloads) {
             return self.refuse(cx, Refusal::Notified(error.kind.to_string()));
         }
