@@ -187,9 +187,8 @@ pub fn identity_of(id: &IkeId) -> Result<Identity, LoadError> {
 
 /// One copy for each direction: both sides of a tunnel have the same key.
 fn pre_shared_key(path: &Path) -> Result<(SecretBytes, SecretBytes), LoadError> {
-    open_secret("pre-shared-key file", path, |mut octets| {
-        let end = octets.iter().rposition(|octet| !matches!(octet, b'\r' | b'\n')).map_or(0, |last| last + 1);
-        octets.truncate(end);
+    open_secret("pre-shared-key file", path, |octets| {
+        let octets = without_line_ends(octets);
         Ok((SecretBytes::new(octets.clone()), SecretBytes::new(octets)))
     })
 }
@@ -200,12 +199,15 @@ fn pre_shared_key(path: &Path) -> Result<(SecretBytes, SecretBytes), LoadError> 
 /// When the file cannot be read, others may read it, or it is empty.
 pub fn ppk(ppk: Option<&model::Ppk>) -> Result<Option<Ppk>, LoadError> {
     let Some(model::Ppk { id, file, required }) = ppk else { return Ok(None) };
-    let key = open_secret("ppk file", file, |mut octets| {
-        let end = octets.iter().rposition(|octet| !matches!(octet, b'\r' | b'\n')).map_or(0, |last| last + 1);
-        octets.truncate(end);
-        Ok(SecretBytes::new(octets))
-    })?;
+    let key = open_secret("ppk file", file, |octets| Ok(SecretBytes::new(without_line_ends(octets))))?;
     Ok(Some(Ppk::new(id.as_str(), key, *required)?))
+}
+
+/// A secret as it was meant: an editor's line ends are not part of it.
+fn without_line_ends(mut octets: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    let end = octets.iter().rposition(|octet| !matches!(octet, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    octets.truncate(end);
+    octets
 }
 
 fn anchors(what: &'static str, paths: &[PathBuf]) -> Result<TrustAnchors, LoadError> {

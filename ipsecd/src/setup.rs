@@ -52,18 +52,9 @@ pub enum SetupError {
         #[source]
         reason: LoadError,
     },
-    /// What it demands of the peer's certificate.
+    /// What it demands of the peer's certificate, or its postquantum preshared key.
     #[error("ipsec tunnel {tunnel}: {reason}")]
-    Demands {
-        /// The tunnel.
-        tunnel: TunnelName,
-        /// Why.
-        #[source]
-        reason: LoadError,
-    },
-    /// The postquantum preshared key.
-    #[error("ipsec tunnel {tunnel}: {reason}")]
-    Ppk {
+    Credential {
         /// The tunnel.
         tunnel: TunnelName,
         /// Why.
@@ -191,9 +182,9 @@ fn connection(
         local_credential: identity.local.clone(),
         remote_id,
         remote_credential: credentials::of_tunnel(identity, &tunnel.demands)
-            .map_err(|reason| SetupError::Demands { tunnel: name.clone(), reason })?,
+            .map_err(|reason| SetupError::Credential { tunnel: name.clone(), reason })?,
         ppk: credentials::ppk(tunnel.ppk.as_ref())
-            .map_err(|reason| SetupError::Ppk { tunnel: name.clone(), reason })?,
+            .map_err(|reason| SetupError::Credential { tunnel: name.clone(), reason })?,
         ike_proposals: proposal.ike.iter().map(suites::ike_proposal).collect(),
         esp_proposals: proposal.esp.iter().map(suites::esp_proposal).collect(),
         local_ts: selectors(&tunnel.local_selectors),

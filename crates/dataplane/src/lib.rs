@@ -26,4 +26,4 @@ pub use api::{
 };
 pub use datapaths::Datapaths;
 pub use kernel::Support;
-pub use userspace::{KeeperDoor, Userspace, effective_mtu};
+pub use userspace::{KeeperDoor, Userspace};

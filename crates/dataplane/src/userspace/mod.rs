@@ -64,13 +64,6 @@ struct Control {
     keeper: Option<KeeperDoor>,
 }
 
-/// The largest inner packet when ESP in UDP is to fit in packets of `outer_mtu` octets.
-pub fn effective_mtu(outer_mtu: u32, outer_is_ipv6: bool) -> u16 {
-    let headers = if outer_is_ipv6 { 40 + 8 } else { 20 + 8 };
-    let room = usize::try_from(outer_mtu).unwrap_or(usize::MAX).min(usize::from(u16::MAX)).saturating_sub(headers);
-    u16::try_from(esp::inner_capacity(room)).unwrap_or(u16::MAX)
-}
-
 impl Userspace {
     /// A path without links or tunnels. With a keeper, tunnel devices outlive this process and are taken up by the next.
     pub fn new(sink: Arc<dyn Sink>, keeper: Option<KeeperDoor>) -> Self {
@@ -356,14 +349,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn the_inner_mtu_leaves_room_for_the_outer_headers() {
-        assert_eq!(effective_mtu(1500, false), 1438);
-        assert_eq!(effective_mtu(1500, true), 1418);
-        assert_eq!(effective_mtu(0, false), 0);
-        assert_eq!(effective_mtu(u32::MAX, false), effective_mtu(65535, false));
-    }
 
     #[test]
     fn ten_a_second_pass() {
