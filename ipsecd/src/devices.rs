@@ -7,7 +7,7 @@ use std::{
 };
 
 use config::model::{self, Config, Packets, RemoteAddress, Tunnel};
-use dataplane::{Datapath, Dataplane, Dscp, PacketPolicy, TunnelSpec};
+use dataplane::{Datapath, Dataplane, Df, Dscp, PacketPolicy, TunnelSpec};
 use net_types::TunnelName;
 use netwatch::View;
 use rtnetlink::Handle;
@@ -191,7 +191,12 @@ fn policy(packets: Packets) -> PacketPolicy {
         model::Dscp::Copy => Dscp::Copy,
         model::Dscp::Set(dscp) => Dscp::Set(dscp),
     };
-    PacketPolicy { dscp, replay_window: packets.replay_window }
+    let df = match packets.df {
+        model::Df::Copy => Df::Copy,
+        model::Df::Set => Df::Set,
+        model::Df::Clear => Df::Clear,
+    };
+    PacketPolicy { dscp, df, replay_window: packets.replay_window }
 }
 
 /// As configured, or what the path of the WAN leaves.

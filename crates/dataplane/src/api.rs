@@ -164,6 +164,8 @@ pub struct TunnelSpec {
 pub struct PacketPolicy {
     /// What the outer header says of the packet's class.
     pub dscp: Dscp,
+    /// Whether outer packets may be fragmented.
+    pub df: Df,
     /// How many packets behind the newest one may come, 32 to 16,320.
     pub replay_window: u16,
 }
@@ -177,11 +179,34 @@ pub enum Dscp {
     Set(u8),
 }
 
+/// DF of outer IPv4 packets (RFC 4301 §5.1.2, §8.1). With IPv6 outside, which only senders fragment, it says whether we do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Df {
+    /// As inside, where IPv6 counts as set.
+    Copy,
+    /// Always set.
+    Set,
+    /// Never set.
+    Clear,
+}
+
+impl Df {
+    /// Whether the packet around `inner` may be fragmented.
+    pub(crate) fn may_fragment(self, inner: &[u8]) -> bool {
+        const DF: u8 = 0x40;
+        match self {
+            Self::Copy => matches!(inner, [first, _, _, _, _, _, flags, ..] if first >> 4 == 4 && flags & DF == 0),
+            Self::Set => false,
+            Self::Clear => true,
+        }
+    }
+}
+
 impl Default for PacketPolicy {
     /// As inside; the widest window.
     fn default() -> Self {
         let widest = esp::ReplayWindow::SIZE;
-        Self { dscp: Dscp::Copy, replay_window: u16::try_from(widest).unwrap_or(u16::MAX) }
+        Self { dscp: Dscp::Copy, df: Df::Copy, replay_window: u16::try_from(widest).unwrap_or(u16::MAX) }
     }
 }
 

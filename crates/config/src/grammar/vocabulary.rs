@@ -100,6 +100,7 @@ const WORDS: &[(&str, &str)] = &[
     ("detail", "In full"),
     ("detect-multiplier", "Packets that may be missed"),
     ("deterministic-med", "Compare paths grouped by neighbor AS"),
+    ("df", "Whether outer packets may be fragmented"),
     ("disable-addpath-rx", "Take one path for a prefix, not several (RFC 7911)"),
     ("disable-connected-check", "Allow a neighbor one hop away that is on no connected subnet"),
     ("disabled", "Not at all"),

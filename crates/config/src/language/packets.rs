@@ -1,7 +1,7 @@
 //! What a tunnel does with its packets: in `ipsec tunnel`.
 
 use super::{Action, Statement, Verb};
-use crate::model::{Dscp, Encapsulation, Packets};
+use crate::model::{Df, Dscp, Encapsulation, Packets};
 
 pub(super) const TUNNEL: &[Statement] = &[
     Statement {
@@ -41,6 +41,25 @@ pub(super) const TUNNEL: &[Statement] = &[
                 if let Dscp::Set(dscp) = tunnel.packets.dscp {
                     lines.line(format_args!("dscp set {dscp}"));
                 }
+            },
+        }),
+    },
+    Statement {
+        syntax: "df (copy|set|clear)",
+        help: "Whether routers on the way may fragment outer packets",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.packets.df = match () {
+                    () if args.has("set") => Df::Set,
+                    () if args.has("clear") => Df::Clear,
+                    () => Df::Copy,
+                };
+                Ok(())
+            },
+            write: |tunnel, lines| match tunnel.packets.df {
+                Df::Copy => {} // the default
+                Df::Set => lines.line(format_args!("df set")),
+                Df::Clear => lines.line(format_args!("df clear")),
             },
         }),
     },

@@ -94,7 +94,7 @@ pub struct Tunnel {
     pub initiate: Initiate,
     /// `mtu` of the interface; otherwise the WAN's less the overhead.
     pub mtu_octets: Option<u16>,
-    /// `encapsulation`, `dscp` and `replay-window`
+    /// `encapsulation`, `dscp`, `df` and `replay-window`
     pub packets: Packets,
     /// `remote-ca` and `remote-certificate`
     pub demands: PeerDemands,

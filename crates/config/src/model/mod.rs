@@ -51,7 +51,7 @@ pub use neighbor::{
     NeighborSettings, OutboundFilter, Password, RemoteAs, Shutdown, UpdateSource,
 };
 pub use neighbor_policy::{AdvertiseMap, DefaultOriginate, Existence, PolicySettings};
-pub use packets::{Dscp, Encapsulation, Packets};
+pub use packets::{Df, Dscp, Encapsulation, Packets};
 pub use pattern::{Pattern, PatternError};
 pub use route_map::{
     Adjust, Bandwidth, CommunityChange, ExtCommunityChange, Match, MatchPeer, OnMatch, Origin, Protocol, RouteMap,

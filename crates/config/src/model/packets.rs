@@ -1,12 +1,14 @@
 //! What a tunnel does with its packets beside sealing and opening them.
 
-/// In an `ipsec tunnel`: the lines `encapsulation`, `dscp` and `replay-window`.
+/// In an `ipsec tunnel`: the lines `encapsulation`, `dscp`, `df` and `replay-window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packets {
     /// `encapsulation`
     pub encapsulation: Encapsulation,
     /// `dscp`
     pub dscp: Dscp,
+    /// `df`
+    pub df: Df,
     /// `replay-window`: how many packets behind the newest one may come.
     pub replay_window: u16,
 }
@@ -18,7 +20,12 @@ impl Packets {
 
 impl Default for Packets {
     fn default() -> Self {
-        Self { encapsulation: Encapsulation::default(), dscp: Dscp::default(), replay_window: Self::REPLAY_WINDOW }
+        Self {
+            encapsulation: Encapsulation::default(),
+            dscp: Dscp::default(),
+            df: Df::default(),
+            replay_window: Self::REPLAY_WINDOW,
+        }
     }
 }
 
@@ -40,4 +47,16 @@ pub enum Dscp {
     Copy,
     /// `dscp set NUMBER`: always the same, 0 to 63.
     Set(u8),
+}
+
+/// Whether routers may fragment outer IPv4 packets (RFC 4301 §8.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Df {
+    /// `df copy`: those of inner packets that may be fragmented.
+    #[default]
+    Copy,
+    /// `df set`: none.
+    Set,
+    /// `df clear`: all.
+    Clear,
 }

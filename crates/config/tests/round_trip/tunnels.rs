@@ -6,9 +6,9 @@ use std::{
 };
 
 use config::model::{
-    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Datapath, Dpd, Dscp,
-    Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, Kem,
-    ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy,
+    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Datapath, Df, Dpd,
+    Dscp, Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity,
+    Kem, ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy,
     StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
@@ -108,9 +108,11 @@ fn demands() -> impl Strategy<Value = PeerDemands> {
 fn packets() -> impl Strategy<Value = Packets> {
     let encapsulation = select(&[Encapsulation::Always, Encapsulation::IfNat][..]);
     let dscp = prop_oneof![Just(Dscp::Copy), (0u8..=63).prop_map(Dscp::Set)];
-    (encapsulation, dscp, 32u16..=16_320).prop_map(|(encapsulation, dscp, replay_window)| Packets {
+    let df = select(&[Df::Copy, Df::Set, Df::Clear][..]);
+    (encapsulation, dscp, df, 32u16..=16_320).prop_map(|(encapsulation, dscp, df, replay_window)| Packets {
         encapsulation,
         dscp,
+        df,
         replay_window,
     })
 }

@@ -45,7 +45,9 @@ use self::{
     stats::Snapshot,
     tunnel::{Inbound, Outbound, Seen, Told, Tunnel, inbound_of},
 };
-use crate::{DataplaneError, Dscp, Limits, NewInbound, NewOutbound, PacketPolicy, Path, Sink, TunnelStats, WanSpec};
+use crate::{
+    DataplaneError, Df, Dscp, Limits, NewInbound, NewOutbound, PacketPolicy, Path, Sink, TunnelStats, WanSpec,
+};
 
 /// Numbers of our interfaces are this one plus 1 and up; it spells "HF".
 const IF_ID_BASE: u32 = 0x4846_0000;
@@ -208,6 +210,10 @@ impl Drop for Kernel {
 }
 
 /// Control state is changed by whole entries, so that a panic elsewhere leaves it usable.
+fn outer(policy: PacketPolicy) -> OuterHeader {
+    OuterHeader { copy_df: policy.df != Df::Clear, copy_dscp: policy.dscp == Dscp::Copy, ..OuterHeader::default() }
+}
+
 fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
     control.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -238,6 +244,9 @@ impl Control {
         offload: Option<u32>,
         policy: PacketPolicy,
     ) -> Result<(), DataplaneError> {
+        if policy.df == Df::Set {
+            tracing::warn!(tunnel = %name, "the kernel sets no DF of its own on outer packets: it copies the inner one; \"df set\" takes datapath userspace");
+        }
         if let Dscp::Set(1..) = policy.dscp {
             tracing::warn!(tunnel = %name, "the kernel sets no class of its own on outer packets: they have class 0; \"dscp set\" with another takes datapath userspace");
         }
@@ -406,7 +415,7 @@ impl Control {
             encapsulation: encapsulation(&new.path, Direction::Inbound, new.encapsulated),
             output_mark: None,
             lifetimes: lifetimes(new.limits, None),
-            outer: OuterHeader { copy_dscp: tunnel.policy.dscp == Dscp::Copy, ..OuterHeader::default() },
+            outer: outer(tunnel.policy),
             offload: tunnel.offload.map(|ifindex| Offload { ifindex }),
             directed,
         };
@@ -455,7 +464,7 @@ impl Control {
             encapsulation: encapsulation(&new.path, Direction::Outbound, new.encapsulated),
             output_mark: Some(mark),
             lifetimes: lifetimes(new.limits, (!new.esn).then_some(u64::from(u32::MAX))),
-            outer: OuterHeader { copy_dscp: tunnel.policy.dscp == Dscp::Copy, ..OuterHeader::default() },
+            outer: outer(tunnel.policy),
             offload: tunnel.offload.map(|ifindex| Offload { ifindex }),
             directed,
         };

@@ -10,6 +10,7 @@
 
 mod association;
 mod send;
+mod sockets;
 mod tunnel;
 mod wan;
 

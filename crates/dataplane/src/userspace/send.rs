@@ -19,7 +19,7 @@ use rustix::{
 use smallvec::SmallVec;
 use sys::mmsg::{self, Datagram};
 
-use super::wan::Sockets;
+use super::sockets::Sockets;
 use crate::Path;
 
 /// The kernel's UDP_MAX_SEGMENTS before Linux 6.9.
@@ -29,11 +29,20 @@ const MAX_PAYLOAD: usize = 65_535 - 28;
 /// How long a full socket buffer is waited for; the TUN queue is the buffer meanwhile. Then the link is as good as down.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Sealed packets back to back, each with its TOS or traffic class.
+/// What the outer header of a packet says beside its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// TOS or traffic class.
+    pub(super) tos: u8,
+    /// Whether it may be fragmented: no DF.
+    pub(super) fragments: bool,
+}
+
+/// Sealed packets back to back.
 pub(super) struct Sealed<'a> {
     pub(super) slab: &'a [u8],
     pub(super) frames: &'a [Frame],
-    pub(super) marks: &'a [u8],
+    pub(super) marks: &'a [Mark],
 }
 
 /// What became of a batch.
@@ -42,6 +51,20 @@ pub(super) struct Sent {
     pub(super) dropped: usize,
     /// A run was refused that could be sent packet by packet: the link cannot segment, or the path takes less than it did.
     pub(super) refused: bool,
+    /// A packet is larger than the path takes.
+    pub(super) too_big: bool,
+}
+
+impl Sent {
+    pub(super) fn none(sealed: &Sealed<'_>) -> Self {
+        Self { dropped: sealed.frames.len(), ..Self::default() }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.dropped += other.dropped;
+        self.refused |= other.refused;
+        self.too_big |= other.too_big;
+    }
 }
 
 /// Sends packets along `path`.
@@ -51,33 +74,61 @@ pub(super) fn send_frames(sockets: &Sockets, path: &Path, encapsulated: bool, se
     } else {
         (sockets.for_plain(path.local), Way::plain(path))
     };
-    let Some(socket) = socket else { return Sent { dropped: sealed.frames.len(), refused: false } };
-    if !encapsulated || !sockets.segmentation() {
-        return Sent { dropped: send_singly(socket, &way, sealed), refused: false };
+    let Some(socket) = socket else { return Sent::none(sealed) };
+    let mut sent = Sent::default();
+    for part in alike(sealed) {
+        let fragments = part.marks.first().is_some_and(|mark| mark.fragments);
+        sent.add(sockets.sending(socket, path.remote, fragments, || {
+            if encapsulated && sockets.segmentation() {
+                send_trains(socket, &way, &part)
+            } else {
+                send_singly(socket, &way, &part)
+            }
+        }));
     }
+    sent
+}
+
+/// Stretches of packets that either may all be fragmented or may all not be.
+fn alike<'s>(sealed: &Sealed<'s>) -> impl Iterator<Item = Sealed<'s>> {
+    let Sealed { slab, mut frames, .. } = *sealed;
+    sealed.marks.chunk_by(|one, other| one.fragments == other.fragments).map(move |marks| {
+        let part;
+        (part, frames) = frames.split_at(marks.len().min(frames.len()));
+        Sealed { slab, frames: part, marks }
+    })
+}
+
+fn send_trains(socket: BorrowedFd<'_>, way: &Way, sealed: &Sealed<'_>) -> Sent {
     let mut sent = Sent::default();
     let runs: SmallVec<[Sealed<'_>; 8]> = runs(sealed).collect(); // more only where sizes are mixed
-    let datagrams: SmallVec<[_; 8]> = runs.iter().filter_map(|run| run.as_one(&way)).collect();
+    let datagrams: SmallVec<[_; 8]> = runs.iter().filter_map(|run| run.as_one(way)).collect();
     for (index, error) in send_all(socket, &datagrams) {
         let Some(run) = runs.get(index) else { continue };
         // EIO and EINVAL: the link cannot segment, or a segment does not fit the route's MTU; alone each may.
         if run.frames.len() > 1 && matches!(error, Errno::IO | Errno::INVAL | Errno::MSGSIZE | Errno::OPNOTSUPP) {
             sent.refused = true;
-            sent.dropped += send_singly(socket, &way, run);
+            sent.add(send_singly(socket, way, run));
         } else {
             sent.dropped += run.frames.len();
+            sent.too_big |= error == Errno::MSGSIZE;
         }
     }
     sent
 }
 
-fn send_singly(socket: BorrowedFd<'_>, way: &Way, sealed: &Sealed<'_>) -> usize {
-    let packet = |(frame, tos): (&Frame, &u8)| {
+fn send_singly(socket: BorrowedFd<'_>, way: &Way, sealed: &Sealed<'_>) -> Sent {
+    let packet = |(frame, mark): (&Frame, &Mark)| {
         let payload = sealed.slab.get(frame.start..frame.start + frame.length)?;
-        Some(way.datagram(payload, None, *tos))
+        Some(way.datagram(payload, None, mark.tos))
     };
     let datagrams: SmallVec<[_; mmsg::MAX_BATCH]> = sealed.frames.iter().zip(sealed.marks).filter_map(packet).collect();
-    send_all(socket, &datagrams).len() + (sealed.frames.len() - datagrams.len())
+    let failed = send_all(socket, &datagrams);
+    Sent {
+        dropped: failed.len() + (sealed.frames.len() - datagrams.len()),
+        refused: false,
+        too_big: failed.iter().any(|(_, error)| *error == Errno::MSGSIZE),
+    }
 }
 
 /// Sends every datagram that the kernel takes; gives the others by index with their error.
@@ -140,7 +191,7 @@ impl<'s> Sealed<'s> {
         let (first, last) = (self.frames.first()?, self.frames.last()?);
         let payload = self.slab.get(first.start..last.start + last.length)?;
         let segment = if self.frames.len() > 1 { NonZeroU16::new(u16::try_from(first.length).ok()?) } else { None };
-        Some(way.datagram(payload, segment, *self.marks.first()?))
+        Some(way.datagram(payload, segment, self.marks.first()?.tos))
     }
 }
 
@@ -189,10 +240,10 @@ mod tests {
                 Frame { start: start - length, length }
             })
             .collect();
-        cut_marked(&frames, &vec![0; frames.len()])
+        cut_marked(&frames, &vec![Mark::default(); frames.len()])
     }
 
-    fn cut_marked(frames: &[Frame], marks: &[u8]) -> Vec<Vec<usize>> {
+    fn cut_marked(frames: &[Frame], marks: &[Mark]) -> Vec<Vec<usize>> {
         let sealed = Sealed { slab: &[], frames, marks };
         runs(&sealed).map(|run| run.frames.iter().map(|frame| frame.length).collect()).collect()
     }
@@ -200,7 +251,19 @@ mod tests {
     #[test]
     fn another_class_ends_the_run() {
         let frames = [0, 10, 20, 30].map(|start| Frame { start, length: 10 });
-        assert_eq!(cut_marked(&frames, &[0, 0, 2, 2]), [[10, 10], [10, 10]]);
+        let marks = [0, 0, 2, 2].map(|tos| Mark { tos, fragments: false });
+        assert_eq!(cut_marked(&frames, &marks), [[10, 10], [10, 10]]);
+    }
+
+    #[test]
+    fn packets_that_may_be_fragmented_go_apart_and_in_order() {
+        let frames = [0, 10, 20, 30].map(|start| Frame { start, length: 10 });
+        let marks = [false, true, true, false].map(|fragments| Mark { tos: 0, fragments });
+        let sealed = Sealed { slab: &[], frames: &frames, marks: &marks };
+        let parts: Vec<_> = alike(&sealed)
+            .map(|part| (part.frames.iter().map(|frame| frame.start).collect::<Vec<_>>(), part.marks[0].fragments))
+            .collect();
+        assert_eq!(parts, [(vec![0], false), (vec![10, 20], true), (vec![30], false)]);
     }
 
     #[test]
@@ -219,6 +282,6 @@ mod tests {
     #[test]
     fn a_gap_in_the_slab_ends_the_run() {
         let frames = [Frame { start: 0, length: 10 }, Frame { start: 12, length: 10 }];
-        assert_eq!(cut_marked(&frames, &[0, 0]).len(), 2);
+        assert_eq!(cut_marked(&frames, &[Mark::default(); 2]).len(), 2);
     }
 }

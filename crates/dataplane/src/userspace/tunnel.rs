@@ -5,7 +5,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -20,8 +20,9 @@ use sys::tun::{Offload, Tun, TunOptions, VNET_HEADER_LEN};
 use super::{
     KeeperDoor, Shared,
     association::Outbound,
-    send::{self, Sealed, Sent},
-    wan::{Sockets, signal},
+    send::{self, Mark, Sealed, Sent},
+    sockets::Sockets,
+    wan::signal,
 };
 use crate::{
     DataplaneError, Event, PacketPolicy, TunnelSpec, TunnelStats,
@@ -52,8 +53,10 @@ pub(super) struct Tunnel {
     /// What the device takes merged.
     mergeable: Mergeable,
     mtu: AtomicU16,
-    /// The largest inner packet that the path takes.
+    /// The largest inner packet that the path takes, or what there has to be.
     path_mtu: AtomicU16,
+    /// The path takes less than there has to be: outer packets may be fragmented.
+    narrow: AtomicBool,
     policy: ArcSwap<PacketPolicy>,
     /// The association in use: the last of `outbounds`.
     current: ArcSwapOption<Outbound>,
@@ -79,6 +82,7 @@ impl Tunnel {
             tun,
             mtu: AtomicU16::new(spec.mtu),
             path_mtu: AtomicU16::new(u16::MAX),
+            narrow: AtomicBool::new(false),
             policy: ArcSwap::from_pointee(spec.policy),
             current: ArcSwapOption::empty(),
             outbounds: Mutex::default(),
@@ -348,8 +352,8 @@ struct Sender {
     stop: Arc<OwnedFd>,
     slab: Box<[u8]>,
     frames: Vec<Frame>,
-    /// TOS or traffic class of each frame's outer header.
-    marks: Vec<u8>,
+    /// What each frame's outer header says.
+    marks: Vec<Mark>,
     /// When the kernel is asked next what the path takes.
     ask_path_at: Instant,
 }
@@ -441,7 +445,9 @@ impl Sender {
         length: usize,
     ) -> Result<(), SplitError> {
         let packet = self.slab.get_mut(at + HEADROOM..at + HEADROOM + length).ok_or(SplitError::Malformed)?;
-        let mark = ecn::outer_tos(packet, tunnel.policy().dscp);
+        let policy = tunnel.policy();
+        let fragments = policy.df.may_fragment(packet) || tunnel.narrow.load(Ordering::Relaxed);
+        let mark = Mark { tos: ecn::outer_tos(packet, policy.dscp), fragments };
         let placed = match &header.cut {
             Some(cut) => {
                 let largest = length.min(usize::from(cut.headers) + usize::from(cut.size));
@@ -484,7 +490,7 @@ impl Sender {
         let sockets = route.wan.sockets();
         let sent = match &sockets {
             Some(sockets) => send::send_frames(sockets, &route.path, sa.encapsulated, &sealed),
-            None => Sent { dropped: self.frames.len(), refused: false },
+            None => Sent::none(&sealed),
         };
         let dropped = sent.dropped;
         let largest = self.frames.iter().map(|frame| frame.length).max().unwrap_or(0);
@@ -497,7 +503,7 @@ impl Sender {
         sa.octets.add(octets);
         let Some(sockets) = sockets else { return };
         let now = Instant::now();
-        if sent.refused || now >= self.ask_path_at {
+        if sent.refused || sent.too_big || now >= self.ask_path_at {
             self.ask_path_at = now + ASK_PATH_EVERY;
             let room = self.learn_path(tunnel, sa, &sockets);
             if sent.refused && largest <= room {
@@ -513,7 +519,9 @@ impl Sender {
         let ip = if path.remote.is_ipv6() { 40 } else { 20 };
         let headers = ip + if sa.encapsulated { 8 } else { 0 };
         let room = usize::try_from(outer).unwrap_or(usize::MAX).saturating_sub(headers);
-        let inner = u16::try_from(sa.sa.cipher().inner_capacity(room)).unwrap_or(u16::MAX).max(LEAST_MTU);
+        let inner = u16::try_from(sa.sa.cipher().inner_capacity(room)).unwrap_or(u16::MAX);
+        tunnel.narrow.store(inner < LEAST_MTU, Ordering::Relaxed);
+        let inner = inner.max(LEAST_MTU);
         let before = tunnel.mtu();
         tunnel.path_mtu.store(inner, Ordering::Relaxed);
         if tunnel.mtu() != before {

@@ -1,10 +1,15 @@
 //! What stands around and in front of sealed packets: protocol 50, marks of class and congestion, and what others inject.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv6Addr, SocketAddr, TcpStream},
+    thread,
+};
 
 use crate::common::*;
-use dataplane::{Dataplane, Dscp, Limits, NewInbound, NewOutbound, PacketPolicy, Path, TunnelSpec};
+use dataplane::{Dataplane, Df, Dscp, Event, Limits, NewInbound, NewOutbound, PacketPolicy, Path, TunnelSpec};
 use esp::Selectors;
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use sys::{packet::PacketTap, sockopt};
 
 const ESP: u8 = 50;
@@ -142,6 +147,70 @@ fn the_outer_header_tells_the_class_and_congestion_comes_back_in() {
             None => wait_for("it is dropped", || (stats(&b).congested, stats(&b).packets) == (1, 0)),
         }
     }
+}
+
+/// A TCP stream through the tunnel, in trains where the kernel has segmentation.
+fn stream(from: &Site, to: &Site) {
+    let listener = to.ns.run(|| std::net::TcpListener::bind((to.inner(), 0)).unwrap());
+    let address = listener.local_addr().unwrap();
+    let data = vec![0x42; 1 << 20];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = from.ns.run(|| TcpStream::connect(address).unwrap());
+            stream.write_all(&data).unwrap();
+        });
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        assert_eq!(received.len(), data.len());
+    });
+}
+
+#[test]
+fn outer_packets_may_be_fragmented_as_the_policy_says() {
+    let (a, b) = pair(1438, None);
+    associate(&a, &b, 1);
+    let (near, far) = (a.socket(a.inner()), b.socket(b.inner()));
+    set_ip_mtu_discover(&near, Ipv4PathMtuDiscovery::DONT).unwrap();
+    let mut outer = Tap::of(&b);
+    // With DF inside, and without.
+    for (df, whole, loose) in [(Df::Copy, true, false), (Df::Set, true, true), (Df::Clear, false, false)] {
+        let policy = PacketPolicy { df, ..PacketPolicy::default() };
+        a.ns.run(|| {
+            a.path
+                .add_tunnel(TunnelSpec { name: tunnel(), mtu: 1438, policy, datapath: dataplane::Datapath::Userspace })
+                .unwrap()
+        });
+        let flags = |outer: &mut Tap| {
+            outer.find(UDP);
+            let large = outer.seen.drain(..).filter(|(protocol, _, packet)| *protocol == UDP && packet.len() > 1000);
+            large.map(|(_, _, packet)| packet[6] & 0x40 != 0).collect::<Vec<_>>()
+        };
+        stream(&a, &b);
+        let trains = flags(&mut outer);
+        assert!(!trains.is_empty() && trains.iter().all(|set| *set == whole), "{df:?}: {trains:?}");
+        crosses(&near, &far, &[7; 1300]);
+        assert_eq!(flags(&mut outer), [loose], "{df:?}");
+    }
+}
+
+#[test]
+fn a_path_that_takes_less_than_there_has_to_be_is_crossed_in_fragments() {
+    let (a, b) = pair(1438, None);
+    associate(&a, &b, 1);
+    a.ip("route replace 198.51.100.0/24 dev wan0 mtu lock 1200");
+    let (near, far) = (a.socket(a.inner()), b.socket(b.inner()));
+    near.send_to(b"by which the path is looked at", far.local_addr().unwrap()).unwrap();
+    wait_for("the path is known", || {
+        a.sink.events.lock().unwrap().contains(&Event::PathMtu { tunnel: tunnel(), mtu: 1280 })
+    });
+    let mut outer = Tap::of(&b);
+    set_ip_mtu_discover(&near, Ipv4PathMtuDiscovery::DO).unwrap();
+    near.send_to(&[7; 1252], far.local_addr().unwrap()).unwrap();
+    wait_for("the whole packet", || b.tunnel_stats().received_packets >= 2);
+    outer.find(UDP);
+    assert!(outer.seen.iter().any(|(_, _, packet)| packet[6] & 0x20 != 0), "no fragment: {:?}", outer.seen);
+    assert_eq!((a.tunnel_stats().dropped_send, a.tunnel_stats().dropped_too_big), (0, 0));
 }
 
 /// One packet of an association, made without a packet path.
