@@ -3,6 +3,7 @@
 mod world;
 
 use ike_core::{ConnectionConfig, DownCause, Dpd, EngineConfig, Event, Input, Path, Remote, Role};
+use ike_wire::{Flags, Header, Message, Notify, NotifyType, Payload};
 use simnet::{Profile, for_each_seed};
 use world::{World, config, millis, secs, tunnel, wan};
 
@@ -310,6 +311,25 @@ fn a_flood_of_calls_costs_cookies_and_true_callers_still_get_through() {
     });
     world.run(secs(20));
     assert_eq!(world.count(1, |event| *event == Event::CookiesRequired(false)), 1, "the half-open ones expire");
+}
+
+#[test]
+fn a_cookie_that_comes_late_does_not_part_the_two_ends() {
+    let mut world = World::pair(1, wire(), |n, config| {
+        if n == 1 {
+            config.role = Role::RespondOnly;
+        }
+    });
+    world.expect("the call is heard", secs(1), |world| !world.nodes[1].heard.is_empty());
+    // Its answer is on the way. An earlier copy of the call had been asked for a cookie, and that arrives first.
+    let (path, call) = world.nodes[1].heard[0].clone();
+    let header = Message::parse(&call).unwrap().header;
+    let flags = Flags { initiator: false, response: true, ..header.flags };
+    let cookie = vec![Payload::Notify(Notify::new(NotifyType::Cookie, [7; 20]))];
+    let bytes = Message::clear(Header { flags, ..header }, cookie).emit().unwrap().into();
+    world.input(0, Input::Datagram { path: Path { local: path.remote, remote: path.local, ..path }, bytes });
+    world.expect("both are up, with half a round trip more", millis(60), World::converged);
+    assert_eq!(world.count(1, |event| matches!(event, Event::Refused { .. })), 0, "{}", world.story());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::{
     crash,
     established::{Birth, Established, Peer},
     exchange::{ChildOffer, Exchange},
-    init::{HalfOpen, Handshake},
+    init::{HalfOpen, Handshake, tunnels_on},
     leaving::{Goodbye, Leaving},
     mobike::{self, Mobility},
     ppk, reauth,
@@ -435,10 +435,7 @@ impl IkeSa {
         });
         let suite = half_open.handshake.channel.keys.suite;
         // By address and algorithms; the configuration may have changed since the first message.
-        let possible: Vec<_> = half_open
-            .candidates
-            .iter()
-            .filter_map(|name| cx.tunnels.get(name))
+        let possible: Vec<_> = tunnels_on(cx, &self.path)
             .filter(|tunnel| tunnel.config.ike_proposals.iter().any(|proposal| proposal.allows(suite)))
             .collect();
         let meant: Vec<_> = possible
@@ -500,7 +497,7 @@ impl IkeSa {
     fn welcome(&mut self, cx: &mut Cx<'_>, header: &Header, identified: Identified, payloads: &[Payload]) {
         let Identified { config, peer, ppk_keys } = identified;
         let Stage::HalfOpen(half_open) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        let HalfOpen { mut handshake, candidates, began, give_up_at, .. } = *half_open;
+        let HalfOpen { mut handshake, began, give_up_at, .. } = *half_open;
         let id = config.local_credential.id_payload(&config.local_id);
         let octets = signed_octets(&handshake, &id, false, ppk_keys.as_ref());
         let proof = config.local_credential.prove(&octets, handshake.peer_hashes);
@@ -508,7 +505,7 @@ impl IkeSa {
             Ok(auth) => auth,
             Err(why) => {
                 let waiting = None;
-                self.stage = Stage::HalfOpen(Box::new(HalfOpen { handshake, candidates, began, give_up_at, waiting }));
+                self.stage = Stage::HalfOpen(Box::new(HalfOpen { handshake, began, give_up_at, waiting }));
                 let answer = notify(NotifyType::AuthenticationFailed, []);
                 return self.turn_away(cx, header, answer, Refusal::Ourselves(why));
             }

@@ -50,8 +50,6 @@ pub(crate) struct Calling {
 /// We have answered IKE_SA_INIT.
 pub(super) struct HalfOpen {
     pub(super) handshake: Handshake,
-    /// The tunnels whose peer this may be.
-    pub(super) candidates: Vec<TunnelName>,
     pub(super) began: Instant,
     pub(super) give_up_at: Instant,
     /// The caller's IKE_AUTH, while it is not known whether its certificate was revoked.
@@ -84,6 +82,7 @@ impl Handshake {
 }
 
 /// The payloads that both messages have.
+#[derive(PartialEq)]
 struct InitPayloads<'a> {
     sa: &'a SecurityAssociation,
     ke: &'a KeyExchange,
@@ -437,9 +436,8 @@ fn accept(
         intermediate: Vec::new(),
         use_ppk,
     };
-    let candidates = candidates.iter().map(|config| config.tunnel.clone()).collect();
     let give_up_at = cx.now + cx.settings.half_open_for;
-    let half_open = HalfOpen { handshake, candidates, began: cx.now, give_up_at, waiting: None };
+    let half_open = HalfOpen { handshake, began: cx.now, give_up_at, waiting: None };
     Ok(IkeSa {
         spi: ours,
         tunnel: None,
@@ -450,15 +448,19 @@ fn accept(
     })
 }
 
-/// The tunnels whose peer may be at the other end of `path`.
-fn candidates(cx: &Cx<'_>, path: &Path) -> Result<Vec<Arc<ConnectionConfig>>, Declined> {
-    let fits = |tunnel: &&Tunnel| {
+/// The tunnels whose peer may be at the other end of `path`. Thousands may: a half-open SA does not keep them.
+pub(super) fn tunnels_on<'c>(cx: &'c Cx<'_>, path: &'c Path) -> impl Iterator<Item = &'c Tunnel> {
+    cx.tunnels.values().filter(|tunnel| {
         let config = &tunnel.config;
         config.uses(&path.wan)
             && config.remote.allows(path.remote.ip())
             && config.local_address.is_none_or(|address| address == path.local.ip())
-    };
-    let fitting: Vec<&Tunnel> = cx.tunnels.values().filter(fits).collect();
+    })
+}
+
+/// What those of them say that are not shut down.
+fn candidates(cx: &Cx<'_>, path: &Path) -> Result<Vec<Arc<ConnectionConfig>>, Declined> {
+    let fitting: Vec<&Tunnel> = tunnels_on(cx, path).collect();
     let open: Vec<_> = fitting.iter().filter(|tunnel| !tunnel.admin_down).map(|tunnel| tunnel.config.clone()).collect();
     match (&open[..], &fitting[..]) {
         ([], []) => {
@@ -476,10 +478,23 @@ fn candidates(cx: &Cx<'_>, path: &Path) -> Result<Vec<Arc<ConnectionConfig>>, De
 impl IkeSa {
     /// The caller repeats its first message: so do we, if it is the same.
     pub(crate) fn called_again(&mut self, cx: &mut Cx<'_>, path: &Path, bytes: &Bytes) {
-        if let Stage::HalfOpen(half_open) = &self.stage
-            && half_open.handshake.request == *bytes
-        {
-            send(path, std::slice::from_ref(&half_open.handshake.response), cx.out);
+        let Stage::HalfOpen(half_open) = &mut self.stage else { return };
+        let handshake = &mut half_open.handshake;
+        if handshake.request != *bytes {
+            if !repeats(&handshake.request, bytes) {
+                return;
+            }
+            // It comes with a cookie for which an earlier copy was asked, and from now on this is what the peer
+            // takes for its first message (RFC 7296 §2.15).
+            handshake.request = bytes.clone();
         }
+        send(path, std::slice::from_ref(&handshake.response), cx.out);
     }
+}
+
+/// Whether a first message is another one again but for its cookie, and so for what is drawn anew with it.
+fn repeats(first: &Bytes, again: &Bytes) -> bool {
+    let (Ok(first), Ok(again)) = (Message::parse(first), Message::parse(again)) else { return false };
+    let again = InitPayloads::find(&again.payloads);
+    again.is_some() && InitPayloads::find(&first.payloads) == again
 }
