@@ -30,8 +30,8 @@ use sys::sockopt::IpFamily;
 const MESSAGE: usize = 256;
 /// More connections than ipsecd ever makes; stray ones cannot exhaust descriptors.
 const MAX_CLIENTS: usize = 16;
-/// More tunnels than anyone has.
-const MAX_HELD: usize = 4096;
+/// More tunnels and links than anyone has; the limit of open files, which the keeper raises as far as it may, comes on top.
+const MAX_HELD: usize = 65_536;
 
 /// What a descriptor in keeping is of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -201,7 +201,9 @@ impl Keeper {
         let (verb, name) = request.split_once(' ').unwrap_or((request, ""));
         let name: Held = name.parse().map_err(Refusal::Error)?;
         match (verb, fd) {
-            ("hold", Some(_)) if self.held.len() >= MAX_HELD => Err(error("too many tunnels are held")),
+            ("hold", Some(_)) if self.held.len() >= MAX_HELD => {
+                Err(error(&format!("{MAX_HELD} are held, no more can be")))
+            }
             ("hold", Some(fd)) => {
                 self.held.insert(name, fd);
                 Ok(None)
