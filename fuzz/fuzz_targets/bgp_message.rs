@@ -3,7 +3,7 @@
 //! The first octet chooses the session: four-octet AS numbers, kind of peer, extended messages, IPv4 over IPv6.
 #![no_main]
 
-use bgp_wire::{Announcements, FamilySet, Labels, LabelledPath, Message, Negotiated, PeerKind, frame_length};
+use bgp_wire::{Announcements, FamilySet, LabelledPath, Labels, Message, Negotiated, PeerKind, frame_length};
 use libfuzzer_sys::fuzz_target;
 use net_types::Family;
 
@@ -39,8 +39,13 @@ fuzz_target!(|data: &[u8]| {
                 let labels = update.announced_labels(at).iter().cloned().chain(std::iter::repeat(Labels::new()));
                 let paths = announcement.prefixes.iter().zip(labels);
                 let paths = paths.map(|(prefix, labels)| LabelledPath { prefix: *prefix, id: 0, labels });
-                let written =
-                    Announcements::new(&reach.attributes, announcement.family, announcement.next_hop, paths, &negotiated);
+                let written = Announcements::new(
+                    &reach.attributes,
+                    announcement.family,
+                    announcement.next_hop,
+                    paths,
+                    &negotiated,
+                );
                 let Ok(messages) = written else { continue };
                 let mut seen = Vec::new();
                 for message in messages {

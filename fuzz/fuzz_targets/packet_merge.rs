@@ -24,7 +24,8 @@ fn mend(packet: &mut [u8]) {
     packet[10..12].copy_from_slice(&check);
     let field = if packet[9] == 6 { 36 } else { 26 };
     packet[field..field + 2].fill(0);
-    let pseudo: u32 = u32::from(packet[9]) + (packet.len() as u32 - 20)
+    let pseudo: u32 = u32::from(packet[9])
+        + (packet.len() as u32 - 20)
         + packet[12..20].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum::<u32>();
     let check = sum(pseudo, &packet[20..]);
     packet[field..field + 2].copy_from_slice(&check);
