@@ -1,11 +1,13 @@
-//! `cargo xtask demo`: one fault, told as it happens.
+//! `cargo xtask demo`: one fault, told as it happens; `cargo xtask demo NAME`: a design of `examples/` from beginning to end.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::{Args, builder::PossibleValuesParser};
+use integration::designs::{ALL, Design};
+use integration::edge::Binaries;
 use integration::two_isp::{Fault, Trial, TwoIsp};
 use integration::{Lab, packages, report};
 
@@ -14,26 +16,27 @@ use crate::{build, root};
 /// What to show.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The scenario
-    #[arg(value_enum, default_value = "two-isp")]
-    scenario: Scenario,
-    /// How many prefixes site B announces
+    /// The design, by its folder's name in examples/
+    #[arg(default_value = TWO_ISP, value_parser = PossibleValuesParser::new(names()))]
+    design: String,
+    /// two-isp: how many prefixes site B announces
     #[arg(long, default_value_t = 100_000)]
     routes: usize,
-    /// What goes wrong: cut, silent, sa or session
+    /// two-isp: what goes wrong: cut, silent, sa or session
     #[arg(long, default_value = "silent")]
     fault: Fault,
-    /// The last line of standard output is one JSON object; the story goes to standard error
+    /// two-isp: the last line of standard output is one JSON object; the story goes to standard error
     #[arg(long)]
     json: bool,
-    /// Draws the timeline into this file
+    /// two-isp: draws the timeline into this file
     #[arg(long, value_name = "FILE.svg")]
     report: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Scenario {
-    TwoIsp,
+const TWO_ISP: &str = "two-isp";
+
+fn names() -> impl Iterator<Item = &'static str> {
+    std::iter::once(TWO_ISP).chain(ALL.iter().map(|design| design.name))
 }
 
 const PICTURE: &str = "
@@ -51,8 +54,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let binaries = build::daemons()?;
     packages::ensure(&packages::BASE)?;
     root::ensure()?;
-    let Scenario::TwoIsp = options.scenario;
     let story = Story::new(options.json);
+    if options.design != TWO_ISP {
+        return play(Design::find(&options.design)?, &binaries, &story);
+    }
     story.plain(PICTURE)?;
     let lab = Lab::new("demo")?;
     let mut scenario = TwoIsp::build(&lab, &binaries)?;
@@ -79,6 +84,21 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         println!("{}", serde_json::to_string(&trial.outcome)?);
     }
     Ok(trial.held())
+}
+
+/// Plays a design that has a story of its own.
+fn play(design: &Design, binaries: &Binaries, story: &Story) -> Result<bool> {
+    packages::ensure(&packages::PEERS)?;
+    story.plain(design.picture())?;
+    let lab = Lab::new(design.name)?;
+    let mut failed_to_tell = None;
+    let played =
+        design.play(&lab, binaries, &mut |what| failed_to_tell = story.tell(what).err().or(failed_to_tell.take()));
+    if let Err(error) = played {
+        story.plain(&format!("\n  DID NOT HOLD: {error:#}"))?;
+        return Ok(false);
+    }
+    failed_to_tell.map_or(Ok(true), Err)
 }
 
 /// Prints for people, with the time since the start.

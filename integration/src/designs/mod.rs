@@ -1,0 +1,98 @@
+//! The designs of `examples/`, each played from beginning to end: built, brought up, hurt, mended, with what is seen told
+//! on the way. A lab asserts by it that the example does what its page says; `cargo xtask demo NAME` shows it to people.
+
+mod dual_hub;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::edge::Binaries;
+use crate::lab::Lab;
+use crate::probe::{Flow, Flows};
+
+/// One folder of `examples/`.
+#[derive(Clone, Copy, Debug)]
+pub struct Design {
+    /// The folder's name.
+    pub name: &'static str,
+    readme: &'static str,
+    play: fn(&Lab, &Binaries, &mut Story<'_>) -> Result<()>,
+}
+
+/// All that can be played, but for `two-isp`, which has a trial of its own.
+pub const ALL: &[Design] =
+    &[Design { name: "dual-hub", readme: include_str!("../../../examples/dual-hub/README.md"), play: dual_hub::play }];
+
+impl Design {
+    /// The one of this name.
+    pub fn find(name: &str) -> Result<&'static Self> {
+        let names = || ALL.iter().map(|design| design.name).collect::<Vec<_>>().join(", ");
+        ALL.iter().find(|design| design.name == name).with_context(|| format!("\"{name}\" is none of {}", names()))
+    }
+
+    /// The drawing on its page.
+    pub fn picture(&self) -> &'static str {
+        self.readme.split("```").nth(1).unwrap_or_default()
+    }
+
+    /// Plays it; an error when something did not happen that should have, or happened that should not.
+    pub fn play(&self, lab: &Lab, binaries: &Binaries, tell: &mut dyn FnMut(&str)) -> Result<()> {
+        (self.play)(lab, binaries, &mut Story { tell })
+    }
+}
+
+/// Where the play tells what it sees.
+pub struct Story<'a> {
+    tell: &'a mut dyn FnMut(&str),
+}
+
+impl Story<'_> {
+    fn tell(&mut self, what: impl AsRef<str>) {
+        (self.tell)(what.as_ref());
+    }
+
+    /// Tells how long `what` took away, both ways.
+    fn outage(&mut self, what: &str, flows: &Flows) {
+        let ms = |flow: &Flow| flow.longest_pause_ns(0, i64::MAX) as f64 / 1e6;
+        let lost = |flow: &Flow| flow.lost(0, i64::MAX);
+        let (forth, back) = (&flows.forth, &flows.back);
+        self.tell(format!(
+            "{what}: {:.1} ms without a packet forth, {:.1} ms back; {} and {} lost",
+            ms(forth),
+            ms(back),
+            lost(forth),
+            lost(back)
+        ));
+    }
+
+    /// Fails if a packet was lost.
+    fn lossless(&mut self, what: &str, flows: &Flows) -> Result<()> {
+        let (forth, back) = (flows.forth.lost(0, i64::MAX), flows.back.lost(0, i64::MAX));
+        let when =
+            |flow: &Flow| gaps(flow).iter().take(8).map(|(from, to)| format!(" {from}..{to}")).collect::<String>();
+        ensure!(
+            forth + back == 0,
+            "{what}: {forth} packets were lost forth (milliseconds since the first:{}) and {back} back ({})",
+            when(&flows.forth),
+            when(&flows.back)
+        );
+        self.tell(format!("{what}: {} packets each way, none lost", flows.forth.sent.len()));
+        Ok(())
+    }
+}
+
+/// Runs of packets that did not arrive; numbers are milliseconds.
+fn gaps(flow: &Flow) -> Vec<(usize, usize)> {
+    let mut gaps: Vec<(usize, usize)> = Vec::new();
+    for (number, _) in flow.arrived.iter().enumerate().filter(|(_, at)| at.is_none()) {
+        match gaps.last_mut() {
+            Some((_, to)) if *to == number => *to += 1,
+            _ => gaps.push((number, number + 1)),
+        }
+    }
+    gaps
+}
+
+/// What everything has to have happened within that no error keeps from happening.
+const PATIENCE: Duration = Duration::from_secs(60);

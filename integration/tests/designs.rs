@@ -1,0 +1,26 @@
+//! Every design of `examples/` that is played from beginning to end: what its page says happens.
+
+use std::time::Instant;
+
+use integration::Lab;
+use integration::designs::Design;
+use integration::edge::Binaries;
+
+fn plays(name: &str) {
+    let began = Instant::now();
+    let mut tell = |what: &str| println!("{:9.3} s  {what}", began.elapsed().as_secs_f64());
+    Lab::test(name, |lab| Design::find(name)?.play(lab, &Binaries::find()?, &mut tell));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn dual_hub() {
+    plays("dual-hub");
+}
+
+#[test]
+fn every_design_has_a_picture() {
+    for design in integration::designs::ALL {
+        assert!(design.picture().lines().count() > 3, "{}", design.name);
+    }
+}
