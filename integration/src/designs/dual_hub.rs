@@ -198,9 +198,6 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
     scene.wait_converged()?;
     scene.some_traffic(&probe, 500)?;
     story.tell("it drains no more: spoke 1 uses it again");
-    for edge in scene.hubs.iter().chain(&scene.spokes) {
-        story.tell(format!("{} {}", edge.node.name(), edge.shell("show failover")?));
-    }
     story.lossless("maintenance of hub 1, as spoke 1 saw it", &probe.finish()?)?;
 
     let probe = scene.probe(1)?;

@@ -73,7 +73,7 @@ impl Story<'_> {
             |flow: &Flow| gaps(flow).iter().take(8).map(|(from, to)| format!(" {from}..{to}")).collect::<String>();
         ensure!(
             forth + back == 0,
-            "{what}: {forth} packets were lost forth (milliseconds since the first:{}) and {back} back ({})",
+            "{what}: {forth} packets were lost forth (at{} ms) and {back} back (at{} ms)",
             when(&flows.forth),
             when(&flows.back)
         );
