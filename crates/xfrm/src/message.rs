@@ -235,6 +235,15 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
+/// An attribute by itself, to be put into another one.
+pub(crate) fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut out = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    out.extend_from_slice(value);
+    out.resize(out.len().next_multiple_of(4), 0);
+    out
+}
+
 /// An attribute that is one number.
 pub(crate) fn number(value: &[u8]) -> Option<u32> {
     value.first_chunk().map(|octets| u32::from_ne_bytes(*octets))

@@ -9,12 +9,13 @@
 //! Associations and policies live in the kernel and outlive this process: the next one takes up what bears the number of an
 //! interface, and ends it when there is something better, or nobody has come for it in [`ORPHANED`].
 //!
-//! What it cannot do that user space can: clamp the MSS of TCP inside, count what the selectors refuse by tunnel, and tell of
-//! ESP for associations that do not exist.
+//! What it cannot do that user space can: count what the selectors refuse by tunnel, and tell of ESP for associations that do
+//! not exist. The MSS of TCP inside is nothing that XFRM would touch; a table of nftables does that (see [`mss`]).
 
 mod algorithms;
 mod events;
 mod moving;
+mod mss;
 mod probe;
 mod selectors;
 mod socket;
@@ -40,6 +41,7 @@ use xfrm::{
 pub use self::probe::Support;
 pub(crate) use self::probe::probe;
 use self::{
+    mss::Mss,
     probe::NETLINK_ROUTE,
     socket::{Netlink, NetlinkError},
     stats::Snapshot,
@@ -74,6 +76,7 @@ struct Control {
     tunnels: BTreeMap<TunnelName, Tunnel>,
     next_if_id: u32,
     snapshot: Option<Snapshot>,
+    mss: Mss,
     /// When what belongs to no tunnel is looked for and taken out.
     sweep: Option<Instant>,
     stop: Arc<OwnedFd>,
@@ -94,6 +97,7 @@ impl Kernel {
             tunnels: BTreeMap::new(),
             next_if_id: IF_ID_BASE + 1,
             snapshot: None,
+            mss: Mss::default(),
             sweep: Some(Instant::now() + ORPHANED),
             stop: Arc::clone(&stop),
         }));
@@ -114,11 +118,20 @@ impl Kernel {
     pub(crate) fn add_tunnel(
         &self,
         name: &TunnelName,
+        mtu: u16,
         pin: Option<u32>,
         offload: Option<u32>,
         policy: PacketPolicy,
     ) -> Result<(), DataplaneError> {
-        self.control().add_tunnel(name, pin.unwrap_or(0), offload, policy)
+        let mut control = self.control();
+        control.add_tunnel(name, pin.unwrap_or(0), offload, policy)?;
+        control.fit_mss(name, mtu);
+        Ok(())
+    }
+
+    /// The interface has its MTU from elsewhere; the MSS of TCP follows it here.
+    pub(crate) fn set_mtu(&self, name: &TunnelName, mtu: u16) {
+        self.control().fit_mss(name, mtu);
     }
 
     pub(crate) fn remove_tunnel(&self, name: &TunnelName, keep_device: bool) {
@@ -269,6 +282,12 @@ impl Control {
         settled
     }
 
+    fn fit_mss(&mut self, name: &TunnelName, mtu: u16) {
+        if let Some(tunnel) = self.tunnels.get(name) {
+            self.mss.fit(tunnel.ifindex, mtu);
+        }
+    }
+
     /// The number and the index of the tunnel's interface, which is made if there is none.
     fn interface(&mut self, name: &TunnelName, link: u32) -> Result<(u32, u32), DataplaneError> {
         let query = |routes: &mut Netlink| match routes.ask(xfrm::query_link(name.as_str()), Interface::parse) {
@@ -329,6 +348,7 @@ impl Control {
 
     fn remove_tunnel(&mut self, name: &TunnelName, keep_device: bool) {
         let Some(tunnel) = self.tunnels.remove(name) else { return };
+        self.mss.release(tunnel.ifindex);
         self.delete(&tunnel.ids());
         if keep_device {
             return; // with its block

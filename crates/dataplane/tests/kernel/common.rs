@@ -1,7 +1,7 @@
 //! Two sites, each a network namespace with the kernel's packet path, and a veth pair as the Internet between them.
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     process::Command,
     sync::{Arc, Mutex},
@@ -131,11 +131,7 @@ impl Site {
     }
 
     pub(crate) fn ip(&self, command: &str) -> String {
-        self.ns.run(|| {
-            let output = Command::new("ip").args(command.split_whitespace()).output().unwrap();
-            assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        })
+        run(&self.ns, "ip", command)
     }
 
     pub(crate) fn outer(&self) -> IpAddr {
@@ -260,4 +256,60 @@ pub(crate) fn send(from: &Site, to: &Site, count: usize) {
     for _ in 0..count {
         let _blocked = sender.send_to(b"nobody waits for this", address);
     }
+}
+
+/// A host behind a site, on an Ethernet.
+pub(crate) struct Host(NetNs);
+
+impl Site {
+    pub(crate) fn host(&self) -> Host {
+        let host = NetNs::new().unwrap();
+        let far = format!("/proc/{}/fd/{}", std::process::id(), host.as_fd().as_raw_fd());
+        self.ip(&format!("link add lan0 type veth peer name lan0 netns {far}"));
+        let (v4, v6) = (format!("10.{}.0", self.number), format!("fd10:{}::", self.number));
+        for (ns, last) in [(&self.ns, 1), (&host, 2)] {
+            run(ns, "ip", "link set lo up");
+            run(ns, "ip", &format!("addr add {v4}.{last}/24 dev lan0"));
+            run(ns, "ip", &format!("addr add {v6}{last}/64 dev lan0 nodad"));
+            run(ns, "ip", "link set lan0 up");
+        }
+        run(&host, "ip", &format!("route add default via {v4}.1"));
+        run(&host, "ip", &format!("-6 route add default via {v6}1"));
+        // Their option would take 12 octets of each segment.
+        host.run(|| std::fs::write("/proc/sys/net/ipv4/tcp_timestamps", "0").unwrap());
+        self.ns.run(|| {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+            std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        });
+        Host(host)
+    }
+}
+
+fn run(ns: &NetNs, program: &str, arguments: &str) -> String {
+    ns.run(|| {
+        let output = Command::new(program).args(arguments.split_whitespace()).output().unwrap();
+        assert!(output.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    })
+}
+
+/// The largest segments that a connection from a host to a site has, as each end's kernel sees it: the host's, the site's.
+pub(crate) fn segments(host: &Host, to: &Site, v6: bool) -> (u32, u32) {
+    let address = to.inner(v6);
+    let listener = to.ns.run(|| TcpListener::bind((address, 0)).unwrap());
+    let near = host.0.run(|| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let (far, _) = listener.accept().unwrap();
+    let mss = |ns: &NetNs, socket: &TcpStream| -> u32 {
+        let shown = run(ns, "ss", &format!("-tinH sport = :{}", socket.local_addr().unwrap().port()));
+        let value = shown.split_whitespace().find_map(|word| word.strip_prefix("mss:")).expect("an MSS");
+        value.parse().unwrap()
+    };
+    (mss(&host.0, &near), mss(&to.ns, &far))
+}
+
+/// The ruleset of the namespace that this runs in.
+pub(crate) fn nftables() -> String {
+    let output = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+    assert!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

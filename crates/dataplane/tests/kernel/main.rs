@@ -157,6 +157,33 @@ fn associations_follow_addresses_and_ports() {
     assert!(a.events().is_empty(), "{:?}", a.events());
 }
 
+/// The far end has larger interfaces, and so hears what the near end makes of the hosts' MSS; and the near end's host hears
+/// what becomes of the far end's.
+#[test]
+fn tcp_that_passes_through_is_fitted_to_the_tunnel_in_both_directions() {
+    let Some((a, b)) = pair(None) else { return };
+    associate(&a, &b, 1);
+    let host = a.host();
+    b.ip("link set tun1 mtu 8000");
+    b.ip("route add 10.1.0.0/24 dev tun1");
+    b.ip("route add fd10:1::/64 dev tun1");
+    for (v6, mss) in [(false, 1360), (true, 1340)] {
+        assert_eq!(segments(&host, &b, v6), (mss, mss), "IPv6: {v6}");
+    }
+    // The interface takes less: so does TCP.
+    a.path.set_mtu(&tunnel(), 1300);
+    assert_eq!(segments(&host, &b, false), (1260, 1260));
+    let table = a.ns().run(nftables);
+    assert!(table.contains("holdfast"), "{table}");
+    // Without a tunnel there is no table, and without the process neither.
+    a.path.remove_tunnel(&tunnel(), false);
+    assert_eq!(a.ns().run(nftables), "");
+    a.add_tunnel("tun1").unwrap();
+    assert!(a.ns().run(nftables).contains("holdfast"));
+    let a = a.without_process();
+    assert_eq!(a.ns().run(nftables), "");
+}
+
 #[test]
 fn an_interface_that_is_something_else_is_left_alone() {
     let Some((a, _b)) = pair(None) else { return };
