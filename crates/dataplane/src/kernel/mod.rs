@@ -14,6 +14,7 @@
 
 mod algorithms;
 mod events;
+mod inherited;
 mod moving;
 mod mss;
 mod probe;
@@ -77,6 +78,8 @@ struct Control {
     next_if_id: u32,
     snapshot: Option<Snapshot>,
     mss: Mss,
+    /// When it is looked again whether peers send by what was inherited.
+    look_again: Option<Instant>,
     /// When what belongs to no tunnel is looked for and taken out.
     sweep: Option<Instant>,
     stop: Arc<OwnedFd>,
@@ -98,6 +101,7 @@ impl Kernel {
             next_if_id: IF_ID_BASE + 1,
             snapshot: None,
             mss: Mss::default(),
+            look_again: None,
             sweep: Some(Instant::now() + ORPHANED),
             stop: Arc::clone(&stop),
         }));
@@ -521,46 +525,6 @@ impl Control {
         })?;
         self.snapshot = None;
         Ok(())
-    }
-
-    /// Ends what was inherited and is due, and gives when to look again.
-    fn retire(&mut self, now: Instant) -> Option<Instant> {
-        for name in self.tunnels.keys().cloned().collect::<Vec<_>>() {
-            let Some(tunnel) = self.tunnels.get_mut(&name) else { continue };
-            let replaced = !tunnel.outbound.is_empty();
-            let gone = tunnel.disinherit(Some(now));
-            if gone.is_empty() {
-                continue;
-            }
-            if replaced {
-                tracing::info!(tunnel = %name, associations = gone.len(), "the associations of the earlier run have been replaced");
-            } else {
-                tracing::warn!(tunnel = %name, associations = gone.len(), "nobody has come for the associations of the earlier run; they end");
-            }
-            let _logged = self.settle(&name);
-            self.delete(&gone);
-        }
-        if self.sweep.is_some_and(|at| at <= now) {
-            self.sweep = None;
-            self.sweep();
-        }
-        let dues = self.tunnels.values().filter_map(|tunnel| tunnel.inherited.until);
-        dues.chain(self.sweep).min()
-    }
-
-    /// Associations with a number of ours that no tunnel has: of tunnels that are configured no more.
-    fn sweep(&mut self) {
-        let ours = |sa: &SaInfo| (IF_ID_BASE + 1..=IF_ID_LAST).contains(&sa.if_id) && sa.reqid == sa.if_id;
-        let Ok(sas) = self.requests.dump(xfrm::dump_sas(), SaInfo::parse) else { return };
-        let known = |sa: &SaInfo| self.tunnels.values().any(|tunnel| tunnel.if_id == sa.if_id);
-        let stray: Vec<_> = sas.iter().filter(|sa| ours(sa) && !known(sa)).map(|sa| sa.id).collect();
-        if !stray.is_empty() {
-            tracing::warn!(
-                associations = stray.len(),
-                "removed the kernel's associations of tunnels that are not configured"
-            );
-            self.delete(&stray);
-        }
     }
 }
 

@@ -110,6 +110,8 @@ fn associations_outlive_the_process_and_are_taken_up() {
     let a = a.with_process(Some(&socket));
     assert_eq!(a.stats().inbound.len(), 0, "what was taken up is nobody's yet");
     assert_eq!(exchange(&b, &a, false, 10), 10);
+    let unknown = Event::UnknownSpi { spi: 0x2001, path: a.path_to(&b) };
+    wait_for("somebody to be told of what the peer sends by", || a.events().contains(&unknown));
     assert_eq!(exchange(&a, &b, false, 10), 10);
     associate(&a, &b, 2);
     b.path.use_outbound(&tunnel(), spi(0x2002)).unwrap();
