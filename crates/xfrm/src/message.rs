@@ -158,7 +158,11 @@ impl<'a> Received<'a> {
     /// What kind of answer it is.
     pub fn answer(self) -> Answer<'a> {
         match self.kind {
-            DONE => Answer::Done,
+            // A dump that failed on the way says so with its last message.
+            DONE => match self.body.first_chunk::<4>().map(|code| i32::from_ne_bytes(*code)) {
+                Some(code @ ..0) => Answer::Refused(self.refusal(code)),
+                _ => Answer::Done,
+            },
             ERROR => match self.body.first_chunk::<4>().map(|code| i32::from_ne_bytes(*code)) {
                 Some(0) => Answer::Acknowledged,
                 Some(code) => Answer::Refused(self.refusal(code)),
@@ -280,6 +284,15 @@ mod tests {
         let received = Received { kind: ERROR, sequence: 1, flags: CAPPED | WITH_ATTRIBUTES, body: &body };
         let Answer::Refused(error) = received.answer() else { panic!("no refusal") };
         assert_eq!(error.to_string(), "Invalid argument (os error 22): Replay window must be 0");
+    }
+
+    #[test]
+    fn a_dump_that_failed_is_not_done() {
+        let answer = |body| Received { kind: DONE, sequence: 1, flags: 0, body }.answer();
+        let (well, badly) = (0i32.to_ne_bytes(), (-12i32).to_ne_bytes());
+        assert!(matches!(answer(&well), Answer::Done));
+        assert!(matches!(answer(&[]), Answer::Done));
+        assert!(matches!(answer(&badly), Answer::Refused(Refusal { errno: 12, .. })));
     }
 
     proptest! {

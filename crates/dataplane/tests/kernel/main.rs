@@ -130,9 +130,22 @@ fn associations_outlive_the_process_and_are_taken_up() {
 
 #[test]
 fn associations_follow_addresses_and_ports() {
+    follow_addresses_and_ports(true);
+}
+
+#[test]
+fn associations_without_extended_numbers_follow_addresses_and_ports() {
+    follow_addresses_and_ports(false);
+}
+
+fn follow_addresses_and_ports(esn: bool) {
     let Some((a, b)) = pair(None) else { return };
-    associate(&a, &b, 1);
+    associate_with(&a, &b, 1, esn);
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        assert_eq!(exchange(from, to, false, 10), 10);
+    }
     let before = a.stats().outbound[0].sequence;
+    assert!(before >= 10, "{before}");
     let port = |path: Path, local: u16, remote: u16| Path {
         wan: path.wan,
         local: std::net::SocketAddr::new(path.local.ip(), local),
