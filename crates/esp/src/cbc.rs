@@ -64,7 +64,7 @@ impl fmt::Display for AesKeySize {
     }
 }
 
-/// The integrity algorithms that go with CBC: HMAC whose output is cut in half (RFC 4868 §2.1).
+/// The integrity algorithms that go with CBC: HMAC whose output is cut in half (RFC 4868 §2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hmac {
     /// HMAC-SHA-256-128.
