@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::kernel;
 use crate::node::Node;
 use crate::process::Process;
 
@@ -245,6 +246,15 @@ impl Edge {
         });
         let state = entry.and_then(|entry| entry.get("state")?.as_str());
         Ok(state.with_context(|| format!("no state of {tunnel} in {tunnels}"))?.to_lowercase())
+    }
+
+    /// Fails when a tunnel is on another datapath than labs are to have.
+    pub fn must_have_the_labs_datapath(&self, tunnel: &str) -> Result<()> {
+        let Some(wanted) = kernel::datapath() else { return Ok(()) };
+        let shown = self.json("show ipsec tunnel json")?;
+        let found = shown.pointer(&format!("/{tunnel}/datapath")).and_then(Value::as_str);
+        ensure!(found == Some(&wanted), "{tunnel} is on datapath {found:?}, not {wanted}: {shown}");
+        Ok(())
     }
 
     /// Tells both daemons to read the configuration again.

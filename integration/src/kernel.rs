@@ -1,6 +1,7 @@
 //! What labs ask of a kernel that the machine's own may not have: VRF devices, TCP-AO.
 
 use std::process::Command;
+use std::sync::Once;
 
 /// Set by `cargo xtask test --kernel`: the kernel was booted for what these labs need, and lacking it is a failure.
 pub const REQUIRED: &str = "HOLDFAST_KERNEL_FEATURES";
@@ -17,14 +18,26 @@ pub const DATAPATH: &str = "HOLDFAST_DATAPATH";
 pub fn datapath() -> Option<String> {
     let datapath = std::env::var(DATAPATH).ok()?;
     if datapath == "kernel" {
-        ["esp4", "esp6", "xfrm_user", "xfrm_interface", "aesni_intel"].into_iter().for_each(load);
+        load_ipsec();
     }
     Some(datapath)
 }
 
-/// How much longer than on hardware anything may take: a guest's processor is emulated.
+/// Loads what the kernel's datapath takes.
+pub fn load_ipsec() {
+    static LOADED: Once = Once::new();
+    let modules = ["esp4", "esp6", "xfrm_user", "xfrm_interface", "aesni_intel", "nf_tables"];
+    LOADED.call_once(|| modules.into_iter().for_each(load));
+}
+
+/// Whether this is the guest that was booted for the labs, whose processor is emulated: then it is slow, and not always run.
+pub fn is_emulated() -> bool {
+    is_required()
+}
+
+/// How much longer than on hardware anything may take.
 pub fn slowness() -> u32 {
-    if is_required() { 6 } else { 1 }
+    if is_emulated() { 6 } else { 1 }
 }
 
 /// Asks for a module of the kernel; a guest has nobody who loads it on demand.

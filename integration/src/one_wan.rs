@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::capture::Clearness;
 use crate::edge::Edge;
@@ -142,6 +142,7 @@ pub struct Text {
     proposal: String,
     identity: String,
     tunnel: String,
+    datapath: Option<String>,
     rest: String,
 }
 
@@ -157,8 +158,15 @@ impl Text {
                 side.other().wan_address(),
                 side.other().id()
             ),
+            datapath: kernel::datapath(),
             rest: String::new(),
         }
+    }
+
+    /// Another datapath than the one that labs are to have.
+    pub fn datapath(mut self, datapath: &str) -> Self {
+        self.datapath = Some(datapath.to_owned());
+        self
     }
 
     /// Authenticates by the key in the file `psk`.
@@ -212,10 +220,10 @@ impl Text {
 
 impl std::fmt::Display for Text {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { side, proposal, identity, tunnel, rest } = self;
+        let Self { side, proposal, identity, tunnel, datapath, rest } = self;
         let gateway = side.gateway();
         let name = if *side == Side::Left { "left" } else { "right" };
-        let datapath = kernel::datapath().map_or_else(String::new, |path| format!("ipsec datapath {path}\n"));
+        let datapath = datapath.as_ref().map_or_else(String::new, |path| format!("ipsec datapath {path}\n"));
         write!(
             out,
             "hostname {name}\n{datapath}wan isp\n interface wan1\n gateway {gateway}\nipsec proposal strong\n{proposal}\
@@ -235,11 +243,7 @@ pub fn wait_up(lab: &Lab, edge: &mut Edge) -> Result<()> {
         edge.must_run()?;
         Ok(edge.tunnel_state("tun1")?.starts_with("up"))
     })?;
-    let shown = edge.json("show ipsec tunnel json")?;
-    let datapath = shown.pointer("/tun1/datapath").and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
-    let wanted = kernel::datapath();
-    ensure!(wanted.as_ref().is_none_or(|wanted| *wanted == datapath), "the datapath is {datapath}: {shown}");
-    Ok(())
+    edge.must_have_the_labs_datapath("tun1")
 }
 
 #[cfg(test)]

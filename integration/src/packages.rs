@@ -18,6 +18,9 @@ pub const PEERS: [&str; 7] = [
     "libstrongswan-standard-plugins",
 ];
 
+/// What a NAT is made with, and what shows the kernel's own table.
+pub const NAT: [&str; 2] = ["nftables", "conntrack"];
+
 /// Installs those of the packages that are missing.
 ///
 /// Services of freshly installed packages are kept from starting: a second BGP daemon on the machine is not wanted.

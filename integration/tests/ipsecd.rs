@@ -206,7 +206,14 @@ fn keys_are_renewed_while_traffic_flows() {
             (&pair.wan.left, socket(Side::Left)),
             (&pair.wan.right, socket(Side::Right)),
         )?;
-        std::thread::sleep(SECONDS(75));
+        let renewed = |what: &str| -> Result<u64> {
+            let shown = pair.left.json("show ipsec tunnel tun1 json")?;
+            let count = shown.pointer(&format!("/tun1/{what}")).and_then(serde_json::Value::as_u64);
+            count.with_context(|| format!("no {what} in {shown}"))
+        };
+        lab.wait_for("the children have been renewed twice, and the IKE SA", SECONDS(120), || {
+            Ok(renewed("childRekeys")? >= 2 && renewed("ikeRekeys")? >= 1)
+        })?;
         let flows = probe.finish()?;
         let (forth, back) = (flows.forth.lost(0, i64::MAX), flows.back.lost(0, i64::MAX));
         let counters =

@@ -111,6 +111,7 @@ fn connect_with(
     }
     one_wan::wait_up(lab, &mut ours)?;
     lab.wait_for("strongSwan has installed the child", SECONDS(10), || theirs.is_up())?;
+    theirs.must_have_the_labs_datapath()?;
     wan.left.route("10.2.0.0/24 dev tun1 src 10.1.0.1")?;
     Ok(Pair { wan, ours, theirs })
 }

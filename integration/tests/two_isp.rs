@@ -5,16 +5,18 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use integration::capture::Capture;
 use integration::edge::{Binaries, Daemon};
-use integration::two_isp::{Fault, HOST_A, NEIGHBORS_OF_A, TwoIsp};
-use integration::{Lab, Node};
+use integration::two_isp::{self, Fault, HOST_A, NEIGHBORS_OF_A, TwoIsp};
+use integration::{Lab, Node, kernel};
 
 const ROUTES: usize = 2_000;
+/// Where the processor is emulated; it is not the number of routes that is tested there.
+const ROUTES_EMULATED: usize = 200;
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
 fn converged<'lab>(lab: &'lab Lab) -> Result<TwoIsp<'lab>> {
     let mut scenario = TwoIsp::build(lab, &Binaries::find()?)?;
     scenario.start()?;
-    scenario.feed(ROUTES)?;
+    scenario.feed(if kernel::is_emulated() { ROUTES_EMULATED } else { ROUTES })?;
     scenario.wait_converged()?;
     Ok(scenario)
 }
@@ -139,7 +141,7 @@ fn a_reload_leaves_sessions_and_tunnels_alone_that_did_not_change() {
             Ok(peer.pointer(&format!("/{neighbor}/bgpTimerUpEstablishedEpoch")).unwrap_or(&peer[neighbor]).to_string())
         };
         let before = uptime(&scenario, NEIGHBORS_OF_A[0])?;
-        let text = integration::two_isp::SITE_A.replace(
+        let text = two_isp::site_a().replace(
             "neighbor 169.254.2.2 description",
             "neighbor 169.254.2.2 shutdown\n neighbor 169.254.2.2 description",
         );
@@ -151,7 +153,7 @@ fn a_reload_leaves_sessions_and_tunnels_alone_that_did_not_change() {
         ensure!(scenario.a.is_established(NEIGHBORS_OF_A[0])?, "the first session went down, too");
         ensure!(uptime(&scenario, NEIGHBORS_OF_A[0])? == before, "the first session is another one");
         ensure!(scenario.a.tunnel_state("tun2")?.starts_with("up"), "tun2 went down, too");
-        scenario.a.configure(integration::two_isp::SITE_A)?;
+        scenario.a.configure(&two_isp::site_a())?;
         scenario.a.reload()?;
         scenario.wait_converged()
     });
@@ -162,7 +164,7 @@ fn a_reload_leaves_sessions_and_tunnels_alone_that_did_not_change() {
 fn a_bad_configuration_changes_nothing_and_is_refused_with_its_place() {
     Lab::test("bad-config", |lab| {
         let mut scenario = converged(lab)?;
-        let good = integration::two_isp::SITE_A;
+        let good = two_isp::site_a();
         let line = good.lines().count() + 1;
         scenario.a.configure(&format!("{good} neighbor 169.254.9.9 remote-is 65009\n"))?;
         for daemon in ["bgpd", "ipsecd"] {
@@ -190,9 +192,7 @@ fn a_clean_stop_says_goodbye_to_the_peers() {
         scenario.a.stop(SECONDS(10))?;
         lab.wait_for("site B heard the CEASE and the DELETE", SECONDS(5), || {
             let down = NEIGHBORS_OF_A.len();
-            let gone = integration::two_isp::NEIGHBORS_OF_B
-                .iter()
-                .filter(|peer| !scenario.b.is_established(peer).unwrap_or(true));
+            let gone = two_isp::NEIGHBORS_OF_B.iter().filter(|peer| !scenario.b.is_established(peer).unwrap_or(true));
             Ok(gone.count() == down && !scenario.b.tunnel_state("tun1")?.starts_with("up"))
         })
     });

@@ -357,7 +357,8 @@ pub enum Event {
         /// before that.
         mtu: u16,
     },
-    /// ESP for an association that does not exist. At most ten a second are told, all are counted.
+    /// ESP for an association that does not exist, or that an earlier process has left in the kernel and nobody has
+    /// negotiated. At most ten a second are told. The former are all counted.
     UnknownSpi {
         /// The number.
         spi: u32,

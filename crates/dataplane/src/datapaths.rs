@@ -120,7 +120,7 @@ impl Dataplane for Datapaths {
                 } else if before.is_none() {
                     self.userspace.release_device(&spec.name);
                 }
-                kernel.add_tunnel(&spec.name, pin, offload, spec.policy)?;
+                kernel.add_tunnel(&spec.name, spec.mtu, pin, offload, spec.policy)?;
                 control.tunnels.insert(spec.name, spec.datapath);
                 Ok(())
             }
@@ -138,7 +138,7 @@ impl Dataplane for Datapaths {
     fn set_mtu(&self, tunnel: &TunnelName, mtu: u16) {
         match self.owner(tunnel) {
             Owner::Userspace(path) => path.set_mtu(tunnel, mtu),
-            Owner::Kernel(_) => {} // the interface has it
+            Owner::Kernel(path) => path.set_mtu(tunnel, mtu),
         }
     }
 

@@ -9,15 +9,15 @@ const SYN: u8 = 0x02;
 ///
 /// Packets with IPv6 extension headers are left alone, and later fragments have no TCP header to change.
 pub(crate) fn clamp_mss(packet: &mut [u8], mtu: u16) -> bool {
-    let (at, overhead) = match &*packet {
+    let (at, limit) = match &*packet {
         [first, ..] if *first >> 4 == 4 && packet.len() >= 20 => {
             let later_fragment = u16::from_be_bytes([packet[6], packet[7]]) & 0x1fff != 0;
             if packet[9] != TCP || later_fragment {
                 return false;
             }
-            (usize::from(*first & 0xf) * 4, 40)
+            (usize::from(*first & 0xf) * 4, mss_v4(mtu))
         }
-        [first, ..] if *first >> 4 == 6 && packet.len() >= 40 && packet[6] == TCP => (40, 60),
+        [first, ..] if *first >> 4 == 6 && packet.len() >= 40 && packet[6] == TCP => (40, mss_v6(mtu)),
         _ => return false,
     };
     let Some(segment) = packet.get_mut(at..) else { return false };
@@ -26,8 +26,21 @@ pub(crate) fn clamp_mss(packet: &mut [u8], mtu: u16) -> bool {
         return false;
     }
     let header_len = usize::from(segment.get(12).copied().unwrap_or(0) >> 4) * 4;
-    let limit = mtu.saturating_sub(overhead).max(88); // no stack goes below that; nonsense must not stall TCP
     clamp_option(segment, header_len, limit)
+}
+
+/// The largest MSS that fits, in octets: without the headers of IPv4 and TCP, options not counted (RFC 9293 §3.7.1).
+pub(crate) fn mss_v4(mtu: u16) -> u16 {
+    mss(mtu, 20 + 20)
+}
+
+/// As [`mss_v4`], without the header of IPv6.
+pub(crate) fn mss_v6(mtu: u16) -> u16 {
+    mss(mtu, 40 + 20)
+}
+
+fn mss(mtu: u16, headers: u16) -> u16 {
+    mtu.saturating_sub(headers).max(88) // no stack goes below that; nonsense must not stall TCP
 }
 
 fn clamp_option(segment: &mut [u8], header_len: usize, limit: u16) -> bool {

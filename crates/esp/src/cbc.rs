@@ -64,7 +64,7 @@ impl fmt::Display for AesKeySize {
     }
 }
 
-/// The integrity algorithms that go with CBC: HMAC whose output is cut in half (RFC 4868 §2.1).
+/// The integrity algorithms that go with CBC: HMAC whose output is cut in half (RFC 4868 §2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hmac {
     /// HMAC-SHA-256-128.
@@ -178,7 +178,6 @@ impl CbcKey {
 #[cfg(test)]
 mod tests {
     use net_types::Spi;
-    use proptest::prelude::*;
 
     use super::*;
     use crate::{Cipher, InboundSa, Keymat, OpenError, Opened, OutboundSa};
@@ -237,7 +236,7 @@ mod tests {
         assert_eq!(packet[HEADROOM..HEADROOM + found.length], ping);
     }
 
-    #[test] // RFC 4868 §2.7.2.1, test case AUTH256-1, AUTH384-1, AUTH512-1: "Hi There" under a key of 0x0b
+    #[test] // RFC 4868 §2.7.2.1 to §2.7.2.3, test cases AUTH256-1, AUTH384-1, AUTH512-1: "Hi There" under a key of 0x0b
     fn integrity_values_are_those_of_rfc_4868() {
         for (hmac, expected) in [
             (Hmac::Sha256, "198a607eb44bfbc69903a0f1cf2bbdc5"),
@@ -296,39 +295,5 @@ mod tests {
             assert!(most == 0 || (cipher.sealed_len(most) <= room && cipher.sealed_len(most + 1) > room), "{room}");
         }
         assert_eq!(cipher.to_string(), "aes256-sha256");
-    }
-
-    proptest! {
-        #[test]
-        fn packets_of_any_size_come_back(
-            sizes in prop::collection::vec(20usize..1500, 1..20), size in 0usize..3, hmac in 0usize..3, esn: bool,
-        ) {
-            let (out, inbound) = pair(SIZES[size], HMACS[hmac], esn);
-            let mut slab = Vec::new();
-            let mut frames = Vec::new();
-            for size in &sizes {
-                let start = slab.len();
-                frames.push(crate::Frame { start, length: *size });
-                slab.extend([0; HEADROOM]);
-                slab.extend(inner(*size));
-                slab.resize(start + out.cipher().sealed_len(*size), 0);
-            }
-            prop_assert_eq!(out.seal_batch(&mut slab, &mut frames), Ok(0));
-            prop_assert_eq!(frames.iter().map(|frame| frame.length).sum::<usize>(), slab.len());
-            let mut opener = inbound.opener();
-            for (frame, size) in frames.iter().zip(&sizes) {
-                let packet = &mut slab[frame.start..frame.start + frame.length];
-                let Ok(Opened::Packet(found)) = opener.open(packet) else { panic!("not opened") };
-                prop_assert_eq!(&packet[HEADROOM..HEADROOM + found.length], &inner(*size)[..]);
-            }
-        }
-
-        #[test]
-        fn no_octets_make_opening_panic(mut octets in prop::collection::vec(any::<u8>(), 0..200), hmac in 0usize..3, esn: bool) {
-            if octets.len() >= 4 {
-                octets[..4].copy_from_slice(&0x1234_5678u32.to_be_bytes());
-            }
-            prop_assert!(pair(AesKeySize::Bits192, HMACS[hmac], esn).1.opener().open(&mut octets).is_err());
-        }
     }
 }

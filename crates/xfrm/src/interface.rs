@@ -1,6 +1,6 @@
 //! Link messages of xfrm interfaces (`NETLINK_ROUTE`): a device whose packets meet the policies with its number.
 
-use crate::message::{Attributes, Message, Received, flag, number};
+use crate::message::{Attributes, Message, Received, flag, nested, number};
 
 /// `RTM_*LINK`
 const NEW_LINK: u16 = 16;
@@ -54,14 +54,6 @@ pub fn create_interface(name: &str, if_id: u32, link_index: u32) -> Message {
     let info = [nested(IFLA_INFO_KIND, b"xfrm"), nested(IFLA_INFO_DATA | NESTED, &data)].concat();
     message.attribute(IFLA_LINKINFO | NESTED, info.as_slice());
     message
-}
-
-fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut out = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    out.extend_from_slice(value);
-    out.resize(out.len().next_multiple_of(4), 0);
-    out
 }
 
 /// The message that removes a device.

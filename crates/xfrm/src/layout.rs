@@ -289,6 +289,8 @@ const _: () = {
     assert!(size_of::<RawSaId>() == 24);
     assert!(size_of::<RawEncapsulation>() == 24);
     assert!(size_of::<RawReplay>() == 24);
+    assert!(size_of::<RawOffload>() == 8);
+    assert!(size_of::<RawLimits>() == 64 && size_of::<RawCurrent>() == 32);
     assert!(size_of::<RawPolicy>() == 168);
     assert!(size_of::<RawPolicyId>() == 64);
     assert!(size_of::<RawTemplate>() == 64);

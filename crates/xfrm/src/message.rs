@@ -158,7 +158,11 @@ impl<'a> Received<'a> {
     /// What kind of answer it is.
     pub fn answer(self) -> Answer<'a> {
         match self.kind {
-            DONE => Answer::Done,
+            // A dump that failed on the way says so with its last message.
+            DONE => match self.body.first_chunk::<4>().map(|code| i32::from_ne_bytes(*code)) {
+                Some(code @ ..0) => Answer::Refused(self.refusal(code)),
+                _ => Answer::Done,
+            },
             ERROR => match self.body.first_chunk::<4>().map(|code| i32::from_ne_bytes(*code)) {
                 Some(0) => Answer::Acknowledged,
                 Some(code) => Answer::Refused(self.refusal(code)),
@@ -235,6 +239,15 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
+/// An attribute by itself, to be put into another one.
+pub(crate) fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut out = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    out.extend_from_slice(value);
+    out.resize(out.len().next_multiple_of(4), 0);
+    out
+}
+
 /// An attribute that is one number.
 pub(crate) fn number(value: &[u8]) -> Option<u32> {
     value.first_chunk().map(|octets| u32::from_ne_bytes(*octets))
@@ -271,6 +284,15 @@ mod tests {
         let received = Received { kind: ERROR, sequence: 1, flags: CAPPED | WITH_ATTRIBUTES, body: &body };
         let Answer::Refused(error) = received.answer() else { panic!("no refusal") };
         assert_eq!(error.to_string(), "Invalid argument (os error 22): Replay window must be 0");
+    }
+
+    #[test]
+    fn a_dump_that_failed_is_not_done() {
+        let answer = |body| Received { kind: DONE, sequence: 1, flags: 0, body }.answer();
+        let (well, badly) = (0i32.to_ne_bytes(), (-12i32).to_ne_bytes());
+        assert!(matches!(answer(&well), Answer::Done));
+        assert!(matches!(answer(&[]), Answer::Done));
+        assert!(matches!(answer(&badly), Answer::Refused(Refusal { errno: 12, .. })));
     }
 
     proptest! {

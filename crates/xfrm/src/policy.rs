@@ -107,6 +107,10 @@ pub struct Template {
     pub reqid: u32,
 }
 
+/// `XFRM_POLICY_*`
+const ALLOW: u8 = 0;
+const BLOCK: u8 = 1;
+
 /// A policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -125,7 +129,7 @@ pub struct Policy {
 impl Policy {
     /// The message that puts the policy in, in the place of one with the same selector, direction and interface.
     pub fn replace(&self) -> Message {
-        let mut message = self.message(kind::UPDATE_POLICY);
+        let mut message = self.message();
         if let Action::Protect(template) = self.action {
             message.attribute(attribute::TMPL, &template.raw(family_of(self.selector.destination.address())));
         }
@@ -133,19 +137,7 @@ impl Policy {
         message
     }
 
-    /// The message that puts the policy in, refused when there is one with the same selector, direction and interface.
-    pub fn add(&self) -> Message {
-        let mut message = self.message(kind::NEW_POLICY);
-        if let Action::Protect(template) = self.action {
-            message.attribute(attribute::TMPL, &template.raw(family_of(self.selector.destination.address())));
-        }
-        message.attribute(attribute::IF_ID, &self.if_id);
-        message
-    }
-
-    fn message(&self, kind: u16) -> Message {
-        const ALLOW: u8 = 0;
-        const BLOCK: u8 = 1;
+    fn message(&self) -> Message {
         let raw = RawPolicy {
             selector: self.selector.raw(),
             priority: self.priority,
@@ -153,7 +145,7 @@ impl Policy {
             action: if self.action == Action::Block { BLOCK } else { ALLOW },
             ..RawPolicy::default()
         };
-        Message::new(kind, flag::ACK, &raw)
+        Message::new(kind::UPDATE_POLICY, flag::ACK, &raw)
     }
 
     /// The message that takes out the policy with this selector, direction and interface.
@@ -206,7 +198,8 @@ pub fn dump_policies() -> Message {
 pub struct PolicyInfo(pub Policy);
 
 impl PolicyInfo {
-    /// Of an answer to [`dump_policies`]; `None` for those of sockets and of kinds that are not ours.
+    /// Of an answer to [`dump_policies`]; `None` for those of sockets, and for those that let packets pass as they are,
+    /// which are never ours.
     pub fn parse(received: Received<'_>) -> Option<Self> {
         if received.kind != kind::NEW_POLICY {
             return None;
@@ -226,7 +219,11 @@ impl PolicyInfo {
                 _ => {}
             }
         }
-        let action = template.as_ref().map_or(Action::Block, |raw| Action::Protect(Template::read(raw)));
+        let action = match (raw.action, template) {
+            (BLOCK, _) => Action::Block,
+            (_, Some(template)) => Action::Protect(Template::read(&template)),
+            (_, None) => return None,
+        };
         let selector = Selector::read(&raw.selector)?;
         Some(Self(Policy { selector, direction, if_id, priority: raw.priority, action }))
     }

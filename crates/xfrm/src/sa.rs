@@ -99,11 +99,14 @@ impl Default for OuterHeader {
 }
 
 impl OuterHeader {
-    fn flags(self) -> u8 {
+    /// Those that mean something in a direction; a kernel that knows of directions refuses the others.
+    fn flags(self, direction: Direction) -> u8 {
         let set = |on: bool, bits: u8| if on { bits } else { 0 };
-        set(!self.copy_df, sa_flag::NO_PMTU_DISC)
-            | set(self.restore_dscp, sa_flag::DECAP_DSCP)
-            | set(!self.ecn, sa_flag::NO_ECN)
+        let of_direction = match direction {
+            Direction::Inbound => set(self.restore_dscp, sa_flag::DECAP_DSCP),
+            Direction::Outbound => set(!self.copy_df, sa_flag::NO_PMTU_DISC),
+        };
+        of_direction | set(!self.ecn, sa_flag::NO_ECN)
     }
 }
 
@@ -179,7 +182,7 @@ impl Sa<'_> {
             reqid: self.reqid,
             family: family_of(self.id.destination),
             mode: MODE_TUNNEL,
-            flags: flags_of_sa | self.outer.flags(),
+            flags: flags_of_sa | self.outer.flags(self.direction),
             ..RawSa::default()
         };
         let mut message = Message::new(kind, flags | flag::ACK, &raw);
@@ -192,14 +195,12 @@ impl Sa<'_> {
         }
         message.attribute(attribute::IF_ID, &self.if_id);
         let window = match (inbound, self.directed, self.esn) {
-            (true, ..) => Some(self.replay_window.clamp(1, WINDOW_MAX)),
-            (false, true, true) => Some(0),
-            (false, false, true) => Some(1), // never consulted, but has to be there
-            (false, _, false) => (self.replay.sent > 0).then_some(0),
+            (true, ..) => self.replay_window.clamp(1, WINDOW_MAX),
+            (false, false, true) => 1, // never consulted, but has to be there
+            // Without this attribute the kernel would keep, and tell of, numbers of 32 bits in another form.
+            (false, ..) => 0,
         };
-        if let Some(window) = window {
-            put_replay(&mut message, self.replay, window, inbound);
-        }
+        put_replay(&mut message, self.replay, window, inbound);
         if let Some(mark) = self.output_mark.filter(|_| !inbound) {
             message.attribute(attribute::SET_MARK, &mark).attribute(attribute::SET_MARK_MASK, &u32::MAX);
         }
@@ -443,12 +444,14 @@ pub struct Moved {
 }
 
 impl Moved {
-    /// The message that puts the copy in; `None` when what was received is no association.
+    /// The message that puts the copy in; `None` when what was received is no association, or does not say how far it has
+    /// counted in the form that [`Sa::add`] asks for: a copy that counted anew would use numbers twice.
     pub fn add(&self, received: Received<'_>) -> Option<Message> {
         self.message(received, kind::NEW_SA, flag::CREATE | flag::EXCL)
     }
 
-    /// The message that changes ports and mark of the association in place; its addresses have to stay.
+    /// The message that changes ports and mark of the association in place; its addresses have to stay. `None` as for
+    /// [`Self::add`].
     pub fn update(&self, received: Received<'_>) -> Option<Message> {
         self.message(received, kind::UPDATE_SA, 0)
     }
@@ -465,6 +468,8 @@ impl Moved {
         (raw.current, raw.outside_window, raw.replayed, raw.forged) = Default::default();
         let room = received.body.len() + 256; // what it had, and the attributes below
         let mut message = Message::with_room(room, kind, flags | flag::ACK, &raw);
+        let last = if raw.flags & sa_flag::ESN != 0 { u64::MAX } else { u64::from(u32::MAX) };
+        let mut counted = false;
         for (kind, value) in attributes {
             match kind {
                 attribute::ALG_AEAD
@@ -480,7 +485,9 @@ impl Moved {
                 attribute::REPLAY_ESN_VAL => {
                     let (mut replay, bitmap) = RawReplay::read_from_prefix(value).ok()?;
                     let sent = u64::from(replay.sent_high) << 32 | u64::from(replay.sent);
-                    let sent = sent.saturating_add(u64::from(self.skip));
+                    // Behind the last number the kernel sends nothing more.
+                    let sent = sent.saturating_add(u64::from(self.skip)).min(last);
+                    counted = true;
                     (replay.sent, replay.sent_high) = (low(sent), high(sent));
                     message.attribute_of(kind, &[replay.as_bytes(), bitmap]);
                 }
@@ -493,6 +500,6 @@ impl Moved {
         if let Some(mark) = self.output_mark {
             message.attribute(attribute::SET_MARK, &mark).attribute(attribute::SET_MARK_MASK, &u32::MAX);
         }
-        Some(message)
+        counted.then_some(message)
     }
 }

@@ -6,7 +6,9 @@ mod fib;
 mod ike;
 mod peers;
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use integration::bgp_load::Kind;
 use integration::edge::Binaries;
@@ -34,12 +36,19 @@ pub(crate) struct Options {
     /// How often each fault strikes
     #[arg(long, default_value_t = 10)]
     trials: usize,
-    /// esp: only these carriers: holdfast, strongswan-libipsec, boringtun, veth
-    #[arg(long, value_delimiter = ',', default_values_t = esp::Measured::ALL)]
+    /// esp: only these carriers: holdfast, holdfast-kernel, strongswan-libipsec, boringtun, veth [default: all but
+    /// holdfast-kernel; in the guest: holdfast-kernel, holdfast, veth]
+    #[arg(long, value_delimiter = ',')]
     carrier: Vec<esp::Measured>,
     /// esp: only these cases: tcp1, udp1200, pps64, rekey100; ike: psk-x25519, psk-ecp256, ecdsa-x25519, psk-x25519-mlkem768, many
     #[arg(long, value_delimiter = ',')]
     case: Vec<String>,
+    /// esp: in a guest whose kernel has ESP, as for `cargo xtask test --kernel`
+    #[arg(long)]
+    kernel: bool,
+    /// The program that boots the guest: PROGRAM --kernel new --timeout SECONDS -- COMMAND
+    #[arg(long, value_name = "PROGRAM")]
+    kernelbox: Option<PathBuf>,
     /// ike: how many tunnels [default: 200; many: 5000]
     #[arg(long)]
     tunnels: Option<usize>,
@@ -54,7 +63,7 @@ pub(crate) struct Options {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Name {
     /// From a fault to traffic on the other path
     Failover,
@@ -124,6 +133,7 @@ struct Line {
 
 /// Runs the measurement; `false` when a trial did not hold.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    ensure!(!options.kernel || options.name == Name::Esp, "only esp is measured in the guest: leave out --kernel");
     let binaries = build::daemons()?;
     packages::ensure(&packages::BASE)?;
     match options.name {
@@ -131,6 +141,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Name::BgpTable => bgp_table::run(options, &binaries),
         Name::Peers => peers::run(options, &binaries),
         Name::Fib => fib::run(options),
+        Name::Esp if options.kernel => esp::run_in_guest(options, &binaries),
         Name::Esp => esp::run(options),
         Name::Ike => ike::run(options, &binaries),
     }

@@ -43,7 +43,9 @@ struct Tally {
 /// Runs the suite; `false` when something failed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut tally = Tally::default();
-    packages::ensure(&[&packages::BASE[..], &packages::PEERS[..], &topotests::PACKAGES[..]].concat())?;
+    packages::ensure(
+        &[&packages::BASE[..], &packages::PEERS[..], &packages::NAT[..], &topotests::PACKAGES[..]].concat(),
+    )?;
     let binaries = build::daemons()?;
     if options.kernel {
         let argv = kernel::command(options.kernelbox.clone(), &binaries)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::edge::{Binaries, Edge};
+use crate::kernel;
 use crate::lab::Lab;
 use crate::node::Node;
 use crate::one_wan::{self, Side, Text};
@@ -20,8 +21,10 @@ const KEY: &str = "the key of the measurement";
 /// What carries the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
-    /// Two of our ipsecd.
+    /// Two of our ipsecd, which seal themselves.
     Holdfast,
+    /// Two of our ipsecd, which have the kernel seal.
+    HoldfastKernel,
     /// Two charon with the kernel-libipsec plugin.
     StrongSwanLibipsec,
     /// Two boringtun-cli: WireGuard in user space.
@@ -44,12 +47,14 @@ pub struct EspPair {
 
 impl Carrier {
     /// All of them, ours first.
-    pub const ALL: [Self; 4] = [Self::Holdfast, Self::StrongSwanLibipsec, Self::Boringtun, Self::Veth];
+    pub const ALL: [Self; 5] =
+        [Self::Holdfast, Self::HoldfastKernel, Self::StrongSwanLibipsec, Self::Boringtun, Self::Veth];
 
     /// As it stands in results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Holdfast => "holdfast",
+            Self::HoldfastKernel => "holdfast-kernel",
             Self::StrongSwanLibipsec => "strongswan-libipsec",
             Self::Boringtun => "boringtun",
             Self::Veth => "veth",
@@ -69,7 +74,11 @@ impl EspPair {
         }
         let mut pair = Self { left, right, ours: Vec::new(), _swans: Vec::new(), _boringtuns: Vec::new() };
         match carrier {
-            Carrier::Holdfast => pair.start_ours(lab)?,
+            Carrier::Holdfast => pair.start_ours(lab, "userspace")?,
+            Carrier::HoldfastKernel => {
+                kernel::load_ipsec();
+                pair.start_ours(lab, "kernel")?;
+            }
             Carrier::StrongSwanLibipsec => pair.start_strongswan(lab)?,
             Carrier::Boringtun => pair.start_boringtun(lab, boringtun.context("boringtun-cli is not there")?)?,
             Carrier::Veth => pair.route(|side| format!("via {}", side.other().wan_address()))?,
@@ -102,13 +111,14 @@ impl EspPair {
         Ok(())
     }
 
-    fn start_ours(&mut self, lab: &Lab) -> Result<()> {
+    fn start_ours(&mut self, lab: &Lab, datapath: &str) -> Result<()> {
         let binaries = Binaries::find()?;
         for side in [Side::Left, Side::Right] {
             let node = self.node(side).clone();
             one_wan::write_psk(&node, KEY)?;
             // The link is the peer's own: what stands in for a gateway is never used.
-            let text = Text::new(side).psk().tunnel(&format!("ip address 169.254.1.{}/30", side.number()));
+            let text =
+                Text::new(side).datapath(datapath).psk().tunnel(&format!("ip address 169.254.1.{}/30", side.number()));
             let text = text.proposal("aes128gcm16-prfsha256-ecp256", "aes128gcm16").to_string();
             let gateway = text.lines().find(|line| line.starts_with(" gateway ")).context("no gateway")?;
             let text = text.replace(gateway, &format!(" gateway {}", side.other().wan_address()));

@@ -100,7 +100,7 @@ impl StrongSwan {
         }
         let socket = node.folder().join("charon.vici");
         let uri = format!("unix://{}", socket.display());
-        let libipsec = if kernel::datapath().as_deref() == Some("kernel") { "" } else { "kernel-libipsec" };
+        let libipsec = if on_the_kernel() { "" } else { "kernel-libipsec" };
         let [before, after] = PLUGINS;
         let detail = if connections.is_empty() { 1 } else { 2 };
         let daemon = format!(
@@ -125,6 +125,14 @@ impl StrongSwan {
         swan.wait_for_socket(&socket)?;
         swan.swanctl("--load-all")?;
         Ok(swan)
+    }
+
+    /// Fails when charon's associations are not where labs are to have them: in the kernel, or with kernel-libipsec in
+    /// charon itself.
+    pub fn must_have_the_labs_datapath(&self) -> Result<()> {
+        let states = self.node.ip("xfrm state")?;
+        ensure!(states.contains("proto esp") == on_the_kernel(), "charon's associations in the kernel: {states:?}");
+        Ok(())
     }
 
     fn wait_for_socket(&mut self, socket: &Path) -> Result<()> {
@@ -167,6 +175,11 @@ impl StrongSwan {
     pub fn is_up(&self) -> Result<bool> {
         Ok(self.sas()?.contains("INSTALLED"))
     }
+}
+
+/// Whether charon's end is the kernel's, too.
+fn on_the_kernel() -> bool {
+    kernel::datapath().as_deref() == Some("kernel")
 }
 
 /// swanctl's configuration: connections by name, each with a child of the same name.

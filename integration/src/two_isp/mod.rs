@@ -20,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use crate::capture::Clearness;
 use crate::edge::{Binaries, Edge};
 use crate::feeder::{Feeder, Plan};
+use crate::kernel;
 use crate::lab::Lab;
 use crate::node::Node;
 use crate::pki::{Authority, KeyKind, Validity};
@@ -32,6 +33,25 @@ pub use trial::{Arrival, Moment, Outcome, Trial, Way};
 pub const SITE_A: &str = include_str!("../../../examples/two-isp/site-a.conf");
 /// The configuration of site B.
 pub const SITE_B: &str = include_str!("../../../examples/two-isp/site-b.conf");
+
+/// Site A's configuration with what this machine asks of it: the datapath that labs are to have and, where the processor is
+/// emulated, a BFD that does not take its pauses for the path's end.
+pub fn site_a() -> String {
+    as_the_machine_has_it(SITE_A)
+}
+
+/// Site B's, likewise.
+pub fn site_b() -> String {
+    as_the_machine_has_it(SITE_B)
+}
+
+fn as_the_machine_has_it(text: &str) -> String {
+    let text = if kernel::is_emulated() { text.replace("-interval 10\n", "-interval 1000\n") } else { text.to_owned() };
+    match kernel::datapath() {
+        Some(datapath) => text.replacen("\nwan ", &format!("\nipsec datapath {datapath}\nwan "), 1),
+        None => text,
+    }
+}
 
 /// The host behind site A.
 pub const HOST_A: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 10);
@@ -70,7 +90,7 @@ pub struct TwoIsp<'lab> {
 impl<'lab> TwoIsp<'lab> {
     /// Builds nodes, links, keys and configurations; nothing of ours runs yet.
     pub fn build(lab: &'lab Lab, binaries: &Binaries) -> Result<Self> {
-        Self::build_with(lab, binaries, SITE_A, SITE_B)
+        Self::build_with(lab, binaries, &site_a(), &site_b())
     }
 
     /// Like [`Self::build`], with other configurations for the sites.
@@ -162,6 +182,9 @@ impl<'lab> TwoIsp<'lab> {
             };
             sites.iter().map(up).try_fold(true, |all, up| Ok(all && up?))
         })?;
+        for (edge, tunnel) in [(&self.a, "tun1"), (&self.a, "tun2"), (&self.b, "tun1"), (&self.b, "tun2")] {
+            edge.must_have_the_labs_datapath(tunnel)?;
+        }
         lab.wait_for("every route over both sessions", limit, || {
             self.must_run()?;
             if let Some(feeder) = &self.feeder {

@@ -11,6 +11,7 @@ use crate::capture::{Capture, Captured};
 use crate::clock;
 use crate::edge::{Edge, FailoverEvent};
 use crate::feeder::Feeder;
+use crate::kernel;
 use crate::packet::Packet;
 use crate::probe::{self, Flow, Flows};
 
@@ -172,7 +173,7 @@ impl TwoIsp<'_> {
 
     /// Asks until it is so; errors mean "not yet". Asks seldom: each question costs the daemons processor time.
     fn watch(&mut self, limit: Duration, mut so: impl FnMut(&Self) -> Result<bool>) -> Result<bool> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + limit * kernel::slowness();
         while Instant::now() < deadline {
             if so(self).unwrap_or(false) {
                 return Ok(true);

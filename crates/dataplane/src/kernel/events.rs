@@ -39,7 +39,10 @@ impl Listener {
     pub(super) fn run(mut self) {
         loop {
             let now = Instant::now();
-            let due = lock(&self.control).retire(now);
+            let (inherited, due) = lock(&self.control).serve_inherited(now);
+            for event in inherited {
+                self.sink.event(event); // when it is full, there will be more packets
+            }
             let patience = due.and_then(|at| Timespec::try_from(at.saturating_duration_since(now)).ok());
             let (stopped, told) = {
                 let mut fds =

@@ -9,12 +9,14 @@
 //! Associations and policies live in the kernel and outlive this process: the next one takes up what bears the number of an
 //! interface, and ends it when there is something better, or nobody has come for it in [`ORPHANED`].
 //!
-//! What it cannot do that user space can: clamp the MSS of TCP inside, count what the selectors refuse by tunnel, and tell of
-//! ESP for associations that do not exist.
+//! What it cannot do that user space can: count what the selectors refuse by tunnel, and tell of ESP for associations that do
+//! not exist. The MSS of TCP inside is nothing that XFRM would touch; a table of nftables does that (see [`mss`]).
 
 mod algorithms;
 mod events;
+mod inherited;
 mod moving;
+mod mss;
 mod probe;
 mod selectors;
 mod socket;
@@ -40,6 +42,7 @@ use xfrm::{
 pub use self::probe::Support;
 pub(crate) use self::probe::probe;
 use self::{
+    mss::Mss,
     probe::NETLINK_ROUTE,
     socket::{Netlink, NetlinkError},
     stats::Snapshot,
@@ -76,6 +79,9 @@ struct Control {
     tunnels: BTreeMap<TunnelName, Tunnel>,
     next_if_id: u32,
     snapshot: Option<Snapshot>,
+    mss: Mss,
+    /// When it is looked again whether peers send by what was inherited.
+    look_again: Option<Instant>,
     /// When what belongs to no tunnel is looked for and taken out.
     sweep: Option<Instant>,
     stop: Arc<OwnedFd>,
@@ -96,6 +102,8 @@ impl Kernel {
             tunnels: BTreeMap::new(),
             next_if_id: IF_ID_BASE + 1,
             snapshot: None,
+            mss: Mss::default(),
+            look_again: None,
             sweep: Some(Instant::now() + ORPHANED),
             stop: Arc::clone(&stop),
         }));
@@ -116,11 +124,20 @@ impl Kernel {
     pub(crate) fn add_tunnel(
         &self,
         name: &TunnelName,
+        mtu: u16,
         pin: Option<u32>,
         offload: Option<u32>,
         policy: PacketPolicy,
     ) -> Result<(), DataplaneError> {
-        self.control().add_tunnel(name, pin.unwrap_or(0), offload, policy)
+        let mut control = self.control();
+        control.add_tunnel(name, pin.unwrap_or(0), offload, policy)?;
+        control.fit_mss(name, mtu);
+        Ok(())
+    }
+
+    /// The interface has its MTU from elsewhere; the MSS of TCP follows it here.
+    pub(crate) fn set_mtu(&self, name: &TunnelName, mtu: u16) {
+        self.control().fit_mss(name, mtu);
     }
 
     pub(crate) fn remove_tunnel(&self, name: &TunnelName, keep_device: bool) {
@@ -278,6 +295,12 @@ impl Control {
         settled
     }
 
+    fn fit_mss(&mut self, name: &TunnelName, mtu: u16) {
+        if let Some(tunnel) = self.tunnels.get(name) {
+            self.mss.fit(tunnel.ifindex, mtu);
+        }
+    }
+
     /// The number and the index of the tunnel's interface, which is made if there is none.
     fn interface(&mut self, name: &TunnelName, link: u32) -> Result<(u32, u32), DataplaneError> {
         let query = |routes: &mut Netlink| match routes.ask(xfrm::query_link(name.as_str()), Interface::parse) {
@@ -338,6 +361,7 @@ impl Control {
 
     fn remove_tunnel(&mut self, name: &TunnelName, keep_device: bool) {
         let Some(tunnel) = self.tunnels.remove(name) else { return };
+        self.mss.release(tunnel.ifindex);
         self.delete(&tunnel.ids());
         if keep_device {
             return; // with its block
@@ -510,46 +534,6 @@ impl Control {
         })?;
         self.snapshot = None;
         Ok(())
-    }
-
-    /// Ends what was inherited and is due, and gives when to look again.
-    fn retire(&mut self, now: Instant) -> Option<Instant> {
-        for name in self.tunnels.keys().cloned().collect::<Vec<_>>() {
-            let Some(tunnel) = self.tunnels.get_mut(&name) else { continue };
-            let replaced = !tunnel.outbound.is_empty();
-            let gone = tunnel.disinherit(Some(now));
-            if gone.is_empty() {
-                continue;
-            }
-            if replaced {
-                tracing::info!(tunnel = %name, associations = gone.len(), "the associations of the earlier run have been replaced");
-            } else {
-                tracing::warn!(tunnel = %name, associations = gone.len(), "nobody has come for the associations of the earlier run; they end");
-            }
-            let _logged = self.settle(&name);
-            self.delete(&gone);
-        }
-        if self.sweep.is_some_and(|at| at <= now) {
-            self.sweep = None;
-            self.sweep();
-        }
-        let dues = self.tunnels.values().filter_map(|tunnel| tunnel.inherited.until);
-        dues.chain(self.sweep).min()
-    }
-
-    /// Associations with a number of ours that no tunnel has: of tunnels that are configured no more.
-    fn sweep(&mut self) {
-        let ours = |sa: &SaInfo| (IF_ID_BASE + 1..=IF_ID_LAST).contains(&sa.if_id) && sa.reqid == sa.if_id;
-        let Ok(sas) = self.requests.dump(xfrm::dump_sas(), SaInfo::parse) else { return };
-        let known = |sa: &SaInfo| self.tunnels.values().any(|tunnel| tunnel.if_id == sa.if_id);
-        let stray: Vec<_> = sas.iter().filter(|sa| ours(sa) && !known(sa)).map(|sa| sa.id).collect();
-        if !stray.is_empty() {
-            tracing::warn!(
-                associations = stray.len(),
-                "removed the kernel's associations of tunnels that are not configured"
-            );
-            self.delete(&stray);
-        }
     }
 }
 

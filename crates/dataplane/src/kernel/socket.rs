@@ -129,6 +129,38 @@ impl Netlink {
         }
     }
 
+    /// Sends requests of nftables as one transaction: all of them are done, or none. The kernel tells of the first that it
+    /// refuses.
+    pub(super) fn transaction(&mut self, messages: Vec<Message>) -> Result<(), NetlinkError> {
+        let mut unanswered = messages.len();
+        let mut all = vec![xfrm::begin_batch()];
+        all.extend(messages);
+        all.push(xfrm::end_batch());
+        let first = self.sequence.wrapping_add(1);
+        for message in &mut all {
+            self.sequence = self.sequence.wrapping_add(1);
+            message.set_sequence(self.sequence);
+        }
+        self.send(&all)?;
+        let mut refused = None;
+        while unanswered > 0 && refused.is_none() {
+            self.receive(|received| {
+                let at = received.sequence.wrapping_sub(first) as usize;
+                if at >= all.len() {
+                    return; // of an earlier request
+                }
+                match received.answer() {
+                    // Of the brackets only Linux 6.10 and later might tell, and is not asked to.
+                    Answer::Acknowledged => unanswered = unanswered.saturating_sub(1),
+                    // One with the number of the opening bracket says that the whole cannot be.
+                    Answer::Refused(refusal) if refused.is_none() => refused = Some(refusal),
+                    Answer::Refused(_) | Answer::Done | Answer::Data(_) => {}
+                }
+            })?;
+        }
+        refused.map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+
     /// Asks for one thing, whose answer is read by `read`; `None` where nothing that it reads has come.
     pub(super) fn ask<T>(
         &mut self,

@@ -14,7 +14,7 @@ use esp::Cipher;
 use net_types::{Prefix, Spi};
 use xfrm::{Action, Current, Message, Policy, PolicyDirection, SaId, SaInfo, Selector, Template};
 
-use super::selectors::reversed;
+use super::{inherited::Inherited, selectors::reversed};
 use crate::{Limits, PacketPolicy, Path};
 
 /// Asked first.
@@ -100,14 +100,6 @@ impl Seen {
     }
 }
 
-/// What an earlier process has left in the kernel: it goes on until there is something better.
-#[derive(Debug, Default)]
-pub(super) struct Inherited {
-    pub(super) inbound: Vec<SaId>,
-    pub(super) outbound: Vec<SaId>,
-    pub(super) until: Option<Instant>,
-}
-
 /// A tunnel.
 #[derive(Debug)]
 pub(super) struct Tunnel {
@@ -146,25 +138,7 @@ impl Tunnel {
         for policy in policies.iter().filter(|policy| policy.if_id == self.if_id) {
             self.installed.insert((policy.direction, policy.selector), (policy.priority, policy.action));
         }
-        for sa in sas.iter().filter(|sa| sa.if_id == self.if_id) {
-            // Every outbound one of ours is marked for its link.
-            let side =
-                if sa.output_mark.is_some() { &mut self.inherited.outbound } else { &mut self.inherited.inbound };
-            side.push(sa.id);
-        }
-        if !self.inherited.inbound.is_empty() || !self.inherited.outbound.is_empty() {
-            self.inherited.until = Some(until);
-        }
-    }
-
-    /// Ends what was inherited, if that is due or `now` is `None`; gives the associations that are to go.
-    pub(super) fn disinherit(&mut self, now: Option<Instant>) -> Vec<SaId> {
-        let due = self.inherited.until.is_some_and(|until| now.is_none_or(|now| until <= now));
-        if !due {
-            return Vec::new();
-        }
-        let Inherited { inbound, outbound, until: _ } = std::mem::take(&mut self.inherited);
-        outbound.into_iter().chain(inbound).collect()
+        self.inherited = Inherited::of(self.if_id, sas, until);
     }
 
     /// The policies that there should be.
@@ -233,7 +207,7 @@ impl Tunnel {
     /// Everything that is this tunnel's in the kernel, to be taken out.
     pub(super) fn ids(&self) -> Vec<SaId> {
         let ours = self.inbound.values().map(|sa| sa.id).chain(self.outbound.iter().map(|sa| sa.id));
-        ours.chain(self.inherited.inbound.iter().copied()).chain(self.inherited.outbound.iter().copied()).collect()
+        ours.chain(self.inherited.ids()).collect()
     }
 }
 
@@ -345,15 +319,15 @@ mod tests {
         tunnel.inherit(&[sa, SaInfo { if_id: 9, ..sa }], &policies, now + Duration::from_secs(60));
         assert_eq!(settle(&mut tunnel), 0, "nothing changes");
         assert_eq!(out_actions(&tunnel), [Some(0x1001), Some(0x1001)]);
-        assert_eq!(tunnel.disinherit(Some(now)), []);
+        assert_eq!(tunnel.inherited.end(Some(now)), []);
         tunnel.outbound.push(outbound(0x1002, EVERYTHING));
         assert_eq!(settle(&mut tunnel), 2);
-        assert_eq!(tunnel.disinherit(Some(now + Duration::from_secs(60))), [sa.id]);
+        assert_eq!(tunnel.inherited.end(Some(now + Duration::from_secs(60))), [sa.id]);
         assert_eq!(out_actions(&tunnel), [Some(0x1002), Some(0x1002)]);
 
         let mut orphan = Tunnel::new(1, 2, 0, None, PacketPolicy::default());
         orphan.inherit(&[sa], &policies, now);
-        assert_eq!(orphan.disinherit(Some(now)), [sa.id]);
+        assert_eq!(orphan.inherited.end(Some(now)), [sa.id]);
         assert_eq!(settle(&mut orphan), 2);
         assert_eq!(out_actions(&orphan), [None, None], "nothing came: blocked");
     }

@@ -1,75 +1,28 @@
 //! Two sites, each a network namespace with the kernel's packet path, and a veth pair as the Internet between them.
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::{AsFd, AsRawFd},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::Command,
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use dataplane::{
-    Datapath, Datapaths, Dataplane, DataplaneError, Event, IkeDatagram, KeeperDoor, Limits, NewInbound, NewOutbound,
-    PacketPolicy, Path, Sink, TunnelSpec, TunnelStats, WanSpec, keeper,
+    Datapath, Datapaths, Dataplane, DataplaneError, Event, Limits, NewInbound, NewOutbound, PacketPolicy, Sink,
+    TunnelSpec, TunnelStats, WanSpec,
 };
-use esp::{Cipher, Keymat, Selectors};
-use net_types::{Spi, TunnelName, WanName};
 use sys::netns::NetNs;
 
-/// Long: an emulated processor is slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+#[path = "../support/mod.rs"]
+mod support;
 
-#[derive(Default)]
-struct Recorder(Mutex<Vec<Event>>);
+pub(crate) use support::*;
 
-impl Sink for Recorder {
-    fn ike(&self, _: IkeDatagram) -> bool {
-        true
-    }
-    fn event(&self, event: Event) -> bool {
-        self.0.lock().unwrap().push(event);
-        true
-    }
-}
-
-pub(crate) struct Site {
-    ns: NetNs,
-    pub(crate) path: Datapaths,
-    sink: Arc<Recorder>,
-    number: u8,
-}
-
-pub(crate) fn spi(raw: u32) -> Spi {
-    Spi::try_from(raw).unwrap()
-}
-
-pub(crate) fn tunnel() -> TunnelName {
-    "tun1".parse().unwrap()
-}
-
-pub(crate) fn wan() -> WanName {
-    "isp1".parse().unwrap()
-}
-
-fn keymat(seed: u8) -> Keymat {
-    Keymat::new(Cipher::Aes128Gcm16, vec![seed; Cipher::Aes128Gcm16.keymat_len()]).unwrap()
-}
-
-/// Waits for a condition, not for a time.
-pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        std::thread::yield_now();
-    }
-}
+/// A site with either path, whose tunnels are the kernel's.
+pub(crate) type Site = support::Site<Datapaths>;
 
 fn datapaths(sink: &Arc<Recorder>, keeper: Option<&std::path::Path>) -> Datapaths {
-    let door = keeper.map(|socket| -> KeeperDoor {
-        let socket = socket.to_owned();
-        Arc::new(move || keeper::Client::connect(&socket))
-    });
-    Datapaths::new(Arc::clone(sink) as Arc<dyn Sink>, door)
+    Datapaths::new(Arc::clone(sink) as Arc<dyn Sink>, keeper.map(door))
 }
 
 /// A site between two processes.
@@ -130,20 +83,8 @@ impl Site {
         Orphan { ns: self.ns, number: self.number } // the path is dropped
     }
 
-    pub(crate) fn ip(&self, command: &str) -> String {
-        self.ns.run(|| {
-            let output = Command::new("ip").args(command.split_whitespace()).output().unwrap();
-            assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        })
-    }
-
-    pub(crate) fn outer(&self) -> IpAddr {
-        [198, 51, 100, self.number].into()
-    }
-
     pub(crate) fn events(&self) -> Vec<Event> {
-        self.sink.0.lock().unwrap().clone()
+        self.sink.events.lock().unwrap().clone()
     }
 
     fn open_wan(&self) {
@@ -159,10 +100,6 @@ impl Site {
 
     pub(crate) fn stats(&self) -> TunnelStats {
         self.ns.run(|| self.path.stats().tunnels.remove(0))
-    }
-
-    pub(crate) fn path_to(&self, peer: &Self) -> Path {
-        Path { wan: wan(), local: SocketAddr::new(self.outer(), 4500), remote: SocketAddr::new(peer.outer(), 4500) }
     }
 
     /// IPv4 packets that came, whatever became of them.
@@ -185,8 +122,7 @@ pub(crate) fn pair(keeper: Option<&std::path::Path>) -> Option<(Site, Site)> {
         eprintln!("not run: {why}");
         return None;
     }
-    let far = format!("/proc/{}/fd/{}", std::process::id(), b.ns.as_fd().as_raw_fd());
-    a.ip(&format!("link add wan0 type veth peer name wan0 netns {far}"));
+    join(&a.ns, &b.ns, "wan0");
     for site in [&a, &b] {
         site.ip("link set lo up");
         site.ip(&format!("addr add {}/24 dev wan0", site.outer()));
@@ -204,40 +140,37 @@ pub(crate) fn pair(keeper: Option<&std::path::Path>) -> Option<(Site, Site)> {
 
 /// Accepts at `to` what `from` seals under `seed`.
 pub(crate) fn accept(from: &Site, to: &Site, raw_spi: u32, seed: u8) {
-    let sa = NewInbound {
-        spi: spi(raw_spi),
-        keymat: keymat(seed),
-        esn: true,
-        selectors: Selectors::any(),
-        path: to.path_to(from),
-        encapsulated: true,
-        limits: Limits::default(),
-    };
+    accept_with(from, to, raw_spi, seed, true);
+}
+
+fn accept_with(from: &Site, to: &Site, raw_spi: u32, seed: u8, esn: bool) {
+    let sa = NewInbound { esn, ..inbound(raw_spi, seed, to.path_to(from)) };
     to.path.add_inbound(&tunnel(), sa).unwrap();
 }
 
 pub(crate) fn send_by(from: &Site, to: &Site, raw_spi: u32, seed: u8, limits: Limits, port: u16) {
+    send_with(from, to, raw_spi, seed, limits, port, true);
+}
+
+fn send_with(from: &Site, to: &Site, raw_spi: u32, seed: u8, limits: Limits, port: u16, esn: bool) {
     let mut path = from.path_to(to);
     path.local.set_port(port);
-    let sa = NewOutbound {
-        spi: spi(raw_spi),
-        keymat: keymat(seed),
-        esn: true,
-        selectors: Selectors::any(),
-        path,
-        encapsulated: true,
-        limits,
-    };
+    let sa = NewOutbound { esn, limits, ..outbound(raw_spi, seed, path) };
     from.path.add_outbound(&tunnel(), sa).unwrap();
 }
 
 /// Associations in both directions: 0x1000 and 0x2000 plus the generation.
 pub(crate) fn associate(a: &Site, b: &Site, generation: u8) {
+    associate_with(a, b, generation, true);
+}
+
+/// As [`associate`], with extended numbers or without.
+pub(crate) fn associate_with(a: &Site, b: &Site, generation: u8, esn: bool) {
     let (there, back) = (0x1000 + u32::from(generation), 0x2000 + u32::from(generation));
-    accept(a, b, there, generation);
-    accept(b, a, back, generation | 0x80);
-    send_by(a, b, there, generation, Limits::default(), 4500);
-    send_by(b, a, back, generation | 0x80, Limits::default(), 4500);
+    accept_with(a, b, there, generation, esn);
+    accept_with(b, a, back, generation | 0x80, esn);
+    send_with(a, b, there, generation, Limits::default(), 4500, esn);
+    send_with(b, a, back, generation | 0x80, Limits::default(), 4500, esn);
 }
 
 /// Sends so many datagrams and says how many came.
@@ -260,4 +193,51 @@ pub(crate) fn send(from: &Site, to: &Site, count: usize) {
     for _ in 0..count {
         let _blocked = sender.send_to(b"nobody waits for this", address);
     }
+}
+
+/// A host behind a site, on an Ethernet.
+pub(crate) struct Host(NetNs);
+
+impl Site {
+    pub(crate) fn host(&self) -> Host {
+        let host = NetNs::new().unwrap();
+        join(&self.ns, &host, "lan0");
+        let (v4, v6) = (format!("10.{}.0", self.number), format!("fd10:{}::", self.number));
+        for (ns, last) in [(&self.ns, 1), (&host, 2)] {
+            run(ns, "ip", "link set lo up");
+            run(ns, "ip", &format!("addr add {v4}.{last}/24 dev lan0"));
+            run(ns, "ip", &format!("addr add {v6}{last}/64 dev lan0 nodad"));
+            run(ns, "ip", "link set lan0 up");
+        }
+        run(&host, "ip", &format!("route add default via {v4}.1"));
+        run(&host, "ip", &format!("-6 route add default via {v6}1"));
+        // Their option would take 12 octets of each segment.
+        host.run(|| std::fs::write("/proc/sys/net/ipv4/tcp_timestamps", "0").unwrap());
+        self.ns.run(|| {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+            std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        });
+        Host(host)
+    }
+}
+
+/// The largest segments that a connection from a host to a site has, as each end's kernel sees it: the host's, the site's.
+pub(crate) fn segments(host: &Host, to: &Site, v6: bool) -> (u32, u32) {
+    let address = to.inner(v6);
+    let listener = to.ns.run(|| TcpListener::bind((address, 0)).unwrap());
+    let near = host.0.run(|| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let (far, _) = listener.accept().unwrap();
+    let mss = |ns: &NetNs, socket: &TcpStream| -> u32 {
+        let shown = run(ns, "ss", &format!("-tinH sport = :{}", socket.local_addr().unwrap().port()));
+        let value = shown.split_whitespace().find_map(|word| word.strip_prefix("mss:")).expect("an MSS");
+        value.parse().unwrap()
+    };
+    (mss(&host.0, &near), mss(&to.ns, &far))
+}
+
+/// The ruleset of the namespace that this runs in.
+pub(crate) fn nftables() -> String {
+    let output = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+    assert!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

@@ -110,6 +110,8 @@ fn associations_outlive_the_process_and_are_taken_up() {
     let a = a.with_process(Some(&socket));
     assert_eq!(a.stats().inbound.len(), 0, "what was taken up is nobody's yet");
     assert_eq!(exchange(&b, &a, false, 10), 10);
+    let unknown = Event::UnknownSpi { spi: 0x2001, path: a.path_to(&b) };
+    wait_for("somebody to be told of what the peer sends by", || a.events().contains(&unknown));
     assert_eq!(exchange(&a, &b, false, 10), 10);
     associate(&a, &b, 2);
     b.path.use_outbound(&tunnel(), spi(0x2002)).unwrap();
@@ -128,9 +130,22 @@ fn associations_outlive_the_process_and_are_taken_up() {
 
 #[test]
 fn associations_follow_addresses_and_ports() {
+    follow_addresses_and_ports(true);
+}
+
+#[test]
+fn associations_without_extended_numbers_follow_addresses_and_ports() {
+    follow_addresses_and_ports(false);
+}
+
+fn follow_addresses_and_ports(esn: bool) {
     let Some((a, b)) = pair(None) else { return };
-    associate(&a, &b, 1);
+    associate_with(&a, &b, 1, esn);
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        assert_eq!(exchange(from, to, false, 10), 10);
+    }
     let before = a.stats().outbound[0].sequence;
+    assert!(before >= 10, "{before}");
     let port = |path: Path, local: u16, remote: u16| Path {
         wan: path.wan,
         local: std::net::SocketAddr::new(path.local.ip(), local),
@@ -155,6 +170,33 @@ fn associations_follow_addresses_and_ports() {
     a.path.set_path(&tunnel(), there).unwrap();
     assert_eq!(exchange(&a, &b, false, 10), 10);
     assert!(a.events().is_empty(), "{:?}", a.events());
+}
+
+/// The far end has larger interfaces, and so hears what the near end makes of the hosts' MSS; and the near end's host hears
+/// what becomes of the far end's.
+#[test]
+fn tcp_that_passes_through_is_fitted_to_the_tunnel_in_both_directions() {
+    let Some((a, b)) = pair(None) else { return };
+    associate(&a, &b, 1);
+    let host = a.host();
+    b.ip("link set tun1 mtu 8000");
+    b.ip("route add 10.1.0.0/24 dev tun1");
+    b.ip("route add fd10:1::/64 dev tun1");
+    for (v6, mss) in [(false, 1360), (true, 1340)] {
+        assert_eq!(segments(&host, &b, v6), (mss, mss), "IPv6: {v6}");
+    }
+    // The interface takes less: so does TCP.
+    a.path.set_mtu(&tunnel(), 1300);
+    assert_eq!(segments(&host, &b, false), (1260, 1260));
+    let table = a.ns().run(nftables);
+    assert!(table.contains("holdfast"), "{table}");
+    // Without a tunnel there is no table, and without the process neither.
+    a.path.remove_tunnel(&tunnel(), false);
+    assert_eq!(a.ns().run(nftables), "");
+    a.add_tunnel("tun1").unwrap();
+    assert!(a.ns().run(nftables).contains("holdfast"));
+    let a = a.without_process();
+    assert_eq!(a.ns().run(nftables), "");
 }
 
 #[test]

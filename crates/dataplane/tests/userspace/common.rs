@@ -2,85 +2,27 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::{AsFd, AsRawFd},
-    process::Command,
-    sync::{Arc, Mutex},
+    net::{IpAddr, UdpSocket},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use dataplane::{
-    Datapath, Dataplane, DataplaneError, Event, IkeDatagram, KeeperDoor, Limits, NewInbound, NewOutbound, PacketPolicy,
-    Path, Sink, Stats, TunnelSpec, TunnelStats, Userspace, WanSpec, WanStats, keeper,
+    Datapath, Dataplane, DataplaneError, Limits, NewInbound, NewOutbound, PacketPolicy, Sink, Stats, TunnelSpec,
+    TunnelStats, Userspace, WanSpec, WanStats,
 };
-use esp::{Cipher, Keymat, Selectors};
-use net_types::{Spi, TunnelName, WanName};
+use esp::Selectors;
 use sys::netns::NetNs;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+#[path = "../support/mod.rs"]
+mod support;
 
-#[derive(Default)]
-pub(crate) struct Recorder {
-    pub(crate) ike: Mutex<Vec<IkeDatagram>>,
-    pub(crate) events: Mutex<Vec<Event>>,
-}
+pub(crate) use support::*;
 
-impl Sink for Recorder {
-    fn ike(&self, datagram: IkeDatagram) -> bool {
-        self.ike.lock().unwrap().push(datagram);
-        true
-    }
-    fn event(&self, event: Event) -> bool {
-        self.events.lock().unwrap().push(event);
-        true
-    }
-}
-
-pub(crate) struct Site {
-    pub(crate) ns: NetNs,
-    pub(crate) path: Userspace,
-    pub(crate) sink: Arc<Recorder>,
-    number: u8,
-}
-
-pub(crate) fn spi(raw: u32) -> Spi {
-    Spi::try_from(raw).unwrap()
-}
-
-pub(crate) fn tunnel() -> TunnelName {
-    "tun1".parse().unwrap()
-}
-
-pub(crate) fn wan() -> WanName {
-    "isp1".parse().unwrap()
-}
-
-pub(crate) fn keymat(seed: u8) -> Keymat {
-    Keymat::new(Cipher::Aes128Gcm16, vec![seed; Cipher::Aes128Gcm16.keymat_len()]).unwrap()
-}
-
-/// Waits for a condition, not for a time.
-pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        std::thread::yield_now();
-    }
-}
+/// A site with user space's path.
+pub(crate) type Site = support::Site<Userspace>;
 
 impl Site {
-    pub(crate) fn ip(&self, command: &str) -> String {
-        self.ns.run(|| {
-            let output = Command::new("ip").args(command.split_whitespace()).output().unwrap();
-            assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        })
-    }
-
-    pub(crate) fn outer(&self) -> IpAddr {
-        [198, 51, 100, self.number].into()
-    }
-
     /// Inner address of the tunnel interface.
     pub(crate) fn inner(&self) -> IpAddr {
         [169, 254, 1, self.number].into()
@@ -117,15 +59,6 @@ impl Site {
     pub(crate) fn wan_stats(&self) -> WanStats {
         self.stats().wans.remove(0)
     }
-
-    pub(crate) fn path_to(&self, peer: &Site) -> Path {
-        Path { wan: wan(), local: SocketAddr::new(self.outer(), 4500), remote: SocketAddr::new(peer.outer(), 4500) }
-    }
-}
-
-pub(crate) fn door(socket: &std::path::Path) -> KeeperDoor {
-    let socket = socket.to_owned();
-    Arc::new(move || keeper::Client::connect(&socket))
 }
 
 fn site(number: u8, keeper: Option<&std::path::Path>) -> Site {
@@ -139,8 +72,7 @@ fn site(number: u8, keeper: Option<&std::path::Path>) -> Site {
 /// Site 1 and site 2 with open links and tunnel interfaces, and no association.
 pub(crate) fn pair(mtu: u16, keeper: Option<&std::path::Path>) -> (Site, Site) {
     let (a, b) = (site(1, keeper), site(2, None));
-    let far = format!("/proc/{}/fd/{}", std::process::id(), b.ns.as_fd().as_raw_fd());
-    a.ip(&format!("link add wan0 type veth peer name wan0 netns {far}"));
+    join(&a.ns, &b.ns, "wan0");
     for site in [&a, &b] {
         site.ip("link set lo up");
         site.ip(&format!("addr add {}/24 dev wan0", site.outer()));
@@ -168,28 +100,12 @@ pub(crate) fn open_wan(site: &Site) {
 
 /// Accepts at `to` what `from` seals under `seed`.
 pub(crate) fn accept(from: &Site, to: &Site, raw_spi: u32, seed: u8, selectors: Selectors) {
-    let sa = NewInbound {
-        spi: spi(raw_spi),
-        keymat: keymat(seed),
-        esn: true,
-        selectors,
-        path: to.path_to(from),
-        encapsulated: true,
-        limits: Limits::default(),
-    };
+    let sa = NewInbound { selectors, ..inbound(raw_spi, seed, to.path_to(from)) };
     to.path.add_inbound(&tunnel(), sa).unwrap();
 }
 
 pub(crate) fn send_by(from: &Site, to: &Site, raw_spi: u32, seed: u8, limits: Limits) {
-    let sa = NewOutbound {
-        spi: spi(raw_spi),
-        keymat: keymat(seed),
-        esn: true,
-        selectors: Selectors::any(),
-        path: from.path_to(to),
-        encapsulated: true,
-        limits,
-    };
+    let sa = NewOutbound { limits, ..outbound(raw_spi, seed, from.path_to(to)) };
     from.path.add_outbound(&tunnel(), sa).unwrap();
 }
 

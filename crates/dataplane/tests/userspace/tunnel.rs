@@ -280,7 +280,7 @@ fn removing_a_tunnel_removes_its_interface() {
     assert!(a.path.add_inbound(&tunnel(), inbound(&a, &b)).is_err());
     let socket: UdpSocket = b.socket(b.inner());
     socket.send_to(b"x", SocketAddr::new(a.inner(), 9)).unwrap();
-    wait_for("its association is unknown", || a.wan_stats().unknown_spi == 1);
+    wait_for("its association is unknown", || a.wan_stats().unknown_spi >= 1); // its kernel may say something, too
 }
 
 fn inbound(a: &Site, b: &Site) -> dataplane::NewInbound {

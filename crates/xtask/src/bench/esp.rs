@@ -4,26 +4,34 @@
 //! one UDP stream of 1200 octets of payload that is handed over in segments, as QUIC does; `pps64`, IPv4 packets of 64
 //! octets, each for itself; `rekey100`, as `udp1200` while the keys are replaced a hundred times. UDP goes by a window
 //! (see `integration::esp_load`), so that what is lost was lost by the path.
+//!
+//! `holdfast-kernel` needs ESP in the kernel. Where the machine's own has none, `--kernel` measures in the guest of
+//! `cargo xtask test --kernel`: its processor is emulated, so that figures compare with others of the same guest only.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use integration::edge::Binaries;
 use integration::esp_load::{Carrier, EspPair, UdpLoad, UdpOutcome, UdpShape, tcp_stream};
+use integration::kernel::{REQUIRED, is_emulated};
 use integration::{Lab, packages};
 use serde::Serialize;
 
 use super::Options;
-use crate::{build, root};
+use crate::{build, kernel, root};
 
 /// A carrier as the command line spells it.
 #[derive(Clone, Copy)]
 pub(super) struct Measured(Carrier);
 
 impl Measured {
-    pub(super) const ALL: [Self; 4] =
+    /// What any machine has.
+    const USUAL: [Self; 4] =
         [Self(Carrier::Holdfast), Self(Carrier::StrongSwanLibipsec), Self(Carrier::Boringtun), Self(Carrier::Veth)];
+    /// What says something of the kernel.
+    const IN_GUEST: [Self; 3] = [Self(Carrier::HoldfastKernel), Self(Carrier::Holdfast), Self(Carrier::Veth)];
 }
 
 impl std::fmt::Display for Measured {
@@ -35,8 +43,9 @@ impl std::fmt::Display for Measured {
 impl std::str::FromStr for Measured {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|measured| measured.0.name() == text);
-        found.ok_or_else(|| format!("\"{text}\" is none of holdfast, strongswan-libipsec, boringtun, veth"))
+        let found = Carrier::ALL.into_iter().find(|carrier| carrier.name() == text);
+        let names = Carrier::ALL.map(Carrier::name);
+        found.map(Self).ok_or_else(|| format!("\"{text}\" is none of {}", names.join(", ")))
     }
 }
 
@@ -62,6 +71,23 @@ struct Line {
     rekeys: Option<u64>,
 }
 
+/// Measures in the guest, by this same program.
+pub(super) fn run_in_guest(options: &Options, binaries: &Binaries) -> Result<bool> {
+    packages::ensure(&packages::BASE)?;
+    let program = std::env::current_exe()?;
+    let (program, folder) = (program.to_str().context("a path that is not UTF-8")?, binaries.path(""));
+    let (folder, required) = (format!("HOLDFAST_BIN={folder}"), format!("{REQUIRED}=1"));
+    let mut words = vec!["env".to_owned(), folder, required, program.to_owned(), "bench".to_owned(), "esp".to_owned()];
+    words.push(format!("--seconds={}", options.seconds));
+    words.extend(options.case.iter().map(|case| format!("--case={case}")));
+    words.extend(options.carrier.iter().map(|carrier| format!("--carrier={carrier}")));
+    words.extend(options.json.then(|| "--json".to_owned()));
+    let argv = kernel::guest(options.kernelbox.clone(), &words)?;
+    let (program, arguments) = argv.split_first().context("an empty command")?;
+    let status = Command::new(program).args(arguments).status();
+    Ok(status.with_context(|| format!("cannot run {}", program.display()))?.success())
+}
+
 /// Runs each case for each carrier; `false` when we lost or reordered a packet across a rekey.
 pub(super) fn run(options: &Options) -> Result<bool> {
     root::ensure()?;
@@ -70,7 +96,9 @@ pub(super) fn run(options: &Options) -> Result<bool> {
     }
     let asked = |case: &&&str| options.case.is_empty() || options.case.iter().any(|asked| asked == **case);
     let mut held = true;
-    for Measured(carrier) in &options.carrier {
+    let usual = if is_emulated() { &Measured::IN_GUEST[..] } else { &Measured::USUAL };
+    let carriers = if options.carrier.is_empty() { usual } else { &options.carrier };
+    for Measured(carrier) in carriers {
         let boringtun = match carrier {
             Carrier::StrongSwanLibipsec => packages::ensure(&packages::PEERS).map(|()| None)?,
             Carrier::Boringtun => Some(boringtun()?),
