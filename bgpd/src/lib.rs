@@ -20,6 +20,7 @@ pub mod rpki;
 pub mod service;
 pub mod setup;
 pub mod show;
+pub mod silent;
 pub mod state;
 pub mod static_health;
 pub mod tap;

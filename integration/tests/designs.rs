@@ -14,6 +14,12 @@ fn plays(name: &str) {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
+fn dial_backup() {
+    plays("dial-backup");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
 fn dual_hub() {
     plays("dual-hub");
 }

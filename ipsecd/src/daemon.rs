@@ -25,6 +25,7 @@ use crate::{
     devices::Devices,
     ike_loop::{IkeLoop, TunnelFacts, since_1970},
     links::{Changed, Links},
+    standby::{Order, Standbys},
     state::{Answer, Request, State},
     trust::{Material, Trust},
     upcall::{self, Incoming},
@@ -59,6 +60,7 @@ pub struct Daemon {
     ike: IkeLoop,
     state: State,
     trust: Trust,
+    standbys: Standbys,
     incoming: Incoming,
     requests: mpsc::Receiver<Request>,
     /// What runs.
@@ -105,6 +107,7 @@ impl Daemon {
             ike,
             state,
             trust,
+            standbys: Standbys::default(),
             incoming,
             requests,
             loaded: nothing,
@@ -129,7 +132,7 @@ impl Daemon {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut stop = pin!(stop);
         loop {
-            let deadline = self.ike.deadline();
+            let deadline = self.ike.deadline().into_iter().chain(self.standbys.deadline()).min();
             tokio::select! {
                 biased; // links first: their loss moves traffic. Then timers, which no flood of messages may starve.
                 changed = self.watch.changed() => {
@@ -149,6 +152,7 @@ impl Daemon {
                 Some(event) = self.incoming.events.recv() => self.packet_event(event).await,
                 Some(datagram) = self.incoming.ike.recv() => self.ike.datagram(Instant::now(), datagram),
             }
+            self.look_at_standbys();
         }
         service_manager::stopping();
         self.farewell().await;
@@ -164,6 +168,7 @@ impl Daemon {
         if !work.deleted.is_empty() {
             // Their keys go with them: peers are told, and asked again once there is an interface.
             self.facts.retain(|tunnel, _| !work.deleted.contains(tunnel));
+            self.standbys.forgotten(&work.deleted);
             self.configure_ike();
             self.devices.drop_deleted(&work.deleted);
         }
@@ -189,15 +194,55 @@ impl Daemon {
         }
     }
 
+    fn look_at_standbys(&mut self) {
+        if self.standbys.is_empty() {
+            return;
+        }
+        let tunnels = self.state.tunnels();
+        let is_up = |tunnel: &TunnelName| {
+            tunnels.get(tunnel).is_some_and(|status| matches!(status.state, TunnelState::Up { .. }))
+        };
+        let orders = self.standbys.look(Instant::now(), is_up);
+        self.obey(orders);
+    }
+
+    fn obey(&mut self, orders: Vec<Order>) {
+        let now = Instant::now();
+        for order in orders {
+            match order {
+                Order::Call(tunnel) if self.facts.contains_key(&tunnel) => {
+                    tracing::info!(%tunnel, "no other path is left: calling");
+                    self.ike.handle(now, Input::Initiate(tunnel));
+                }
+                Order::Release(tunnel) if self.facts.contains_key(&tunnel) => {
+                    tracing::info!(%tunnel, "another path has been back for long enough: standing by");
+                    self.ike.handle(now, Input::Terminate(tunnel));
+                }
+                // Without an interface it is not called, as the error in the log says, and there is nothing to let go.
+                Order::Call(_) | Order::Release(_) => {}
+            }
+        }
+    }
+
     async fn serve(&mut self, request: Request) {
         let now = Instant::now();
         match request {
-            Request::Initiate(tunnel, answer) => self.ask(&tunnel, answer, "initiating", |ike, tunnel| {
-                ike.handle(now, Input::Initiate(tunnel));
-            }),
-            Request::Terminate(tunnel, answer) => self.ask(&tunnel, answer, "terminated", |ike, tunnel| {
-                ike.handle(now, Input::Terminate(tunnel));
-            }),
+            Request::Initiate(tunnel, answer) => {
+                self.standbys.by_hand(now, &tunnel, true);
+                self.ask(&tunnel, answer, "initiating", |ike, tunnel| {
+                    ike.handle(now, Input::Initiate(tunnel));
+                });
+            }
+            Request::Terminate(tunnel, answer) => {
+                self.standbys.by_hand(now, &tunnel, false);
+                self.ask(&tunnel, answer, "terminated", |ike, tunnel| {
+                    ike.handle(now, Input::Terminate(tunnel));
+                });
+            }
+            Request::Silent(tunnels, answer) => {
+                self.standbys.silent(now, tunnels);
+                let _nobody_waits = answer.send(Ok(String::new()));
+            }
             Request::Rekey { tunnel, ike: whole, answer } => self.ask(&tunnel, answer, "rekeying", |ike, tunnel| {
                 ike.handle(now, Input::Rekey { tunnel, ike: whole });
             }),
@@ -260,6 +305,7 @@ impl Daemon {
         self.tell_links(lost);
         self.tell_links(found);
         self.configure_ike();
+        self.standbys.configure(Instant::now(), &self.loaded.config);
         self.tell_links(gone);
         self.devices.remove_stale(&self.loaded.config);
         self.watch_keeper();
@@ -271,6 +317,7 @@ impl Daemon {
             return;
         }
         self.facts.retain(|tunnel, _| !remade.contains(tunnel));
+        self.standbys.forgotten(remade);
         self.configure_ike();
     }
 

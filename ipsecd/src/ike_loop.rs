@@ -345,7 +345,9 @@ impl IkeLoop {
         };
         self.state.publish(tunnel, self.moved.get(tunnel).unwrap_or(&facts.wan), facts.ifindex, state);
         match cause {
-            DownCause::Starting | DownCause::WaitingForPeer => tracing::info!(%tunnel, %cause, "tunnel is not up"),
+            DownCause::Starting | DownCause::WaitingForPeer | DownCause::StandingBy => {
+                tracing::info!(%tunnel, %cause, "tunnel is not up")
+            }
             DownCause::AdminDown | DownCause::Reconfigured => tracing::info!(%tunnel, %cause, "tunnel is down"),
             cause => {
                 tracing::warn!(%tunnel, %cause, "tunnel is down");

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod service;
 pub mod setup;
 pub mod show;
+mod standby;
 pub mod state;
 pub mod state_folder;
 mod suites;

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use config::command::{Command, Owner};
 use net_types::TunnelName;
 use rpc::{
-    Code, Execute, Failure, Service, Sink, Text, TunnelEvent, WanEvent, WatchTunnels, WatchWans, board::Change,
-    credentials::Peer,
+    Code, Execute, Failure, Heard, Service, Sink, TellSilent, Text, TunnelEvent, WanEvent, WatchTunnels, WatchWans,
+    board::Change, credentials::Peer,
 };
 use serde_json::json;
 
@@ -24,6 +24,7 @@ const PROGRAM: (&str, &str) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")
 
 /// The service over a daemon's state.
 pub fn service(state: State) -> Service {
+    let told = state.clone();
     Service::new(PROGRAM.0)
         .watch::<WatchTunnels, _, _>(state.tunnels().clone(), |change| match change {
             Change::Set(_, status) => TunnelEvent::Status(status),
@@ -34,6 +35,14 @@ pub fn service(state: State) -> Service {
             Change::Set(_, status) => WanEvent::Status(status),
             Change::Removed(wan) => WanEvent::Removed(wan),
             Change::Synced => WanEvent::Synced,
+        })
+        .call::<TellSilent, _, _>(move |_, request| {
+            let state = told.clone();
+            async move {
+                let tunnels = request.tunnels.into_iter().collect();
+                let heard = state.request(|answer| Request::Silent(tunnels, answer)).await;
+                heard.map(|_| Heard).map_err(|why| Failure::new(Code::Failed, why))
+            }
         })
         .stream::<Execute, _, _>(move |peer, request, sink| {
             let state = state.clone();

@@ -166,8 +166,9 @@ fn connection(
         model::RemoteAddress::Address(address) => Remote::Address(address),
         model::RemoteAddress::Any => Remote::Any,
     };
-    let role = match (tunnel.initiate, remote) {
+    let role = match (&tunnel.initiate, remote) {
         (model::Initiate::OnStart, Remote::Address(_)) => Role::Initiate,
+        (model::Initiate::Standby(_), Remote::Address(_)) => Role::Standby,
         (model::Initiate::Never, _) | (_, Remote::Any) => Role::RespondOnly,
     };
     Ok(Some(ConnectionConfig {

@@ -5,7 +5,7 @@
 //! beside them; counters are read from the packet path when asked.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -126,6 +126,8 @@ pub enum Request {
     },
     /// Read the configuration file again and apply the difference.
     Reload(Answer),
+    /// bgpd says in which tunnels nobody answers.
+    Silent(BTreeSet<TunnelName>, Answer),
     /// Nothing: the answer shows that the loop goes round. For the watchdog.
     Ping(Answer),
 }

@@ -442,6 +442,7 @@ impl Supervisor {
         }
         if wanted != self.applied.bfd {
             self.daemon.bfd.sessions(wanted.clone());
+            self.daemon.silence.retain(&wanted.iter().map(|wanted| wanted.peer).collect());
             self.applied.bfd = wanted;
         }
     }

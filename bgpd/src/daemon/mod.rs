@@ -25,7 +25,8 @@ use config::{Config, UnknownLines};
 use netwatch::View;
 
 use crate::{
-    bfd_thread::BfdHandle, fib_thread::FibHandle, rib_thread::RibHandle, static_health::StaticBfd, tunnels::Tunnels,
+    bfd_thread::BfdHandle, fib_thread::FibHandle, rib_thread::RibHandle, silent::Silence, static_health::StaticBfd,
+    tunnels::Tunnels,
 };
 use neighbors::Neighbors;
 
@@ -67,6 +68,8 @@ pub struct Daemon {
     pub tunnels: Arc<Mutex<Tunnels>>,
     /// BFD sessions that static routes depend on.
     pub static_bfd: StaticBfd,
+    /// Links on which BFD hears nobody any more.
+    pub silence: Silence,
     running: Arc<RwLock<Arc<Config>>>,
 }
 

@@ -42,6 +42,7 @@ use crate::{
     nexthop::NextHops,
     peer::{Acceptors, Listener, PeerCommand, SelfState},
     policy_setup, rib_thread, service, setup,
+    silent::{self, Silence},
     state::{Control, State},
     static_health::StaticBfd,
     tap::Kind,
@@ -145,7 +146,9 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     let table = rib.clone();
     fib.call_when_room(move || table.wake());
     let static_bfd = StaticBfd::default();
-    let (bfd, bfd_thread) = bfd_thread::start(bfd_changes(fib.clone(), neighbors.clone(), static_bfd.clone()))?;
+    let silence = Silence::default();
+    let (bfd, bfd_thread) =
+        bfd_thread::start(bfd_changes(fib.clone(), neighbors.clone(), static_bfd.clone(), silence.clone()))?;
     threads.push(bfd_thread);
     drop(rib_thread); // ends with its last handle, which nobody can wait for who holds one
 
@@ -170,10 +173,13 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         links,
         tunnels: Arc::new(Mutex::new(Default::default())),
         static_bfd,
+        silence,
         running: Arc::default(),
     };
     let (state, controls) =
         State::new(daemon.rib.clone(), daemon.fib.clone(), daemon.bfd.clone(), daemon.neighbors.tap.clone());
+    let ipsecd = daemon.options.run_dir.join(rpc::IPSECD_SOCKET);
+    tokio::spawn(silent::tell(daemon.silence.clone(), Arc::clone(&daemon.tunnels), ipsecd));
     let socket = daemon.options.run_dir.join(rpc::BGPD_SOCKET);
     answer(&socket, state.clone())?;
     let preserved = adopted.routes > 0;
@@ -278,9 +284,15 @@ pub(super) fn listen(
 }
 
 /// What happens when a BFD session changes: called on its thread.
-fn bfd_changes(fib: FibHandle, neighbors: Neighbors, static_bfd: StaticBfd) -> impl FnMut(Change) + Send {
+fn bfd_changes(
+    fib: FibHandle,
+    neighbors: Neighbors,
+    static_bfd: StaticBfd,
+    silence: Silence,
+) -> impl FnMut(Change) + Send {
     move |change: Change| {
         static_route_follows(&fib, &static_bfd, &change);
+        silence.changed(&change);
         let Some(neighbor) = change.neighbor else { return }; // it stands alone: shown, and no session depends on it
         let scope = Scope::Monitored(neighbor.0);
         neighbors.tap.event(

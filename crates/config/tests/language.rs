@@ -119,7 +119,7 @@ fn a_whole_file_means_what_it_says() {
     assert_eq!(tunnel.addresses.len(), 2);
     assert_eq!(tunnel.child_lifetime.octets, Some(1_000_000_000));
     let passive = &config.tunnels[&"tun2".parse().unwrap()];
-    assert_eq!((passive.initiate, passive.shutdown), (Initiate::Never, true));
+    assert_eq!((passive.initiate.clone(), passive.shutdown), (Initiate::Never, true));
     assert!(matches!(config.identities[&"psk-site".parse().unwrap()].credential, Credential::PreSharedKey { .. }));
     assert_eq!(config.bfd_profiles[&"fast".parse().unwrap()].transmit_interval, Duration::from_millis(10));
     assert_eq!(config.static_routes.len(), 3);

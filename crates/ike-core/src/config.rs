@@ -8,6 +8,8 @@ use ike_crypto::{EspProposal, Identity, IkeProposal, LocalCredential, PeerCreden
 use ike_wire::TrafficSelector;
 use net_types::{TunnelName, WanName};
 
+use crate::event::DownCause;
+
 /// How the engine as a whole behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -91,6 +93,24 @@ pub struct ConnectionConfig {
 }
 
 impl ConnectionConfig {
+    /// Whether it waits for a word before anything is sent or accepted.
+    pub(crate) fn begins_held_down(&self) -> bool {
+        self.shutdown || self.role == Role::Standby
+    }
+
+    /// Why it is down while it is held down.
+    pub(crate) fn held_down(&self) -> DownCause {
+        if self.role == Role::Standby && !self.shutdown { DownCause::StandingBy } else { DownCause::AdminDown }
+    }
+
+    /// Why it is not up before anything has happened, if it is not held down.
+    pub(crate) fn first_cause(&self) -> DownCause {
+        match self.role {
+            Role::Initiate | Role::Standby => DownCause::Starting,
+            Role::RespondOnly => DownCause::WaitingForPeer,
+        }
+    }
+
     /// The links that it may use, best first.
     pub fn wans(&self) -> impl Iterator<Item = &WanName> {
         std::iter::once(&self.wan).chain(&self.backup_wans)
@@ -148,6 +168,9 @@ pub enum Role {
     Initiate,
     /// The peer does.
     RespondOnly,
+    /// We do, once told to ([`Input::Initiate`](crate::Input::Initiate)) and until told otherwise. The tunnel begins held
+    /// down: then the peer is refused when it calls.
+    Standby,
 }
 
 /// Whether ESP goes in UDP.

@@ -14,7 +14,7 @@ use net_types::{Spi, TunnelName, WanName};
 use rand::CryptoRng;
 
 use crate::{
-    config::{ConnectionConfig, EngineConfig, Remote, Role},
+    config::{ConnectionConfig, EngineConfig, Remote},
     door::Door,
     event::{DownCause, Event},
     io::{Input, Output, Path},
@@ -350,15 +350,15 @@ impl Ike {
             }
             let keeps_sas = tunnel.config.negotiates_like(&config);
             let other_trust = tunnel.config.remote_credential != config.remote_credential;
-            let was_shut = tunnel.config.shutdown;
+            let was_held = tunnel.config.begins_held_down();
             tunnel.config = config.clone();
-            if was_shut != config.shutdown {
-                tunnel.admin_down = config.shutdown;
+            if was_held != config.begins_held_down() {
+                tunnel.admin_down = config.begins_held_down();
             }
             let admin_down = tunnel.admin_down;
             tunnel.call_now(now);
             if admin_down {
-                self.close_all(now, &name, DownCause::AdminDown, out);
+                self.close_all(now, &name, config.held_down(), out);
             } else if !keeps_sas {
                 self.close_all(now, &name, DownCause::Reconfigured, out);
             } else {
@@ -432,10 +432,7 @@ impl Ike {
     fn initiate(&mut self, now: Instant, name: TunnelName) {
         if let Some(tunnel) = self.tunnels.get_mut(&name).filter(|tunnel| !tunnel.config.shutdown) {
             if std::mem::take(&mut tunnel.admin_down) {
-                tunnel.set_cause(match tunnel.config.role {
-                    Role::Initiate => DownCause::Starting,
-                    Role::RespondOnly => DownCause::WaitingForPeer,
-                });
+                tunnel.set_cause(tunnel.config.first_cause());
             }
             tunnel.call_once(now);
             self.touched.insert(name);
@@ -445,8 +442,9 @@ impl Ike {
     fn terminate(&mut self, now: Instant, name: &TunnelName, out: &mut Vec<Output>) {
         if let Some(tunnel) = self.tunnels.get_mut(name) {
             tunnel.admin_down = true;
+            let cause = tunnel.config.held_down();
             self.touched.insert(name.clone());
-            self.close_all(now, name, DownCause::AdminDown, out);
+            self.close_all(now, name, cause, out);
         }
     }
 

@@ -31,6 +31,8 @@ pub enum DownCause {
     Refused(Refusal),
     /// `terminate`, `shutdown` or the end of the daemon.
     AdminDown,
+    /// It is not needed now ([`Role::Standby`](crate::Role::Standby)).
+    StandingBy,
     /// The tunnel's configuration changed, or it is no longer configured.
     Reconfigured,
     /// The peer did not prove anew who it is in the time that it was given (RFC 4478).
@@ -211,6 +213,7 @@ impl fmt::Display for DownCause {
             Self::LinkDown => f.write_str("WAN link down"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::AdminDown => f.write_str("administratively down"),
+            Self::StandingBy => f.write_str("standing by for others"),
             Self::Reconfigured => f.write_str("configuration changed"),
             Self::ReauthMissed => f.write_str("the peer did not authenticate anew in time"),
             Self::RekeyFailed => f.write_str("lifetime ended before a rekey succeeded"),

@@ -159,12 +159,8 @@ pub(crate) enum Setback {
 
 impl Tunnel {
     pub(crate) fn new(now: Instant, config: Arc<ConnectionConfig>) -> Self {
-        let admin_down = config.shutdown;
-        let cause = match config.role {
-            _ if admin_down => DownCause::AdminDown,
-            Role::Initiate => DownCause::Starting,
-            Role::RespondOnly => DownCause::WaitingForPeer,
-        };
+        let admin_down = config.begins_held_down();
+        let cause = config.first_cause();
         Self {
             config,
             sas: BTreeSet::new(),
@@ -208,7 +204,7 @@ impl Tunnel {
 
     /// Whether we call the peer when it is down.
     pub(crate) fn calls(&self) -> bool {
-        (self.config.role == Role::Initiate || self.asked_to_call) && !self.admin_down
+        (self.config.role != Role::RespondOnly || self.asked_to_call) && !self.admin_down
     }
 
     /// The child whose outbound SA carries the traffic.
@@ -406,7 +402,7 @@ impl Tunnel {
         let tunnel = self.config.tunnel.clone();
         let report = match path {
             Some(path) => Report::Up(path),
-            None if self.admin_down => Report::Down(DownCause::AdminDown),
+            None if self.admin_down => Report::Down(self.config.held_down()),
             None if !link => Report::Down(DownCause::LinkDown),
             None => Report::Down(self.cause.clone()),
         };
@@ -460,7 +456,7 @@ impl Tunnel {
 
     /// After the loss of the link the side that can call does not wait for dead peer detection.
     fn abandon_unproven(&mut self, now: Instant, sas: &[SaView], wishes: &mut Vec<Wish>) {
-        if self.prove_by.take_if(|at| now >= *at).is_none() || self.config.role != Role::Initiate {
+        if self.prove_by.take_if(|at| now >= *at).is_none() || self.config.role == Role::RespondOnly {
             return;
         }
         let suspects = sas.iter().filter(|view| matches!(view.standing, Standing::Established { suspect: true, .. }));

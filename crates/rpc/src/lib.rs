@@ -20,8 +20,8 @@ pub mod wire;
 pub use board::{Board, Change};
 pub use client::{Client, ClientError, EventStream, Followed, Follower};
 pub use messages::{
-    Configure, Configured, Execute, Text, TunnelEvent, TunnelState, TunnelStatus, WanEvent, WanState, WanStatus,
-    WatchTunnels, WatchWans,
+    Configure, Configured, Execute, Heard, TellSilent, Text, TunnelEvent, TunnelState, TunnelStatus, WanEvent,
+    WanState, WanStatus, WatchTunnels, WatchWans,
 };
 pub use server::{Limits, Server, Service, Sink};
 pub use wire::{Call, Code, Failure, Stream};

@@ -1,6 +1,7 @@
 //! The designs of `examples/`, each played from beginning to end: built, brought up, hurt, mended, with what is seen told
 //! on the way. A lab asserts by it that the example does what its page says; `cargo xtask demo NAME` shows it to people.
 
+mod dial_backup;
 mod dual_hub;
 
 use std::time::Duration;
@@ -21,8 +22,14 @@ pub struct Design {
 }
 
 /// All that can be played, but for `two-isp`, which has a trial of its own.
-pub const ALL: &[Design] =
-    &[Design { name: "dual-hub", readme: include_str!("../../../examples/dual-hub/README.md"), play: dual_hub::play }];
+pub const ALL: &[Design] = &[
+    Design {
+        name: "dial-backup",
+        readme: include_str!("../../../examples/dial-backup/README.md"),
+        play: dial_backup::play,
+    },
+    Design { name: "dual-hub", readme: include_str!("../../../examples/dual-hub/README.md"), play: dual_hub::play },
+];
 
 impl Design {
     /// The one of this name.
@@ -54,7 +61,8 @@ impl Story<'_> {
 
     /// Tells how long `what` took away, both ways.
     fn outage(&mut self, what: &str, flows: &Flows) {
-        let ms = |flow: &Flow| flow.longest_pause_ns(0, i64::MAX) as f64 / 1e6;
+        let ends = |flow: &Flow| Some((*flow.sent.first()?, *flow.sent.last()?));
+        let ms = |flow: &Flow| ends(flow).map_or(0.0, |(from, to)| flow.outage_ns(from, to) as f64 / 1e6);
         let lost = |flow: &Flow| flow.lost(0, i64::MAX);
         let (forth, back) = (&flows.forth, &flows.back);
         self.tell(format!(

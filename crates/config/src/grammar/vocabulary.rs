@@ -384,6 +384,8 @@ const WORDS: &[(&str, &str)] = &[
     ("stale-time", "Seconds that they may be used"),
     ("stalepath-time", "Seconds that stale paths are kept"),
     ("standard", "Communities (RFC 1997)"),
+    ("standby-for", "Only while others carry nothing"),
+    ("standby-hold", "How long a standby tunnel stays"),
     ("startup-config", "The file"),
     ("static", "Static routes"),
     ("stats", "Send statistics"),

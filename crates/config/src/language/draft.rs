@@ -16,7 +16,7 @@ use crate::{
         AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Config, Credential, Datapath, Dpd,
         EspSuite, Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry, NeighborId,
         NeighborSettings, Packets, Password, PeerDemands, Ppk, Proposal, Remote, Revocation, RouteMapEntry, Shutdown,
-        Tunnel, Wan, tunnels_of_one_datapath,
+        Standby, Tunnel, Wan, tunnels_of_one_datapath,
     },
 };
 
@@ -94,6 +94,7 @@ pub(super) struct TunnelDraft {
     pub(super) ike_lifetime: Option<Duration>,
     pub(super) child_lifetime: ChildLifetime,
     pub(super) initiate: Initiate,
+    pub(super) standby_hold: Option<Duration>,
     pub(super) mtu_octets: Option<u16>,
     pub(super) packets: Packets,
     pub(super) demands: PeerDemands,
@@ -363,7 +364,7 @@ fn clash(config: &Config, name: &TunnelName) -> Option<String> {
             "\"remote-ca\" and \"remote-certificate\" demand a certificate, but identity {identity} is by pre-shared key"
         ));
     }
-    if let Some(message) = other_datapath(config, name, tunnel) {
+    if let Some(message) = other_datapath(config, name, tunnel).or_else(|| no_standby(config, name, tunnel)) {
         return Some(message);
     }
     let ours = &tunnel.addresses;
@@ -371,6 +372,19 @@ fn clash(config: &Config, name: &TunnelName) -> Option<String> {
     config.tunnels.range(..name.clone()).find_map(|(other, tunnel)| {
         let both = tunnel.addresses.iter().find(|theirs| ours.iter().any(|ours| ours.address() == theirs.address()))?;
         Some(format!("its address {} is also that of ipsec tunnel {other}", both.address()))
+    })
+}
+
+/// What keeps a tunnel from standing by for those that it names.
+fn no_standby(config: &Config, name: &TunnelName, this: &Tunnel) -> Option<String> {
+    let Initiate::Standby(Standby { stands_for, .. }) = &this.initiate else { return None };
+    stands_for.iter().find_map(|other| match config.tunnels.get(other) {
+        _ if other == name => Some("it cannot stand by for itself".to_owned()),
+        None => Some(format!("it stands by for ipsec tunnel {other}, which is not configured")),
+        Some(Tunnel { initiate: Initiate::Standby(_), .. }) => Some(format!(
+            "it stands by for ipsec tunnel {other}, which stands by itself; name those that both stand for"
+        )),
+        Some(_) => None,
     })
 }
 
@@ -447,13 +461,18 @@ impl IdentityDraft {
 }
 
 impl TunnelDraft {
-    fn finish(self) -> Result<Tunnel, String> {
+    fn finish(mut self) -> Result<Tunnel, String> {
         let remote = said(self.remote, "remote ADDRESS")?;
+        match (&mut self.initiate, self.standby_hold) {
+            (Initiate::Standby(standby), Some(hold)) => standby.hold = hold,
+            (_, Some(_)) => return Err("\"standby-hold\" is of a tunnel with \"initiate standby-for\"".to_owned()),
+            (_, None) => {}
+        }
         if remote.address == crate::model::RemoteAddress::Any {
             if remote.id.is_none() {
                 return Err("\"remote any\" needs \"id IKE-ID\", or anybody could be meant".to_owned());
             }
-            if self.initiate == Initiate::OnStart {
+            if self.initiate != Initiate::Never {
                 return Err("there is nowhere to call with \"remote any\"; add \"initiate never\"".to_owned());
             }
         }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use net_types::{Prefix, WanName};
+use net_types::{Prefix, TunnelName, WanName};
 
 use super::{Action, LEAVE, Section, Statement, Verb, draft::TunnelDraft, ipsec::spaced, then};
 use crate::{
     grammar::{Args, Complaint},
-    model::{ChildLifetime, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Span, Tunnel},
+    model::{
+        ChildLifetime, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Span, Standby, Tunnel,
+    },
 };
 
 pub(super) const BEGIN: &[Statement] = &[Statement {
@@ -261,6 +263,45 @@ const TUNNEL: &[Statement] = &[
                 Ok(())
             },
             write: |tunnel, lines| lines.flag(tunnel.initiate == Initiate::Never, "initiate never"),
+        }),
+    },
+    Statement {
+        syntax: "initiate standby-for TUNNEL...",
+        help: "Begin while none of these carries packets, and end when one does again",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                let mut stands_for: Vec<TunnelName> = Vec::new();
+                for other in args.all("TUNNEL")? {
+                    if stands_for.contains(&other) {
+                        return Err(args.complain("TUNNEL", "this tunnel is named twice"));
+                    }
+                    stands_for.push(other);
+                }
+                tunnel.initiate = Initiate::Standby(Standby { stands_for, hold: Standby::HOLD });
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                if let Initiate::Standby(Standby { stands_for, .. }) = &tunnel.initiate {
+                    lines.line(format_args!("initiate standby-for {}", spaced(stands_for)));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "standby-hold SECONDS:0-86400",
+        help: "How long it stays when it is needed no more",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.standby_hold = Some(Duration::from_secs(args.get("SECONDS")?));
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                if let Initiate::Standby(Standby { hold, .. }) = &tunnel.initiate
+                    && *hold != Standby::HOLD
+                {
+                    lines.line(format_args!("standby-hold {}", hold.as_secs()));
+                }
+            },
         }),
     },
     Statement {

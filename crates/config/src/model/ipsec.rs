@@ -224,11 +224,27 @@ impl Default for ChildLifetime {
 }
 
 /// Which side begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Initiate {
     /// `initiate on-start`: at start, and again whenever the tunnel is lost.
     #[default]
     OnStart,
     /// `initiate never`: the peer does, or an operator by `initiate ipsec tunnel`.
     Never,
+    /// `initiate standby-for`: we do, while no other path is left.
+    Standby(Standby),
+}
+
+/// A tunnel that is there only while others are not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standby {
+    /// While one of these carries packets, it is not needed; at least one.
+    pub stands_for: Vec<TunnelName>,
+    /// `standby-hold`: how long it stays once it is needed no more.
+    pub hold: Duration,
+}
+
+impl Standby {
+    /// `standby-hold` where nothing is said.
+    pub const HOLD: Duration = Duration::from_secs(60);
 }

@@ -6,11 +6,14 @@ mod speaker;
 mod tunnels;
 mod values;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use config::{
     Command, Config,
-    model::{BfdPeer, BfdPeerId, Bgp, Community, Datapath, Log, LogFormat, LogLevel, Metrics, RouteMap, Vrf},
+    model::{
+        BfdPeer, BfdPeerId, Bgp, Community, Datapath, Initiate, Log, LogFormat, LogLevel, Metrics, RemoteAddress,
+        RouteMap, Standby, Vrf,
+    },
     parse,
 };
 use net_types::{Family, TunnelName, WanName};
@@ -94,6 +97,19 @@ fn any_config() -> impl Strategy<Value = Config> {
             static_routes.dedup();
             // What is named must exist, and two tunnels do not share an address.
             let on_one_wan = tunnels.values().next().and_then(|tunnel| tunnel.datapath);
+            // The last one stands by for the others, where it has somebody to call.
+            let names: Vec<_> = tunnels.keys().cloned().collect();
+            if let [stands_for @ .., _] = &names[..]
+                && !stands_for.is_empty()
+                && let Some(mut last) = tunnels.last_entry()
+                && last.get().remote.address != RemoteAddress::Any
+            {
+                let standby = Standby {
+                    stands_for: stands_for.to_vec(),
+                    hold: Duration::from_secs(last.get().ike_lifetime.as_secs() % 100),
+                };
+                last.get_mut().initiate = Initiate::Standby(standby);
+            }
             for (number, tunnel) in tunnels.values_mut().enumerate() {
                 tunnel.datapath = on_one_wan;
                 let mut links = wans.keys().cloned();

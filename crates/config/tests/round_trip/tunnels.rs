@@ -129,7 +129,7 @@ fn ppk() -> impl Strategy<Value = Ppk> {
 pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
     let remote = prop_oneof![
         ike_id().prop_map(|id| (Remote { address: RemoteAddress::Any, id: Some(id) }, Initiate::Never)),
-        (unicast(), of(ike_id()), select(&[Initiate::Never, Initiate::OnStart][..]))
+        (unicast(), of(ike_id()), prop_oneof![Just(Initiate::Never), Just(Initiate::OnStart)])
             .prop_map(|(address, id, initiate)| (Remote { address: RemoteAddress::Address(address), id }, initiate)),
     ];
     // From 50 ms on, in milliseconds.

@@ -2,11 +2,13 @@
 
 mod configure;
 mod execute;
+mod silent;
 mod tunnel;
 mod wan;
 
 pub use configure::{Configure, Configured};
 pub use execute::{Execute, Text};
+pub use silent::{Heard, TellSilent};
 pub use tunnel::{TunnelEvent, TunnelState, TunnelStatus, WatchTunnels};
 pub use wan::{WanEvent, WanState, WanStatus, WatchWans};
 
