@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use ike_crypto::CrashToken;
-use ike_wire::{Certificate, Delete, ExchangeType, Header, IkeSpi, NotifyType, Payload};
+use ike_wire::{Certificate, Delete, ExchangeType, Header, IkeSpi, NotifyType, Payload, find_notify};
 use net_types::Spi;
 
 use super::{
@@ -31,6 +31,10 @@ use crate::{
 
 /// A NAT forgets a mapping after some 30 s at the earliest (RFC 3948 §4: 20 s by default).
 const NAT_KEEPALIVE: Duration = Duration::from_secs(20);
+/// A peer that puts off all that it is asked for this long is out of step (RFC 7296 §2.25: several minutes).
+const OUT_OF_STEP: Duration = Duration::from_secs(300);
+/// Two refusals further apart than this do not belong together: each one of them was a collision.
+const PUT_OFF_APART: Duration = Duration::from_secs(60);
 
 /// What is true while the SA is in use.
 pub(crate) struct Established {
@@ -40,6 +44,8 @@ pub(crate) struct Established {
     queue: VecDeque<Task>,
     /// Exchanges of the peer whose follow-ups are to come.
     pub(super) awaited: Vec<Awaited>,
+    /// Since when the peer has put off all new SAs, and when it last did.
+    put_off: Option<(Instant, Instant)>,
     /// When it was made.
     since: Instant,
     /// When the two sides last proved who they are; a rekey carries it on.
@@ -126,6 +132,7 @@ impl Established {
             children: BTreeMap::new(),
             queue: VecDeque::new(),
             awaited: Vec::new(),
+            put_off: None,
             since: cx.now,
             authenticated: cx.now,
             heard: cx.now,
@@ -191,6 +198,14 @@ impl Established {
     pub(super) fn enqueue_first(&mut self, task: Task) {
         self.queue.retain(|other| *other != task);
         self.queue.push_front(task);
+    }
+
+    /// Takes note of whether the peer puts off a new SA; true if it has done nothing else for minutes.
+    fn is_out_of_step(&mut self, now: Instant, put_off: bool) -> bool {
+        let together = |(_, last): &(Instant, Instant)| now.saturating_duration_since(*last) < PUT_OFF_APART;
+        let since = self.put_off.filter(together).map_or(now, |(since, _)| since);
+        self.put_off = put_off.then_some((since, now));
+        put_off && now.saturating_duration_since(since) >= OUT_OF_STEP
     }
 
     pub(super) fn alive_at(&self) -> Instant {
@@ -340,6 +355,13 @@ impl IkeSa {
     fn answered(&mut self, cx: &mut Cx<'_>, message_id: u32, payloads: Vec<ike_wire::Payload>) {
         let Stage::Established(established) = &mut self.stage else { return };
         let Some(outstanding) = established.channel.window.answer(message_id) else { return };
+        if outstanding.exchange.child().is_some() || outstanding.exchange.ike().is_some() {
+            let put_off = find_notify(&payloads, NotifyType::TemporaryFailure).is_some();
+            if established.is_out_of_step(cx.now, put_off) {
+                let what = format!("the peer has put off every new SA for {} s", OUT_OF_STEP.as_secs());
+                return self.break_off(cx, what);
+            }
+        }
         match outstanding.exchange {
             Exchange::Liveness | Exchange::DeleteIke | Exchange::Refusal | Exchange::Auth | Exchange::Intermediate => {}
             Exchange::FollowUp(follow_up) => self.follow_up_answered(cx, *follow_up, &payloads),

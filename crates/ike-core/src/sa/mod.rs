@@ -48,6 +48,9 @@ use crate::{
     tunnel::{Phase, SaView, Setback, Standing, Tunnel},
 };
 
+/// Pause before an attempt that the peer put off, at most.
+const PUT_OFF: Duration = Duration::from_secs(2);
+
 /// What an SA needs from outside while it takes a step.
 pub(crate) struct Cx<'a> {
     pub(crate) now: Instant,
@@ -87,6 +90,12 @@ impl Cx<'_> {
         let mut nonce = vec![0; 32];
         self.rng.fill_bytes(&mut nonce);
         nonce
+    }
+
+    /// Pause before what the peer put off is asked for again: by chance, since the peer is as eager as we are, and never
+    /// none (RFC 7296 §2.25).
+    pub(crate) fn put_off(&mut self) -> Duration {
+        PUT_OFF / 4 + self.up_to(PUT_OFF * 3 / 4)
     }
 
     /// A duration up to `most`, by chance.

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod pki;
+pub(crate) mod rekeys;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,7 +20,7 @@ use ike_core::{
     Path, Remote, Retry, Role,
 };
 use ike_crypto::{CrashTokenSecret, LocalCredential, PeerCredential, SecretBytes, StatusQuery};
-use ike_wire::TrafficSelector;
+use ike_wire::{Header, TrafficSelector};
 use net_types::{Prefix, Spi, TunnelName, WanName};
 use rand::{SeedableRng, rngs::StdRng};
 use simnet::{LinkId, Net, NodeId, Payload, Profile, Step};
@@ -89,6 +90,8 @@ pub(crate) struct World {
     pub(crate) nodes: [Node; 2],
     /// Whether IKE_SA_INIT requests are lost on the way.
     pub(crate) refuse_calls: bool,
+    /// Which messages to a node are lost on the way.
+    pub(crate) lost: Option<fn(&World, usize, &Header) -> bool>,
     /// Whether both ends send data all the time.
     pub(crate) traffic: bool,
     /// Checked after every step.
@@ -197,8 +200,20 @@ impl World {
         });
         let link = net.link(nodes[0].id, nodes[1].id, profile);
         let backup = net.link(nodes[0].id, nodes[1].id, profile);
-        let (traffic, invariant, trace) = (false, None, VecDeque::new());
-        World { net, link, backup, nodes, refuse_calls: false, traffic, invariant, steps: 0, next_traffic: now, trace }
+        let (lost, traffic, invariant, trace) = (None, false, None, VecDeque::new());
+        World {
+            net,
+            link,
+            backup,
+            nodes,
+            refuse_calls: false,
+            lost,
+            traffic,
+            invariant,
+            steps: 0,
+            next_traffic: now,
+            trace,
+        }
     }
 
     /// A pair with the default configuration, changed by `change`; links up, nothing sent yet.
@@ -432,6 +447,11 @@ impl World {
 
     pub(crate) fn arrive(&mut self, n: usize, packet: Packet) {
         let now = self.net.now();
+        if let (Packet::Ike { bytes, .. }, Some(lost)) = (&packet, self.lost)
+            && Header::parse(bytes).is_ok_and(|(header, _)| lost(self, n, &header))
+        {
+            return;
+        }
         let node = &mut self.nodes[n];
         match packet {
             Packet::Ike { bytes, .. } if self.refuse_calls && bytes.get(18) == Some(&34) => {}
@@ -481,7 +501,7 @@ impl World {
 }
 
 fn describe(bytes: &Bytes) -> String {
-    match ike_wire::Header::parse(bytes) {
+    match Header::parse(bytes) {
         Ok((header, _)) => format!(
             "{} {} {}{} ({} octets, {}_i)",
             header.exchange,

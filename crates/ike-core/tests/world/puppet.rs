@@ -49,8 +49,12 @@ pub struct Stage {
     pub path: Path,
     rng: StdRng,
     spi: IkeSpi,
+    /// SPIs that the puppet has offered for child SAs.
+    pub offered: Vec<Spi>,
     /// What the engine sent last, to be answered or repeated.
     pub last: Vec<Bytes>,
+    /// The same, opened, as far as the puppet has the keys.
+    pub said: Vec<(Header, Vec<Payload>)>,
     talk: Option<Talk>,
 }
 
@@ -63,16 +67,19 @@ struct Talk {
     request: Vec<u8>,
     responder_nonce: Vec<u8>,
     next: u32,
-    /// SPIs of the engine's child SAs, as far as the puppet has read them.
-    children: Vec<u32>,
 }
 
 impl Stage {
     /// An engine that waits for this caller.
     pub fn new(seed: u64) -> Self {
+        Self::with(seed, |_| {})
+    }
+
+    /// The same with another configuration.
+    pub fn with(seed: u64, change: impl FnOnce(&mut ConnectionConfig)) -> Self {
         let now = Instant::now(); // an origin only
         let tunnel: TunnelName = "tun1".parse().unwrap();
-        let config = ConnectionConfig {
+        let mut config = ConnectionConfig {
             tunnel,
             wan: "isp1".parse().unwrap(),
             backup_wans: Vec::new(),
@@ -97,6 +104,7 @@ impl Stage {
             retry: Retry::default(),
             shutdown: false,
         };
+        change(&mut config);
         let rng = Box::new(StdRng::seed_from_u64(seed));
         let ike = Ike::new(now, Duration::from_secs(1_790_000_000), EngineConfig::default(), rng);
         let path = Path {
@@ -107,8 +115,9 @@ impl Stage {
         };
         let spi = IkeSpi::new(seed | 1).unwrap();
         let rng = StdRng::seed_from_u64(!seed);
-        let (installed, last) = (BTreeSet::new(), Vec::new());
-        let mut stage = Self { now, ike, installed, up: false, path, rng, spi, last, talk: None };
+        let (installed, last, said) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let mut stage =
+            Self { now, ike, installed, up: false, path, rng, spi, offered: Vec::new(), last, said, talk: None };
         let addresses = vec![stage.path.local.ip()];
         stage.input(Input::Reconfigure(vec![config]));
         stage.input(Input::Wan { wan: stage.path.wan.clone(), addresses });
@@ -149,15 +158,23 @@ impl Stage {
     pub fn wait(&mut self, duration: Duration) {
         let end = self.now + duration;
         for _ in 0..1000 {
-            match self.ike.poll_timeout().filter(|at| *at <= end) {
-                Some(at) => {
-                    self.now = at.max(self.now);
-                    self.input(Input::Timeout);
-                }
-                None => break,
+            if self.now >= end {
+                return;
             }
+            self.tick(end);
         }
         self.now = end;
+    }
+
+    /// Turns the clock to the engine's next deadline and serves it, or to `end` if there is none before.
+    pub fn tick(&mut self, end: Instant) {
+        match self.ike.poll_timeout().filter(|at| *at < end) {
+            Some(at) => {
+                self.now = at.max(self.now);
+                self.input(Input::Timeout);
+            }
+            None => self.now = end,
+        }
     }
 
     fn nonce(&mut self) -> Vec<u8> {
@@ -212,7 +229,7 @@ impl Stage {
         let sealer = Sealer::new(keys.protection(true)).ok()?;
         let opener = Opener::new(keys.protection(false)).ok()?;
         let spis = (self.spi, theirs);
-        Some(Talk { sealer, opener, keys, spis, request, responder_nonce, next: 1, children: Vec::new() })
+        Some(Talk { sealer, opener, keys, spis, request, responder_nonce, next: 1 })
     }
 
     /// The payloads of an honest IKE_AUTH; with `proven` false the proof is wrong.
@@ -247,12 +264,15 @@ impl Stage {
     }
 
     fn child_spi(&mut self) -> Spi {
-        Spi::try_from(self.rng.next_u32() | 0x1000).unwrap()
+        let spi = Spi::try_from(self.rng.next_u32() | 0x1000).unwrap();
+        self.offered.push(spi);
+        spi
     }
 
     /// One of many payloads that could stand in a message, honest or not, by number.
     pub fn payload(&mut self, kind: u8, body: &[u8]) -> Payload {
-        let child = self.talk.as_ref().and_then(|talk| talk.children.get(usize::from(kind) % 3)).copied();
+        // RFC 7296 §1.3.3, §1.4.1: a pair is named by what the sender receives with.
+        let child = self.offered.iter().rev().nth(usize::from(kind / 24 % 4)).map(|spi| spi.get());
         match kind % 24 {
             0 => Payload::Nonce(self.nonce()),
             1 => Payload::Sa(offer_esp(&["aes128gcm16-x25519".parse().unwrap()], self.child_spi(), true)),
@@ -333,18 +353,15 @@ impl Stage {
         (talk.spis, talk.next)
     }
 
-    /// Learns the SPIs that the engine announces.
+    /// Opens what the engine said.
     fn read(&mut self) {
+        self.said.clear();
         let Some(talk) = &mut self.talk else { return };
         for bytes in &self.last {
-            let Ok(Message { protected: Some(protected), .. }) = Message::parse(bytes) else { continue };
+            let Ok(Message { header, protected: Some(protected), .. }) = Message::parse(bytes) else { continue };
             let mut copy = bytes.to_vec();
             let Ok(inside) = talk.opener.open(&mut copy, &protected) else { continue };
-            for payload in parse_inner(protected.first_inner, inside).unwrap_or_default() {
-                if let Payload::Sa(sa) = payload {
-                    talk.children.extend(sa.proposals.iter().filter_map(|p| p.esp_spi()).map(Spi::get));
-                }
-            }
+            self.said.push((header, parse_inner(protected.first_inner, inside).unwrap_or_default()));
         }
     }
 }
