@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use config::model::{self, Config, Name};
-use ike_core::{ConnectionConfig, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
+use ike_core::{Childless, ConnectionConfig, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
 use ike_crypto::{CertificateChain, Identity, PeerCredential};
 use ike_wire::TrafficSelector;
 use net_types::{Prefix, TunnelName};
@@ -174,6 +174,12 @@ fn connection(
         tunnel: name.clone(),
         wan: tunnel.wan.clone(),
         backup_wans: tunnel.backup_wans.clone(),
+        childless: match tunnel.childless {
+            model::Childless::Allow => Childless::Allow,
+            model::Childless::Prefer => Childless::Prefer,
+            model::Childless::Force => Childless::Force,
+            model::Childless::Never => Childless::Never,
+        },
         mobike: tunnel.mobike,
         reauth: tunnel.reauth,
         local_address: None,
@@ -252,6 +258,7 @@ mod tests {
             },
             wan: "isp1".parse().unwrap(),
             backup_wans: vec![],
+            childless: model::Childless::Allow,
             mobike: true,
             reauth: None,
             identity: "site".parse().unwrap(),

@@ -47,6 +47,8 @@ pub struct ConnectionConfig {
     pub wan: WanName,
     /// Links to go over while that one is down or gives no answer, best first.
     pub backup_wans: Vec<WanName>,
+    /// Whether an IKE SA may come without a child SA (RFC 6023).
+    pub childless: Childless,
     /// Whether an SA may change its addresses, and follow a peer that does (RFC 4555).
     pub mobike: bool,
     /// Our address; by default the WAN's.
@@ -109,6 +111,7 @@ impl ConnectionConfig {
             role: Role::Initiate,
             backup_wans: Vec::new(),
             reauth: None,
+            childless: Childless::Allow,
             dpd: Dpd::default(),
             ike_lifetime: Lifetime::of(Duration::ZERO),
             child_lifetime: Lifetime::of(Duration::ZERO),
@@ -148,6 +151,32 @@ pub enum Role {
     Initiate,
     /// The peer does.
     RespondOnly,
+}
+
+/// Whether an IKE SA may come without a child SA, each of which is then made in an exchange of its own (RFC 6023).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Childless {
+    /// A caller may do so; we do not.
+    #[default]
+    Allow,
+    /// We do so too, with a peer that says that it understands it.
+    Prefer,
+    /// Both sides do so, or there is no tunnel.
+    Force,
+    /// Nobody does so.
+    Never,
+}
+
+impl Childless {
+    /// Whether a caller may come without a child SA.
+    pub(crate) fn accepts(self) -> bool {
+        self != Self::Never
+    }
+
+    /// Whether we call without one where the peer understands it.
+    pub(crate) fn asks(self) -> bool {
+        matches!(self, Self::Prefer | Self::Force)
+    }
 }
 
 /// Whether ESP goes in UDP.
@@ -245,6 +274,7 @@ pub(crate) mod tests {
             tunnel: "tun1".parse().unwrap(),
             wan: wans.next().unwrap(),
             backup_wans: wans.collect(),
+            childless: Childless::Allow,
             mobike: true,
             local_address: None,
             remote: Remote::Address(IpAddr::from([192, 0, 2, 1])),

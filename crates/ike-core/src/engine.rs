@@ -577,6 +577,7 @@ impl Ike {
                 tunnel.set_cause(cause);
                 tunnel.setback(now, setback, &mut *self.rng);
             }
+            News::ChildExpected => tunnel.expect_child(now),
             News::Heir(heir) => self.insert(*heir, out),
             News::Inherit { heir, children, path } => {
                 if let (Some(old), Some(new)) = (self.sas.get(&spi), self.sas.get(&heir)) {

@@ -7,7 +7,9 @@ use net_types::{Prefix, WanName};
 use super::{Action, LEAVE, Section, Statement, Verb, draft::TunnelDraft, ipsec::spaced, then};
 use crate::{
     grammar::{Args, Complaint},
-    model::{ChildLifetime, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Span, Tunnel},
+    model::{
+        ChildLifetime, Childless, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Span, Tunnel,
+    },
 };
 
 pub(super) const BEGIN: &[Statement] = &[Statement {
@@ -187,6 +189,22 @@ const TUNNEL: &[Statement] = &[
                 if let Some(Ppk { id, file, required }) = &tunnel.ppk {
                     let required = if *required { " required" } else { "" };
                     lines.line(format_args!("ppk {id} file {}{required}", file.display()));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "childless (allow|prefer|force|never)",
+        help: "Whether the IKE SA comes without a child SA, which is then made in an exchange of its own (RFC 6023)",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                let said = Childless::ALL.iter().find(|childless| args.has(childless.as_str()));
+                tunnel.childless = said.copied().unwrap_or_default();
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                if tunnel.childless != Childless::default() {
+                    lines.line(format_args!("childless {}", tunnel.childless.as_str()));
                 }
             },
         }),

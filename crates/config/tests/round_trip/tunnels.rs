@@ -6,10 +6,10 @@ use std::{
 };
 
 use config::model::{
-    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Datapath, Dpd, Dscp,
-    Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity, Kem,
-    ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy,
-    StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
+    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Childless, Cipher, Credential, Datapath,
+    Dpd, Dscp, Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate,
+    Integrity, Kem, ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation,
+    RevocationPolicy, StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
@@ -151,10 +151,10 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
             any::<bool>(),
             of(10u64..=31_536_000),
         ),
-        (of(select(Datapath::ALL)), any::<bool>()),
+        (of(select(Datapath::ALL)), any::<bool>(), select(Childless::ALL)),
     )
         .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest, last)| {
-            let (datapath, hardware_offload) = last;
+            let (datapath, hardware_offload, childless) = last;
             let ((local_selectors, remote_selectors, ppk), mtu_octets, packets, demands, shutdown, mobike, reauth) =
                 rest;
             Tunnel {
@@ -169,6 +169,7 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
                 addresses: Vec::new(),
                 local_selectors,
                 remote_selectors,
+                childless,
                 ppk,
                 dpd,
                 ike_lifetime,

@@ -23,7 +23,7 @@ use super::{
     window::Due,
 };
 use crate::{
-    config::{ConnectionConfig, Retransmission},
+    config::{Childless, ConnectionConfig, Retransmission},
     event::{DownCause, Event, Refusal},
     io::Path,
     tunnel::Setback,
@@ -33,7 +33,8 @@ use crate::{
 pub(super) struct Proving {
     pub(super) handshake: Handshake,
     pub(super) config: Arc<ConnectionConfig>,
-    offer: ChildOffer,
+    /// What we asked for with it; none where child SAs come later (RFC 6023).
+    offer: Option<ChildOffer>,
     waiting: Option<Waiting>,
 }
 
@@ -171,7 +172,8 @@ impl IkeSa {
                 }
             }
         }
-        let spi_in = cx.spis.propose(cx.rng);
+        let childless = config.childless.asks() && handshake.childless;
+        let offer = (!childless).then(|| ChildOffer::first(cx.spis.propose(cx.rng)));
         let first_contact = cx.tunnels.get(&config.tunnel).is_none_or(|tunnel| !tunnel.has_children());
         let mut payloads = vec![Payload::IdInitiator(id)];
         payloads.extend(config.local_credential.cert_payloads().into_iter().map(Payload::Cert));
@@ -179,8 +181,10 @@ impl IkeSa {
         payloads.push(Payload::IdResponder(config.remote_id.payload()));
         payloads.push(Payload::Auth(auth));
         payloads.extend(first_contact.then(|| notify(NotifyType::InitialContact, [])));
-        payloads.push(Payload::Sa(ike_crypto::offer_esp(&config.esp_proposals, spi_in, false)));
-        payloads.extend(ts_payloads(&config));
+        if let Some(offer) = &offer {
+            payloads.push(Payload::Sa(ike_crypto::offer_esp(&config.esp_proposals, offer.spi_in, false)));
+            payloads.extend(ts_payloads(&config));
+        }
         payloads.extend(named);
         payloads.extend(crash::token_payload(cx, &handshake.channel));
         payloads.extend(mobike::offer(cx, &config, &self.path));
@@ -189,7 +193,6 @@ impl IkeSa {
         if let Err(error) = sent {
             return self.refuse(cx, Refusal::Malformed(format!("our own IKE_AUTH: {error}")));
         }
-        let offer = ChildOffer { spi_in, nonce: Vec::new(), key: None, replaces: None, rival: None };
         self.stage = Stage::Proving(Box::new(Proving { handshake, config, offer, waiting: None }));
     }
 
@@ -239,7 +242,10 @@ impl IkeSa {
         let reauth_at = reauth::due_at(cx, &config, &payloads);
         let meeting = Meeting { ours: true, initial_contact: None, peer, peer_token, mobility, reauth_at };
         let nonces = self.establish(cx, handshake, config.clone(), meeting);
-        self.first_child(cx, &config, offer, &nonces, &payloads);
+        match offer {
+            Some(offer) => self.first_child(cx, &config, offer, &nonces, &payloads),
+            None => self.want_child(),
+        }
     }
 
     /// RFC 7296 §2.21.2: the responder believes that all is well, so it has to be told.
@@ -363,6 +369,19 @@ struct Identified {
     peer: Peer,
     /// With the postquantum preshared key in them, if it was used.
     ppk_keys: Option<PpkKeys>,
+}
+
+/// Whether a caller may come with a child SA, or without (RFC 6023 §3: INVALID_SYNTAX where that is not supported).
+fn may_come_so(childless: Childless, with_child: bool) -> Result<(), Refusal> {
+    match (childless, with_child) {
+        (Childless::Force, true) => Err(Refusal::Childless(
+            "the caller wants a child SA with IKE_AUTH, which \"childless force\" does not accept; it has to call childless",
+        )),
+        (Childless::Never, false) => Err(Refusal::Childless(
+            "the caller comes without a child SA (RFC 6023), which \"childless never\" does not accept",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What is known of a caller that was not refused.
@@ -501,14 +520,18 @@ impl IkeSa {
         let Identified { config, peer, ppk_keys } = identified;
         let Stage::HalfOpen(half_open) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         let HalfOpen { mut handshake, candidates, began, give_up_at, .. } = *half_open;
+        let keep = |handshake, candidates| HalfOpen { handshake, candidates, began, give_up_at, waiting: None };
+        if let Err(why) = may_come_so(config.childless, ChildPayloads::find(payloads).is_some()) {
+            self.stage = Stage::HalfOpen(Box::new(keep(handshake, candidates)));
+            return self.turn_away(cx, header, notify(NotifyType::InvalidSyntax, []), why);
+        }
         let id = config.local_credential.id_payload(&config.local_id);
         let octets = signed_octets(&handshake, &id, false, ppk_keys.as_ref());
         let proof = config.local_credential.prove(&octets, handshake.peer_hashes);
         let auth = match proof {
             Ok(auth) => auth,
             Err(why) => {
-                let waiting = None;
-                self.stage = Stage::HalfOpen(Box::new(HalfOpen { handshake, candidates, began, give_up_at, waiting }));
+                self.stage = Stage::HalfOpen(Box::new(keep(handshake, candidates)));
                 let answer = notify(NotifyType::AuthenticationFailed, []);
                 return self.turn_away(cx, header, answer, Refusal::Ourselves(why));
             }
@@ -544,7 +567,10 @@ impl IkeSa {
         payloads: &[Payload],
     ) -> Vec<Payload> {
         let Stage::Established(established) = &mut self.stage else { return Vec::new() };
-        let Some(offer) = ChildPayloads::find(payloads) else { return Vec::new() }; // childless: RFC 6023
+        let Some(offer) = ChildPayloads::find(payloads) else {
+            cx.news.push(News::ChildExpected); // RFC 6023 §3: the caller asks for it next
+            return Vec::new();
+        };
         let agreed = match agree(cx, config, &offer, nonces.borrow(), false, None) {
             Ok(agreed) => agreed,
             Err(no) => {

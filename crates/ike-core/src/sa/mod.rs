@@ -157,6 +157,8 @@ pub(crate) enum News {
     ChildGone { spi_in: Spi, cause: Option<DownCause> },
     /// A child SA could not be made.
     ChildRefused { cause: DownCause, setback: Setback },
+    /// The peer called without a child SA, and is about to ask for one.
+    ChildExpected,
     /// A new IKE SA came out of a rekey.
     Heir(Box<IkeSa>),
     /// The children move to that IKE SA; so far their packets take this path.

@@ -16,8 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use ike_core::{
-    ConnectionConfig, DownCause, Dpd, Encapsulation, EngineConfig, Event, Ike, Input, InstallChild, Lifetime, Output,
-    Path, Remote, Retry, Role,
+    Childless, ConnectionConfig, DownCause, Dpd, Encapsulation, EngineConfig, Event, Ike, Input, InstallChild,
+    Lifetime, Output, Path, Remote, Retry, Role,
 };
 use ike_crypto::{CrashTokenSecret, LocalCredential, PeerCredential, SecretBytes, StatusQuery};
 use ike_wire::{Header, TrafficSelector};
@@ -140,6 +140,7 @@ pub(crate) fn config(n: usize) -> ConnectionConfig {
         wan: wan(),
         backup_wans: Vec::new(),
         reauth: None,
+        childless: Childless::Allow,
         mobike: true,
         local_address: None,
         remote: Remote::Address(address(1 - n)),

@@ -13,7 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use ike_core::{
-    ConnectionConfig, Dpd, Encapsulation, EngineConfig, Ike, Input, Lifetime, Output, Path, Remote, Retry, Role,
+    Childless, ConnectionConfig, Dpd, Encapsulation, EngineConfig, Ike, Input, Lifetime, Output, Path, Remote, Retry,
+    Role,
 };
 use ike_crypto::{
     DhKey, Exchange, Group, IkeKeys, IkeProposal, LocalCredential, Opener, PeerCredential, Sealer, SecretBytes,
@@ -84,6 +85,7 @@ impl Stage {
             wan: "isp1".parse().unwrap(),
             backup_wans: Vec::new(),
             reauth: None,
+            childless: Childless::Allow,
             mobike: true,
             local_address: None,
             remote: Remote::Any,
