@@ -191,15 +191,26 @@ pub enum Encapsulation {
 /// Dead peer detection by traffic (RFC 7296 §2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dpd {
-    /// A peer from which nothing came for this long is asked whether it lives.
+    /// What is doubtful about a silent peer.
+    pub doubt: Doubt,
+    /// A peer from which nothing came for this long is asked whether it lives, if the silence is doubtful.
     pub interval: Duration,
     /// A peer that does not answer anything for this long is dead.
     pub timeout: Duration,
 }
 
+/// When the silence of a peer gives reason to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Always, so that a dead peer is noticed before anybody needs it.
+    Silence,
+    /// When packets were sent and nothing came back; a tunnel at rest is left alone.
+    NoAnswer,
+}
+
 impl Default for Dpd {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
+        Self { doubt: Doubt::Silence, interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
     }
 }
 

@@ -148,6 +148,9 @@ impl Ike {
             Input::InboundSeen { spi_in, at } => self.with_child(now, spi_in, &mut out, |sa, cx| {
                 sa.inbound_seen(cx, spi_in, at);
             }),
+            Input::OutboundSeen { spi_in, since } => self.with_child(now, spi_in, &mut out, |sa, cx| {
+                sa.outbound_seen(cx, since);
+            }),
             Input::InboundFrom { spi_in, path } => self.with_child(now, spi_in, &mut out, |sa, cx| {
                 sa.inbound_from(cx, path);
             }),

@@ -19,7 +19,7 @@ mod timers;
 mod tunnel;
 
 pub use config::{
-    Childless, ConnectionConfig, Dpd, Encapsulation, EngineConfig, Lifetime, Remote, Retransmission, Retry, Role,
+    Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, EngineConfig, Lifetime, Remote, Retransmission, Retry, Role,
 };
 pub use engine::{Census, Ike};
 pub use event::{DownCause, Event, Refusal};

@@ -5,7 +5,7 @@
 mod puppet;
 mod world;
 
-use ike_core::{Childless, ConnectionConfig, Dpd, Event, Role};
+use ike_core::{Childless, ConnectionConfig, Doubt, Dpd, Event, Role};
 use ike_wire::{ExchangeType, Notify, NotifyType, Payload};
 use puppet::Stage;
 use simnet::{Profile, for_each_seed};
@@ -139,7 +139,7 @@ fn an_end_that_calls_does_not_wait_for_ever_for_the_peers_child() {
     let mut stage = Stage::with(9, |config| {
         config.remote = ike_core::Remote::Address([192, 0, 2, 1].into());
         config.role = Role::Initiate;
-        config.dpd = Dpd { interval: secs(60), timeout: secs(60) };
+        config.dpd = Dpd { doubt: Doubt::Silence, interval: secs(60), timeout: secs(60) };
     });
     assert_eq!(call_childless(&mut stage), None);
     let asked = |stage: &Stage| stage.said.iter().any(|(header, _)| header.exchange == ExchangeType::CreateChildSa);

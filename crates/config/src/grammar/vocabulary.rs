@@ -275,6 +275,7 @@ const WORDS: &[(&str, &str)] = &[
     ("notfound", "No payload covers it"),
     ("num-multipaths", "A megabit per second for each path that shares the packets"),
     ("ocsp", "A responder that knows who was revoked (RFC 6960)"),
+    ("on-demand", "Only when it is needed"),
     ("on-match", "What follows a match"),
     ("on-start", "At start and whenever the tunnel is lost"),
     ("orf", "Outbound route filtering (RFC 5291)"),

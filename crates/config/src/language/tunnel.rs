@@ -210,14 +210,15 @@ const TUNNEL: &[Statement] = &[
         }),
     },
     Statement {
-        syntax: "dpd interval INTERVAL [timeout TIMEOUT]",
+        syntax: "dpd [on-demand] interval INTERVAL [timeout TIMEOUT]",
         help: "Liveness check of the peer; 0 turns it off",
         action: Action::Tunnel(Verb {
             read: read_dpd,
             write: |tunnel, lines| {
-                let Dpd { interval, timeout } = tunnel.dpd;
+                let Dpd { on_demand, interval, timeout } = tunnel.dpd;
+                let on_demand = if on_demand { " on-demand" } else { "" };
                 if tunnel.dpd != Dpd::default() {
-                    lines.line(format_args!("dpd interval {} timeout {}", Span(interval), Span(timeout)));
+                    lines.line(format_args!("dpd{on_demand} interval {} timeout {}", Span(interval), Span(timeout)));
                 }
             },
         }),
@@ -376,6 +377,10 @@ fn read_dpd(tunnel: &mut TunnelDraft, args: &Args<'_>) -> Result<(), Complaint> 
     if (!interval.is_zero() && interval < BRIEFEST) || interval > Duration::from_secs(3600) {
         return Err(args.complain("INTERVAL", "expected 50ms to 3600 seconds, or 0 for no check"));
     }
+    let on_demand = args.has("on-demand");
+    if on_demand && interval.is_zero() {
+        return Err(args.complain("INTERVAL", "\"on-demand\" needs an interval, of 50ms to 3600 seconds"));
+    }
     let timeout = match args.opt("TIMEOUT")? {
         Some(Span(timeout)) => timeout,
         None => (3 * interval).max(Duration::from_secs(1)),
@@ -386,6 +391,6 @@ fn read_dpd(tunnel: &mut TunnelDraft, args: &Args<'_>) -> Result<(), Complaint> 
     if timeout < interval {
         return Err(args.complain("TIMEOUT", "the timeout is shorter than the interval"));
     }
-    tunnel.dpd = Dpd { interval, timeout };
+    tunnel.dpd = Dpd { on_demand, interval, timeout };
     Ok(())
 }

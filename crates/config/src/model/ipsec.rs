@@ -193,9 +193,11 @@ pub enum RemoteAddress {
     Address(IpAddr),
 }
 
-/// Liveness check: `dpd interval SPAN timeout SPAN`.
+/// Liveness check: `dpd [on-demand] interval SPAN timeout SPAN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dpd {
+    /// `on-demand`: only where packets were sent and nothing came back.
+    pub on_demand: bool,
     /// Silence after which the peer is asked; zero never asks.
     pub interval: Duration,
     /// Silence after which the peer is taken for dead.
@@ -204,7 +206,7 @@ pub struct Dpd {
 
 impl Default for Dpd {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
+        Self { on_demand: false, interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
     }
 }
 

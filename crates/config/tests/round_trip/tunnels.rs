@@ -131,7 +131,9 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
             .prop_map(|(address, id, initiate)| (Remote { address: RemoteAddress::Address(address), id }, initiate)),
     ];
     // From 50 ms on, in milliseconds.
-    let dpd = (prop_oneof![Just(0u64), 50u64..=3_600_000], 0u64..=3_600_000).prop_map(|(interval, more)| Dpd {
+    let dpd = (prop_oneof![Just(0u64), 50u64..=3_600_000], 0u64..=3_600_000, any::<bool>());
+    let dpd = dpd.prop_map(|(interval, more, on_demand)| Dpd {
+        on_demand: on_demand && interval > 0,
         interval: Duration::from_millis(interval),
         timeout: Duration::from_millis((interval + more).max(100)),
     });

@@ -22,7 +22,7 @@ use super::{
     window::Due,
 };
 use crate::{
-    config::{ConnectionConfig, Retransmission},
+    config::{ConnectionConfig, Doubt, Retransmission},
     event::{DownCause, Event},
     io::{Output, Path},
     nat::Nat,
@@ -54,6 +54,10 @@ pub(crate) struct Established {
     heard: Instant,
     /// When ESP was last received on one of the children.
     inbound_at: Option<Instant>,
+    /// When it was noticed that packets go out after the peer's last sign of life.
+    unanswered_at: Option<Instant>,
+    /// When there was last a reason to doubt that the peer lives, or none was found.
+    doubted_at: Instant,
     link: Link,
     pub(super) rekey_at: Option<Instant>,
     hard_at: Instant,
@@ -137,6 +141,8 @@ impl Established {
             authenticated: cx.now,
             heard: cx.now,
             inbound_at: None,
+            unanswered_at: None,
+            doubted_at: cx.now,
             link: Link::Fine,
             rekey_at: Some(cx.now + lifetime.rekey.saturating_sub(jitter)),
             hard_at: cx.now + lifetime.hard,
@@ -217,8 +223,28 @@ impl Established {
         self.channel.window.outstanding()?.exchange.ike()?.rival.as_ref().map(|rival| rival.spi)
     }
 
+    /// When it is time to doubt that the peer lives. What has been sent is looked at before, which is why that has a time
+    /// even where nothing was.
     fn dpd_at(&self) -> Option<Instant> {
-        (!self.channel.window.is_busy()).then(|| self.alive_at() + self.config.dpd.interval)
+        let since = match self.config.dpd.doubt {
+            Doubt::Silence => self.alive_at(),
+            Doubt::NoAnswer => self.unanswered().unwrap_or(self.doubted_at),
+        };
+        (!self.channel.window.is_busy()).then(|| since + self.config.dpd.interval)
+    }
+
+    /// Since when packets have gone out without any sign of life coming back.
+    fn unanswered(&self) -> Option<Instant> {
+        self.unanswered_at.filter(|at| *at >= self.alive_at())
+    }
+
+    /// It is time to doubt that the peer lives: whether there is reason to.
+    fn is_doubtful(&mut self, now: Instant) -> bool {
+        self.doubted_at = now;
+        match self.config.dpd.doubt {
+            Doubt::Silence => true,
+            Doubt::NoAnswer => self.unanswered().is_some(),
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -465,7 +491,7 @@ impl IkeSa {
             self.plan_child_delete(spi_in);
         }
         let Stage::Established(established) = &mut self.stage else { return };
-        if established.dpd_at().is_some_and(|at| cx.now >= at) {
+        if established.dpd_at().is_some_and(|at| cx.now >= at) && established.is_doubtful(cx.now) {
             established.enqueue(Task::Liveness);
         }
         if established.keepalive_at.take_if(|at| cx.now >= *at).is_some() {
@@ -576,6 +602,15 @@ impl IkeSa {
         // Not later than now: a clock that runs ahead must not keep a dead peer alive.
         let at = at.min(cx.now);
         established.inbound_at = Some(established.inbound_at.map_or(at, |before| before.max(at)));
+    }
+
+    /// ESP went out on one of its children, later than `since`.
+    pub(crate) fn outbound_seen(&mut self, cx: &Cx<'_>, since: Instant) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        // What may have been sent before the last sign of life was perhaps answered by it.
+        if since >= established.alive_at() && established.unanswered().is_none() {
+            established.unanswered_at = Some(cx.now);
+        }
     }
 
     /// ESP came in from elsewhere (RFC 7296 §2.23). A mobile peer says where it is, and what it sent before it moved may

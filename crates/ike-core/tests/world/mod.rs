@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use ike_core::{
-    Childless, ConnectionConfig, DownCause, Dpd, Encapsulation, EngineConfig, Event, Ike, Input, InstallChild,
+    Childless, ConnectionConfig, Doubt, DownCause, Dpd, Encapsulation, EngineConfig, Event, Ike, Input, InstallChild,
     Lifetime, Output, Path, Remote, Retry, Role,
 };
 use ike_crypto::{CrashTokenSecret, LocalCredential, PeerCredential, SecretBytes, StatusQuery};
@@ -155,7 +155,7 @@ pub(crate) fn config(n: usize) -> ConnectionConfig {
         remote_ts: any,
         role: if n == 0 { Role::Initiate } else { Role::RespondOnly },
         encapsulation: Encapsulation::Always,
-        dpd: Dpd { interval: secs(5), timeout: secs(15) },
+        dpd: Dpd { doubt: Doubt::Silence, interval: secs(5), timeout: secs(15) },
         ike_lifetime: Lifetime::of(secs(4 * 3600)),
         child_lifetime: Lifetime::of(secs(3600)),
         retry: Retry::default(),
@@ -436,13 +436,14 @@ impl World {
     fn send_data(&mut self) {
         for n in 0..2 {
             let node = &mut self.nodes[n];
-            if let Some(child) = node.active.and_then(|active| node.inbound.get(&active)) {
-                node.sent += 1;
-                let packet = Packet::Esp { spi: child.spi_out, number: node.sent };
-                let (id, ends) = (node.id, [child.path.local, child.path.remote]);
-                let link = self.link_of(ends);
-                self.net.send(id, link, packet);
-            }
+            let Some(spi_in) = node.active.filter(|active| node.inbound.contains_key(active)) else { continue };
+            node.sent += 1;
+            let (child, number) = (&node.inbound[&spi_in], node.sent);
+            let (id, ends) = (node.id, [child.path.local, child.path.remote]);
+            let packet = Packet::Esp { spi: child.spi_out, number };
+            let (link, since) = (self.link_of(ends), self.net.now());
+            self.net.send(id, link, packet);
+            self.input(n, Input::OutboundSeen { spi_in, since });
         }
     }
 

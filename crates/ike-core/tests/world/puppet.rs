@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use ike_core::{
-    Childless, ConnectionConfig, Dpd, Encapsulation, EngineConfig, Ike, Input, Lifetime, Output, Path, Remote, Retry,
-    Role,
+    Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, EngineConfig, Ike, Input, Lifetime, Output, Path, Remote,
+    Retry, Role,
 };
 use ike_crypto::{
     DhKey, Exchange, Group, IkeKeys, IkeProposal, LocalCredential, Opener, PeerCredential, Sealer, SecretBytes,
@@ -100,7 +100,7 @@ impl Stage {
             remote_ts: any(),
             role: Role::RespondOnly,
             encapsulation: Encapsulation::Always,
-            dpd: Dpd { interval: Duration::from_secs(3), timeout: Duration::from_secs(9) },
+            dpd: Dpd { doubt: Doubt::Silence, interval: Duration::from_secs(3), timeout: Duration::from_secs(9) },
             ike_lifetime: Lifetime::of(Duration::from_secs(60)),
             child_lifetime: Lifetime::of(Duration::from_secs(20)),
             retry: Retry::default(),
