@@ -314,15 +314,18 @@ impl Ike {
     }
 
     /// Handshakes that waited for this go on at once. Peers that were accepted before are looked at in portions, since
-    /// each costs some signatures.
+    /// each costs some signatures, and only those whose certificates have to do with what is new.
     fn revocations_changed(&mut self, now: Instant, revocations: Arc<Revocations>, out: &mut Vec<Output>) {
+        let changes = revocations.changes_since(&self.revocations);
         self.revocations = revocations;
         let waiting: Vec<_> = self.sas.iter().filter(|(_, sa)| sa.is_waiting()).map(|(spi, _)| *spi).collect();
         for spi in waiting {
             self.with_sa(now, spi, out, |sa, cx| sa.revocations_changed(cx));
         }
-        let accepted = self.sas.iter().filter(|(_, sa)| sa.has_certificates()).map(|(spi, _)| *spi);
-        self.to_check.extend(accepted);
+        if !changes.is_empty() {
+            let concerned = self.sas.iter().filter(|(_, sa)| changes.concern(sa.certificates()));
+            self.to_check.extend(concerned.map(|(spi, _)| *spi));
+        }
         self.check_peers(now, out);
     }
 

@@ -87,7 +87,8 @@ pub enum Input {
     },
     /// The wall clock, which certificates are checked against: time since 1970.
     WallClock(Duration),
-    /// All that is known of revoked certificates: lists, and what responders said. Peers are looked at again.
+    /// All that is known of revoked certificates: lists, and what responders said. Peers whom a change concerns are looked at
+    /// again.
     Revocations(Arc<Revocations>),
     /// The daemon ends: every peer is told, nothing is initiated any more.
     Shutdown,

@@ -30,7 +30,7 @@ use std::{
 
 use bytes::Bytes;
 use ike_crypto::{CrashTokenSecret, Revocations, StatusQuery};
-use ike_wire::{Header, IkeSpi};
+use ike_wire::{Certificate, Header, IkeSpi};
 use net_types::{Spi, TunnelName, WanName};
 use rand::{CryptoRng, Rng};
 
@@ -278,9 +278,12 @@ impl IkeSa {
         }
     }
 
-    /// Whether the peer was accepted by its certificate.
-    pub(crate) fn has_certificates(&self) -> bool {
-        matches!(&self.stage, Stage::Established(established) if !established.peer.certificates.is_empty())
+    /// Those by which the peer was accepted; none where by a pre-shared key.
+    pub(crate) fn certificates(&self) -> &[Certificate] {
+        match &self.stage {
+            Stage::Established(established) => &established.peer.certificates,
+            _ => &[],
+        }
     }
 
     /// Whether it can be forgotten.
