@@ -165,6 +165,45 @@ fn they_initiate_with_ed25519_certificates() {
     interoperate("theirs-ed25519", Initiator::Theirs, Auth::Certificate(KeyKind::Ed25519));
 }
 
+/// The IKE SA comes without a child SA, the first of which then has a key exchange of its own (RFC 6023).
+fn childless(name: &str, initiator: Initiator, ours: &str, theirs: &str) {
+    Lab::test(name, |lab| {
+        let suites = Suites::both("aes256gcm16-prfsha384-ecp384", "aes256gcm16-ecp384");
+        let pair = connect_with(lab, initiator, Auth::Psk, &suites, ours, (theirs, ""))?;
+        let sas = pair.theirs.sas()?;
+        ensure!(sas.contains("ESP:AES_GCM_16-256/ECP_384"), "the first child SA has no key exchange: {sas}");
+        pair.wan.ping_through(Side::Left)?;
+        pair.wan.ping_through(Side::Right)?;
+        rekeyed(lab, &pair, "INSTALLED", || pair.theirs.rekey("--child net").map(drop))
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn we_initiate_without_a_child() {
+    childless("ours-childless", Initiator::Ours, "childless prefer", "childless = force");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn they_initiate_without_a_child() {
+    childless("theirs-childless", Initiator::Theirs, "childless force", "childless = force");
+}
+
+/// charon is configured not to know of it: the child SA comes with IKE_AUTH.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn we_initiate_with_a_child_where_they_never_do_without() {
+    Lab::test("never-childless", |lab| {
+        let suites = Suites::both("aes256gcm16-prfsha384-ecp384", "aes256gcm16-ecp384");
+        let more = ("childless = never", "");
+        let pair = connect_with(lab, Initiator::Ours, Auth::Psk, &suites, "childless prefer", more)?;
+        let sas = pair.theirs.sas()?;
+        ensure!(sas.contains("ESP:AES_GCM_16-256") && !sas.contains("AES_GCM_16-256/ECP_384"), "by itself: {sas}");
+        pair.wan.ping_through(Side::Left)
+    });
+}
+
 /// The number that charon gives to an SA: `net: #3, ESTABLISHED` and `net: #7, reqid 1, INSTALLED`.
 fn unique_id(sas: &str, state: &str) -> Result<u32> {
     let line = sas.lines().find(|line| line.contains(state)).with_context(|| format!("no SA is {state}: {sas}"))?;

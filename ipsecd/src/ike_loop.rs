@@ -4,7 +4,7 @@
 //! what subscribers see, events into log lines.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -74,6 +74,8 @@ struct Child {
     staged: Option<NewOutbound>,
     /// When the engine was last told that the peer's packets arrive.
     told: Option<Instant>,
+    /// How many packets had been sent when that was last looked at, and when it was.
+    sent: (u64, Instant),
 }
 
 impl IkeLoop {
@@ -202,7 +204,8 @@ impl IkeLoop {
 
     fn tell_what_was_seen(&mut self, now: Instant) {
         let mut seen = Vec::new();
-        for sa in self.dataplane.stats().tunnels.iter().flat_map(|tunnel| &tunnel.inbound) {
+        let stats = self.dataplane.stats();
+        for sa in stats.tunnels.iter().flat_map(|tunnel| &tunnel.inbound) {
             let at = sa.idle.and_then(|idle| now.checked_sub(idle));
             if let (Some(at), Some(child)) = (at, self.children.get_mut(&sa.spi))
                 && child.told.is_none_or(|told| told < at)
@@ -213,6 +216,22 @@ impl IkeLoop {
         }
         for (spi_in, at) in seen {
             self.handle(now, Input::InboundSeen { spi_in, at });
+        }
+        let outbound: HashMap<_, _> = stats
+            .tunnels
+            .iter()
+            .flat_map(|tunnel| tunnel.outbound.iter().map(|sa| ((&tunnel.tunnel, sa.spi), sa.packets)))
+            .collect();
+        let mut sent = Vec::new();
+        for (spi_in, child) in &mut self.children {
+            let packets = outbound.get(&(&child.tunnel, child.spi_out)).copied().unwrap_or_default();
+            let (before, since) = std::mem::replace(&mut child.sent, (packets, now));
+            if packets > before {
+                sent.push((*spi_in, since));
+            }
+        }
+        for (spi_in, since) in sent {
+            self.handle(now, Input::OutboundSeen { spi_in, since });
         }
     }
 
@@ -228,7 +247,7 @@ impl IkeLoop {
                     tracing::debug!(%error, "a NAT keepalive was not sent");
                 }
             }
-            Output::InstallChild(child) => self.install(*child),
+            Output::InstallChild(child) => self.install(now, *child),
             Output::UseOutbound { tunnel, spi_in } => self.use_outbound(&tunnel, spi_in),
             Output::MoveChild { tunnel, path, .. } => {
                 if let Err(error) = self.dataplane.set_path(&tunnel, packet_path(&path)) {
@@ -243,7 +262,7 @@ impl IkeLoop {
         }
     }
 
-    fn install(&mut self, child: InstallChild) {
+    fn install(&mut self, now: Instant, child: InstallChild) {
         let InstallChild { tunnel, spi_in, spi_out, keys, local_ts, remote_ts, path, encapsulated, .. } = child;
         let suite = keys.suite;
         let cipher = packet_cipher(suite.cipher);
@@ -273,7 +292,7 @@ impl IkeLoop {
         }
         let staged =
             NewOutbound { spi: spi_out, keymat: outbound, esn: suite.esn, selectors, path, encapsulated, limits };
-        let known = Child { tunnel: tunnel.clone(), spi_out, staged: Some(staged), told: None };
+        let known = Child { tunnel: tunnel.clone(), spi_out, staged: Some(staged), told: None, sent: (0, now) };
         self.children.insert(spi_in, known);
         let text = |side: &[TrafficSelector]| side.iter().map(ToString::to_string).collect();
         let shown = ChildSa {

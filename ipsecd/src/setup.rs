@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use config::model::{self, Config, Name};
-use ike_core::{ConnectionConfig, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
+use ike_core::{Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
 use ike_crypto::{CertificateChain, Identity, PeerCredential};
 use ike_wire::TrafficSelector;
 use net_types::{Prefix, TunnelName};
@@ -175,6 +175,12 @@ fn connection(
         tunnel: name.clone(),
         wan: tunnel.wan.clone(),
         backup_wans: tunnel.backup_wans.clone(),
+        childless: match tunnel.childless {
+            model::Childless::Allow => Childless::Allow,
+            model::Childless::Prefer => Childless::Prefer,
+            model::Childless::Force => Childless::Force,
+            model::Childless::Never => Childless::Never,
+        },
         mobike: tunnel.mobike,
         reauth: tunnel.reauth,
         local_address: None,
@@ -218,7 +224,8 @@ fn remote_id(name: &TunnelName, remote: &model::Remote) -> Result<Identity, Setu
 fn dpd(configured: model::Dpd) -> Dpd {
     const NEVER: Duration = Duration::from_secs(365 * 86_400);
     let interval = if configured.interval.is_zero() { NEVER } else { configured.interval };
-    Dpd { interval, timeout: configured.timeout }
+    let doubt = if configured.on_demand { Doubt::NoAnswer } else { Doubt::Silence };
+    Dpd { doubt, interval, timeout: configured.timeout }
 }
 
 /// Without any: everything, in both families, and routing decides.
@@ -253,6 +260,7 @@ mod tests {
             },
             wan: "isp1".parse().unwrap(),
             backup_wans: vec![],
+            childless: model::Childless::Allow,
             mobike: true,
             reauth: None,
             identity: "site".parse().unwrap(),
@@ -361,7 +369,7 @@ mod tests {
     #[test]
     fn liveness_checks_that_are_off_never_come() {
         assert!(
-            dpd(model::Dpd { interval: Duration::ZERO, timeout: Duration::ZERO }).interval
+            dpd(model::Dpd { on_demand: false, interval: Duration::ZERO, timeout: Duration::ZERO }).interval
                 > model::Tunnel::IKE_LIFETIME
         );
         assert_eq!(dpd(model::Dpd::default()), Dpd::default());

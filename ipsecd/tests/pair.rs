@@ -15,7 +15,7 @@ use std::{
 
 use config::model::{self, Config};
 use dataplane::{KeeperDoor, keeper};
-use ike_core::{ConnectionConfig, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
+use ike_core::{ConnectionConfig, Doubt, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
 use ike_crypto::{EspProposal, Identity, IkeProposal, LocalCredential, PeerCredential, SecretBytes};
 use ike_wire::TrafficSelector;
 use ipsecd::{
@@ -97,6 +97,7 @@ impl Plan {
             remote: model::Remote { address: model::RemoteAddress::Address(remote), id: None },
             wan: wan(),
             backup_wans: vec![],
+            childless: model::Childless::Allow,
             mobike: true,
             reauth: None,
             identity: "site".parse().unwrap(),
@@ -125,6 +126,7 @@ impl Plan {
             wan: wan(),
             backup_wans: Vec::new(),
             reauth: None,
+            childless: ike_core::Childless::Allow,
             mobike: true,
             local_address: None,
             remote: Remote::Address(remote),
@@ -360,7 +362,7 @@ fn a_child_that_has_carried_its_volume_is_replaced() {
 #[test]
 fn a_peer_that_falls_silent_is_noticed() {
     let lab = Lab::new();
-    let dpd = Dpd { interval: Duration::from_millis(300), timeout: Duration::from_secs(1) };
+    let dpd = Dpd { doubt: Doubt::Silence, interval: Duration::from_millis(300), timeout: Duration::from_secs(1) };
     let near = Running::start(&lab.near, Plan { dpd, ..Plan::of(1) });
     let far = Running::start(&lab.far, Plan::of(2));
     near.wait_up();
@@ -368,6 +370,27 @@ fn a_peer_that_falls_silent_is_noticed() {
     ip(&lab.far, "addr del 198.51.100.2/24 dev wan0"); // the near link does not notice
     wait_for("the near side knows", || matches!(near.tunnel(), Some(TunnelState::Down { .. })));
     assert!(matches!(near.state.wans().get(&wan()).unwrap().state, WanState::Up { .. }));
+    ip(&lab.far, "addr add 198.51.100.2/24 dev wan0");
+    near.wait_up();
+    far.wait_up();
+    lab.crosses();
+}
+
+#[test]
+fn on_demand_a_peer_that_falls_silent_is_noticed_by_whoever_sends_to_it() {
+    let lab = Lab::new();
+    let dpd = Dpd { doubt: Doubt::NoAnswer, interval: Duration::from_millis(300), timeout: Duration::from_secs(1) };
+    let near = Running::start(&lab.near, Plan { dpd, ..Plan::of(1) });
+    let far = Running::start(&lab.far, Plan::of(2));
+    near.wait_up();
+    far.wait_up();
+    lab.crosses();
+    ip(&lab.far, "addr del 198.51.100.2/24 dev wan0"); // the near link does not notice
+    let socket = lab.near.run(|| UdpSocket::bind("169.254.1.1:0").unwrap());
+    wait_for("the near side knows", || {
+        let _ = socket.send_to(b"anybody there?", "169.254.1.2:9"); // refused once the tunnel is down
+        matches!(near.tunnel(), Some(TunnelState::Down { .. }))
+    });
     ip(&lab.far, "addr add 198.51.100.2/24 dev wan0");
     near.wait_up();
     far.wait_up();

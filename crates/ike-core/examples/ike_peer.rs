@@ -22,7 +22,8 @@ use std::{
 
 use bytes::Bytes;
 use ike_core::{
-    ConnectionConfig, Dpd, Encapsulation, EngineConfig, Ike, Input, Lifetime, Output, Path, Remote, Retry, Role,
+    Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, EngineConfig, Ike, Input, Lifetime, Output, Path, Remote,
+    Retry, Role,
 };
 use ike_crypto::{CertificateChain, LocalCredential, PeerCredential, PrivateKey, SecretBytes, TrustAnchors};
 use ike_wire::{Encapsulated, TrafficSelector, classify, with_marker};
@@ -125,6 +126,7 @@ fn connection(arguments: &Arguments) -> Result<ConnectionConfig, Box<dyn Error>>
         wan,
         backup_wans: Vec::new(),
         reauth: None,
+        childless: Childless::Allow,
         mobike: true,
         local_address: None,
         remote: match wanted(arguments, "remote")? {
@@ -151,7 +153,7 @@ fn connection(arguments: &Arguments) -> Result<ConnectionConfig, Box<dyn Error>>
             _ => Role::Initiate,
         },
         encapsulation: Encapsulation::Always,
-        dpd: Dpd { interval: dpd, timeout: dpd * 3 },
+        dpd: Dpd { doubt: Doubt::Silence, interval: dpd, timeout: dpd * 3 },
         ike_lifetime: Lifetime::of(Duration::from_secs(number(arguments, "ike", 14_400)?)),
         child_lifetime: Lifetime::of(Duration::from_secs(number(arguments, "child", 3600)?)),
         retry: Retry::default(),

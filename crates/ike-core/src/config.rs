@@ -49,6 +49,8 @@ pub struct ConnectionConfig {
     pub wan: WanName,
     /// Links to go over while that one is down or gives no answer, best first.
     pub backup_wans: Vec<WanName>,
+    /// Whether an IKE SA may come without a child SA (RFC 6023).
+    pub childless: Childless,
     /// Whether an SA may change its addresses, and follow a peer that does (RFC 4555).
     pub mobike: bool,
     /// Our address; by default the WAN's.
@@ -129,6 +131,7 @@ impl ConnectionConfig {
             role: Role::Initiate,
             backup_wans: Vec::new(),
             reauth: None,
+            childless: Childless::Allow,
             dpd: Dpd::default(),
             ike_lifetime: Lifetime::of(Duration::ZERO),
             child_lifetime: Lifetime::of(Duration::ZERO),
@@ -173,6 +176,32 @@ pub enum Role {
     Standby,
 }
 
+/// Whether an IKE SA may come without a child SA, each of which is then made in an exchange of its own (RFC 6023).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Childless {
+    /// A caller may do so; we do not.
+    #[default]
+    Allow,
+    /// We do so too, with a peer that says that it understands it.
+    Prefer,
+    /// Both sides do so, or there is no tunnel.
+    Force,
+    /// Nobody does so.
+    Never,
+}
+
+impl Childless {
+    /// Whether a caller may come without a child SA.
+    pub(crate) fn accepts(self) -> bool {
+        self != Self::Never
+    }
+
+    /// Whether we call without one where the peer understands it.
+    pub(crate) fn asks(self) -> bool {
+        matches!(self, Self::Prefer | Self::Force)
+    }
+}
+
 /// Whether ESP goes in UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encapsulation {
@@ -185,15 +214,26 @@ pub enum Encapsulation {
 /// Dead peer detection by traffic (RFC 7296 §2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dpd {
-    /// A peer from which nothing came for this long is asked whether it lives.
+    /// What is doubtful about a silent peer.
+    pub doubt: Doubt,
+    /// A peer from which nothing came for this long is asked whether it lives, if the silence is doubtful.
     pub interval: Duration,
     /// A peer that does not answer anything for this long is dead.
     pub timeout: Duration,
 }
 
+/// When the silence of a peer gives reason to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Always, so that a dead peer is noticed before anybody needs it.
+    Silence,
+    /// When packets were sent and nothing came back; a tunnel at rest is left alone.
+    NoAnswer,
+}
+
 impl Default for Dpd {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
+        Self { doubt: Doubt::Silence, interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
     }
 }
 
@@ -268,6 +308,7 @@ pub(crate) mod tests {
             tunnel: "tun1".parse().unwrap(),
             wan: wans.next().unwrap(),
             backup_wans: wans.collect(),
+            childless: Childless::Allow,
             mobike: true,
             local_address: None,
             remote: Remote::Address(IpAddr::from([192, 0, 2, 1])),

@@ -74,6 +74,8 @@ pub enum Refusal {
     UnknownPeer(String),
     /// The tunnel is administratively down.
     AdminDown,
+    /// The two sides do not agree on whether an IKE SA comes with a child SA (RFC 6023); what is the matter.
+    Childless(&'static str),
     /// The peer's own error notification, by name.
     Notified(String),
     /// What the peer sent breaks the protocol.
@@ -238,6 +240,7 @@ impl fmt::Display for Refusal {
             }
             Self::UnknownPeer(who) => write!(f, "no tunnel is configured for {who}"),
             Self::AdminDown => f.write_str("the tunnel is administratively down"),
+            Self::Childless(what) => f.write_str(what),
             Self::Notified(name) => write!(f, "the peer answered {name}"),
             Self::Malformed(what) => write!(f, "malformed: {what}"),
         }

@@ -56,6 +56,14 @@ pub enum Input {
         /// When.
         at: Instant,
     },
+    /// ESP was sent on the outbound SA of this pair, later than `since`. Of use where dead peer detection asks for it
+    /// ([`Doubt::NoAnswer`](crate::Doubt::NoAnswer)); to be told before a [`Input::Timeout`], after [`Input::InboundSeen`].
+    OutboundSeen {
+        /// The inbound SPI of the pair.
+        spi_in: Spi,
+        /// When it was looked at before; what was sent up to then has been told.
+        since: Instant,
+    },
     /// Authentic ESP on this inbound SA came by another path than before.
     InboundFrom {
         /// The inbound SA.
@@ -79,7 +87,8 @@ pub enum Input {
     },
     /// The wall clock, which certificates are checked against: time since 1970.
     WallClock(Duration),
-    /// All that is known of revoked certificates: lists, and what responders said. Peers are looked at again.
+    /// All that is known of revoked certificates: lists, and what responders said. Peers whom a change concerns are looked at
+    /// again.
     Revocations(Arc<Revocations>),
     /// The daemon ends: every peer is told, nothing is initiated any more.
     Shutdown,

@@ -18,7 +18,9 @@ mod selectors;
 mod timers;
 mod tunnel;
 
-pub use config::{ConnectionConfig, Dpd, Encapsulation, EngineConfig, Lifetime, Remote, Retransmission, Retry, Role};
+pub use config::{
+    Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, EngineConfig, Lifetime, Remote, Retransmission, Retry, Role,
+};
 pub use engine::{Census, Ike};
 pub use event::{DownCause, Event, Refusal};
 pub use io::{Input, InstallChild, Output, Path};

@@ -31,6 +31,8 @@ const DUPLICATES_PATIENCE: Duration = Duration::from_secs(12);
 const DUPLICATES_AGAIN: Duration = Duration::from_secs(1);
 /// How long an IKE SA that survived the loss of its link may take to show that the peer still has it.
 const PROOF_AFTER_LINK_LOSS: Duration = Duration::from_secs(1);
+/// How long a caller that came without a child SA may take to ask for one before we do.
+const CHILD_EXPECTED_FOR: Duration = Duration::from_secs(5);
 /// Closer together than this, hints that nobody authenticated do not bring a call forward.
 const HINTS_APART: Duration = Duration::from_secs(1);
 
@@ -269,6 +271,11 @@ impl Tunnel {
         let at = now + self.pause(rng);
         self.call_at = Some(at);
         self.child_at = Some(at);
+    }
+
+    /// The peer is about to ask for a child SA.
+    pub(crate) fn expect_child(&mut self, now: Instant) {
+        self.child_at = Some(now + CHILD_EXPECTED_FOR);
     }
 
     /// The next attempt need not wait.

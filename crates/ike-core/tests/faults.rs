@@ -2,7 +2,7 @@
 
 mod world;
 
-use ike_core::{ConnectionConfig, DownCause, Dpd, EngineConfig, Event, Input, Path, Remote, Role};
+use ike_core::{ConnectionConfig, Doubt, DownCause, Dpd, EngineConfig, Event, Input, Path, Remote, Role};
 use ike_wire::{Flags, Header, Message, Notify, NotifyType, Payload};
 use simnet::{Profile, for_each_seed};
 use world::{World, config, millis, secs, tunnel, wan};
@@ -12,7 +12,7 @@ fn wire() -> Profile {
 }
 
 fn fast_dpd(_: usize, config: &mut ConnectionConfig) {
-    config.dpd = Dpd { interval: millis(500), timeout: millis(1500) };
+    config.dpd = Dpd { doubt: Doubt::Silence, interval: millis(500), timeout: millis(1500) };
 }
 
 fn up(profile: Profile, seed: u64, change: impl Fn(usize, &mut ConnectionConfig)) -> World {
@@ -39,7 +39,9 @@ fn a_silent_peer_is_dead_within_interval_and_timeout() {
 
 #[test]
 fn a_dead_peer_can_be_noticed_within_a_second() {
-    let mut world = up(wire(), 1, |_, config| config.dpd = Dpd { interval: millis(200), timeout: millis(600) });
+    let mut world = up(wire(), 1, |_, config| {
+        config.dpd = Dpd { doubt: Doubt::Silence, interval: millis(200), timeout: millis(600) }
+    });
     world.traffic = true;
     world.run(secs(3));
     assert!(world.converged());
@@ -63,7 +65,7 @@ fn a_peer_whose_data_flows_is_not_asked() {
 fn after_a_partition_the_tunnel_comes_back_by_itself() {
     for_each_seed(40, |seed| {
         let mut world = up(Profile::lossy(), seed, |_, config| {
-            config.dpd = Dpd { interval: secs(2), timeout: secs(10) };
+            config.dpd = Dpd { doubt: Doubt::Silence, interval: secs(2), timeout: secs(10) };
             if seed % 2 == 0 {
                 config.role = Role::Initiate;
             }
@@ -259,7 +261,7 @@ fn a_peer_behind_a_nat_is_followed_by_its_data_too() {
 fn soft_changes_of_the_configuration_keep_the_sa_and_others_replace_it() {
     let mut world = up(wire(), 1, |_, _| {});
     let mut changed = config(0);
-    changed.dpd = Dpd { interval: secs(1), timeout: secs(4) };
+    changed.dpd = Dpd { doubt: Doubt::Silence, interval: secs(1), timeout: secs(4) };
     world.reconfigure(0, changed.clone());
     world.run(secs(5));
     assert!(world.converged() && established(&world, 0) == 1, "{}", world.story());

@@ -67,6 +67,13 @@ proptest! {
     }
 
     #[test]
+    fn scripts_of_a_peer_that_is_called_break_nothing(script in prop::collection::vec(any::<u8>(), 0..400)) {
+        puppet::play_called(&script);
+        puppet::play_called(&[&[1][..], &script].concat());
+        puppet::play_called(&[&[1, 2][..], &script].concat());
+    }
+
+    #[test]
     fn raw_octets_break_nothing(datagrams in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20)) {
         let mut stage = Stage::new(3);
         for mut datagram in datagrams {
@@ -88,13 +95,33 @@ proptest! {
 }
 
 #[test]
-fn the_seed_scripts_of_the_fuzz_target_break_nothing() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/ike_engine");
-    let scripts: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert!(!scripts.is_empty(), "no scripts in {}", folder.display());
-    for script in scripts {
-        puppet::play(&std::fs::read(script).unwrap());
+fn the_seed_scripts_of_the_fuzz_targets_break_nothing() {
+    for (target, play) in [("ike_engine", puppet::play as fn(&[u8])), ("ike_caller", puppet::play_called)] {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+        let scripts: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!scripts.is_empty(), "no scripts in {}", folder.display());
+        for script in scripts {
+            play(&std::fs::read(script).unwrap());
+        }
     }
+}
+
+#[test]
+fn a_caller_accepts_whom_it_called_and_nobody_without_proof() {
+    let mut stage = Stage::calling(9);
+    assert!(stage.answer_call());
+    // Every exchange in place of the answer to IKE_AUTH, and the answer itself with a wrong proof.
+    for exchange in [ExchangeType::CreateChildSa, ExchangeType::Informational, ExchangeType::IkeAuth] {
+        let payloads = stage.auth_payloads(false);
+        stage.say(exchange, true, 1, &payloads, 1200);
+        stage.say(exchange, false, 0, &payloads, 1200);
+        assert!(stage.installed.is_empty() && !stage.up, "{exchange}");
+    }
+    let mut stage = Stage::calling(9);
+    assert!(stage.answer_call());
+    let payloads = stage.auth_payloads(true);
+    stage.say(ExchangeType::IkeAuth, true, 1, &payloads, 1200);
+    assert!(stage.up && stage.installed.len() == 1, "the honest answer is accepted, or scripts lead nowhere");
 }
 
 /// A stage on which the puppet is authenticated.
@@ -125,6 +152,21 @@ fn nothing_is_installed_without_proof() {
     let payloads = stage.auth_payloads(true);
     stage.say(ExchangeType::IkeAuth, false, 0, &payloads, 1200);
     assert!(stage.installed.is_empty() && !stage.up, "a second try on the same SA");
+}
+
+#[test]
+fn a_called_peer_can_go_along_with_a_rekey() {
+    for (ike, kinds) in [(false, &[21, 0, 4, 7, 8][..]), (true, &[21, 0, 4][..])] {
+        let mut stage = Stage::calling(9);
+        assert!(stage.answer_call());
+        let payloads = stage.auth_payloads(true);
+        stage.say(ExchangeType::IkeAuth, true, 1, &payloads, 1200);
+        stage.input(Input::Rekey { tunnel: tunnel(), ike });
+        let payloads: Vec<_> = kinds.iter().map(|kind| stage.payload(*kind, &[])).collect();
+        stage.say(ExchangeType::CreateChildSa, true, 2, &payloads, 1200);
+        let (pairs, census) = (stage.installed.len(), stage.ike.census());
+        assert_eq!((pairs, census.established, census.leaving), if ike { (1, 1, 1) } else { (2, 1, 0) }, "ike {ike}");
+    }
 }
 
 #[test]

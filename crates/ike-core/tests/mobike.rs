@@ -96,7 +96,9 @@ fn a_better_link_is_taken_when_it_comes_back_and_no_packet_is_lost_by_that() {
 
 #[test]
 fn a_link_that_fails_without_a_sign_is_left_when_it_gives_no_answer() {
-    let mut world = roaming(1, wire(), |_, config| config.dpd = ike_core::Dpd { interval: secs(1), timeout: secs(8) });
+    let mut world = roaming(1, wire(), |_, config| {
+        config.dpd = ike_core::Dpd { doubt: ike_core::Doubt::Silence, interval: secs(1), timeout: secs(8) }
+    });
     let children = [world.nodes[0].active, world.nodes[1].active];
     world.net.cut(world.link);
     world.expect("moved within interval and a quarter of the timeout", millis(3_200), |world| {
@@ -111,7 +113,9 @@ fn a_link_that_fails_without_a_sign_is_left_when_it_gives_no_answer() {
 
 #[test]
 fn a_better_link_that_leads_nowhere_costs_nothing() {
-    let mut world = roaming(1, wire(), |_, config| config.dpd = ike_core::Dpd { interval: secs(5), timeout: secs(12) });
+    let mut world = roaming(1, wire(), |_, config| {
+        config.dpd = ike_core::Dpd { doubt: ike_core::Doubt::Silence, interval: secs(5), timeout: secs(12) }
+    });
     let children = [world.nodes[0].active, world.nodes[1].active];
     world.net.cut(world.link);
     world.wan(0, false);

@@ -5,7 +5,12 @@ mod world;
 use ike_core::{ConnectionConfig, Event, Input, Lifetime, Role};
 use ike_wire::{ExchangeType, Header};
 use simnet::{Profile, for_each_seed};
-use world::{World, millis, pki::Authority, secs, tunnel};
+use world::{
+    World, millis,
+    pki::Authority,
+    rekeys::{always_usable, simultaneous},
+    secs, tunnel,
+};
 
 const IKE: &str = "aes256gcm16-prfsha384-x25519-ke1_mlkem768";
 const ESP: &str = "aes256gcm16-x25519-ke1_mlkem768";
@@ -39,11 +44,6 @@ fn child_suites(world: &World, n: usize) -> Vec<String> {
 fn heard(world: &World, n: usize, exchange: ExchangeType) -> usize {
     let kinds = world.nodes[n].heard.iter().filter_map(|(_, bytes)| Header::parse(bytes).ok());
     kinds.filter(|(header, _)| header.exchange == exchange).count()
-}
-
-/// In both directions the active outbound SA is installed at the other end.
-fn always_usable(world: &World) {
-    assert!(world.usable(), "no usable pair\n{}", world.story());
 }
 
 #[test]
@@ -186,35 +186,16 @@ fn both_kinds_collide_over_a_bad_line() {
     });
 }
 
-/// Both ends begin the same rekey at the same moment, many times over.
-fn simultaneous(profile: Profile, ike: bool) {
-    for_each_seed(30, |seed| {
-        let mut world = World::pair(seed, profile, suites(IKE, ESP));
-        world.expect("both up", secs(60), World::converged);
-        world.traffic = true;
-        world.invariant = Some(always_usable);
-        for _ in 0..5 {
-            for n in 0..2 {
-                world.input(n, Input::Rekey { tunnel: tunnel(), ike });
-            }
-            world.run(secs(15));
-        }
-        assert!(world.both_up(), "{}", world.story());
-        world.expect("one pair", secs(90), World::converged);
-        assert!(world.nodes.iter().all(|node| node.unknown == 0), "{}", world.story());
-    });
-}
-
 #[test]
 fn simultaneous_child_rekeys_leave_one_pair() {
-    simultaneous(Profile::default().delay(millis(10)), false);
-    simultaneous(Profile::lossy(), false);
+    simultaneous(Profile::default().delay(millis(10)), false, suites(IKE, ESP));
+    simultaneous(Profile::lossy(), false, suites(IKE, ESP));
 }
 
 #[test]
 fn simultaneous_ike_rekeys_leave_one_sa() {
-    simultaneous(Profile::default().delay(millis(10)), true);
-    simultaneous(Profile::lossy(), true);
+    simultaneous(Profile::default().delay(millis(10)), true, suites(IKE, ESP));
+    simultaneous(Profile::lossy(), true, suites(IKE, ESP));
 }
 
 /// Every message that was heard comes again, from everybody, in an established tunnel and in the middle of one being made.

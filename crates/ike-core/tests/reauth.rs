@@ -4,7 +4,7 @@ mod world;
 
 use ike_core::{ConnectionConfig, DownCause, Event, Lifetime};
 use simnet::{Profile, for_each_seed};
-use world::{World, millis, secs};
+use world::{World, millis, rekeys::always_usable, secs};
 
 fn reauth(who: usize, seconds: u64) -> impl Fn(usize, &mut ConnectionConfig) {
     move |n, config| {
@@ -12,10 +12,6 @@ fn reauth(who: usize, seconds: u64) -> impl Fn(usize, &mut ConnectionConfig) {
             config.reauth = Some(secs(seconds));
         }
     }
-}
-
-fn always_usable(world: &World) {
-    assert!(world.usable(), "no usable pair\n{}", world.story());
 }
 
 fn done(world: &World, n: usize) -> usize {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ike_core::{ConnectionConfig, Input, Lifetime, Role};
 use proptest::prelude::*;
 use simnet::Profile;
-use world::{World, millis, secs, tunnel};
+use world::{World, millis, rekeys::always_usable, secs, tunnel};
 
 /// Something that happens to the pair.
 #[derive(Clone, Debug)]
@@ -126,10 +126,6 @@ fn lively(both_call: bool) -> impl Fn(usize, &mut ConnectionConfig) {
             config.role = Role::Initiate;
         }
     }
-}
-
-fn always_usable(world: &World) {
-    assert!(world.usable(), "no usable pair\n{}", world.story());
 }
 
 /// A quiet line and no more rekeys by the clock: what is left then is the outcome.

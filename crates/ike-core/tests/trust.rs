@@ -178,3 +178,44 @@ fn an_authority_that_is_trusted_no_more_takes_its_tunnels_with_it() {
     assert!(!world.nodes[1].up && world.nodes[1].causes.iter().any(distrusted), "{}", world.story());
     world.expect("the other end is told", secs(1), |world| !world.nodes[0].up);
 }
+
+/// A peer that is looked at under a responder's policy is asked about as long as nothing has been heard of it: the
+/// questions count the looks.
+#[test]
+fn only_peers_whom_a_change_concerns_are_looked_at_again() {
+    let (authority, other) = (Authority::new("Example CA"), Authority::new("Other CA"));
+    let mut world = pair(1, Profile::default(), &authority, RevocationPolicy::Relaxed, true);
+    world.expect("converged", secs(5), World::converged);
+    let mut foreign = pair(2, Profile::default(), &other, RevocationPolicy::Relaxed, true);
+    foreign.expect("converged", secs(5), World::converged);
+    let foreign = foreign.nodes[0].asked[0].key();
+    let looks = |world: &World| world.nodes[0].asked.len();
+    let publish = |world: &mut World, lists: Vec<_>, answers: &[_]| {
+        let answers = answers.iter().copied().collect();
+        world.input(0, Input::Revocations(Arc::new(Revocations::new(lists, answers))));
+        world.run(secs(1));
+    };
+    assert_eq!(looks(&world), 1, "at the handshake");
+    publish(&mut world, vec![], &[]);
+    assert_eq!(looks(&world), 1, "nothing changed");
+    let lists = vec![other.list(&[1, 2]), authority.list(&[77])];
+    publish(&mut world, lists.clone(), &[]);
+    assert_eq!(looks(&world), 2, "its authority has a list");
+    for round in 0..50u64 {
+        // Another authority's list, and what a responder says of a certificate of it.
+        let mut lists = lists.clone();
+        lists[0] = other.list(&[round]);
+        let heard = Heard::Nothing { until: TODAY + secs(round) };
+        publish(&mut world, lists, &[(foreign, heard)]);
+    }
+    assert_eq!(looks(&world), 2, "others are of no concern");
+    publish(&mut world, vec![lists[0].clone(), authority.list(&[77, 78])], &[]);
+    assert_eq!(looks(&world), 3, "the list of its authority is another one");
+    publish(&mut world, vec![lists[0].clone()], &[]);
+    assert_eq!(looks(&world), 4, "it is gone");
+    let key = world.nodes[0].asked[0].key();
+    publish(&mut world, vec![], &[(key, Heard::Nothing { until: TODAY - secs(1) })]);
+    assert_eq!(looks(&world), 5, "its responder was asked in vain");
+    publish(&mut world, vec![], &[(key, says(CertificateStatus::Revoked { at: TODAY }))]);
+    assert!(!world.nodes[0].up && revoked_at(&world, 0), "{}", world.story());
+}

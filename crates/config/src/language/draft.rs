@@ -13,10 +13,10 @@ use net_types::{IfName, Prefix, TunnelName, WanName};
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Config, Credential, Datapath, Dpd,
-        EspSuite, Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry, NeighborId,
-        NeighborSettings, Packets, Password, PeerDemands, Ppk, Proposal, Remote, Revocation, RouteMapEntry, Shutdown,
-        Standby, Tunnel, Wan, tunnels_of_one_datapath,
+        AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Childless, Config, Credential,
+        Datapath, Dpd, EspSuite, Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry,
+        NeighborId, NeighborSettings, Packets, Password, PeerDemands, Ppk, Proposal, Remote, Revocation, RouteMapEntry,
+        Shutdown, Standby, Tunnel, Wan, tunnels_of_one_datapath,
     },
 };
 
@@ -89,6 +89,7 @@ pub(super) struct TunnelDraft {
     pub(super) addresses: Vec<InterfaceAddress>,
     pub(super) local_selectors: Vec<Prefix>,
     pub(super) remote_selectors: Vec<Prefix>,
+    pub(super) childless: Childless,
     pub(super) ppk: Option<Ppk>,
     pub(super) dpd: Dpd,
     pub(super) ike_lifetime: Option<Duration>,
@@ -489,6 +490,7 @@ impl TunnelDraft {
             addresses: self.addresses,
             local_selectors: self.local_selectors,
             remote_selectors: self.remote_selectors,
+            childless: self.childless,
             ppk: self.ppk,
             dpd: self.dpd,
             ike_lifetime: self.ike_lifetime.unwrap_or(Tunnel::IKE_LIFETIME),

@@ -8,7 +8,8 @@ use super::{Action, LEAVE, Section, Statement, Verb, draft::TunnelDraft, ipsec::
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        ChildLifetime, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Span, Standby, Tunnel,
+        ChildLifetime, Childless, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Span, Standby,
+        Tunnel,
     },
 };
 
@@ -194,14 +195,31 @@ const TUNNEL: &[Statement] = &[
         }),
     },
     Statement {
-        syntax: "dpd interval INTERVAL [timeout TIMEOUT]",
+        syntax: "childless (allow|prefer|force|never)",
+        help: "Whether the IKE SA comes without a child SA, which is then made in an exchange of its own (RFC 6023)",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                let said = Childless::ALL.iter().find(|childless| args.has(childless.as_str()));
+                tunnel.childless = said.copied().unwrap_or_default();
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                if tunnel.childless != Childless::default() {
+                    lines.line(format_args!("childless {}", tunnel.childless.as_str()));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "dpd [on-demand] interval INTERVAL [timeout TIMEOUT]",
         help: "Liveness check of the peer; 0 turns it off",
         action: Action::Tunnel(Verb {
             read: read_dpd,
             write: |tunnel, lines| {
-                let Dpd { interval, timeout } = tunnel.dpd;
+                let Dpd { on_demand, interval, timeout } = tunnel.dpd;
+                let on_demand = if on_demand { " on-demand" } else { "" };
                 if tunnel.dpd != Dpd::default() {
-                    lines.line(format_args!("dpd interval {} timeout {}", Span(interval), Span(timeout)));
+                    lines.line(format_args!("dpd{on_demand} interval {} timeout {}", Span(interval), Span(timeout)));
                 }
             },
         }),
@@ -399,6 +417,10 @@ fn read_dpd(tunnel: &mut TunnelDraft, args: &Args<'_>) -> Result<(), Complaint> 
     if (!interval.is_zero() && interval < BRIEFEST) || interval > Duration::from_secs(3600) {
         return Err(args.complain("INTERVAL", "expected 50ms to 3600 seconds, or 0 for no check"));
     }
+    let on_demand = args.has("on-demand");
+    if on_demand && interval.is_zero() {
+        return Err(args.complain("INTERVAL", "\"on-demand\" needs an interval, of 50ms to 3600 seconds"));
+    }
     let timeout = match args.opt("TIMEOUT")? {
         Some(Span(timeout)) => timeout,
         None => (3 * interval).max(Duration::from_secs(1)),
@@ -409,6 +431,6 @@ fn read_dpd(tunnel: &mut TunnelDraft, args: &Args<'_>) -> Result<(), Complaint> 
     if timeout < interval {
         return Err(args.complain("TIMEOUT", "the timeout is shorter than the interval"));
     }
-    tunnel.dpd = Dpd { interval, timeout };
+    tunnel.dpd = Dpd { on_demand, interval, timeout };
     Ok(())
 }

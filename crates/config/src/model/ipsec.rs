@@ -80,6 +80,8 @@ pub struct Tunnel {
     pub local_selectors: Vec<Prefix>,
     /// `remote-ts`; empty means everything, in both families.
     pub remote_selectors: Vec<Prefix>,
+    /// `childless`
+    pub childless: Childless,
     /// `ppk`
     pub ppk: Option<Ppk>,
     /// `dpd`
@@ -191,9 +193,11 @@ pub enum RemoteAddress {
     Address(IpAddr),
 }
 
-/// Liveness check: `dpd interval SPAN timeout SPAN`.
+/// Liveness check: `dpd [on-demand] interval SPAN timeout SPAN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dpd {
+    /// `on-demand`: only where packets were sent and nothing came back.
+    pub on_demand: bool,
     /// Silence after which the peer is asked; zero never asks.
     pub interval: Duration,
     /// Silence after which the peer is taken for dead.
@@ -202,7 +206,7 @@ pub struct Dpd {
 
 impl Default for Dpd {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
+        Self { on_demand: false, interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
     }
 }
 
@@ -220,6 +224,35 @@ pub struct ChildLifetime {
 impl Default for ChildLifetime {
     fn default() -> Self {
         Self { time: Duration::from_secs(3600), octets: None, packets: None }
+    }
+}
+
+/// Whether an IKE SA may come without a child SA (RFC 6023): `childless`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Childless {
+    /// A caller may do so.
+    #[default]
+    Allow,
+    /// We do so too, where the peer understands it.
+    Prefer,
+    /// Both do so, or there is no tunnel.
+    Force,
+    /// Nobody does so.
+    Never,
+}
+
+impl Childless {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Allow, Self::Prefer, Self::Force, Self::Never];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Force => "force",
+            Self::Never => "never",
+        }
     }
 }
 

@@ -6,10 +6,10 @@ use std::{
 };
 
 use config::model::{
-    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Cipher, Credential, Datapath, Df, Dpd,
-    Dscp, Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate, Integrity,
-    Kem, ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation, RevocationPolicy,
-    StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
+    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Childless, Cipher, Credential, Datapath,
+    Df, Dpd, Dscp, Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate,
+    Integrity, Kem, ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation,
+    RevocationPolicy, StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
@@ -133,7 +133,9 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
             .prop_map(|(address, id, initiate)| (Remote { address: RemoteAddress::Address(address), id }, initiate)),
     ];
     // From 50 ms on, in milliseconds.
-    let dpd = (prop_oneof![Just(0u64), 50u64..=3_600_000], 0u64..=3_600_000).prop_map(|(interval, more)| Dpd {
+    let dpd = (prop_oneof![Just(0u64), 50u64..=3_600_000], 0u64..=3_600_000, any::<bool>());
+    let dpd = dpd.prop_map(|(interval, more, on_demand)| Dpd {
+        on_demand: on_demand && interval > 0,
         interval: Duration::from_millis(interval),
         timeout: Duration::from_millis((interval + more).max(100)),
     });
@@ -153,10 +155,10 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
             any::<bool>(),
             of(10u64..=31_536_000),
         ),
-        (of(select(Datapath::ALL)), any::<bool>()),
+        (of(select(Datapath::ALL)), any::<bool>(), select(Childless::ALL)),
     )
         .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest, last)| {
-            let (datapath, hardware_offload) = last;
+            let (datapath, hardware_offload, childless) = last;
             let ((local_selectors, remote_selectors, ppk), mtu_octets, packets, demands, shutdown, mobike, reauth) =
                 rest;
             Tunnel {
@@ -171,6 +173,7 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
                 addresses: Vec::new(),
                 local_selectors,
                 remote_selectors,
+                childless,
                 ppk,
                 dpd,
                 ike_lifetime,

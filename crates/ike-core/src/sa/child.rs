@@ -34,8 +34,6 @@ const TWINS_FOR: Duration = Duration::from_secs(3);
 const TWINS_PATIENCE: Duration = Duration::from_secs(12);
 /// How long the peer may take to delete a pair that it has replaced.
 const EXPECT_FOR: Duration = Duration::from_secs(60);
-/// Pause before an attempt that the peer asked to put off, at most; by chance, since the peer is as eager as we are.
-const PUT_OFF: Duration = Duration::from_secs(2);
 /// Pause before a rekey that the peer refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(15);
 /// Most pairs on one IKE SA.
@@ -319,7 +317,7 @@ impl IkeSa {
 
     /// The peer did not agree to a pair.
     pub(super) fn child_failed(&mut self, cx: &mut Cx<'_>, offer: ChildOffer, kind: NotifyType, payloads: &[Payload]) {
-        let put_off = cx.up_to(PUT_OFF);
+        let put_off = cx.put_off();
         let Stage::Established(established) = &mut self.stage else { return };
         let config = established.config.clone();
         let tunnel = config.tunnel.clone();

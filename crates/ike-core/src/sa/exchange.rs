@@ -57,6 +57,13 @@ pub(crate) struct ChildOffer {
     pub(crate) rival: Option<Rival<Spi>>,
 }
 
+impl ChildOffer {
+    /// The one that goes with IKE_AUTH: its nonces are those of IKE_SA_INIT, and it has no key exchange (RFC 7296 §1.2).
+    pub(crate) fn first(spi_in: Spi) -> Self {
+        Self { spi_in, nonce: Vec::new(), key: None, replaces: None, rival: None }
+    }
+}
+
 /// An SA that came out of the peer's rekey while ours was on the way.
 #[derive(Debug)]
 pub(crate) struct Rival<S> {

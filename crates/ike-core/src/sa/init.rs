@@ -22,7 +22,7 @@ use super::{
     window::{Due, Window},
 };
 use crate::{
-    config::{ConnectionConfig, Retransmission},
+    config::{Childless, ConnectionConfig, Retransmission},
     door::{Admission, Door, answer_in_clear},
     event::{DownCause, Event, Refusal},
     io::{Output, Path},
@@ -73,6 +73,8 @@ pub(super) struct Handshake {
     pub(super) intermediate: Vec<u8>,
     /// Whether both sides announced postquantum preshared keys (RFC 8784 §3).
     pub(super) use_ppk: bool,
+    /// Whether the responder announced that IKE_AUTH may come without a child SA (RFC 6023 §3).
+    pub(super) childless: bool,
 }
 
 impl Handshake {
@@ -259,6 +261,12 @@ impl IkeSa {
         if !chosen.suite.additional.is_empty() && !knows_intermediate(payloads) {
             return Err(malformed("additional key exchanges were chosen by a peer without IKE_INTERMEDIATE"));
         }
+        let childless = find_notify(payloads, NotifyType::ChildlessIkev2Supported).is_some();
+        if calling.config.childless == Childless::Force && !childless {
+            return Err(Refusal::Childless(
+                "the peer does not announce that an IKE SA may come without a child SA (RFC 6023); check \"childless force\"",
+            ));
+        }
         let shared = calling.key.agree(answer.ke).map_err(|error| Refusal::Malformed(error.to_string()))?;
         let nonces = Nonces { initiator_nonce: &calling.nonce, responder_nonce: answer.nonce };
         let keys = IkeKeys::derive(chosen.suite, &shared, nonces, self.spi, theirs)
@@ -277,6 +285,7 @@ impl IkeSa {
             left: in_order(chosen.suite.additional),
             intermediate: Vec::new(),
             use_ppk: find_notify(payloads, NotifyType::UsePpk).is_some() && calling.config.ppk.is_some(),
+            childless,
         };
         let config = calling.config.clone();
         if handshake.nat.encapsulates(config.encapsulation) {
@@ -418,6 +427,10 @@ fn accept(
     if use_ppk {
         answer.push(notify(NotifyType::UsePpk, []));
     }
+    let childless = candidates.iter().any(|config| config.childless.accepts());
+    if childless {
+        answer.push(notify(NotifyType::ChildlessIkev2Supported, []));
+    }
     let flags = Flags { initiator: false, response: true, higher_version: false };
     let response = Message::clear(Header { responder_spi: Some(ours), flags, ..*header }, answer)
         .emit()
@@ -435,6 +448,7 @@ fn accept(
         left: in_order(chosen.suite.additional),
         intermediate: Vec::new(),
         use_ppk,
+        childless,
     };
     let give_up_at = cx.now + cx.settings.half_open_for;
     let half_open = HalfOpen { handshake, began: cx.now, give_up_at, waiting: None };

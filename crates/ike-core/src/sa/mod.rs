@@ -30,7 +30,7 @@ use std::{
 
 use bytes::Bytes;
 use ike_crypto::{CrashTokenSecret, Revocations, StatusQuery};
-use ike_wire::{Header, IkeSpi};
+use ike_wire::{Certificate, Header, IkeSpi};
 use net_types::{Spi, TunnelName, WanName};
 use rand::{CryptoRng, Rng};
 
@@ -47,6 +47,9 @@ use crate::{
     io::{Output, Path},
     tunnel::{Phase, SaView, Setback, Standing, Tunnel},
 };
+
+/// Pause before an attempt that the peer put off, at most.
+const PUT_OFF: Duration = Duration::from_secs(2);
 
 /// What an SA needs from outside while it takes a step.
 pub(crate) struct Cx<'a> {
@@ -87,6 +90,12 @@ impl Cx<'_> {
         let mut nonce = vec![0; 32];
         self.rng.fill_bytes(&mut nonce);
         nonce
+    }
+
+    /// Pause before what the peer put off is asked for again: by chance, since the peer is as eager as we are, and never
+    /// none (RFC 7296 §2.25).
+    pub(crate) fn put_off(&mut self) -> Duration {
+        PUT_OFF / 4 + self.up_to(PUT_OFF * 3 / 4)
     }
 
     /// A duration up to `most`, by chance.
@@ -148,6 +157,8 @@ pub(crate) enum News {
     ChildGone { spi_in: Spi, cause: Option<DownCause> },
     /// A child SA could not be made.
     ChildRefused { cause: DownCause, setback: Setback },
+    /// The peer called without a child SA, and is about to ask for one.
+    ChildExpected,
     /// A new IKE SA came out of a rekey.
     Heir(Box<IkeSa>),
     /// The children move to that IKE SA; so far their packets take this path.
@@ -267,9 +278,12 @@ impl IkeSa {
         }
     }
 
-    /// Whether the peer was accepted by its certificate.
-    pub(crate) fn has_certificates(&self) -> bool {
-        matches!(&self.stage, Stage::Established(established) if !established.peer.certificates.is_empty())
+    /// Those by which the peer was accepted; none where by a pre-shared key.
+    pub(crate) fn certificates(&self) -> &[Certificate] {
+        match &self.stage {
+            Stage::Established(established) => &established.peer.certificates,
+            _ => &[],
+        }
     }
 
     /// Whether it can be forgotten.

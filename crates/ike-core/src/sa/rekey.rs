@@ -18,8 +18,6 @@ use super::{
 };
 use crate::event::{Event, Refusal};
 
-/// Pause before a rekey that the peer asked to put off, at most.
-const PUT_OFF: Duration = Duration::from_secs(2);
 /// Pause before a rekey that the peer refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 
@@ -264,7 +262,7 @@ impl IkeSa {
         kind: NotifyType,
         payloads: &[Payload],
     ) {
-        let put_off = cx.up_to(PUT_OFF);
+        let put_off = cx.put_off();
         if let Some(rival) = offer.rival {
             // The peer's own rekey has done it, and the peer closes the old one.
             return self.bequeath(cx, rival.spi, Goodbye::Expected);

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod pki;
+pub(crate) mod rekeys;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,11 +16,11 @@ use std::{
 
 use bytes::Bytes;
 use ike_core::{
-    ConnectionConfig, DownCause, Dpd, Encapsulation, EngineConfig, Event, Ike, Input, InstallChild, Lifetime, Output,
-    Path, Remote, Retry, Role,
+    Childless, ConnectionConfig, Doubt, DownCause, Dpd, Encapsulation, EngineConfig, Event, Ike, Input, InstallChild,
+    Lifetime, Output, Path, Remote, Retry, Role,
 };
 use ike_crypto::{CrashTokenSecret, LocalCredential, PeerCredential, SecretBytes, StatusQuery};
-use ike_wire::TrafficSelector;
+use ike_wire::{Header, TrafficSelector};
 use net_types::{Prefix, Spi, TunnelName, WanName};
 use rand::{SeedableRng, rngs::StdRng};
 use simnet::{LinkId, Net, NodeId, Payload, Profile, Step};
@@ -89,6 +90,8 @@ pub(crate) struct World {
     pub(crate) nodes: [Node; 2],
     /// Whether IKE_SA_INIT requests are lost on the way.
     pub(crate) refuse_calls: bool,
+    /// Which messages to a node are lost on the way.
+    pub(crate) lost: Option<fn(&World, usize, &Header) -> bool>,
     /// Whether both ends send data all the time.
     pub(crate) traffic: bool,
     /// Checked after every step.
@@ -137,6 +140,7 @@ pub(crate) fn config(n: usize) -> ConnectionConfig {
         wan: wan(),
         backup_wans: Vec::new(),
         reauth: None,
+        childless: Childless::Allow,
         mobike: true,
         local_address: None,
         remote: Remote::Address(address(1 - n)),
@@ -151,7 +155,7 @@ pub(crate) fn config(n: usize) -> ConnectionConfig {
         remote_ts: any,
         role: if n == 0 { Role::Initiate } else { Role::RespondOnly },
         encapsulation: Encapsulation::Always,
-        dpd: Dpd { interval: secs(5), timeout: secs(15) },
+        dpd: Dpd { doubt: Doubt::Silence, interval: secs(5), timeout: secs(15) },
         ike_lifetime: Lifetime::of(secs(4 * 3600)),
         child_lifetime: Lifetime::of(secs(3600)),
         retry: Retry::default(),
@@ -197,8 +201,20 @@ impl World {
         });
         let link = net.link(nodes[0].id, nodes[1].id, profile);
         let backup = net.link(nodes[0].id, nodes[1].id, profile);
-        let (traffic, invariant, trace) = (false, None, VecDeque::new());
-        World { net, link, backup, nodes, refuse_calls: false, traffic, invariant, steps: 0, next_traffic: now, trace }
+        let (lost, traffic, invariant, trace) = (None, false, None, VecDeque::new());
+        World {
+            net,
+            link,
+            backup,
+            nodes,
+            refuse_calls: false,
+            lost,
+            traffic,
+            invariant,
+            steps: 0,
+            next_traffic: now,
+            trace,
+        }
     }
 
     /// A pair with the default configuration, changed by `change`; links up, nothing sent yet.
@@ -420,18 +436,24 @@ impl World {
     fn send_data(&mut self) {
         for n in 0..2 {
             let node = &mut self.nodes[n];
-            if let Some(child) = node.active.and_then(|active| node.inbound.get(&active)) {
-                node.sent += 1;
-                let packet = Packet::Esp { spi: child.spi_out, number: node.sent };
-                let (id, ends) = (node.id, [child.path.local, child.path.remote]);
-                let link = self.link_of(ends);
-                self.net.send(id, link, packet);
-            }
+            let Some(spi_in) = node.active.filter(|active| node.inbound.contains_key(active)) else { continue };
+            node.sent += 1;
+            let (child, number) = (&node.inbound[&spi_in], node.sent);
+            let (id, ends) = (node.id, [child.path.local, child.path.remote]);
+            let packet = Packet::Esp { spi: child.spi_out, number };
+            let (link, since) = (self.link_of(ends), self.net.now());
+            self.net.send(id, link, packet);
+            self.input(n, Input::OutboundSeen { spi_in, since });
         }
     }
 
     pub(crate) fn arrive(&mut self, n: usize, packet: Packet) {
         let now = self.net.now();
+        if let (Packet::Ike { bytes, .. }, Some(lost)) = (&packet, self.lost)
+            && Header::parse(bytes).is_ok_and(|(header, _)| lost(self, n, &header))
+        {
+            return;
+        }
         let node = &mut self.nodes[n];
         match packet {
             Packet::Ike { bytes, .. } if self.refuse_calls && bytes.get(18) == Some(&34) => {}
@@ -481,7 +503,7 @@ impl World {
 }
 
 fn describe(bytes: &Bytes) -> String {
-    match ike_wire::Header::parse(bytes) {
+    match Header::parse(bytes) {
         Ok((header, _)) => format!(
             "{} {} {}{} ({} octets, {}_i)",
             header.exchange,

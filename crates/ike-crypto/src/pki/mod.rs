@@ -15,6 +15,6 @@ pub use identity::{Identity, IdentityError};
 pub use names::{CertificateNames, UnreadableCertificate, utc};
 pub use ocsp::{CertificateStatus, StatusAnswer, StatusError, StatusKey, StatusQuery};
 pub use policy::{Fingerprint, PeerPolicy, Requirements};
-pub use revocation::{Heard, RevocationList, RevocationListError, RevocationPolicy, Revocations};
+pub use revocation::{Changes, Heard, RevocationList, RevocationListError, RevocationPolicy, Revocations};
 pub use verify::ChainError;
 pub(crate) use verify::{Outcome, VerifiedPeer, verify_peer};

@@ -28,9 +28,41 @@ const WITHOUT_NEXT: Duration = Duration::from_secs(300);
 /// Certificates of an answer that are looked at.
 const MAX_SIGNERS: usize = 4;
 
-/// Which certificate: a hash of its issuer and serial number.
+/// Which certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StatusKey([u8; 32]);
+pub struct StatusKey {
+    certificate: CertificateNumber,
+    /// A hash of the question, in which the issuer's key is, too.
+    question: [u8; 32],
+}
+
+impl StatusKey {
+    /// The certificate, as far as it can be told without its issuer's key.
+    pub(super) fn certificate(&self) -> CertificateNumber {
+        self.certificate
+    }
+}
+
+/// A hash of a certificate's issuer and serial number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct CertificateNumber([u8; 32]);
+
+impl CertificateNumber {
+    /// Of contents of the issuer's Name, without tag and length, and of the serial number.
+    pub(super) fn new(issuer: &[u8], serial: &[u8]) -> Self {
+        let mut hashed = digest::Context::new(&digest::SHA256);
+        hashed.update(&(issuer.len() as u64).to_be_bytes()); // where the one ends and the other begins
+        hashed.update(issuer);
+        hashed.update(serial);
+        Self(sha256(hashed.finish()))
+    }
+}
+
+fn sha256(digest: digest::Digest) -> [u8; 32] {
+    let mut octets = [0; 32];
+    octets.copy_from_slice(digest.as_ref());
+    octets
+}
 
 /// A question for a responder. It knows enough of the issuer to tell an authentic answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +70,7 @@ pub struct StatusQuery {
     responder: Arc<str>,
     id: CertId,
     request: Vec<u8>,
+    certificate: CertificateNumber,
     issuer: Issuer,
 }
 
@@ -117,7 +150,14 @@ impl StatusQuery {
         let asked = Request { req_cert: id.clone(), single_request_extensions: None };
         let tbs_request = TbsRequest { request_list: vec![asked], ..TbsRequest::default() };
         let request = OcspRequest { tbs_request, optional_signature: None }.to_der().ok()?;
-        Some(Self { responder, id, request, issuer: Issuer { subject: issuer_subject.to_vec(), spki: issuer_spki } })
+        let certificate = CertificateNumber::new(issuer_subject, serial);
+        Some(Self {
+            responder,
+            id,
+            request,
+            certificate,
+            issuer: Issuer { subject: issuer_subject.to_vec(), spki: issuer_spki },
+        })
     }
 
     /// Whom to ask: the configured URL.
@@ -132,9 +172,8 @@ impl StatusQuery {
 
     /// The certificate that it is about.
     pub fn key(&self) -> StatusKey {
-        let mut key = [0; 32];
-        key.copy_from_slice(digest::digest(&digest::SHA256, &self.request).as_ref());
-        StatusKey(key)
+        let question = sha256(digest::digest(&digest::SHA256, &self.request));
+        StatusKey { certificate: self.certificate, question }
     }
 
     /// Reads an answer, if it is authentic and valid at `now`, which is time since 1970.

@@ -3,10 +3,17 @@
 //! Nothing is fetched here and nothing waits: who verifies a peer is given what is known at that moment, and is told
 //! what else to ask for.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
-use pki_types::{CertificateRevocationListDer, pem::PemObject};
-use webpki::{CertRevocationList, OwnedCertRevocationList};
+use aws_lc_rs::digest;
+use ike_wire::Certificate;
+use pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject};
+use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
 use x509_cert::{
     crl::CertificateList,
     der::{Decode, Encode, asn1::Uint},
@@ -14,7 +21,7 @@ use x509_cert::{
 
 use super::{
     dn::DistinguishedName,
-    ocsp::{CertificateStatus, StatusAnswer, StatusKey},
+    ocsp::{CertificateNumber, CertificateStatus, StatusAnswer, StatusKey},
 };
 
 /// id-ce-cRLNumber
@@ -36,6 +43,8 @@ pub enum RevocationPolicy {
 #[derive(Clone, Debug)]
 pub struct RevocationList {
     pub(super) list: Arc<CertRevocationList<'static>>,
+    /// Of its DER.
+    digest: [u8; 32],
     issuer: DistinguishedName,
     number: Option<u64>,
     this_update: Duration,
@@ -94,8 +103,11 @@ impl RevocationList {
                 let octets = (octets.len() <= 8).then_some(octets)?;
                 Some(octets.iter().fold(0, |number, octet| number << 8 | u64::from(*octet)))
             });
+        let mut digest = [0; 32];
+        digest.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
         Ok(Self {
             list: Arc::new(list.into()),
+            digest,
             issuer,
             number,
             this_update: tbs.this_update.to_unix_duration(),
@@ -140,6 +152,34 @@ pub struct Revocations {
     answers: BTreeMap<StatusKey, Heard>,
 }
 
+/// Whose status may be another than before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Names of the authorities whose lists changed, came or went.
+    issuers: BTreeSet<Vec<u8>>,
+    /// Certificates of which a responder said something else.
+    certificates: BTreeSet<CertificateNumber>,
+}
+
+impl Changes {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.issuers.is_empty() && self.certificates.is_empty()
+    }
+
+    /// Whether they may concern a peer that presented these. Costs no signature.
+    pub fn concern(&self, presented: &[Certificate]) -> bool {
+        presented.iter().any(|certificate| {
+            let der = CertificateDer::from(&certificate.data[..]);
+            // What cannot be read is looked at by whom it is up to.
+            EndEntityCert::try_from(&der).map_or(true, |one| {
+                self.issuers.contains(one.issuer())
+                    || self.certificates.contains(&CertificateNumber::new(one.issuer(), one.serial()))
+            })
+        })
+    }
+}
+
 /// What came of asking a responder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -177,6 +217,19 @@ impl Revocations {
     /// The lists.
     pub fn lists(&self) -> &[RevocationList] {
         &self.lists
+    }
+
+    /// What is known otherwise than `before`.
+    pub fn changes_since(&self, before: &Self) -> Changes {
+        let (mut issuers, mut certificates) = (BTreeSet::new(), BTreeSet::new());
+        for (one, other) in [(self, before), (before, self)] {
+            let known: BTreeSet<_> = other.lists.iter().map(|list| list.digest).collect();
+            let lists = one.lists.iter().filter(|list| !known.contains(&list.digest));
+            issuers.extend(lists.map(|list| list.list.issuer().to_vec()));
+            let answers = one.answers.iter().filter(|(key, heard)| other.answers.get(key) != Some(heard));
+            certificates.extend(answers.map(|(key, _)| key.certificate()));
+        }
+        Changes { issuers, certificates }
     }
 
     /// A revocation is final (RFC 5280 §5.3.1 lets only `certificateHold` end), so it stands until the responder says

@@ -1,0 +1,100 @@
+//! What tunnels conclude once all inputs are in, and whom they call.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use ike_wire::IkeSpi;
+use net_types::{TunnelName, WanName};
+
+use super::{Ike, TimerKey};
+use crate::{
+    config::{ConnectionConfig, EngineConfig, Remote},
+    event::{DownCause, Event},
+    io::{Output, Path},
+    sa::{IkeSa, init},
+    tunnel::Wish,
+};
+
+impl Ike {
+    /// Lets every touched tunnel draw its conclusions until nothing more follows from them.
+    pub(super) fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
+        while let Some(name) = self.touched.pop_first() {
+            let Some(tunnel) = self.tunnels.get_mut(&name) else { continue };
+            let views: Vec<_> = tunnel.sas.iter().filter_map(|spi| self.sas.get(spi)).map(IkeSa::view).collect();
+            let link = match tunnel.config.remote {
+                Remote::Address(_) => !call_paths(&self.settings, &self.wans, &tunnel.config).is_empty(),
+                Remote::Any => {
+                    let mut wans = tunnel.config.wans().filter_map(|wan| self.wans.get(wan));
+                    wans.any(|addresses| !addresses.is_empty())
+                }
+            };
+            let wishes = tunnel.settle(now, link, &views, &mut self.spis, out);
+            self.timers.set(&TimerKey::Tunnel(name.clone()), tunnel.deadline());
+            for wish in wishes {
+                match wish {
+                    Wish::Call => self.call(now, &name, out),
+                    Wish::NewChild(spi) => self.with_sa(now, spi, out, |sa, _| sa.want_child()),
+                    Wish::Probe(spi) => self.with_sa(now, spi, out, |sa, cx| sa.want_proof(cx)),
+                    Wish::Abandon(spi) => {
+                        self.with_sa(now, spi, out, |sa, cx| sa.vanish(cx, DownCause::LinkDown));
+                        if let Some(tunnel) = self.tunnels.get_mut(&name) {
+                            tunnel.call_now(now);
+                        }
+                    }
+                    Wish::CloseDuplicate { close, keep } => self.close_duplicate(now, &name, close, keep, out),
+                }
+            }
+        }
+    }
+
+    pub(super) fn call(&mut self, now: Instant, name: &TunnelName, out: &mut Vec<Output>) {
+        let Some(tunnel) = self.tunnels.get(name) else { return };
+        let config = tunnel.config.clone();
+        let paths = call_paths(&self.settings, &self.wans, &config);
+        // A link may be up and lead nowhere: after each call without an answer it is the next one's turn.
+        let Some(path) = paths.get(tunnel.unanswered() % paths.len().max(1)).cloned() else { return };
+        let mut cx = context!(self, now, out);
+        if let Some(sa) = init::call(&mut cx, config, path) {
+            self.insert(sa, out);
+        }
+    }
+
+    pub(super) fn close_duplicate(
+        &mut self,
+        now: Instant,
+        name: &TunnelName,
+        close: IkeSpi,
+        keep: IkeSpi,
+        out: &mut Vec<Output>,
+    ) {
+        if let (Some(closed), Some(kept)) = (self.sas.get(&close), self.sas.get(&keep)) {
+            let (closed, kept) = (closed.spis(), kept.spis());
+            out.push(Output::Event(Event::DuplicateClosed { tunnel: name.clone(), closed, kept }));
+            self.with_sa(now, close, out, |sa, cx| sa.close_superseded(cx));
+        }
+    }
+}
+
+/// From where to where a tunnel's first message may go, best first: one path for each link with an address of the peer's
+/// family.
+pub(super) fn call_paths(
+    settings: &EngineConfig,
+    wans: &BTreeMap<WanName, Vec<IpAddr>>,
+    config: &ConnectionConfig,
+) -> Vec<Path> {
+    let Remote::Address(remote) = config.remote else { return Vec::new() };
+    let port = settings.ike_port;
+    let path = |wan: &WanName| {
+        let addresses = wans.get(wan)?;
+        let local = match config.local_address {
+            Some(address) => addresses.contains(&address).then_some(address)?,
+            None => *addresses.iter().find(|address| address.is_ipv4() == remote.is_ipv4())?,
+        };
+        let (local, remote) = (SocketAddr::new(local, port), SocketAddr::new(remote, port));
+        Some(Path { wan: wan.clone(), local, remote, natt: false })
+    };
+    config.wans().filter_map(path).collect()
+}
