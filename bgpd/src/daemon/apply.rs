@@ -223,6 +223,7 @@ impl Supervisor {
     ) -> Result<Plan, SetupError> {
         let mut spec = peer::spec(bgp, &neighbor, address, id, &self.speaker)?;
         spec.transport.ao = peer::Ao::of(config, &neighbor.settings, address)?;
+        spec.transport.tunnel = setup::tunnel_of(config, &neighbor);
         spec.filters = peer::filters(config, &neighbor.settings);
         let dynamic = neighbor.id == address.into() && !bgp.neighbors.contains_key(&neighbor.id);
         spec.session.passive |= dynamic; // whoever came by himself is waited for

@@ -103,6 +103,7 @@ pub fn spec(
         port: settings.port.unwrap_or(Transport::default().port),
         source,
         interface,
+        tunnel: None, // nor are the tunnels
         hops,
         password: password(address, settings)?,
         ao: None, // the keys are not in `router bgp`: whoever has all of the configuration adds them

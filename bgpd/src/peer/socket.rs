@@ -74,8 +74,8 @@ async fn dial_with<H: PeerHost>(spec: &PeerSpec, host: &H, ao: Option<(&Ao, &AoK
     socket.connect(spec.socket_address(scope)).await
 }
 
-fn no_interface(interface: &IfName, error: rustix::io::Errno) -> io::Error {
-    let error = io::Error::from(error);
+fn no_interface(interface: &IfName, error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
     io::Error::new(error.kind(), format!("interface {interface}: {error}"))
 }
 
@@ -83,6 +83,12 @@ fn no_interface(interface: &IfName, error: rustix::io::Errno) -> io::Error {
 pub(crate) fn prepare(socket: impl AsFd, spec: &PeerSpec) -> io::Result<()> {
     let socket = socket.as_fd();
     let (family, hops) = (IpFamily::of(spec.address), spec.transport.hops);
+    // A tunnel whose interface is not there yet, or not any more, must not have its neighbor looked for by the default route.
+    if let Some(tunnel) = &spec.transport.tunnel
+        && spec.transport.interface.is_none()
+    {
+        sockopt::bind_to_device(socket, tunnel).map_err(|error| no_interface(tunnel, error))?;
+    }
     match family {
         IpFamily::V4 => {
             sockopt::set_ip_ttl(socket, hops.ttl().into())?;

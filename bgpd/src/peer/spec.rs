@@ -85,6 +85,8 @@ pub struct Transport {
     pub source: Option<Source>,
     /// The link that it is on: necessary for a link-local address.
     pub interface: Option<IfName>,
+    /// The tunnel that it is behind: nothing is sent to it by another way, whatever the routes say.
+    pub tunnel: Option<IfName>,
     /// How far away it may be.
     pub hops: Hops,
     /// The key of TCP-MD5 (RFC 2385).
@@ -101,6 +103,7 @@ impl Default for Transport {
             port: 179,
             source: None,
             interface: None,
+            tunnel: None,
             hops: Hops::Direct,
             password: None,
             ao: None,
