@@ -276,6 +276,30 @@ impl Edge {
         self.process(daemon)?.kill()
     }
 
+    /// The box loses its power: its links go down at once, and nothing of what ran is left, in the kernel neither.
+    pub fn lose_power(&mut self, links: &[&str]) -> Result<()> {
+        let down: Vec<_> = links.iter().map(|link| format!("link set {link} down")).collect();
+        self.node.ip_batch(&down.join("\n"))?;
+        for daemon in [Daemon::Bgpd, Daemon::Ipsecd] {
+            self.kill(daemon)?;
+        }
+        for link in self.node.run_json(&["ip", "-j", "link", "show", "type", "tun"])?.as_array().into_iter().flatten() {
+            if let Some(name) = link.get("ifname").and_then(Value::as_str) {
+                self.node.ip(&format!("link delete {name}"))?;
+            }
+        }
+        // Some are gone with the links while they are listed, which is an error to ip.
+        let flush = "ip route flush proto 201; ip nexthop flush proto 201; test -z \"$(ip route show proto 201)\"";
+        self.node.run(&["sh", "-c", flush]).map(drop)
+    }
+
+    /// Power is back: the links come up, with the addresses that they had, and the daemons start.
+    pub fn regain_power(&mut self, links: &[&str]) -> Result<()> {
+        let up: Vec<_> = links.iter().map(|link| format!("link set {link} up")).collect();
+        self.node.ip_batch(&up.join("\n"))?;
+        self.start()
+    }
+
     /// The process of a daemon that was started.
     pub fn process(&mut self, daemon: Daemon) -> Result<&mut Process> {
         match daemon {

@@ -104,7 +104,10 @@ fn stands_by(scene: &TwoIsp<'_>) -> Result<bool> {
 
 /// Nothing else happens for a while.
 fn quiet(lab: &Lab, scene: &TwoIsp<'_>) -> Result<()> {
-    lab.holds_for("the metered tunnel stands by", QUIET, || stands_by(scene))
+    lab.holds_for("the metered tunnel stands by", QUIET, || {
+        ensure!(stands_by(scene)?, "{}", scene.a.shell("show failover")?);
+        Ok(true)
+    })
 }
 
 /// Waits for packets both ways, of the exchange that there is or of a new one.

@@ -29,6 +29,8 @@ const CONFIGURATIONS: [(&str, &str); 4] = [
 const CORE: &str = include_str!("../../../examples/dual-hub/core.conf");
 /// At headquarters, on the core router itself.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+/// Of a hub.
+const LINKS: [&str; 3] = ["wan0", "lan0", "peer0"];
 const STOP: Duration = Duration::from_secs(10);
 
 struct DualHub<'lab> {
@@ -94,7 +96,7 @@ impl<'lab> DualHub<'lab> {
             "route add 10.0.0.0/16 via 198.51.100.2\nroute add 10.1.0.0/16 via 203.0.113.2\n\
              route add 10.2.0.0/16 via 203.0.113.6",
         )?;
-        let core = Frr::start(&core_node, &["bgpd"], CORE)?;
+        let core = Frr::start(&core_node, &["bfdd", "bgpd"], CORE)?;
         let hosts = hosts.try_into().ok().context("two hosts")?;
         Ok(Self { lab, hubs, spokes, hosts, core_node, core, internet })
     }
@@ -107,13 +109,8 @@ impl<'lab> DualHub<'lab> {
     }
 
     fn wait_way(&mut self, n: usize, hub: &str) -> Result<()> {
-        let wanted = (Some(hub.to_owned()), Some(hub.to_owned()));
-        let lab = self.lab;
-        lab.wait_for(&format!("spoke {} by {hub} both ways", n + 1), PATIENCE, || {
-            self.must_run()?;
-            ensure!(self.ways(n) == wanted, "it is {:?}", self.ways(n));
-            Ok(true)
-        })
+        self.must_run()?;
+        wait_way(self.lab, self, n, hub)
     }
 
     /// Until every spoke's way is as the configurations say, and the other hub stands by.
@@ -167,6 +164,14 @@ impl<'lab> DualHub<'lab> {
     }
 }
 
+fn wait_way(lab: &Lab, scene: &DualHub<'_>, n: usize, hub: &str) -> Result<()> {
+    let wanted = (Some(hub.to_owned()), Some(hub.to_owned()));
+    lab.wait_for(&format!("spoke {} by {hub} both ways", n + 1), PATIENCE, || {
+        ensure!(scene.ways(n) == wanted, "it is {:?}", scene.ways(n));
+        Ok(true)
+    })
+}
+
 /// The page's story.
 pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Result<()> {
     let mut scene = DualHub::build(lab, binaries)?;
@@ -202,11 +207,9 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
 
     let probe = scene.probe(1)?;
     scene.some_traffic(&probe, 200)?;
-    for interface in ["wan0", "lan0", "peer0"] {
-        scene.hubs[1].node.set_link(interface, false)?;
-    }
+    scene.hubs[1].lose_power(&LINKS)?;
     story.tell("hub 2 loses its power");
-    scene.wait_way(1, "hub1")?;
+    wait_way(lab, &scene, 1, "hub1")?;
     scene.some_traffic(&probe, 500)?;
     story.outage("spoke 2, whose first hub it was", &probe.finish()?);
     let noticed = scene.spokes[1].failovers()?;
@@ -218,10 +221,8 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
         last.routes_moved
     ));
     let probe = scene.probe(1)?;
-    for interface in ["wan0", "lan0", "peer0"] {
-        scene.hubs[1].node.set_link(interface, true)?;
-    }
-    // The route went with the link.
+    // The default route went with the link.
+    scene.hubs[1].regain_power(&LINKS)?;
     scene.hubs[1].node.ip("route replace default via 198.51.100.5")?;
     scene.wait_converged()?;
     scene.some_traffic(&probe, 500)?;
