@@ -15,6 +15,8 @@ pub(crate) struct Nat {
     pub(crate) we_are_behind: bool,
     /// The peer's address is translated on the way, or it says so to have ESP put into UDP.
     pub(crate) peer_is_behind: bool,
+    /// Which address and port of ours the peer sees, hashed with the SPIs of the SA in which it said so.
+    pub(crate) seen_as: Option<[u8; 20]>,
 }
 
 impl Nat {
@@ -47,13 +49,20 @@ impl Nat {
         if sources.peek().is_none() || destinations.peek().is_none() {
             return Self::default();
         }
+        let seen_as = destinations.peek().and_then(|hash| <[u8; 20]>::try_from(*hash).ok());
         let from = nat_detection_hash(spis.0, spis.1, path.remote);
         let to = nat_detection_hash(spis.0, spis.1, path.local);
         Self {
             supported: true,
             we_are_behind: destinations.all(|hash| hash != to),
             peer_is_behind: sources.all(|hash| hash != from),
+            seen_as,
         }
+    }
+
+    /// The same in the SA that takes this one's place.
+    pub(crate) fn under_other_spis(self) -> Self {
+        Self { seen_as: None, ..self }
     }
 
     /// Whether ESP goes in UDP and IKE on the NAT traversal port.
@@ -77,7 +86,7 @@ mod tests {
     fn seen(sender: &Path, receiver: &Path, encapsulation: Encapsulation) -> Nat {
         let spis = (IkeSpi::new(7).unwrap(), None);
         let announced = Nat::announce(spis, sender, encapsulation, &mut StdRng::seed_from_u64(1));
-        Nat::detect(spis, receiver, &announced)
+        Nat::detect(spis, receiver, &announced).under_other_spis()
     }
 
     #[test]

@@ -142,6 +142,17 @@ fn paths(
 }
 
 impl Established {
+    /// What the peer's answer says of our address. Another NAT mapping than before is told like a move of ours (RFC 4555
+    /// §3.8): a peer that follows nothing else would go on sending to the mapping that is gone.
+    pub(super) fn heed_mapping(&mut self, path: &Path, payloads: &[Payload]) {
+        let spis = (self.channel.spis.0, Some(self.channel.spis.1));
+        let Some(seen) = Nat::detect(spis, path, payloads).seen_as else { return };
+        let before = self.nat.seen_as.replace(seen);
+        if self.mobility.is_some() && !self.peer_called && before.is_some_and(|before| before != seen) {
+            self.enqueue_first(Task::Move);
+        }
+    }
+
     /// The path that the children's packets take; `path` where IKE and they cannot part.
     pub(super) fn carried_by(&self, path: &Path) -> Path {
         self.mobility.as_ref().map_or(path, |mobility| &mobility.carried_by).clone()
@@ -283,6 +294,16 @@ impl IkeSa {
             established.found_nat(cx.now, Nat::detect(spis, &self.path, payloads));
         }
         self.carry(cx);
+    }
+
+    /// Asks for a sign of life; from behind a NAT also what we look like from there (RFC 4555 §3.8).
+    pub(super) fn request_liveness(&mut self, cx: &mut Cx<'_>) {
+        let Stage::Established(established) = &mut self.stage else { return };
+        let asks = established.mobility.is_some() && !established.peer_called && established.nat.we_are_behind;
+        let spis = (established.channel.spis.0, Some(established.channel.spis.1));
+        let encapsulation = established.config.encapsulation;
+        let payloads = asks.then(|| Nat::announce(spis, &self.path, encapsulation, cx.rng));
+        self.request(cx, Exchange::Liveness, payloads.as_ref().map_or(&[], |payloads| &payloads[..]));
     }
 
     /// Asks for an answer from where the peer says that it is (RFC 4555 §3.7).

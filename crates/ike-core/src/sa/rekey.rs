@@ -226,7 +226,7 @@ impl IkeSa {
             ours,
             peer_called: old.peer_called,
             undecided,
-            nat: old.nat,
+            nat: old.nat.under_other_spis(),
             peer: old.peer.clone(),
             peer_token: None,
             mobility: old.mobility.clone(),

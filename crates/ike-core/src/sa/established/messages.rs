@@ -106,7 +106,8 @@ impl IkeSa {
             }
         }
         match outstanding.exchange {
-            Exchange::Liveness | Exchange::DeleteIke | Exchange::Refusal | Exchange::Auth | Exchange::Intermediate => {}
+            Exchange::DeleteIke | Exchange::Refusal | Exchange::Auth | Exchange::Intermediate => {}
+            Exchange::Liveness => established.heed_mapping(&self.path, &payloads),
             Exchange::FollowUp(follow_up) => self.follow_up_answered(cx, *follow_up, &payloads),
             Exchange::Update(told) => self.move_answered(cx, &told, &payloads),
             Exchange::Verify(cookie) => self.verification_answered(cx, &cookie, &payloads),
@@ -136,7 +137,7 @@ impl IkeSa {
                 Task::RekeyIke { group } => self.request_ike_rekey(cx, group),
                 Task::Child { replaces, group } => self.request_child(cx, replaces, group),
                 Task::DeleteChild(spi) => self.request_child_delete(cx, spi),
-                Task::Liveness => self.request(cx, Exchange::Liveness, &[]),
+                Task::Liveness => self.request_liveness(cx),
                 Task::Move => self.request_move(cx),
                 Task::Verify => self.request_verification(cx),
                 Task::CrashToken => self.request_crash_token(cx),
