@@ -362,6 +362,7 @@ mod tests {
             fib: Some(fib::Stats { routes: 18, path_lists: 2, ..fib::Stats::default() }),
             faults: 4,
             last_switch: Some((Cause::BfdDown, 250)),
+            vrrp: vec![crate::show::vrrp::tests::group()],
             ..Snapshot::default()
         };
         let mut registry = Registry::default();
@@ -376,6 +377,11 @@ mod tests {
             "fib_routes 18.0",
             "fib_resyncs_total 0",
             "failover_faults_total 4",
+            "vrrp_state{interface=\"lan0\",vrid=\"10\",state=\"backup\"} 1.0",
+            "vrrp_state{interface=\"lan0\",vrid=\"10\",state=\"active\"} 0.0",
+            "vrrp_priority{interface=\"lan0\",vrid=\"10\"} 100.0",
+            "vrrp_advertisements_total{interface=\"lan0\",vrid=\"10\",direction=\"received\"} 9",
+            "vrrp_errors_total{interface=\"lan0\",vrid=\"10\",kind=\"ttl\"} 2",
             "failover_last_switch_seconds{cause=\"BFD down\"} 0.00025",
         ] {
             assert!(written.lines().any(|written| written == line), "{line} is not in\n{written}");

@@ -135,7 +135,7 @@ fn one(group: &GroupView) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use config::model::VrrpTracked;
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::vrrp::Counts;
 
-    fn group() -> GroupView {
+    pub(crate) fn group() -> GroupView {
         let config = config::model::VrrpGroup {
             addresses: ["10.1.0.1".parse().unwrap()].into(),
             priority: 200,

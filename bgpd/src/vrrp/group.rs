@@ -384,7 +384,9 @@ impl Group {
         let Some(place) = &self.place else { return };
         match arp::announce(place.ifindex, self.config.addresses.iter().copied()) {
             Ok(sent) => lock(&self.status).counts.arps += sent,
-            Err(error) => debug!(interface = %self.key.0, %error, "gratuitous ARP not sent"),
+            Err(error) => {
+                warn!(interface = %self.key.0, %error, "gratuitous ARP was not sent: hosts may send to the other router for a while");
+            }
         }
     }
 
