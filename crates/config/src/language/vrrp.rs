@@ -43,6 +43,12 @@ pub(super) fn apply(
     read: fn(&mut VrrpDraft, &Args<'_>) -> Result<(), Complaint>,
 ) -> Result<(), Complaint> {
     let vrid = vrid(args)?;
+    if args.opt::<u8>("NUMBER")? == Some(2) {
+        return Err(args.complain(
+            "NUMBER",
+            "version 2 is not spoken: it has no intervals below a second; set every router of the link to version 3",
+        ));
+    }
     let line = draft.line;
     let begins = args.matched().len() == 2 || args.has("version");
     match draft.vrrp_group(interface, vrid, begins) {
@@ -68,14 +74,7 @@ pub(super) const ROWS: &[Statement] = &[
         syntax: "vrrp VRID:1-255 [version NUMBER:2-3]",
         help: "A virtual router: addresses that routers of this link share (RFC 9568)",
         action: Action::Vrrp(Verb {
-            read: |_, args| match args.opt::<u8>("NUMBER")? {
-                Some(2) => Err(args.complain(
-                    "NUMBER",
-                    "version 2 is not spoken: it has no intervals below a second; set every router of the link to \
-                     version 3",
-                )),
-                _ => Ok(()),
-            },
+            read: |_, _| Ok(()),
             write: |(vrid, _), lines| lines.line(format_args!("vrrp {vrid}")),
         }),
     },
