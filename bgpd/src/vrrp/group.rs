@@ -69,7 +69,7 @@ pub(super) async fn run(
         retry_at: None,
         heard_at: None,
         ceased: None,
-        odd_from: None,
+        oddness_told: false,
     };
     group.look(Instant::now()).await;
     group.follow_links().await;
@@ -137,8 +137,8 @@ struct Group {
     heard_at: Option<Instant>,
     /// Who has said last that it ceases to be active.
     ceased: Option<IpAddr>,
-    /// Who was found to have other addresses, so that it is said once.
-    odd_from: Option<IpAddr>,
+    /// That somebody has other addresses was said, which anybody on the link could have said again and again.
+    oddness_told: bool,
 }
 
 impl Group {
@@ -190,10 +190,11 @@ impl Group {
     /// Takes part, or does not, as links and addresses allow.
     async fn follow_links(&mut self) {
         let before = self.place.as_ref().map(|place| place.primary);
+        let holding = self.core.role() == Role::Active;
         let place = match () {
             () if !self.environment.kernel => Err("bgpd runs with --no-kernel".to_owned()),
             () if self.config.shutdown => Err("it is shut down".to_owned()),
-            () => Place::find(&self.view, &self.key.0, &self.config, before),
+            () => Place::find(&self.view, &self.key.0, &self.config, before, holding),
         };
         match place {
             Err(why) => self.lose_link(&why).await,
@@ -298,7 +299,7 @@ impl Group {
         }
         if !same_addresses(&heard.addresses, &self.config) {
             self.mishap(Mishap::Addresses, "advertisement names other addresses");
-            if self.odd_from.replace(from) != Some(from) {
+            if !std::mem::replace(&mut self.oddness_told, true) {
                 let (interface, vrid) = &self.key;
                 warn!(%interface, %vrid, %from, addresses = ?heard.addresses, "the other router has other addresses for this number; make them the same");
             }
@@ -372,9 +373,11 @@ impl Group {
     async fn take_addresses_off(&mut self) {
         self.announcements.clear();
         let Some(place) = &self.place else { return };
+        let there = present(&self.view, place.ifindex, &self.config);
         for address in &self.config.addresses {
-            // The view may be a moment behind, so what it knows is only how long the subnet is.
-            if let Err(error) = self.kernel.take_off(place.held(&self.view, *address)).await {
+            // The view may be a moment behind: what it does not know of may be there all the same.
+            let known = there.iter().find(|held| held.address == *address).copied();
+            if let Err(error) = self.kernel.take_off(known.unwrap_or_else(|| place.held(&self.view, *address))).await {
                 warn!(%address, %error, "a virtual address stays on its interface");
             }
         }

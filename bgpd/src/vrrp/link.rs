@@ -32,7 +32,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Finds it; an address that was spoken from before is kept while it is there.
+    /// Finds it; an address that was spoken from before is kept while it is there. What is on the interface is ours while we
+    /// are `holding` the virtual addresses, marked or not: kernels before 5.18 keep no marks.
     ///
     /// # Errors
     /// Why the virtual router cannot take part.
@@ -41,6 +42,7 @@ impl Place {
         interface: &IfName,
         group: &VrrpGroup,
         before: Option<Ipv4Addr>,
+        holding: bool,
     ) -> Result<Self, String> {
         let link = view.link_named(interface.as_str()).ok_or_else(|| format!("there is no interface {interface}"))?;
         if !link.is_up() {
@@ -54,17 +56,19 @@ impl Place {
                 }
             })
         };
-        if let Some((_, taken)) = own().find(|(_, local)| group.addresses.contains(local)) {
+        let shared = |(_, local): &(&Address, Ipv4Addr)| group.addresses.contains(local);
+        if !holding && let Some((_, taken)) = own().find(shared) {
             return Err(format!(
                 "{taken} is an address of {interface} itself: take it off (ip address del), or choose another virtual one"
             ));
         }
         let same_subnet = |address: &Address| {
             let subnet = address.connected();
-            subnet.is_some_and(|subnet| group.addresses.iter().any(|shared| subnet.contains((*shared).into())))
+            subnet.is_some_and(|subnet| group.addresses.iter().any(|one| subnet.contains((*one).into())))
         };
-        let kept = before.filter(|before| own().any(|(_, local)| local == *before));
-        let fitting = || own().find(|(address, _)| same_subnet(address)).or_else(|| own().next());
+        let lasting = || own().filter(|own| !shared(own));
+        let kept = before.filter(|before| lasting().any(|(_, local)| local == *before));
+        let fitting = || lasting().find(|(address, _)| same_subnet(address)).or_else(|| lasting().next());
         let primary = kept.or_else(|| fitting().map(|(_, local)| local));
         let primary = primary.ok_or_else(|| format!("{interface} has no IPv4 address of its own to speak from"))?;
         Ok(Self { ifindex: link.ifindex, primary })

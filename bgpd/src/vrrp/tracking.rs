@@ -101,7 +101,7 @@ impl Tracking {
                 let carries_v4 =
                     status.terms.as_ref().is_some_and(|terms| terms.negotiated.families.contains(Family::Ipv4Unicast));
                 if status.phase != Phase::Established {
-                    Some(format!("{tracked} is not established ({})", status.phase))
+                    Some(format!("{tracked} is not established"))
                 } else if entry.signs.silent.load(Relaxed) == session {
                     Some(format!("BFD to {tracked} is down"))
                 } else if carries_v4 && entry.signs.complete.load(Relaxed) != session {
