@@ -192,6 +192,21 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
 
     let probe = scene.probe()?;
     scene.some_traffic(&probe, 200)?;
+    scene.routers[0].shell("terminate ipsec tunnel site-b")?;
+    scene.wait_gateway(1)?;
+    let why = scene.why(0)?;
+    ensure!(why.contains("tunnel site-b is down"), "router 1 says: {why}");
+    story.tell(format!("router 1's tunnel is taken down by hand: router 2 is the gateway; router 1 says: {why}"));
+    scene.some_traffic(&probe, 500)?;
+    story.outage("the hosts, whose gateway's tunnel was taken down", &probe.finish()?);
+    let probe = scene.probe()?;
+    scene.routers[0].shell("initiate ipsec tunnel site-b")?;
+    scene.wait_whole()?;
+    scene.some_traffic(&probe, 500)?;
+    story.lossless("router 1's tunnel is up again, and it is the gateway again", &probe.finish()?)?;
+
+    let probe = scene.probe()?;
+    scene.some_traffic(&probe, 200)?;
     scene.routers[0].stop(STOP)?;
     story.tell("router 1 is stopped for an upgrade");
     scene.wait_gateway(1)?;
@@ -207,7 +222,8 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
     let probe = scene.probe()?;
     scene.some_traffic(&probe, 200)?;
     scene.routers[0].lose_power(&LINKS)?;
-    scene.routers[0].node.ip(&format!("address del {GATEWAY}/24 dev lan0"))?;
+    // It may have been taken off in the last moment.
+    scene.routers[0].node.ip(&format!("address flush dev lan0 to {GATEWAY}/32"))?;
     story.tell("router 1 loses its power");
     scene.wait_gateway(1)?;
     scene.some_traffic(&probe, 500)?;
