@@ -26,3 +26,4 @@ pub mod static_health;
 pub mod tap;
 pub mod tunnels;
 pub mod vrf;
+pub mod vrrp;

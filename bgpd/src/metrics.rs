@@ -26,6 +26,7 @@ use telemetry::{
 };
 use tokio::{sync::oneshot, task::JoinSet};
 use tracing::{error, info};
+use vrrp::Role;
 
 use crate::{
     failover::Cause,
@@ -34,6 +35,7 @@ use crate::{
         view::{Bfd, MessageCounts, Neighbor},
     },
     state::State,
+    vrrp::{GroupView, Mishap},
 };
 
 /// The endpoint, kept where the configuration wants it.
@@ -96,6 +98,7 @@ struct Snapshot {
     /// Of the faults that the log still holds, the newest that has switched.
     last_switch: Option<(Cause, u64)>,
     ipsecd_reachable: bool,
+    vrrp: Vec<GroupView>,
 }
 
 impl Snapshot {
@@ -135,6 +138,7 @@ impl Snapshot {
             faults,
             last_switch,
             ipsecd_reachable: running.ipsecd_lost.is_none(),
+            vrrp: state.vrrp.status(),
         }
     }
 
@@ -150,7 +154,8 @@ impl Snapshot {
         self.write_sessions(out)?;
         self.write_tables(out)?;
         self.write_forwarding(out)?;
-        self.write_bfd(out)
+        self.write_bfd(out)?;
+        self.write_vrrp(out)
     }
 
     fn write_sessions(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
@@ -251,6 +256,33 @@ impl Snapshot {
         )
     }
 
+    fn write_vrrp(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
+        let groups = || self.vrrp.iter().map(|group| (virtual_router(group), &group.status));
+        let roles = groups().flat_map(|([interface, vrid], status)| {
+            [Role::Initialize, Role::Backup, Role::Active].map(|role| {
+                let labels = [interface.clone(), vrid.clone(), label("state", role.as_str())];
+                (labels, flag(status.role == role))
+            })
+        });
+        out.gauge("vrrp_state", "1 for what the virtual router is here", None, roles)?;
+        let priorities = groups().map(|(labels, status)| (labels, f64::from(status.priority)));
+        out.gauge("vrrp_priority", "What is left of its priority", None, priorities)?;
+        let transitions = groups().map(|(labels, status)| (labels, status.counts.transitions));
+        out.counter("vrrp_transitions", "Times it became something else", None, transitions)?;
+        let advertisements = groups().flat_map(|([interface, vrid], status)| {
+            [("sent", status.counts.sent), ("received", status.counts.received)]
+                .map(|(direction, count)| ([interface.clone(), vrid.clone(), label("direction", direction)], count))
+        });
+        out.counter("vrrp_advertisements", "Advertisements", None, advertisements)?;
+        let errors = groups().flat_map(|([interface, vrid], status)| {
+            Mishap::ALL.map(|mishap| {
+                let count = status.counts.errors.get(&mishap).copied().unwrap_or_default();
+                ([interface.clone(), vrid.clone(), label("kind", mishap.as_str())], count)
+            })
+        });
+        out.counter("vrrp_errors", "Advertisements that were discarded, not sent or odd", None, errors)
+    }
+
     fn write_bfd(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
         let sessions = || self.bfd.iter().map(|session| (peer(session.peer), session));
         let up = sessions().map(|(peer, session)| ([peer], flag(session.status == "up")));
@@ -266,6 +298,11 @@ impl Snapshot {
         });
         out.counter("bfd_session_changes", "Times the BFD session came up and went down", None, changes)
     }
+}
+
+/// Labels of a virtual router: bounded by the configuration.
+fn virtual_router(group: &GroupView) -> [Label; 2] {
+    [label("interface", group.interface.as_str()), label("vrid", &group.vrid.to_string())]
 }
 
 #[derive(Debug)]
@@ -325,6 +362,7 @@ mod tests {
             fib: Some(fib::Stats { routes: 18, path_lists: 2, ..fib::Stats::default() }),
             faults: 4,
             last_switch: Some((Cause::BfdDown, 250)),
+            vrrp: vec![crate::show::vrrp::tests::group()],
             ..Snapshot::default()
         };
         let mut registry = Registry::default();
@@ -339,6 +377,11 @@ mod tests {
             "fib_routes 18.0",
             "fib_resyncs_total 0",
             "failover_faults_total 4",
+            "vrrp_state{interface=\"lan0\",vrid=\"10\",state=\"backup\"} 1.0",
+            "vrrp_state{interface=\"lan0\",vrid=\"10\",state=\"active\"} 0.0",
+            "vrrp_priority{interface=\"lan0\",vrid=\"10\"} 100.0",
+            "vrrp_advertisements_total{interface=\"lan0\",vrid=\"10\",direction=\"received\"} 9",
+            "vrrp_errors_total{interface=\"lan0\",vrid=\"10\",kind=\"ttl\"} 2",
             "failover_last_switch_seconds{cause=\"BFD down\"} 0.00025",
         ] {
             assert!(written.lines().any(|written| written == line), "{line} is not in\n{written}");

@@ -10,10 +10,12 @@ use netwatch::View;
 
 use crate::peer::Ases;
 
-/// Our BGP identifier: the configured one, or the highest IPv4 address of the loopback interface, or of the machine.
+/// Our BGP identifier: the configured one, or the highest IPv4 address of the loopback interface, or of the machine. An
+/// address that may be another router's next names nobody.
 pub fn router_id(bgp: &Bgp, view: &View) -> Option<RouterId> {
     let loopback = view.link_named("lo").map(|link| link.ifindex);
-    let own = view.addresses().filter_map(|address| match address.local {
+    let lasting = view.addresses().filter(|address| !address.is_virtual);
+    let own = lasting.filter_map(|address| match address.local {
         IpAddr::V4(v4) if !v4.is_loopback() => Some((Some(address.ifindex) == loopback, v4)),
         _ => None,
     });

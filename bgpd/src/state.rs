@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     bfd_thread::BfdHandle, bmp::Bmp, dump::Dumps, fib_thread::FibHandle, load::Loads, peer::PeerHandle,
-    rib_thread::RibHandle, rpki::Rpki, static_health::Health, tap::Tap,
+    rib_thread::RibHandle, rpki::Rpki, static_health::Health, tap::Tap, vrrp::Vrrp,
 };
 
 /// Orders of operators that may wait; who finds the queue full waits.
@@ -101,6 +101,8 @@ pub struct State {
     pub rpki: Rpki,
     /// BMP stations.
     pub bmp: Bmp,
+    /// Virtual routers.
+    pub vrrp: Vrrp,
     /// MRT dumps.
     pub dumps: Dumps,
     /// MRT files in the table.
@@ -111,11 +113,17 @@ pub struct State {
 
 impl State {
     /// A state in which nothing runs, and the end at which orders arrive.
-    pub fn new(rib: RibHandle, fib: FibHandle, bfd: BfdHandle, tap: Tap) -> (Self, mpsc::Receiver<Control>) {
+    pub fn new(
+        rib: RibHandle,
+        fib: FibHandle,
+        bfd: BfdHandle,
+        tap: Tap,
+        vrrp: Vrrp,
+    ) -> (Self, mpsc::Receiver<Control>) {
         let (controls, incoming) = mpsc::channel(CONTROLS);
         let rpki = Rpki::new(rib.clone());
         let (bmp, dumps, loads) = Default::default();
-        (Self { running: Arc::default(), controls, rib, fib, bfd, rpki, bmp, dumps, loads, tap }, incoming)
+        (Self { running: Arc::default(), controls, rib, fib, bfd, rpki, bmp, vrrp, dumps, loads, tap }, incoming)
     }
 
     /// What runs now.

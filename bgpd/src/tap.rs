@@ -70,6 +70,8 @@ pub enum Kind {
     NextHop,
     /// The configuration, policy included.
     Policy,
+    /// A virtual router.
+    Vrrp,
 }
 
 impl Kind {
@@ -81,6 +83,7 @@ impl Kind {
             Self::Link => "link",
             Self::NextHop => "nexthop",
             Self::Policy => "policy",
+            Self::Vrrp => "vrrp",
         }
     }
 }

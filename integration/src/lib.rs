@@ -18,6 +18,7 @@ pub mod exec;
 pub mod feeder;
 pub mod kernel;
 pub mod lab;
+pub mod lan;
 pub mod node;
 pub mod one_wan;
 pub mod packages;

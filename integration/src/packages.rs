@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail, ensure};
 pub const BASE: [&str; 4] = ["iproute2", "iputils-ping", "util-linux", "procps"];
 
 /// The real peers.
-pub const PEERS: [&str; 7] = [
+pub const PEERS: [&str; 8] = [
     "frr",
     "bird2",
     "gobgpd",
+    "keepalived",
     "strongswan",
     "strongswan-swanctl",
     "libcharon-extra-plugins",

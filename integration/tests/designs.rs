@@ -25,6 +25,12 @@ fn dual_hub() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
+fn dual_router() {
+    plays("dual-router");
+}
+
+#[test]
 fn every_design_has_a_picture() {
     for design in integration::designs::ALL {
         assert!(design.picture().lines().count() > 3, "{}", design.name);

@@ -283,6 +283,7 @@ impl Supervisor {
             through_tunnel: *through_tunnel,
             rides_out_link_loss: *rides_out_link_loss,
             description: neighbor.settings.description.clone(),
+            signs: Arc::default(),
         };
         self.daemon.neighbors.insert(*address, entry);
         self.acceptors.insert(spec.clone(), handle.commands());
@@ -363,6 +364,7 @@ impl Supervisor {
     pub(super) async fn links_changed(&mut self) -> Result<(), Gone> {
         let config = self.daemon.config();
         let view = self.watch.view().clone();
+        self.state.vrrp.links(&view);
         *self.daemon.links.write().unwrap_or_else(PoisonError::into_inner) = view.clone();
         if let Some(bgp) = &config.bgp {
             let neighbors = self.daemon.neighbors.clone();

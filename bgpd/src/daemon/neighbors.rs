@@ -18,7 +18,7 @@ use bgp_core::{
 use bytes::Bytes;
 use fib::{PathState, Scope};
 use net_types::IfName;
-use netwatch::View;
+use netwatch::{Address, View};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     fib_thread::{Fault, FibHandle},
     peer::{Link, PeerCommand, PeerEnds, PeerFault, PeerHandle, PeerHost, PeerStatus},
     tap::{self, Happened, Kind, Seen, Tap},
+    vrrp::Signs,
 };
 
 /// After this time a neighbor that marks no end of its routes is taken to have sent them all.
@@ -47,6 +48,8 @@ pub struct Entry {
     pub rides_out_link_loss: bool,
     /// `description`
     pub description: Option<String>,
+    /// What is known of its session beside its state.
+    pub signs: Arc<Signs>,
 }
 
 /// All of them.
@@ -264,7 +267,8 @@ impl PeerHost for Host {
             let Some(own) = view.addresses().find(|address| address.local == local.ip()) else {
                 return Link { addresses: addresses_of(local.ip(), std::iter::empty()), ..Link::default() };
             };
-            let all: Vec<_> = view.addresses_of(own.ifindex).collect();
+            let lasting = |address: &&Address| !address.is_virtual || address.local == own.local;
+            let all: Vec<_> = view.addresses_of(own.ifindex).filter(lasting).collect();
             Link {
                 addresses: addresses_of(local.ip(), all.iter().map(|address| address.local)),
                 ifindex: own.ifindex,

@@ -60,7 +60,11 @@ impl Outlet for TableOutlet {
 
     fn end_of_rib(&self, peer: PeerId, family: Family) {
         let Some((address, entry)) = self.neighbors.by_id(peer) else { return };
-        let Some(terms) = entry.handle.status().terms else { return };
+        let status = entry.handle.status();
+        let Some(terms) = status.terms else { return };
+        if family == Family::Ipv4Unicast {
+            entry.signs.complete(status.established_count);
+        }
         let mut finished = self.finished.borrow_mut();
         let families = finished.entry(peer).or_insert(FamilySet::EMPTY);
         families.insert(family);

@@ -46,6 +46,8 @@ use crate::{
     state::{Control, State},
     static_health::StaticBfd,
     tap::Kind,
+    tunnels::Tunnels,
+    vrrp::{Tracking, Vrrp},
 };
 
 /// Next hops that the table may be ahead of their resolution.
@@ -147,8 +149,10 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
     fib.call_when_room(move || table.wake());
     let static_bfd = StaticBfd::default();
     let silence = Silence::default();
-    let (bfd, bfd_thread) =
-        bfd_thread::start(bfd_changes(fib.clone(), neighbors.clone(), static_bfd.clone(), silence.clone()))?;
+    let tunnels: Arc<Mutex<Tunnels>> = Arc::default();
+    let tracking = Tracking::new(neighbors.clone(), tunnels.clone());
+    let changes = bfd_changes(fib.clone(), neighbors.clone(), static_bfd.clone(), silence.clone(), tracking.clone());
+    let (bfd, bfd_thread) = bfd_thread::start(changes)?;
     threads.push(bfd_thread);
     drop(rib_thread); // ends with its last handle, which nobody can wait for who holds one
 
@@ -171,18 +175,20 @@ pub async fn start(options: Options, config: Config) -> anyhow::Result<(Supervis
         bfd,
         neighbors,
         links,
-        tunnels: Arc::new(Mutex::new(Default::default())),
+        tunnels,
         static_bfd,
         silence,
         running: Arc::default(),
     };
+    let preserved = adopted.routes > 0;
+    tracking.set_settled(!preserved);
+    let vrrp = Vrrp::new(tracking, daemon.neighbors.tap.clone(), !daemon.options.no_kernel);
     let (state, controls) =
-        State::new(daemon.rib.clone(), daemon.fib.clone(), daemon.bfd.clone(), daemon.neighbors.tap.clone());
+        State::new(daemon.rib.clone(), daemon.fib.clone(), daemon.bfd.clone(), daemon.neighbors.tap.clone(), vrrp);
     let ipsecd = daemon.options.run_dir.join(rpc::IPSECD_SOCKET);
     tokio::spawn(silent::tell(daemon.silence.clone(), Arc::clone(&daemon.tunnels), ipsecd));
     let socket = daemon.options.run_dir.join(rpc::BGPD_SOCKET);
     answer(&socket, state.clone())?;
-    let preserved = adopted.routes > 0;
     let mut supervisor = Supervisor {
         daemon,
         watch,
@@ -289,6 +295,7 @@ fn bfd_changes(
     neighbors: Neighbors,
     static_bfd: StaticBfd,
     silence: Silence,
+    tracking: Tracking,
 ) -> impl FnMut(Change) + Send {
     move |change: Change| {
         static_route_follows(&fib, &static_bfd, &change);
@@ -306,6 +313,8 @@ fn bfd_changes(
                 fib.words(vec![(scope, PathState::Up)]);
                 if let Some(entry) = neighbors.get(&change.peer.address) {
                     entry.handle.send(PeerCommand::BfdUp);
+                    entry.signs.heard();
+                    tracking.changed();
                 }
             }
             (BfdState::Up, _) if lost => {
@@ -315,6 +324,7 @@ fn bfd_changes(
                 let words = vec![(scope, PathState::LastResort)];
                 let entry = neighbors.get(&change.peer.address);
                 let tunnel = entry.as_ref().and_then(|entry| entry.interface.clone()).map(|(_, name)| name);
+                let heard_no_more = entry.clone();
                 let mut fault = Fault::now(Cause::BfdDown, change.cause.to_string(), words)
                     .peer(change.peer.address)
                     .tunnel(tunnel)
@@ -325,6 +335,10 @@ fn bfd_changes(
                     });
                 fault.at = change.at;
                 fib.fault(fault);
+                if let Some(entry) = heard_no_more {
+                    entry.signs.silent(entry.handle.status().established_count);
+                    tracking.changed();
+                }
             }
             // Somebody does without BFD on purpose, which says nothing about the path (RFC 5882 §3.2).
             (BfdState::Up, _) => fib.words(vec![(scope, PathState::Up)]),

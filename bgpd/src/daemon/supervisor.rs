@@ -120,6 +120,7 @@ impl Supervisor {
                 },
                 news = follow(&mut self.follower) => {
                     let news = self.daemon.tunnels.lock().unwrap_or_else(PoisonError::into_inner).apply(news);
+                    self.state.vrrp.tracking().changed();
                     news.into_iter().for_each(|news| self.tunnel_news(news));
                     self.health_changed().await
                 }
@@ -182,6 +183,7 @@ impl Supervisor {
         self.metrics.follow(config.metrics.bgpd, &self.state).await;
         self.state.rpki.configure(&config.rpki).await;
         self.state.bmp.configure(&config, &self.state);
+        self.state.vrrp.configure(&config);
         self.state.dumps.configure(&config.dumps, &self.state, &self.state.tap);
         if let Some(logs) = &self.daemon.options.logs
             && let Err(error) = logs.set_level(config.log.level.map_or("info", |level| level.as_str()))
@@ -317,6 +319,7 @@ impl Supervisor {
             }
             RibEvent::Settled => {
                 info!("every neighbor has said what it has, or its time is over: routes are announced");
+                self.state.vrrp.tracking().set_settled(true);
                 self.restart_is_over();
             }
         }
@@ -424,6 +427,8 @@ impl Supervisor {
     /// end take no route along.
     pub async fn shut_down(self) {
         service_manager::stopping();
+        // Hosts are sent elsewhere while everything still works here.
+        self.state.vrrp.shut_down().await;
         self.state.set_running(Running::default());
         self.daemon.fib.close();
         self.daemon.bfd.close();

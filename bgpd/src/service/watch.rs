@@ -19,6 +19,18 @@ pub(super) async fn show(state: &State, what: Watch, json: bool, out: &Output) -
         Watch::Mrt => mrt(state, json, out).await,
         Watch::Events if json => out.json(&state.tap.to_json()).await,
         Watch::Events => out.text(state.tap.to_text()).await,
+        Watch::Vrrp(wanted) => {
+            let mut groups = state.vrrp.status();
+            groups.retain(|group| {
+                wanted.interface.as_ref().is_none_or(|interface| *interface == group.interface)
+                    && wanted.vrid.is_none_or(|vrid| vrid == group.vrid.get())
+            });
+            if json {
+                out.json(&show::vrrp::json(&groups)).await
+            } else {
+                out.text(show::vrrp::text(&groups, SystemTime::now())).await
+            }
+        }
         Watch::Bmp if json => out.json(&show::bmp::json(&state.bmp.status())).await,
         Watch::Bmp => out.text(show::bmp::text(&state.bmp.status(), SystemTime::now())).await,
     }

@@ -67,7 +67,13 @@ mod tests {
             mtu_octets: 1500,
             vrf_table: None,
         };
-        let address = |local: &str, bits| Address { ifindex: 7, local: local.parse().unwrap(), bits, peer: None };
+        let address = |local: &str, bits| Address {
+            ifindex: 7,
+            local: local.parse().unwrap(),
+            bits,
+            peer: None,
+            is_virtual: false,
+        };
         let (v4, v6) = (address("192.0.2.1", 24), address("fe80::1", 64));
         let all = [(&link, vec![&v4, &v6])];
         let text = text(&all);

@@ -20,6 +20,7 @@ pub mod summary;
 pub mod table;
 mod tcp_ao;
 pub mod view;
+pub mod vrrp;
 
 #[cfg(test)]
 mod tests;

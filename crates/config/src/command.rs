@@ -13,7 +13,7 @@ use net_types::{Asn, Family, IfName, Prefix, TunnelName, WanName};
 pub use dampening::{DampeningView, FlapTable};
 pub use policy::{PolicyView, RouteFilter};
 pub use vpn::VpnView;
-pub use watch::{RpkiState, RpkiView, Watch};
+pub use watch::{RpkiState, RpkiView, Watch, WhichVrrp};
 
 use crate::{
     diagnostic::nearest,

@@ -12,7 +12,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics, Severity, nearest},
     foreign::{Foreign, Verdict},
     grammar::{Args, Choice, Complaint, Kind, Mismatch, Reference, Spelling, Word, split},
-    language::{Done, Draft, Leave, Problem, Section},
+    language::{Done, Draft, Leave, Problem, Section, vrrp},
     model::{Bgp, Config, Name},
     unsay::{Before, Outcome, Reading, Said, Unsaid},
 };
@@ -390,10 +390,14 @@ impl<'a> Reader<'a> {
         }
         for Problem { line, kind, name, message } in problems {
             let line = line_at(self.source, &self.lines, line);
-            // A neighbor that is incomplete can be left out; what tunnels say cannot be half meant.
-            let severity = if kind == "neighbor" { self.unusable() } else { Severity::Error };
-            if let (Severity::Warning, Some(bgp)) = (severity, &mut config.bgp) {
-                bgp.neighbors.retain(|key, _| key.to_string() != name);
+            // A neighbor or a virtual router that is incomplete can be left out; what tunnels say cannot be half meant.
+            let severity = if ["neighbor", vrrp::PROBLEM].contains(&kind) { self.unusable() } else { Severity::Error };
+            match (severity, &mut config.bgp) {
+                (Severity::Warning, _) if kind == vrrp::PROBLEM => {
+                    config.vrrp.retain(|(interface, vrid), _| vrrp::problem_name(interface, *vrid) != name);
+                }
+                (Severity::Warning, Some(bgp)) => bgp.neighbors.retain(|key, _| key.to_string() != name),
+                _ => {}
             }
             self.report(line, None, severity, format!("{kind} {name}: {message}"), None, None);
         }
@@ -406,9 +410,12 @@ impl<'a> Reader<'a> {
         let Mention { reference, name, line, place } = mention;
         let kind = kind_of(*reference);
         let (severity, consequence) = match reference {
-            Reference::Wan | Reference::Identity | Reference::Proposal | Reference::PeerGroup | Reference::KeyChain => {
-                (Severity::Error, "")
-            }
+            Reference::Wan
+            | Reference::Identity
+            | Reference::Proposal
+            | Reference::PeerGroup
+            | Reference::KeyChain
+            | Reference::Tunnel => (Severity::Error, ""),
             Reference::BfdProfile if self.manner.unknown == UnknownLines::Refuse => (Severity::Error, ""),
             Reference::BfdProfile => (Severity::Warning, "; until it is, the default timing holds"),
             // As FRR does: better no route than one that somebody meant to filter.
@@ -443,6 +450,7 @@ fn definitions(config: &Config) -> impl Iterator<Item = (&'static str, String)> 
     named(Reference::Wan, texts(config.wans.keys()))
         .chain(named(Reference::Identity, texts(config.identities.keys())))
         .chain(named(Reference::Proposal, texts(config.proposals.keys())))
+        .chain(named(Reference::Tunnel, texts(config.tunnels.keys())))
         .chain(named(Reference::KeyChain, texts(config.key_chains.keys())))
         .chain(named(Reference::BfdProfile, texts(config.bfd_profiles.keys())))
         .chain(named(Reference::RouteMap, texts(config.route_maps.keys())))
@@ -472,6 +480,7 @@ fn kind_of(reference: Reference) -> &'static str {
         Reference::Identity => "ipsec identity",
         Reference::Proposal => "ipsec proposal",
         Reference::KeyChain => "key chain",
+        Reference::Tunnel => "ipsec tunnel",
         Reference::BfdProfile => "bfd profile",
         Reference::RouteMap => "route-map",
         Reference::PeerGroup => "peer-group",

@@ -602,6 +602,69 @@ fn a_key_chain_is_read_and_what_cannot_be_one_is_named() {
 }
 
 #[test]
+fn virtual_routers_are_read_in_frrs_spelling_and_printed_again() {
+    let config = read(&format!(
+        "{EDGE}\
+interface lan0
+ description hosts
+ vrrp 10 version 3
+ vrrp 10 ip 10.1.0.1
+ vrrp 10 ip 10.1.0.254
+ vrrp 10 priority 200
+ vrrp 10 advertisement-interval 500
+ vrrp 10 preempt delay 3
+ vrrp 10 track tunnel tun1
+ vrrp 10 track tunnel tun2 decrement 20
+ vrrp 10 track neighbor 169.254.1.1
+ vrrp 10 checksum-with-ipv4-pseudoheader
+ vrrp 11
+ vrrp 11 ip 10.1.0.2
+ no vrrp 11 preempt
+ vrrp 11 shutdown
+ vrrp 12
+ vrrp 12 ip 10.1.0.3
+ no vrrp 12
+ no vrrp 12 shutdown
+"
+    ));
+    let groups: Vec<_> = config.vrrp.iter().map(|((interface, vrid), _)| format!("{interface} {vrid}")).collect();
+    assert_eq!(groups, ["lan0 10", "lan0 11"]);
+    let mut groups = config.vrrp.values();
+    let ten = groups.next().unwrap();
+    assert_eq!(ten.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.0.1", "10.1.0.254"]);
+    assert_eq!((ten.priority, ten.interval.centiseconds(), ten.preempt_delay), (200, 50, Duration::from_secs(3)));
+    let tracked: Vec<_> = ten.track.iter().map(|(tracked, decrement)| format!("{tracked} {decrement}")).collect();
+    assert_eq!(tracked, ["tunnel tun1 100", "tunnel tun2 20", "neighbor 169.254.1.1 100"]);
+    let eleven = groups.next().unwrap();
+    assert!(!eleven.preempt && eleven.shutdown && ten.preempt && !ten.shutdown);
+    assert_eq!(read(&config.to_string()), config);
+}
+
+#[test]
+fn virtual_routers_that_cannot_be_are_refused_with_their_place() {
+    for (lines, place, why) in [
+        ("vrrp 1 version 2", (2, 17), "version 2 is not spoken"),
+        ("vrrp 1", (2, 2), "vrrp 1 of interface lan0: \"vrrp 1 ip A.B.C.D\" is missing"),
+        ("vrrp 1 ip 10.1.0.1", (2, 7), "begin with \"vrrp 1\" above"),
+        ("vrrp 1\n vrrp 1 ipv6 fe80::1", (3, 14), "virtual addresses are IPv4 here"),
+        ("vrrp 1\n vrrp 1 ip 224.0.0.18", (3, 12), "cannot be the address of a gateway"),
+        ("vrrp 1\n vrrp 1 ip 10.1.0.1\n vrrp 1 advertisement-interval 15", (4, 32), "not a multiple of 10"),
+        ("vrrp 1\n vrrp 1 ip 10.1.0.1\n vrrp 1 priority 255", (4, 18), "a number from 1 to 254"),
+        ("vrrp 1\n vrrp 1 ip 10.1.0.1\n vrrp 1 track tunnel tun9", (4, 22), "ipsec tunnel \"tun9\" is not defined"),
+        ("vrrp 1\n vrrp 1 ip 10.1.0.1\n vrrp 1 track neighbor 10.9.9.9", (4, 2), "neighbor 10.9.9.9, which is not"),
+        ("vrrp 1\n vrrp 1 ip 10.1.0.1\n vrrp 2\n vrrp 2 ip 10.1.0.1", (4, 2), "also that of virtual router 1"),
+    ] {
+        let source = format!("interface lan0\n {lines}\n");
+        let wrong = refused(&source);
+        let told: Vec<_> = wrong.0.iter().map(|told| ((told.line, told.column), told.message.as_str())).collect();
+        assert!(told.iter().any(|(at, message)| *at == place && message.contains(why)), "{source}\n{told:#?}");
+    }
+    let tunnel = "vrrp 1\n vrrp 1 ip 169.254.1.2\n";
+    let wrong = refused(&format!("{EDGE}interface lan0\n {tunnel}"));
+    assert!(wrong.to_string().contains("its address 169.254.1.2 is that of ipsec tunnel tun1"), "{wrong}");
+}
+
+#[test]
 fn a_password_is_not_repeated_in_what_is_refused() {
     let source = format!("router bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 password {}\n", "s3cret".repeat(20));
     let wrong = refused(&source);

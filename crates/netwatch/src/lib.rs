@@ -12,5 +12,5 @@ mod view;
 mod watch;
 
 pub use routes::{ForeignRoute, ForeignTarget};
-pub use view::{Address, Link, View};
+pub use view::{Address, Link, VIRTUAL, View};
 pub use watch::{Change, Hop, Watch};

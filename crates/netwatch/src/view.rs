@@ -45,7 +45,13 @@ pub struct Address {
     pub bits: u8,
     /// The other end of a point-to-point link, where one is configured.
     pub peer: Option<IpAddr>,
+    /// It is here for the moment and may be another router's next, marked so ([`VIRTUAL`]).
+    pub is_virtual: bool,
 }
+
+/// What marks an address that routers of a link share (`IFA_PROTO`): the number that our routes carry, too. Kernels before
+/// 5.18 keep no marks.
+pub const VIRTUAL: u8 = 201;
 
 impl Address {
     /// The prefix that is reachable directly because of this address.
@@ -90,10 +96,12 @@ impl View {
     }
 
     /// The source address that the kernel would prefer on this interface in the family of `toward`: one whose prefix
-    /// holds `toward`, else the first; link-local IPv6 only toward link-local.
+    /// holds `toward`, else the first; link-local IPv6 only toward link-local, and none that is virtual.
     pub fn source_toward(&self, ifindex: u32, toward: IpAddr) -> Option<IpAddr> {
         let fits = |address: &&Address| {
-            address.local.is_ipv4() == toward.is_ipv4() && is_link_local(address.local) == is_link_local(toward)
+            address.local.is_ipv4() == toward.is_ipv4()
+                && is_link_local(address.local) == is_link_local(toward)
+                && !address.is_virtual
         };
         let on_link = |address: &&Address| address.connected().is_some_and(|prefix| prefix.contains(toward));
         self.addresses_of(ifindex)
@@ -109,9 +117,10 @@ impl View {
     }
 
     /// Connected prefixes on links that are up, each with its interface; host routes to ourselves and link-local
-    /// prefixes are not among them.
+    /// prefixes are not among them, nor is what only a virtual address connects.
     pub fn connected(&self) -> impl Iterator<Item = (Prefix, &Link)> {
-        self.addresses.values().filter(|address| !is_link_local(address.local)).filter_map(|address| {
+        let lasting = |address: &&Address| !is_link_local(address.local) && !address.is_virtual;
+        self.addresses.values().filter(lasting).filter_map(|address| {
             let link = self.links.get(&address.ifindex).filter(|link| link.is_up())?;
             Some((address.connected()?, link))
         })
@@ -195,7 +204,7 @@ mod tests {
         for (ifindex, local, bits) in
             [(2, "10.0.0.1", 8), (3, "169.254.1.2", 30), (4, "169.254.2.2", 30), (3, "10.9.0.1", 24)]
         {
-            view.put_address(Address { ifindex, local: local.parse().unwrap(), bits, peer: None });
+            view.put_address(Address { ifindex, local: local.parse().unwrap(), bits, peer: None, is_virtual: false });
         }
         view
     }
@@ -220,6 +229,17 @@ mod tests {
         let mut view = view();
         assert_eq!(view.remove_link(3).map(|link| link.name).as_deref(), Some("tun1"));
         assert_eq!(view.addresses_of(3).count(), 0);
+    }
+
+    #[test]
+    fn a_virtual_address_is_local_and_no_more() {
+        let mut view = view();
+        let shared = Address { ifindex: 2, local: "10.0.0.0".parse().unwrap(), bits: 32, peer: None, is_virtual: true };
+        let connected = view.connected().count();
+        view.put_address(shared);
+        assert!(view.is_local(shared.local));
+        assert_eq!(view.connected().count(), connected);
+        assert_eq!(view.source_toward(2, "10.8.0.7".parse().unwrap()), Some("10.0.0.1".parse().unwrap()));
     }
 
     #[test]

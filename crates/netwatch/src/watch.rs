@@ -20,7 +20,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 use crate::{
-    Address, Link, View,
+    Address, Link, VIRTUAL, View,
     routes::{self, Routes},
 };
 
@@ -351,9 +351,10 @@ fn vrf_table(infos: &[LinkInfo]) -> Option<u32> {
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {
-    let (mut local, mut far) = (None, None);
+    let (mut local, mut far, mut is_virtual) = (None, None, false);
     for attribute in &message.attributes {
         match attribute {
+            AddressAttribute::Protocol(mark) => is_virtual = u8::from(*mark) == VIRTUAL,
             AddressAttribute::Local(address) => local = Some(*address),
             AddressAttribute::Address(address) => far = Some(*address),
             _ => {}
@@ -366,6 +367,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
         local: own,
         bits: message.header.prefix_len,
         peer: far.filter(|far| *far != own),
+        is_virtual,
     })
 }
 

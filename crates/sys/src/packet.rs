@@ -1,4 +1,5 @@
-//! Packet sockets: every packet of a namespace as the kernel sees it, for captures in tests.
+//! Packet sockets: every packet of a namespace as the kernel sees it, for captures in tests; and frames to everybody on a
+//! link.
 #![allow(unsafe_code)]
 
 use std::{
@@ -119,6 +120,81 @@ impl PacketTap {
     }
 }
 
+/// Sends frames to everybody on one link; it receives nothing.
+#[derive(Debug)]
+pub struct Broadcaster {
+    socket: OwnedFd,
+    ifindex: libc::c_int,
+}
+
+impl Broadcaster {
+    /// One for the link of this number.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_NET_RAW, `ENODEV` when there is no such link.
+    pub fn open(ifindex: u32) -> io::Result<Self> {
+        let ifindex = libc::c_int::try_from(ifindex).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: takes plain integers. Protocol 0 receives nothing.
+        let raw = crate::check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+        // SAFETY: the descriptor was just made and belongs to nobody else.
+        let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+        let address = link_address(ifindex, 0);
+        // SAFETY: the pointer and length describe a live address.
+        crate::check(unsafe {
+            libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as libc::socklen_t)
+        })?;
+        Ok(Self { socket, ifindex })
+    }
+
+    /// The link's own hardware address; `None` where that is not an Ethernet one.
+    ///
+    /// # Errors
+    /// As the kernel reports them.
+    pub fn hardware_address(&self) -> io::Result<Option<[u8; 6]>> {
+        let mut address = link_address(0, 0);
+        let mut length = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: the pointer and length describe a live address, of which every bit pattern is valid.
+        crate::check(unsafe {
+            libc::getsockname(self.socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length)
+        })?;
+        let [a, b, c, d, e, f, _, _] = address.sll_addr;
+        let ethernet = address.sll_hatype == libc::ARPHRD_ETHER && address.sll_halen == 6;
+        Ok(ethernet.then_some([a, b, c, d, e, f]))
+    }
+
+    /// Sends a frame of this EtherType to everybody; the kernel puts the link's header before it.
+    ///
+    /// # Errors
+    /// `ENETDOWN` while the link is down.
+    pub fn send(&self, ethertype: u16, payload: &[u8]) -> io::Result<()> {
+        let mut everybody = link_address(self.ifindex, ethertype);
+        everybody.sll_halen = 6;
+        everybody.sll_addr = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
+        // SAFETY: both pointers and lengths describe live values.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                payload.as_ptr().cast(),
+                payload.len(),
+                0,
+                (&raw const everybody).cast(),
+                size_of_val(&everybody) as libc::socklen_t,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+fn link_address(ifindex: libc::c_int, ethertype: u16) -> libc::sockaddr_ll {
+    // SAFETY: all-zero is a valid `sockaddr_ll`.
+    let mut address: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ethertype.to_be();
+    address.sll_ifindex = ifindex;
+    address
+}
+
 fn timestamp_ns(header: &libc::msghdr) -> Option<i64> {
     // SAFETY: the header was filled in by recvmsg and its control buffer is alive.
     let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
@@ -143,6 +219,33 @@ mod tests {
 
     use super::*;
     use crate::netns::NetNs;
+
+    fn ip(arguments: &str) {
+        let done = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+        assert!(done.success(), "ip {arguments}");
+    }
+
+    #[test]
+    fn a_frame_to_everybody_arrives_at_the_other_end() {
+        NetNs::new().unwrap().run(|| {
+            ip("link add va index 10 address 02:00:00:00:00:0a type veth peer name vb index 11");
+            ip("link set va up");
+            ip("link set vb up");
+            ip("link set lo up");
+            let tap = PacketTap::open(1 << 20).unwrap();
+            let link = Broadcaster::open(10).unwrap();
+            assert_eq!(link.hardware_address().unwrap(), Some([2, 0, 0, 0, 0, 10]));
+            link.send(0x88b5, b"hello").unwrap(); // an EtherType for experiments
+            let mut buffer = [0; 64];
+            let arrived = std::iter::from_fn(|| tap.next(&mut buffer).unwrap().map(|tapped| (tapped, buffer)))
+                .find(|(tapped, _)| tapped.ifindex == 11 && tapped.protocol == 0x88b5);
+            let (tapped, octets) = arrived.unwrap();
+            assert!(!tapped.outgoing && octets.starts_with(b"hello"));
+            let none = Broadcaster::open(1).unwrap();
+            assert_eq!(none.hardware_address().unwrap(), None, "the loopback has none");
+            assert!(Broadcaster::open(99).is_err());
+        });
+    }
 
     #[test]
     fn a_datagram_on_the_loopback_is_seen_leaving_and_coming() {

@@ -114,6 +114,21 @@ impl VirtualRouter {
         }
     }
 
+    /// Is set up otherwise from now on, for the same virtual router with the same addresses; others are told at once. What
+    /// is left of the priority is the owner's to [say](Self::set_priority).
+    pub fn reconfigure(&mut self, now: Instant, config: Config) -> Vec<Output> {
+        debug_assert_eq!((config.vrid, &config.addresses), (self.config.vrid, &self.config.addresses));
+        if config == self.config {
+            return Vec::new();
+        }
+        self.priority = config.priority;
+        self.config = config;
+        match self.state {
+            State::Active { .. } => self.advertise(now),
+            _ => Vec::new(),
+        }
+    }
+
     /// What it tells others of itself now.
     pub fn priority(&self) -> u8 {
         self.priority

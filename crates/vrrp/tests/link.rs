@@ -234,6 +234,19 @@ fn without_preemption_the_place_is_kept() {
 }
 
 #[test]
+fn what_is_set_up_otherwise_holds_at_once_and_without_a_gap() {
+    let mut link = Link::settled(&[200, 150], 0);
+    let outputs = link.routers[0].core.reconfigure(link.now, Config { priority: 120, ..config(200) });
+    link.perform(0, outputs);
+    assert_eq!(link.active(), [0], "until somebody better has said so");
+    let took = link.until("the better one", |link| link.active() == [1]);
+    assert!(took <= millis(42), "{took:?}");
+    assert_eq!(link.most, 1);
+    let same = link.routers[1].core.config().clone();
+    assert_eq!(link.routers[1].core.reconfigure(link.now, same), []);
+}
+
+#[test]
 fn the_owner_of_the_addresses_has_them_at_once() {
     let mut link = Link::settled(&[100, 150], 1);
     let core = VirtualRouter::new(config(vrrp::OWNER));

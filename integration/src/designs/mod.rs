@@ -3,6 +3,7 @@
 
 mod dial_backup;
 mod dual_hub;
+mod dual_router;
 
 use std::time::Duration;
 
@@ -29,6 +30,11 @@ pub const ALL: &[Design] = &[
         play: dial_backup::play,
     },
     Design { name: "dual-hub", readme: include_str!("../../../examples/dual-hub/README.md"), play: dual_hub::play },
+    Design {
+        name: "dual-router",
+        readme: include_str!("../../../examples/dual-router/README.md"),
+        play: dual_router::play,
+    },
 ];
 
 impl Design {

@@ -3,11 +3,13 @@
 mod bird;
 mod frr;
 mod gobgp;
+mod keepalived;
 mod stayrtr;
 mod strongswan;
 
 pub use bird::Bird;
 pub use frr::Frr;
 pub use gobgp::Gobgp;
+pub use keepalived::Keepalived;
 pub use stayrtr::{Payload, Stayrtr};
 pub use strongswan::{Connection, Secret, StrongSwan};

@@ -1,6 +1,6 @@
 //! The commands about watching and validation: what caches, stations, dumps and the log of events say.
 
-use net_types::{Asn, Family, Prefix};
+use net_types::{Asn, Family, IfName, Prefix};
 
 use super::{Command, Owner, Row, family, json, row};
 use crate::grammar::{Args, Complaint};
@@ -18,8 +18,19 @@ pub enum Watch {
     Events,
     /// `show mrt`: the files whose routes are in the table.
     Mrt,
+    /// `show vrrp`
+    Vrrp(WhichVrrp),
     /// `show ip nht`, `show bgp nexthop`: the next hops of paths, and how each is reached.
     NextHops(Option<Family>),
+}
+
+/// Of the virtual routers those on this interface, or of this number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WhichVrrp {
+    /// On every interface without.
+    pub interface: Option<IfName>,
+    /// Any number without.
+    pub vrid: Option<u8>,
 }
 
 /// What origin validation says of a route (RFC 6811).
@@ -66,6 +77,9 @@ pub(super) const ROWS: &[Row] = &[
     }),
     row(Owner::Bgpd, "show bgp events [json]", "The last changes of state", |args| show(args, Watch::Events)),
     row(Owner::Bgpd, "show [bgp] bmp [json]", "BMP stations", |args| show(args, Watch::Bmp)),
+    row(Owner::Bgpd, "show vrrp [interface IFNAME] [VRID:1-255] [json]", "Virtual routers", |args| {
+        show(args, Watch::Vrrp(WhichVrrp { interface: args.opt("IFNAME")?, vrid: args.opt("VRID")? }))
+    }),
     row(Owner::Bgpd, "show mrt [json]", "MRT files whose routes are in the table", |args| show(args, Watch::Mrt)),
     row(Owner::Bgpd, "load mrt FILE [next-hop ADDRESS]", "Put the routes of an MRT file into the table", |args| {
         Ok(Command::LoadMrt { file: args.get("FILE")?, next_hop: args.opt("ADDRESS")? })

@@ -33,6 +33,8 @@ pub enum Reference {
     Proposal,
     /// `key chain`
     KeyChain,
+    /// `ipsec tunnel`
+    Tunnel,
     /// `bfd` / `profile`
     BfdProfile,
     /// `route-map`
@@ -152,6 +154,7 @@ impl Leaf {
             "ADDRESS-PORT" => Kind::Socket,
             "IFNAME" => Kind::Interface,
             "TUNNEL" => Kind::Tunnel,
+            "TUNNEL-USED" => Kind::Reference(Reference::Tunnel),
             "WAN" => Kind::Wan,
             "WAN-USED" => Kind::Reference(Reference::Wan),
             "NAME" => Kind::Name,
@@ -263,7 +266,7 @@ impl Kind {
                 is::<SocketAddr>(text).map_err(|_| not(text, "ADDRESS:PORT such as 127.0.0.1:9179 or [::1]:9179"))
             }
             Self::Interface => is::<IfName>(text),
-            Self::Tunnel => is::<TunnelName>(text),
+            Self::Tunnel | Self::Reference(Reference::Tunnel) => is::<TunnelName>(text),
             Self::Wan | Self::Reference(Reference::Wan) => is::<WanName>(text),
             Self::Neighbor => is::<NeighborId>(text),
             Self::Name | Self::Peer | Self::Reference(_) => is::<Name>(text),
@@ -316,6 +319,7 @@ impl fmt::Display for Leaf {
             Kind::Adjust => f.write_str("(0-4294967295)|+N|-N"),
             Kind::Reference(Reference::AccessList(_)) => f.write_str("ACCESS-LIST"),
             Kind::Reference(Reference::Wan) => f.write_str("WAN"),
+            Kind::Reference(Reference::Tunnel) => f.write_str("TUNNEL"),
             Kind::Peer => f.write_str("A.B.C.D|X:X::X:X|IFNAME|PEER-GROUP"),
             Kind::Neighbor => f.write_str("A.B.C.D|X:X::X:X|IFNAME"),
             Kind::Reference(Reference::PrefixList(_)) => f.write_str("PREFIX-LIST"),

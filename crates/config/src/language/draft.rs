@@ -9,6 +9,7 @@ use std::{
 };
 
 use net_types::{IfName, Prefix, TunnelName, WanName};
+use vrrp::Vrid;
 
 use crate::{
     grammar::{Args, Complaint},
@@ -16,7 +17,7 @@ use crate::{
         AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Childless, Config, Credential,
         Datapath, Dpd, EspSuite, Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry,
         NeighborId, NeighborSettings, Packets, Password, PeerDemands, Ppk, Proposal, Remote, Revocation, RouteMapEntry,
-        Shutdown, Standby, Tunnel, Wan, tunnels_of_one_datapath,
+        Shutdown, Standby, Tunnel, VrrpGroup, VrrpTracked, Wan, tunnels_of_one_datapath,
     },
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct Draft {
     tunnels: BTreeMap<TunnelName, Placed<TunnelDraft>>,
     key_chains: BTreeMap<Name, BTreeMap<u8, Placed<KeyDraft>>>,
     neighbors: BTreeMap<NeighborId, Placed<NeighborEntry>>,
+    vrrp: BTreeMap<(IfName, Vrid), Placed<VrrpDraft>>,
 }
 
 /// Something, and the line where it began.
@@ -112,6 +114,15 @@ pub(super) struct KeyDraft {
     pub(super) secret: Option<Password>,
 }
 
+#[derive(Debug, Default)]
+pub(super) struct VrrpDraft {
+    pub(super) group: VrrpGroup,
+    /// Number of the line that is being read.
+    pub(super) reading: usize,
+    /// Where each of what it tracks is named.
+    pub(super) tracked_at: BTreeMap<VrrpTracked, usize>,
+}
+
 impl Draft {
     pub(super) fn wan(&mut self, name: &WanName) -> &mut WanDraft {
         place(&mut self.wans, self.line, name)
@@ -135,6 +146,15 @@ impl Draft {
 
     pub(super) fn chain_key(&mut self, chain: &Name, number: u8) -> &mut KeyDraft {
         place(self.key_chains.entry(chain.clone()).or_default(), self.line, &number)
+    }
+
+    /// The virtual router of this number; made where `begins` says so.
+    pub(super) fn vrrp_group(&mut self, interface: &IfName, vrid: Vrid, begins: bool) -> Option<&mut VrrpDraft> {
+        let key = (interface.clone(), vrid);
+        if begins {
+            return Some(place(&mut self.vrrp, self.line, &key));
+        }
+        self.vrrp.get_mut(&key).map(|placed| &mut placed.value)
     }
 
     pub(super) fn bfd_profile(&mut self, name: &Name) -> &mut BfdProfile {
@@ -244,7 +264,7 @@ impl Draft {
 
     /// The configuration, and what is missing or contradicts itself.
     pub(crate) fn finish(self) -> (Config, Vec<Problem>) {
-        let Self { mut config, wans, proposals, identities, tunnels, neighbors, key_chains, .. } = self;
+        let Self { mut config, wans, proposals, identities, tunnels, neighbors, key_chains, vrrp, .. } = self;
         let mut problems = Vec::new();
         config.wans = finish(wans, "wan", WanDraft::finish, &mut problems);
         config.proposals = finish(proposals, "ipsec proposal", |draft, _| draft.finish(), &mut problems);
@@ -293,6 +313,8 @@ impl Draft {
                 vrf.families.retain(|_, settings| *settings != Default::default());
             }
         }
+        let groups = vrrp.into_iter().map(|(key, placed)| (key, placed.line, placed.value));
+        super::vrrp::finish(&mut config, groups, &mut problems);
         config.static_routes.sort();
         config.static_routes.dedup();
         (config, problems)

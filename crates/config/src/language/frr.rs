@@ -3,7 +3,7 @@
 //! Addresses and links are the system's, logs have lines of their own, and the terminal is guarded by the permissions of the
 //! daemons' sockets. Each such line is a warning, so that nobody counts on it.
 
-use super::{Action, LEAVE, Section, Statement};
+use super::{Action, LEAVE, Section, Statement, vrrp};
 
 const fn ignored(syntax: &'static str) -> Statement {
     Statement { syntax, help: "Without effect", action: Action::Ignore }
@@ -28,8 +28,8 @@ pub(super) const ROWS: &[Statement] = &[
     ignored("[no] (ip|ipv6) forwarding"),
     Statement {
         syntax: "interface IFNAME",
-        help: "Without effect: links are the system's",
-        action: Action::Enter(|_, args| Ok(Section::Interface(args.get("IFNAME")?)), |_, _| {}),
+        help: "A link, for what its routers share; the link itself is the system's",
+        action: Action::Enter(|_, args| Ok(Section::Interface(args.get("IFNAME")?)), vrrp::write_interfaces),
     },
 ];
 
@@ -42,7 +42,7 @@ pub(super) const SPEAKER: &[Statement] = &[
     ignored("[no] coalesce-time [NUMBER:0-4294967295]"),
 ];
 
-pub(super) const INTERFACE_ROWS: &[&[Statement]] = &[INTERFACE, LEAVE];
+pub(super) const INTERFACE_ROWS: &[&[Statement]] = &[INTERFACE, vrrp::ROWS, LEAVE];
 
 const INTERFACE: &[Statement] = &[
     ignored("[no] ip address INTERFACE4 [TEXT]"),

@@ -29,22 +29,24 @@ mod speaker;
 mod trust;
 mod tunnel;
 mod vrf;
+pub(crate) mod vrrp;
 mod wan;
 
 use std::{fmt, sync::LazyLock};
 
+use ::vrrp::Vrid;
 use net_types::{Family, IfName, Prefix, TunnelName, WanName};
 
 use crate::{
     grammar::{Args, Complaint, Tree},
     model::{
         BfdPeer, BfdPeerId, BfdProfile, Bgp, BmpTargets, ChainKey, Config, FamilyConfig, Identity, Name,
-        NeighborFamily, NeighborSettings, Proposal, RouteMapEntry, Rpki, Tunnel, Vrf, VrfFamily, Wan,
+        NeighborFamily, NeighborSettings, Proposal, RouteMapEntry, Rpki, Tunnel, Vrf, VrfFamily, VrrpGroup, Wan,
     },
 };
 
 pub(crate) use draft::{Draft, Problem};
-use draft::{IdentityDraft, KeyDraft, ProposalDraft, TunnelDraft, WanDraft};
+use draft::{IdentityDraft, KeyDraft, ProposalDraft, TunnelDraft, VrrpDraft, WanDraft};
 
 /// One row of the language.
 pub(crate) struct Statement {
@@ -78,6 +80,8 @@ enum Action {
     Identity(Verb<IdentityDraft, Identity>),
     Tunnel(Verb<TunnelDraft, Tunnel>),
     ChainKey(Verb<KeyDraft, ChainKey>),
+    /// Begins with `vrrp VRID`.
+    Vrrp(Verb<VrrpDraft, (Vrid, VrrpGroup)>),
     BfdProfile(Verb<BfdProfile>),
     BfdPeer(Verb<BfdPeer>),
     RouteMap(Verb<RouteMapEntry>),
@@ -255,6 +259,7 @@ impl Section {
             (Action::ChainKey(verb), Self::ChainKey(chain, number)) => {
                 (verb.read)(draft.chain_key(chain, *number), args)?;
             }
+            (Action::Vrrp(verb), Self::Interface(name)) => vrrp::apply(draft, name, args, verb.read)?,
             (Action::BfdProfile(verb), Self::BfdProfile(name)) => (verb.read)(draft.bfd_profile(name), args)?,
             (Action::BfdPeer(verb), Self::BfdPeer(id)) => (verb.read)(draft.bfd_peer(id), args)?,
             (Action::RouteMap(verb), Self::RouteMap(name, sequence)) => match draft.route_map(name, *sequence) {

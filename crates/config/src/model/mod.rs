@@ -25,11 +25,13 @@ mod suite;
 mod trust;
 mod values;
 mod vrf;
+mod vrrp;
 mod wan;
 
 use std::collections::BTreeMap;
 
-use net_types::{Family, TunnelName, WanName};
+use ::vrrp::Vrid;
+use net_types::{Family, IfName, TunnelName, WanName};
 
 pub use alias::AliasedCommunity;
 pub use bfd::{BfdPeer, BfdPeerId, BfdProfile};
@@ -73,6 +75,7 @@ pub use values::{
     Name, Secret, ValueError,
 };
 pub use vrf::{BgpVrf, VpnLabel, Vrf, VrfFamily};
+pub use vrrp::{VrrpGroup, VrrpTracked};
 pub use wan::Wan;
 
 /// A whole configuration: one file, of which each daemon takes its sections.
@@ -102,6 +105,8 @@ pub struct Config {
     pub bfd_profiles: BTreeMap<Name, BfdProfile>,
     /// `peer …` sections within `bfd`.
     pub bfd_peers: BTreeMap<BfdPeerId, BfdPeer>,
+    /// `vrrp N` within `interface IFNAME`.
+    pub vrrp: BTreeMap<(IfName, Vrid), VrrpGroup>,
     /// `ip route` and `ipv6 route`, sorted, without duplicates.
     pub static_routes: Vec<StaticRoute>,
     /// `ip protocol bgp route-map` and `ipv6 protocol bgp route-map`: what routes of BGP go through on their way into the

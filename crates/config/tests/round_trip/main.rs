@@ -5,14 +5,18 @@ mod policy;
 mod speaker;
 mod tunnels;
 mod values;
+mod vrrp;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use config::{
     Command, Config,
     model::{
-        BfdPeer, BfdPeerId, Bgp, Community, Datapath, Initiate, Log, LogFormat, LogLevel, Metrics, RemoteAddress,
-        RouteMap, Standby, Vrf,
+        BfdPeer, BfdPeerId, Bgp, Community, Datapath, Initiate, Log, LogFormat, LogLevel, Metrics, NeighborId,
+        RemoteAddress, RouteMap, Standby, Vrf, VrrpTracked,
     },
     parse,
 };
@@ -31,7 +35,7 @@ use policy::{
 };
 use speaker::{bgp, dumps, rpki};
 use tunnels::{bfd_peer, bfd_profile, identity, proposal, static_route, tunnel, wan};
-use values::{family, name, unicast};
+use values::{family, interface, name, unicast};
 
 fn any_config() -> impl Strategy<Value = Config> {
     let level = select(&[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace][..]);
@@ -53,7 +57,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         (
             (btree_map(name(), bfd_profile(), 0..3), btree_map(name(), key_chain(), 1..3)),
             vec(bfd_peer().boxed(), 0..3),
-            vec(static_route(), 0..4),
+            (vec(static_route(), 0..4), btree_map((interface(), vrrp::vrid()), vrrp::group(), 0..4)),
             vec(lists, 0..3),
         ),
         (
@@ -82,7 +86,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             let community_aliases = community_aliases.collect();
             let ((frr_defaults, hostname), log, (metrics, datapath), wans) = first;
             let (proposals, identities, mut tunnels) = second;
-            let ((bfd_profiles, key_chains), bfd_peers, mut static_routes, lists) = third;
+            let ((bfd_profiles, key_chains), bfd_peers, (mut static_routes, mut vrrp), lists) = third;
             let mut bfd_peers: BTreeMap<BfdPeerId, BfdPeer> = bfd_peers.into_iter().collect();
             for peer in bfd_peers.values_mut() {
                 peer.profile = bfd_profiles.keys().next().cloned();
@@ -140,6 +144,17 @@ fn any_config() -> impl Strategy<Value = Config> {
             if let Some(bgp) = &mut bgp {
                 bgp.frr_defaults = frr_defaults;
             }
+            let neighbor = bgp.iter().flat_map(|bgp| bgp.neighbors.keys()).find_map(NeighborId::address);
+            let mut taken = BTreeSet::new();
+            vrrp.retain(|(interface, _), group| {
+                group.addresses.retain(|address| taken.insert((interface.clone(), *address)));
+                vrrp::settle(
+                    group,
+                    |tracked| matches!(tracked, VrrpTracked::Tunnel(name) if tunnels.contains_key(name)),
+                    neighbor,
+                );
+                !group.addresses.is_empty()
+            });
             Config {
                 frr_defaults,
                 hostname,
@@ -153,6 +168,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 key_chains,
                 bfd_profiles,
                 bfd_peers,
+                vrrp,
                 static_routes,
                 protocol_maps: Family::UNICAST.into_iter().zip(route_maps.keys().cloned()).collect(),
                 prefix_lists: lists.into_iter().collect(),

@@ -1,0 +1,69 @@
+//! VRRP: addresses that routers of a link share (RFC 9568).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use net_types::TunnelName;
+use vrrp::Interval;
+
+/// `vrrp N` of an interface: what hosts of the link use as their gateway, and when it is this router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VrrpGroup {
+    /// `ip`: the virtual addresses; at least one.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// `priority`: who is preferred, 1 to 254.
+    pub priority: u8,
+    /// `advertisement-interval`
+    pub interval: Interval,
+    /// `preempt`: whether a router with a lower priority is relieved.
+    pub preempt: bool,
+    /// `preempt delay`: how long nobody is relieved after coming up, or after becoming ready; whole seconds.
+    pub preempt_delay: Duration,
+    /// `track`: what has to be there, and what its loss takes off the priority.
+    pub track: BTreeMap<VrrpTracked, u8>,
+    /// `shutdown`
+    pub shutdown: bool,
+}
+
+impl VrrpGroup {
+    /// What a tracked tunnel or neighbor takes off the priority unless said otherwise.
+    pub const DECREMENT: u8 = 100;
+}
+
+impl Default for VrrpGroup {
+    /// RFC 9568 §6.1.
+    fn default() -> Self {
+        Self {
+            addresses: BTreeSet::new(),
+            priority: 100,
+            interval: Interval::DEFAULT,
+            preempt: true,
+            preempt_delay: Duration::ZERO,
+            track: BTreeMap::new(),
+            shutdown: false,
+        }
+    }
+}
+
+/// What a group depends on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VrrpTracked {
+    /// An IPsec tunnel: healthy while it is up.
+    Tunnel(TunnelName),
+    /// A BGP neighbor: healthy while its session is established and it has said what it has.
+    Neighbor(IpAddr),
+}
+
+impl fmt::Display for VrrpTracked {
+    /// As the configuration has it behind `track`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tunnel(name) => write!(f, "tunnel {name}"),
+            Self::Neighbor(address) => write!(f, "neighbor {address}"),
+        }
+    }
+}
