@@ -2,7 +2,7 @@
 
 mod world;
 
-use ike_core::{DownCause, Event, Refusal, Role};
+use ike_core::{ConnectionConfig, DownCause, Event, Input, Refusal, Role};
 use ike_crypto::AuthError;
 use simnet::{Profile, for_each_seed};
 use world::{World, config, millis, pki::Authority, psk, secs};
@@ -225,4 +225,31 @@ fn a_responder_only_end_never_calls() {
     world.run(secs(120));
     assert_eq!(world.net.counters(world.link).sent, 0);
     assert_eq!(world.nodes[0].causes, [DownCause::LinkDown, DownCause::WaitingForPeer]);
+}
+
+#[test]
+fn thousands_of_tunnels_with_one_gateway_do_not_call_it_all_at_once() {
+    let mut world = World::new(1, Profile::default().delay(millis(10)));
+    let named = |n: usize| {
+        (0..200)
+            .map(|number| {
+                let (ours, theirs) = (format!("n{number}.{n}.example.net"), format!("n{number}.{}.example.net", 1 - n));
+                let role = if n == 0 { Role::Initiate } else { Role::RespondOnly };
+                let tunnel = format!("t{number}").parse().unwrap();
+                let (local_id, remote_id) = (ours.parse().unwrap(), theirs.parse().unwrap());
+                ConnectionConfig { tunnel, local_id, remote_id, role, ..config(n) }
+            })
+            .collect::<Vec<_>>()
+    };
+    for n in [1, 0] {
+        world.input(n, Input::Reconfigure(named(n)));
+        world.wan(n, true);
+    }
+    assert_eq!(world.nodes[0].ike.census().calling, 64);
+    world.expect("all of them", secs(10), |world| {
+        assert!(world.nodes[0].ike.census().calling <= 64);
+        world.nodes.iter().all(|node| node.ike.census().established == 200)
+    });
+    // None has waited for a retransmission: each round of 64 takes two round trips.
+    assert!(world.net.elapsed() < millis(400), "{:?}", world.net.elapsed());
 }

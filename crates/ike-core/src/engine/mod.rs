@@ -40,6 +40,7 @@ macro_rules! context {
     };
 }
 
+mod calls;
 mod messages;
 mod orders;
 mod sas;
@@ -61,6 +62,7 @@ pub struct Ike {
     /// `None` makes no tokens.
     crash_tokens: Option<CrashTokenSecret>,
     timers: Timers<TimerKey>,
+    calls: calls::Calls,
     /// Tunnels that something happened to since they were settled last.
     touched: BTreeSet<TunnelName>,
     revocations: Arc<Revocations>,
@@ -114,6 +116,7 @@ impl Ike {
             spis: SpiBook::default(),
             crash_tokens: None,
             timers: Timers::new(),
+            calls: calls::Calls::default(),
             touched: BTreeSet::new(),
             revocations: Arc::default(),
             to_check: BTreeSet::new(),

@@ -10,7 +10,7 @@ use crate::{
     event::{DownCause, Event},
     io::{Output, Path},
     sa::{Cx, Ending, IkeSa, News, init},
-    tunnel::Setback,
+    tunnel::{Setback, Standing},
 };
 
 impl Ike {
@@ -75,6 +75,9 @@ impl Ike {
         if !sa.is_half_open() {
             self.door.passed(spi, &self.settings, out);
         }
+        if !matches!(sa.view().standing, Standing::Larval) {
+            self.call_ended(spi);
+        }
         if let Some(name) = sa.tunnel() {
             if let Some(tunnel) = self.tunnels.get_mut(name) {
                 tunnel.sas.insert(spi);
@@ -84,10 +87,16 @@ impl Ike {
         self.sas.insert(spi, sa);
     }
 
+    /// Whoever waits to call the same peer may do so.
+    fn call_ended(&mut self, spi: IkeSpi) {
+        self.touched.extend(self.calls.ended(spi));
+    }
+
     pub(super) fn remove(&mut self, spi: IkeSpi, out: &mut Vec<Output>) {
         let Some(sa) = self.sas.remove(&spi) else { return };
         self.timers.set(&TimerKey::Sa(spi), None);
         self.door.left(spi, &self.settings, out);
+        self.call_ended(spi);
         if let Some(tunnel) = sa.tunnel().and_then(|name| self.tunnels.get_mut(name)) {
             tunnel.sas.remove(&spi);
         }

@@ -56,8 +56,13 @@ impl Ike {
         let paths = call_paths(&self.settings, &self.wans, &config);
         // A link may be up and lead nowhere: after each call without an answer it is the next one's turn.
         let Some(path) = paths.get(tunnel.unanswered() % paths.len().max(1)).cloned() else { return };
+        let peer = path.remote.ip();
+        if !self.calls.may_begin(peer, name) {
+            return; // touched again when its turn comes
+        }
         let mut cx = context!(self, now, out);
         if let Some(sa) = init::call(&mut cx, config, path) {
+            self.calls.begun(peer, sa.spi());
             self.insert(sa, out);
         }
     }
