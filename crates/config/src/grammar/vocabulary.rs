@@ -312,6 +312,7 @@ const WORDS: &[(&str, &str)] = &[
     ("prepend", "Put in front"),
     ("preserve-fw-state", "Our forwarding state has survived"),
     ("private-key", "The certificate's key in PEM"),
+    ("probe", "Questions through the tunnel"),
     ("profile", "A set of timers"),
     ("proposal", "Cipher suites"),
     ("protocol", "Routes of one protocol on their way into the kernel"),
