@@ -14,6 +14,12 @@ fn plays(name: &str) {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
+fn cloud_detection() {
+    plays("cloud-detection");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
 fn dial_backup() {
     plays("dial-backup");
 }

@@ -25,6 +25,7 @@ use crate::{
     devices::Devices,
     ike_loop::{IkeLoop, TunnelFacts, since_1970},
     links::{Changed, Links},
+    probe::Probes,
     standby::{Order, Standbys},
     state::{Answer, Request, State},
     trust::{Material, Trust},
@@ -61,6 +62,7 @@ pub struct Daemon {
     state: State,
     trust: Trust,
     standbys: Standbys,
+    probes: Probes,
     incoming: Incoming,
     requests: mpsc::Receiver<Request>,
     /// What runs.
@@ -92,6 +94,7 @@ impl Daemon {
         let links = Links::new(Arc::clone(&dataplane), WanRouting::new(watch.handle().clone()), state.clone());
         let devices = Devices::new(Arc::clone(&dataplane), watch.handle().clone(), state.clone());
         let trust = Trust::start(state.clone());
+        let probes = Probes::new(state.clone());
         let mut ike = IkeLoop::new(Instant::now(), Arc::clone(&dataplane), state.clone(), trust.asker());
         if let Some(secret) = crash_tokens {
             ike.set_crash_token_secret(secret);
@@ -108,6 +111,7 @@ impl Daemon {
             state,
             trust,
             standbys: Standbys::default(),
+            probes,
             incoming,
             requests,
             loaded: nothing,
@@ -150,8 +154,10 @@ impl Daemon {
                 known = self.trust.changed() => self.ike.handle(Instant::now(), Input::Revocations(known)),
                 Some(request) = self.requests.recv() => self.serve(request).await,
                 Some(event) = self.incoming.events.recv() => self.packet_event(event).await,
+                told = self.probes.told() => self.probes.heard(told),
                 Some(datagram) = self.incoming.ike.recv() => self.ike.datagram(Instant::now(), datagram),
             }
+            self.probes.follow(&self.facts);
             self.look_at_standbys();
         }
         service_manager::stopping();
@@ -306,6 +312,7 @@ impl Daemon {
         self.tell_links(found);
         self.configure_ike();
         self.standbys.configure(Instant::now(), &self.loaded.config);
+        self.probes.configure(&self.loaded.config);
         self.tell_links(gone);
         self.devices.remove_stale(&self.loaded.config);
         self.watch_keeper();

@@ -111,7 +111,7 @@ impl IkeLoop {
         self.handle(now, Input::Reconfigure(connections));
         // What changed beside the connection itself, such as an address, is told as well.
         for tunnel in self.tunnels.keys() {
-            if let Some(TunnelState::Up { .. }) = self.state.tunnels().get(tunnel).map(|status| status.state) {
+            if let Some(TunnelState::Up { .. }) = self.state.negotiated(tunnel) {
                 self.publish_up(tunnel);
             }
         }
@@ -135,7 +135,7 @@ impl IkeLoop {
     pub(crate) fn set_mtu(&mut self, tunnel: &TunnelName, mtu: u16) {
         let Some(facts) = self.tunnels.get_mut(tunnel) else { return };
         facts.mtu = mtu;
-        if let Some(TunnelState::Up { .. }) = self.state.tunnels().get(tunnel).map(|status| status.state) {
+        if let Some(TunnelState::Up { .. }) = self.state.negotiated(tunnel) {
             self.publish_up(tunnel);
         }
     }
@@ -340,7 +340,7 @@ impl IkeLoop {
 
     /// It carries traffic, or goes on doing so by another path.
     fn up(&mut self, tunnel: &TunnelName, path: &Path) {
-        let before = self.state.tunnels().get(tunnel).map(|status| status.state);
+        let before = self.state.negotiated(tunnel);
         self.moved.insert(tunnel.clone(), path.wan.clone());
         self.publish_up(tunnel);
         if matches!(before, Some(TunnelState::Up { .. })) {

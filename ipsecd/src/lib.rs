@@ -11,6 +11,7 @@ pub mod keeper_process;
 mod links;
 pub mod load;
 pub mod metrics;
+mod probe;
 pub mod service;
 pub mod setup;
 pub mod show;

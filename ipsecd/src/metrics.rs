@@ -143,6 +143,7 @@ fn tunnel_metrics(
     )?;
     out.counter("ipsec_ike_sa_reauthentications", "IKE SAs authenticated anew", None, each(|t| t.detail.ike_reauths))?;
     out.counter("ipsec_path_changes", "Changes of the outer path under an SA", None, each(|t| t.detail.moves))?;
+    probe_metrics(out, tunnels)?;
     let stats = || tunnels.iter().filter_map(|tunnel| Some((tunnel, tunnel.stats.as_ref()?)));
     out.counter(
         "ipsec_tunnel_packets",
@@ -187,6 +188,32 @@ fn tunnel_metrics(
         "Time since the last authentic packet from the peer",
         Some(Unit::Seconds),
         stats().filter_map(|(tunnel, stats)| Some(([label(tunnel)], stats.idle?.as_secs_f64()))),
+    )
+}
+
+fn probe_metrics(out: &mut SeriesWriter<'_>, tunnels: &[view::Tunnel]) -> fmt::Result {
+    let label = |tunnel: &view::Tunnel| ("tunnel", tunnel.status.tunnel.to_string());
+    let probed = || tunnels.iter().filter_map(|tunnel| Some((tunnel, tunnel.probe?.1)));
+    out.gauge(
+        "ipsec_probe_silent",
+        "Whether nobody answers the tunnel's probe",
+        None,
+        probed().map(|(tunnel, silent)| ([label(tunnel)], flag(silent))),
+    )?;
+    out.gauge(
+        "ipsec_probe_round_trip",
+        "How long the last answer to the tunnel's probe took",
+        Some(Unit::Seconds),
+        probed().filter_map(|(tunnel, _)| Some(([label(tunnel)], tunnel.detail.probe.round_trip?.as_secs_f64()))),
+    )?;
+    out.counter(
+        "ipsec_probe_questions",
+        "Questions of the tunnel's probe, by what came of them",
+        None,
+        probed().flat_map(|(tunnel, _)| {
+            let of = |outcome: &str| [label(tunnel), ("outcome", outcome.to_owned())];
+            [(of("answered"), tunnel.detail.probe.answered), (of("lost"), tunnel.detail.probe.lost)]
+        }),
     )
 }
 
@@ -274,6 +301,9 @@ mod tests {
             "ipsec_tunnel_traffic_bytes_total{tunnel=\"tun1\",direction=\"received\"} 1000",
             "ipsec_tunnel_dropped_packets_total{tunnel=\"tun1\",reason=\"without_sa\"} 3",
             "ipsec_refused_packets_total{tunnel=\"tun1\",reason=\"replay\"} 2",
+            "ipsec_probe_silent{tunnel=\"tun1\"} 0.0",
+            "ipsec_probe_round_trip_seconds{tunnel=\"tun1\"} 0.0125",
+            "ipsec_probe_questions_total{tunnel=\"tun1\",outcome=\"lost\"} 3",
             "ipsec_tunnel_idle_seconds{tunnel=\"tun1\"} 1.5",
             "ipsec_wan_up{wan=\"isp2\"} 0.0",
             "ipsec_wan_dropped_datagrams_total{wan=\"isp1\",reason=\"unknown_spi\"} 1",

@@ -270,6 +270,7 @@ mod tests {
             remote_selectors: vec!["10.0.0.0/8".parse().unwrap()],
             ppk: None,
             dpd: model::Dpd::default(),
+            probe: None,
             ike_lifetime: model::Tunnel::IKE_LIFETIME,
             child_lifetime: model::ChildLifetime::default(),
             initiate: model::Initiate::OnStart,

@@ -34,6 +34,26 @@ struct Details {
     config: Arc<Config>,
     trust: Arc<TrustView>,
     tunnels: BTreeMap<TunnelName, TunnelDetail>,
+    negotiated: BTreeMap<TunnelName, Negotiated>,
+}
+
+/// What a tunnel's IKE SA says of it, and what is known beyond that.
+struct Negotiated {
+    wan: WanName,
+    ifindex: u32,
+    state: TunnelState,
+    /// Why it counts as down although it is up.
+    silent: Option<String>,
+}
+
+impl Negotiated {
+    /// What others are told.
+    fn told(&self) -> TunnelState {
+        match (&self.state, &self.silent) {
+            (TunnelState::Up { .. }, Some(cause)) => TunnelState::Down { cause: cause.clone() },
+            (state, _) => state.clone(),
+        }
+    }
 }
 
 /// What there is to say of a tunnel beyond its status.
@@ -55,10 +75,25 @@ pub struct TunnelDetail {
     pub peer_restarts: u64,
     /// How often the outer path has changed under an IKE SA.
     pub moves: u64,
+    /// What came of the questions of its `probe` since the daemon began.
+    pub probe: Questions,
     /// Who seals and opens its packets.
     pub datapath: Option<Choice>,
     /// The last thing that went wrong, for people.
     pub last_error: Option<Stamped<String>>,
+}
+
+/// What came of questions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Questions {
+    /// How many were sent.
+    pub asked: u64,
+    /// How many were answered within the timeout.
+    pub answered: u64,
+    /// How many were not.
+    pub lost: u64,
+    /// How long the last answer took.
+    pub round_trip: Option<Duration>,
 }
 
 /// An IKE SA.
@@ -188,13 +223,54 @@ impl State {
         change(self.details().tunnels.entry(tunnel.clone()).or_default());
     }
 
+    /// Counts questions of a tunnel's probe, while there is the tunnel.
+    pub(crate) fn count(&self, tunnel: &TunnelName, change: impl FnOnce(&mut Questions)) {
+        if let Some(detail) = self.details().tunnels.get_mut(tunnel) {
+            change(&mut detail.probe);
+        }
+    }
+
     pub(crate) fn forget(&self, tunnel: &TunnelName) {
-        self.details().tunnels.remove(tunnel);
+        let mut details = self.details();
+        details.tunnels.remove(tunnel);
+        details.negotiated.remove(tunnel);
+        drop(details);
         self.tunnels.remove(tunnel);
     }
 
-    /// Publishes a tunnel's state unless it is the same already. Time and generation move with the state alone.
+    /// A tunnel's state as its IKE SA has it, be it that nobody answers in it.
+    pub(crate) fn negotiated(&self, tunnel: &TunnelName) -> Option<TunnelState> {
+        self.details().negotiated.get(tunnel).map(|negotiated| negotiated.state.clone())
+    }
+
+    /// Whether nobody answers in a tunnel, be it up or not.
+    pub fn is_silent(&self, tunnel: &TunnelName) -> bool {
+        self.details().negotiated.get(tunnel).is_some_and(|negotiated| negotiated.silent.is_some())
+    }
+
+    /// Nobody answers in a tunnel, for a reason: it is told as down while it is up. Or somebody does again.
+    pub(crate) fn set_silent(&self, tunnel: &TunnelName, silent: Option<String>) {
+        let mut details = self.details();
+        let Some(negotiated) = details.negotiated.get_mut(tunnel) else { return };
+        negotiated.silent = silent;
+        let (wan, ifindex, told) = (negotiated.wan.clone(), negotiated.ifindex, negotiated.told());
+        drop(details);
+        self.tell(tunnel, &wan, ifindex, told);
+    }
+
+    /// Takes up a tunnel's state as its IKE SA has it, and tells others.
     pub(crate) fn publish(&self, tunnel: &TunnelName, wan: &WanName, ifindex: u32, state: TunnelState) {
+        let mut details = self.details();
+        let silent = details.negotiated.remove(tunnel).and_then(|before| before.silent);
+        let negotiated = Negotiated { wan: wan.clone(), ifindex, state, silent };
+        let told = negotiated.told();
+        details.negotiated.insert(tunnel.clone(), negotiated);
+        drop(details);
+        self.tell(tunnel, wan, ifindex, told);
+    }
+
+    /// Tells a tunnel's state unless it is the same already. Time and generation move with the state alone.
+    fn tell(&self, tunnel: &TunnelName, wan: &WanName, ifindex: u32, state: TunnelState) {
         let before = self.tunnels.get(tunnel);
         let unchanged = |before: &TunnelStatus| (&before.wan, before.ifindex, &before.state) == (wan, ifindex, &state);
         if before.as_ref().is_some_and(unchanged) {

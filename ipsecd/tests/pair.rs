@@ -107,6 +107,7 @@ impl Plan {
             remote_selectors: Vec::new(),
             ppk: None,
             dpd: model::Dpd::default(),
+            probe: None,
             ike_lifetime: model::Tunnel::IKE_LIFETIME,
             child_lifetime: model::ChildLifetime { octets: self.child_octets, ..model::ChildLifetime::default() },
             initiate: model::Initiate::OnStart,

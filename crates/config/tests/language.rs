@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use config::{
     Config, Diagnostics, Severity,
     model::{
-        Action, Adjust, Credential, FailClosed, IkeId, Initiate, Match, MaximumPrefixAction, Password,
+        Action, Adjust, Credential, FailClosed, IkeId, Initiate, Match, MaximumPrefixAction, Password, Probe,
         RedistributeSource, RemoteAddress, RemoteAs, Set, StaticTarget,
     },
     parse,
@@ -55,6 +55,7 @@ ipsec tunnel tun1
  ip address 169.254.1.2/30
  ipv6 address fd00:1::2/64
  dpd interval 2 timeout 6
+ probe 169.254.1.1 interval 200ms
  rekey ike 7200
  rekey child 1800 megabytes 1000
 ipsec tunnel tun2
@@ -118,6 +119,8 @@ fn a_whole_file_means_what_it_says() {
     assert_eq!(tunnel.remote.id, Some(IkeId::Fqdn("hub1.example.net".into())));
     assert_eq!(tunnel.addresses.len(), 2);
     assert_eq!(tunnel.child_lifetime.octets, Some(1_000_000_000));
+    let (interval, timeout) = (Duration::from_millis(200), Duration::from_millis(600));
+    assert_eq!(tunnel.probe, Some(Probe { address: "169.254.1.1".parse().unwrap(), interval, timeout }));
     let passive = &config.tunnels[&"tun2".parse().unwrap()];
     assert_eq!((passive.initiate.clone(), passive.shutdown), (Initiate::Never, true));
     assert!(matches!(config.identities[&"psk-site".parse().unwrap()].credential, Credential::PreSharedKey { .. }));
@@ -266,6 +269,11 @@ router bgp 65001
 fn contradictions_and_gaps_are_refused() {
     let psk = "ipsec identity i\n id x\n pre-shared-key file /k\n";
     let wan = "wan a\n interface e0\n";
+    let probing = |address: &str, pace: &str| {
+        format!(
+            "{psk}{wan}ipsec tunnel t\n remote ::1\n wan a\n identity i\n ip address 10.0.0.1/30\n probe {address}{pace}\n"
+        )
+    };
     for (source, expected) in [
         ("wan a\n".to_owned(), "\"interface IFNAME\" is missing"),
         ("ipsec identity i\n id x\n".to_owned(), "neither"),
@@ -289,6 +297,13 @@ fn contradictions_and_gaps_are_refused() {
             ),
             "that of ipsec tunnel t is kernel; tunnels that share a wan",
         ),
+        (probing("fd00::1", ""), "needs \"ipv6 address\""),
+        (probing("10.0.0.1", ""), "the tunnel's own address"),
+        (probing("127.0.0.1", ""), "one router or host"),
+        (probing("10.0.0.2", " interval 49ms"), "expected 50ms to 30 seconds"),
+        (probing("10.0.0.2", " interval 31"), "expected 50ms to 30 seconds"),
+        (probing("10.0.0.2", " interval 1 timeout 1999ms"), "expected two intervals"),
+        (probing("10.0.0.2", " timeout 61"), "to 60 seconds"),
         ("router bgp 1\nrouter bgp 2\n".to_owned(), "one speaker has one AS"),
         (
             "router bgp 1\n neighbor ::1 remote-as 2\n neighbor ::1 ttl-security hops 1\n neighbor ::1 ebgp-multihop 2\n"

@@ -31,6 +31,15 @@ pub fn bind_to_device(socket: impl AsFd, interface: &IfName) -> io::Result<()> {
     set_bytes(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, interface.as_str().as_bytes())
 }
 
+/// Sends to any address as to a neighbor on the link, whatever routes say (`SO_DONTROUTE`). Of IPv4 alone; IPv6 looks at
+/// its routes all the same.
+///
+/// # Errors
+/// As the kernel reports them.
+pub fn set_dont_route(socket: impl AsFd) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_DONTROUTE, &1i32)
+}
+
 /// Drops what arrives with a TTL or hop limit below `minimum`: the generalised TTL security mechanism (RFC 5082).
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! The designs of `examples/`, each played from beginning to end: built, brought up, hurt, mended, with what is seen told
 //! on the way. A lab asserts by it that the example does what its page says; `cargo xtask demo NAME` shows it to people.
 
+mod cloud_detection;
 mod dial_backup;
 mod dual_hub;
 mod dual_router;
@@ -24,6 +25,11 @@ pub struct Design {
 
 /// All that can be played, but for `two-isp`, which has a trial of its own.
 pub const ALL: &[Design] = &[
+    Design {
+        name: "cloud-detection",
+        readme: include_str!("../../../examples/cloud-detection/README.md"),
+        play: cloud_detection::play,
+    },
     Design {
         name: "dial-backup",
         readme: include_str!("../../../examples/dial-backup/README.md"),

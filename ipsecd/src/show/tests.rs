@@ -15,7 +15,7 @@ use net_types::{Spi, TunnelName, WanName};
 use rpc::{TunnelState, WanState, WanStatus};
 
 use super::{Table, octets, sa, tunnel, uptime, view, wan};
-use crate::state::{ChildSa, IkeSa, Request, Stamped, State};
+use crate::state::{ChildSa, IkeSa, Questions, Request, Stamped, State};
 
 /// A packet path that only counts.
 struct Counting;
@@ -129,6 +129,8 @@ ipsec tunnel tun1
  remote 203.0.113.1 id hub1.example.net
  wan isp1
  identity site
+ ip address 169.254.1.2/30
+ probe 169.254.1.1
 ipsec tunnel tun2
  remote 203.0.113.2
  wan isp2
@@ -158,6 +160,8 @@ pub(crate) fn state() -> (State, tokio::sync::mpsc::Receiver<Request>) {
     state.edit(&name("tun1"), |detail| {
         detail.times_up = 1;
         detail.child_rekeys = 2;
+        let round_trip = Some(Duration::from_micros(12_500));
+        detail.probe = Questions { asked: 100, answered: 96, lost: 3, round_trip };
         detail.ike = Some(IkeSa {
             spis: (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210),
             initiated: true,
@@ -214,6 +218,7 @@ Tunnel tun1 over isp1: up for 00:01:02
   MTU: 1438, addresses: 169.254.1.2
   Peer: 203.0.113.1, hub1.example.net
   We are: edge1.example.net
+  Probe: 169.254.1.1 answers in 12.5 ms; asked every 500ms 100 times, 3 lost, silent after 1.5s
   Came up: 1, IKE SA rekeyed: 0, child SA rekeyed: 2
   Sent: 20 packets, 20000 octets
   Received: 10 packets, 1000 octets
@@ -231,6 +236,29 @@ Tunnel tun2 over isp2: down (WAN link down) for 00:01:02
   Last error, 00:01:02 ago: peer does not answer
 "
     );
+}
+
+#[test]
+fn a_tunnel_in_which_nobody_answers_is_down_while_it_is_up() {
+    let state = state().0;
+    let (tun1, isp1) = (name("tun1"), "isp1".parse().unwrap());
+    let told = || state.tunnels().get(&tun1).unwrap();
+    let before = told();
+    state.set_silent(&tun1, Some("probe: nobody answers".to_owned()));
+    let down = TunnelState::Down { cause: "probe: nobody answers".to_owned() };
+    assert_eq!((told().state, told().generation), (down.clone(), before.generation + 1));
+    assert_eq!(state.negotiated(&tun1), Some(before.state.clone()), "its SAs are there");
+    let text = tunnel::text(&view::tunnels(&state, Some(&tun1))[0], later());
+    assert!(text.contains("isp1: down (probe: nobody answers)"), "{text}");
+    assert!(text.contains("  Probe: nobody answers at 169.254.1.1; asked"), "{text}");
+    // It is negotiated anew: its own causes are told meanwhile, and then it still is silent.
+    let lost = TunnelState::Down { cause: "peer does not answer".to_owned() };
+    state.publish(&tun1, &isp1, 5, lost.clone());
+    assert_eq!(told().state, lost);
+    state.publish(&tun1, &isp1, 5, before.state.clone());
+    assert_eq!(told().state, down);
+    state.set_silent(&tun1, None);
+    assert_eq!(told().state, before.state);
 }
 
 #[test]
@@ -269,6 +297,8 @@ fn json_has_what_the_text_has_keyed_by_name() {
     assert_eq!(json["tun1"]["state"], "up");
     assert_eq!(json["tun1"]["mtu"], 1438);
     assert_eq!(json["tun1"]["dropped"]["withoutSa"], 3);
+    assert_eq!(json["tun1"]["probe"]["roundTripUs"], 12_500);
+    assert_eq!((&json["tun1"]["probe"]["asked"], &json["tun1"]["probe"]["lost"]), (&100.into(), &3.into()));
     assert_eq!(json["tun2"]["cause"], "WAN link down");
     assert_eq!(json["tun2"]["lastError"]["error"], "peer does not answer");
     let json = sa::json(&tunnels);

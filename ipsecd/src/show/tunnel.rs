@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
+use config::model::Probe;
 use dataplane::TunnelStats;
 use rpc::TunnelState;
 use serde_json::{Map, Value};
@@ -10,6 +11,7 @@ use super::{
     Table, ago, epoch_us, msec, object, octets,
     view::{Tunnel, since},
 };
+use crate::state::Questions;
 
 /// A line each.
 pub fn table(tunnels: &[Tunnel], now: SystemTime) -> String {
@@ -64,6 +66,9 @@ pub fn text(tunnel: &Tunnel, now: SystemTime) -> String {
         let _ = writeln!(out, "  We are: {id}");
     }
     let detail = &tunnel.detail;
+    if let Some((probe, silent)) = &tunnel.probe {
+        let _ = writeln!(out, "  Probe: {}", probe_text(probe, *silent, &detail.probe));
+    }
     let _ = writeln!(
         out,
         "  Came up: {}, IKE SA rekeyed: {}, child SA rekeyed: {}",
@@ -91,6 +96,31 @@ pub fn text(tunnel: &Tunnel, now: SystemTime) -> String {
         let _ = writeln!(out, "  Last error, {} ago: {}", ago(error.at, now), error.value);
     }
     out
+}
+
+fn probe_text(Probe { address, interval, timeout }: &Probe, silent: bool, questions: &Questions) -> String {
+    let Questions { asked, lost, round_trip, .. } = questions;
+    let found = match round_trip {
+        _ if silent => format!("nobody answers at {address}"),
+        Some(round_trip) => format!("{address} answers in {:.1} ms", round_trip.as_secs_f64() * 1e3),
+        None => format!("{address} has not answered yet"),
+    };
+    format!("{found}; asked every {interval:?} {asked} times, {lost} lost, silent after {timeout:?}")
+}
+
+fn probe_json(Probe { address, interval, timeout }: &Probe, silent: bool, questions: &Questions) -> Value {
+    let Questions { asked, answered, lost, round_trip } = questions;
+    let round_trip = round_trip.map(|round_trip| u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
+    Value::Object(object([
+        ("address", address.to_string().into()),
+        ("intervalMs", msec(*interval)),
+        ("timeoutMs", msec(*timeout)),
+        ("silent", silent.into()),
+        ("roundTripUs", round_trip.into()),
+        ("asked", (*asked).into()),
+        ("answered", (*answered).into()),
+        ("lost", (*lost).into()),
+    ]))
 }
 
 /// An object keyed by tunnel.
@@ -129,6 +159,9 @@ fn one(tunnel: &Tunnel) -> Value {
         ("moves", detail.moves.into()),
         ("peerRestarts", detail.peer_restarts.into()),
     ]));
+    if let Some((probe, silent)) = &tunnel.probe {
+        out.insert("probe".to_owned(), probe_json(probe, *silent, &detail.probe));
+    }
     if let Some(stats) = &tunnel.stats {
         let dropped = drops(stats).into_iter().map(|(reason, count)| (camel_case(reason), count.into())).collect();
         out.extend(object([

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use config::model::{Config, RemoteAddress};
+use config::model::{Config, Probe, RemoteAddress};
 use dataplane::{InboundStats, OutboundStats, TunnelStats, WanStats};
 use net_types::{TunnelName, WanName};
 use rpc::{TunnelState, TunnelStatus, WanState, WanStatus};
@@ -24,6 +24,8 @@ pub struct Tunnel {
     pub local_id: Option<String>,
     /// Whether the configuration holds it down.
     pub shutdown: bool,
+    /// Who is asked in it, and whether it counts as down since nobody answers.
+    pub probe: Option<(Probe, bool)>,
     /// Its SAs and history.
     pub detail: TunnelDetail,
     /// Its counters.
@@ -55,14 +57,22 @@ pub fn tunnels(state: &State, only: Option<&TunnelName>) -> Vec<Tunnel> {
         .filter(|(name, _)| wanted(name))
         .map(|(name, status)| {
             let at = stats.iter().position(|one| one.tunnel == name);
-            tunnel(&config, status, state.tunnel(&name).unwrap_or_default(), at.map(|at| stats.swap_remove(at)))
+            let silent = state.is_silent(&name);
+            let detail = state.tunnel(&name).unwrap_or_default();
+            tunnel(&config, status, silent, detail, at.map(|at| stats.swap_remove(at)))
         })
         .collect();
     found.sort_by(|a, b| a.status.tunnel.cmp(&b.status.tunnel));
     found
 }
 
-fn tunnel(config: &Config, status: TunnelStatus, detail: TunnelDetail, stats: Option<TunnelStats>) -> Tunnel {
+fn tunnel(
+    config: &Config,
+    status: TunnelStatus,
+    silent: bool,
+    detail: TunnelDetail,
+    stats: Option<TunnelStats>,
+) -> Tunnel {
     let configured = config.tunnels.get(&status.tunnel);
     let identity = configured.and_then(|tunnel| config.identities.get(&tunnel.identity));
     Tunnel {
@@ -74,6 +84,7 @@ fn tunnel(config: &Config, status: TunnelStatus, detail: TunnelDetail, stats: Op
         remote_id: configured.and_then(|tunnel| tunnel.remote.id.as_ref()).map(ToString::to_string),
         local_id: identity.map(|identity| identity.id.to_string()),
         shutdown: configured.is_some_and(|tunnel| tunnel.shutdown),
+        probe: configured.and_then(|tunnel| tunnel.probe).map(|probe| (probe, silent)),
         status,
         detail,
         stats,

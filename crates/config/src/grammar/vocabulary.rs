@@ -317,6 +317,7 @@ const WORDS: &[(&str, &str)] = &[
     ("preserve-fw-state", "Our forwarding state has survived"),
     ("priority", "The highest is preferred"),
     ("private-key", "The certificate's key in PEM"),
+    ("probe", "Questions through the tunnel"),
     ("profile", "A set of timers"),
     ("proposal", "Cipher suites"),
     ("protocol", "Routes of one protocol on their way into the kernel"),

@@ -16,8 +16,8 @@ use crate::{
     model::{
         AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Childless, Config, Credential,
         Datapath, Dpd, EspSuite, Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry,
-        NeighborId, NeighborSettings, Packets, Password, PeerDemands, Ppk, Proposal, Remote, Revocation, RouteMapEntry,
-        Shutdown, Standby, Tunnel, VrrpGroup, VrrpTracked, Wan, tunnels_of_one_datapath,
+        NeighborId, NeighborSettings, Packets, Password, PeerDemands, Ppk, Probe, Proposal, Remote, Revocation,
+        RouteMapEntry, Shutdown, Standby, Tunnel, VrrpGroup, VrrpTracked, Wan, tunnels_of_one_datapath,
     },
 };
 
@@ -94,6 +94,7 @@ pub(super) struct TunnelDraft {
     pub(super) childless: Childless,
     pub(super) ppk: Option<Ppk>,
     pub(super) dpd: Dpd,
+    pub(super) probe: Option<Probe>,
     pub(super) ike_lifetime: Option<Duration>,
     pub(super) child_lifetime: ChildLifetime,
     pub(super) initiate: Initiate,
@@ -499,6 +500,16 @@ impl TunnelDraft {
                 return Err("there is nowhere to call with \"remote any\"; add \"initiate never\"".to_owned());
             }
         }
+        if let Some(Probe { address, .. }) = self.probe {
+            let mut ours = self.addresses.iter().map(InterfaceAddress::address);
+            if ours.clone().any(|ours| ours == address) {
+                return Err(format!("\"probe {address}\" asks the tunnel's own address; name the other end's"));
+            }
+            if !ours.any(|ours| ours.is_ipv4() == address.is_ipv4()) {
+                let line = if address.is_ipv4() { "ip address" } else { "ipv6 address" };
+                return Err(format!("\"probe {address}\" needs \"{line}\", which it is asked from"));
+            }
+        }
         let mut wans = self.wans.into_iter();
         Ok(Tunnel {
             description: self.description,
@@ -515,6 +526,7 @@ impl TunnelDraft {
             childless: self.childless,
             ppk: self.ppk,
             dpd: self.dpd,
+            probe: self.probe,
             ike_lifetime: self.ike_lifetime.unwrap_or(Tunnel::IKE_LIFETIME),
             child_lifetime: self.child_lifetime,
             initiate: self.initiate,

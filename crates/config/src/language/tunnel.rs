@@ -1,6 +1,6 @@
 //! `ipsec tunnel`
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use net_types::{Prefix, TunnelName, WanName};
 
@@ -8,8 +8,8 @@ use super::{Action, LEAVE, Section, Statement, Verb, draft::TunnelDraft, ipsec::
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        ChildLifetime, Childless, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Remote, RemoteAddress, Span, Standby,
-        Tunnel,
+        ChildLifetime, Childless, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Probe, Remote, RemoteAddress, Span,
+        Standby, Tunnel,
     },
 };
 
@@ -225,6 +225,22 @@ const TUNNEL: &[Statement] = &[
         }),
     },
     Statement {
+        syntax: "probe ADDRESS [interval INTERVAL] [timeout TIMEOUT]",
+        help: "Ask an address through the tunnel; while nobody answers, the tunnel counts as down",
+        action: Action::Tunnel(Verb {
+            read: read_probe,
+            write: |tunnel, lines| {
+                let Some(probe @ Probe { address, interval, timeout }) = tunnel.probe else { return };
+                if probe == Probe::new(address) {
+                    lines.line(format_args!("probe {address}"));
+                } else {
+                    let (interval, timeout) = (Span(interval), Span(timeout));
+                    lines.line(format_args!("probe {address} interval {interval} timeout {timeout}"));
+                }
+            },
+        }),
+    },
+    Statement {
         syntax: "rekey ike SECONDS:60-604800",
         help: "Age at which the IKE SA is renewed",
         action: Action::Tunnel(Verb {
@@ -432,5 +448,26 @@ fn read_dpd(tunnel: &mut TunnelDraft, args: &Args<'_>) -> Result<(), Complaint> 
         return Err(args.complain("TIMEOUT", "the timeout is shorter than the interval"));
     }
     tunnel.dpd = Dpd { on_demand, interval, timeout };
+    Ok(())
+}
+
+fn read_probe(tunnel: &mut TunnelDraft, args: &Args<'_>) -> Result<(), Complaint> {
+    let address: IpAddr = args.get("ADDRESS")?;
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        return Err(args.complain("ADDRESS", "expected the address of one router or host beyond the tunnel"));
+    }
+    let interval = args.opt("INTERVAL")?.map_or(Probe::INTERVAL, |Span(interval)| interval);
+    if interval < Probe::BRIEFEST || interval > Probe::LONGEST / 2 {
+        return Err(args.complain("INTERVAL", "expected 50ms to 30 seconds"));
+    }
+    let timeout = match args.opt("TIMEOUT")? {
+        Some(Span(timeout)) => timeout,
+        None => (Probe::INTERVALS * interval).min(Probe::LONGEST),
+    };
+    // With fewer, one lost packet would be a lost tunnel.
+    if timeout < 2 * interval || timeout > Probe::LONGEST {
+        return Err(args.complain("TIMEOUT", "expected two intervals to 60 seconds"));
+    }
+    tunnel.probe = Some(Probe { address, interval, timeout });
     Ok(())
 }

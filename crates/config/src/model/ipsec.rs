@@ -86,6 +86,8 @@ pub struct Tunnel {
     pub ppk: Option<Ppk>,
     /// `dpd`
     pub dpd: Dpd,
+    /// `probe`
+    pub probe: Option<Probe>,
     /// `rekey ike`: age at which the IKE SA is renewed.
     pub ike_lifetime: Duration,
     /// `reauthenticate`: age at which both sides prove anew who they are.
@@ -208,6 +210,33 @@ impl Default for Dpd {
     fn default() -> Self {
         Self { on_demand: false, interval: Duration::from_secs(10), timeout: Duration::from_secs(30) }
     }
+}
+
+/// Questions through the tunnel: `probe ADDRESS [interval SPAN] [timeout SPAN]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Who is asked: of a family that the tunnel has an address of.
+    pub address: IpAddr,
+    /// Between two questions; at least [`Self::BRIEFEST`].
+    pub interval: Duration,
+    /// Silence after which the tunnel is taken for one that carries nothing; at least two intervals.
+    pub timeout: Duration,
+}
+
+impl Probe {
+    /// Asks at the default pace.
+    pub fn new(address: IpAddr) -> Self {
+        Self { address, interval: Self::INTERVAL, timeout: Self::INTERVALS * Self::INTERVAL }
+    }
+
+    /// `interval` where nothing is said.
+    pub const INTERVAL: Duration = Duration::from_millis(500);
+    /// How many intervals make a `timeout` where nothing is said.
+    pub const INTERVALS: u32 = 3;
+    /// The least `interval`.
+    pub const BRIEFEST: Duration = Duration::from_millis(50);
+    /// The greatest `timeout`, which bounds how many questions are open at a time.
+    pub const LONGEST: Duration = Duration::from_secs(60);
 }
 
 /// When an ESP SA is renewed: whichever comes first.

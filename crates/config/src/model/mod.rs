@@ -41,8 +41,8 @@ pub use bgp::{
 };
 pub use host::Host;
 pub use ipsec::{
-    ChildLifetime, Childless, Credential, Datapath, Dpd, Identity, Initiate, Ppk, Proposal, Remote, RemoteAddress,
-    Standby, Tunnel, tunnels_of_one_datapath,
+    ChildLifetime, Childless, Credential, Datapath, Dpd, Identity, Initiate, Ppk, Probe, Proposal, Remote,
+    RemoteAddress, Standby, Tunnel, tunnels_of_one_datapath,
 };
 pub use key_chain::{AoAlgorithm, AoUse, ChainKey, KeyChain};
 pub use lists::{AccessTarget, CommunityList, Rules};

@@ -8,7 +8,7 @@ use std::{
 use config::model::{
     Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Childless, Cipher, Credential, Datapath,
     Df, Dpd, Dscp, Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate,
-    Integrity, Kem, ListSource, Packets, PeerDemands, Ppk, Prf, Proposal, Remote, RemoteAddress, Revocation,
+    Integrity, Kem, ListSource, Packets, PeerDemands, Ppk, Prf, Probe, Proposal, Remote, RemoteAddress, Revocation,
     RevocationPolicy, StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
@@ -145,7 +145,7 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
     let selectors =
         || proptest::collection::btree_set(prefix(), 0..3).prop_map(|set| set.into_iter().collect::<Vec<Prefix>>());
     (
-        (of(text()), remote, dpd, seconds(60, 604_800), lifetime),
+        (of(text()), remote, (dpd, of(probe())), seconds(60, 604_800), lifetime),
         (
             (selectors(), selectors(), of(ppk())),
             of(576u16..=9500),
@@ -157,7 +157,7 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
         ),
         (of(select(Datapath::ALL)), any::<bool>(), select(Childless::ALL)),
     )
-        .prop_map(|((description, (remote, initiate), dpd, ike_lifetime, child_lifetime), rest, last)| {
+        .prop_map(|((description, (remote, initiate), (dpd, probe), ike_lifetime, child_lifetime), rest, last)| {
             let (datapath, hardware_offload, childless) = last;
             let ((local_selectors, remote_selectors, ppk), mtu_octets, packets, demands, shutdown, mobike, reauth) =
                 rest;
@@ -176,6 +176,7 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
                 childless,
                 ppk,
                 dpd,
+                probe,
                 ike_lifetime,
                 child_lifetime,
                 initiate,
@@ -187,6 +188,19 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
                 shutdown,
             }
         })
+}
+
+/// Every tunnel is given addresses of both families.
+fn probe() -> impl Strategy<Value = Probe> {
+    let address = select(&["169.254.0.1", "fd00::1"][..]).prop_map(|text| text.parse().unwrap());
+    (address, of((50u64..=20_000, 0u64..=20_000))).prop_map(|(address, pace)| match pace {
+        None => Probe::new(address),
+        Some((interval, more)) => Probe {
+            address,
+            interval: Duration::from_millis(interval),
+            timeout: Duration::from_millis(2 * interval + more),
+        },
+    })
 }
 
 pub(super) fn bfd_profile() -> impl Strategy<Value = BfdProfile> {
