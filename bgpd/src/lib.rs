@@ -5,6 +5,7 @@
 pub mod bfd_thread;
 pub mod bmp;
 pub mod daemon;
+pub mod damping;
 pub mod dump;
 pub mod failover;
 pub mod fib_thread;

@@ -29,7 +29,7 @@ use tracing::{error, info};
 use vrrp::Role;
 
 use crate::{
-    failover::Cause,
+    failover::{Cause, FailoverLog},
     show::{
         family_key,
         view::{Bfd, MessageCounts, Neighbor},
@@ -94,11 +94,65 @@ struct Snapshot {
     attribute_sets: usize,
     fib: Option<fib::Stats>,
     bfd: Vec<Bfd>,
-    faults: u64,
-    /// Of the faults that the log still holds, the newest that has switched.
-    last_switch: Option<(Cause, u64)>,
+    failover: Failover,
     ipsecd_reachable: bool,
     vrrp: Vec<GroupView>,
+}
+
+/// What the failover log has to say.
+#[derive(Clone, Debug, Default)]
+struct Failover {
+    faults: Vec<(Cause, u64)>,
+    /// By cause and step, of the newest fault in the log that has come so far: from detection, in microseconds.
+    last_steps: BTreeMap<(Cause, &'static str), u64>,
+    held_down: usize,
+    holds: u64,
+}
+
+impl Failover {
+    fn of(log: &FailoverLog) -> Self {
+        let mut last_steps = BTreeMap::new();
+        for fault in log.faults() {
+            let since = |at: Option<u64>| at.map(|at| at.saturating_sub(fault.detected_at_unix_us));
+            let steps = [
+                ("fib_switched", fault.fib_switch_us),
+                ("rib_done", since(fault.rib_done_at_unix_us)),
+                ("restored", since(fault.restored_at_unix_us)),
+            ];
+            last_steps.extend(steps.into_iter().filter_map(|(step, us)| Some(((fault.cause, step), us?))));
+        }
+        let held_down = log.held_paths().iter().filter(|path| path.until.is_some()).count();
+        Self { faults: log.counts().collect(), last_steps, held_down, holds: log.holds() }
+    }
+
+    fn write(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
+        let faults = self.faults.iter().map(|(cause, count)| ([label("cause", cause.as_str())], *count));
+        out.counter("failover_faults", "Faults, by the detector that found them", None, faults)?;
+        // Half an hour in microseconds is far below 2^53.
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let switched = |(cause, step)| (step == "fib_switched").then_some(cause);
+        let switches = self.last_steps.iter().filter_map(|(of, us)| Some((switched(*of)?, *us)));
+        out.gauge(
+            "failover_last_switch",
+            "From detection of the last fault to the kernel's acknowledgement",
+            Some(Unit::Seconds),
+            switches.map(|(cause, us)| ([label("cause", cause.as_str())], seconds(us))),
+        )?;
+        let steps = self.last_steps.iter();
+        out.gauge(
+            "failover_last_step",
+            "From detection of the last fault that came so far to this step",
+            Some(Unit::Seconds),
+            steps.map(|((cause, step), us)| ([label("cause", cause.as_str()), label("step", step)], seconds(*us))),
+        )?;
+        out.gauge(
+            "failover_held_paths",
+            "Paths that work and are held down for having failed too often",
+            None,
+            [([], count(self.held_down))].into_iter(),
+        )?;
+        out.counter("failover_holds", "Times a path was held down", None, [([], self.holds)].into_iter())
+    }
 }
 
 impl Snapshot {
@@ -122,11 +176,7 @@ impl Snapshot {
             // Who asked may have given up.
             let _ = answer.send(fib.stats());
         });
-        let (faults, last_switch) = {
-            let log = state.fib.log().lock().unwrap_or_else(PoisonError::into_inner);
-            let switched = log.faults().filter_map(|fault| Some((fault.cause, fault.fib_switch_us?)));
-            (log.faults().last().map_or(0, |fault| fault.id), switched.last())
-        };
+        let failover = Failover::of(&state.fib.log().lock().unwrap_or_else(PoisonError::into_inner));
         Self {
             survived_errors: statuses.iter().map(|(address, _, status)| (*address, status.survived_errors)).collect(),
             neighbors: statuses.iter().map(|(_, _, status)| status.view()).collect(),
@@ -135,8 +185,7 @@ impl Snapshot {
             attribute_sets,
             fib: fib.await.ok(),
             bfd: state.bfd.snapshot().await,
-            faults,
-            last_switch,
+            failover,
             ipsecd_reachable: running.ipsecd_lost.is_none(),
             vrrp: state.vrrp.status(),
         }
@@ -243,17 +292,7 @@ impl Snapshot {
                 [([], fib.resyncs)].into_iter(),
             )?;
         }
-        out.counter("failover_faults", "Faults that were detected", None, [([], self.faults)].into_iter())?;
-        let switch = self.last_switch.map(|(cause, micros)| {
-            // Half an hour in microseconds is far below 2^53.
-            ([label("cause", cause.as_str())], micros as f64 / 1e6)
-        });
-        out.gauge(
-            "failover_last_switch",
-            "From detection of the last fault to the kernel's acknowledgement",
-            Some(Unit::Seconds),
-            switch.into_iter(),
-        )
+        self.failover.write(out)
     }
 
     fn write_vrrp(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
@@ -347,21 +386,40 @@ fn count(number: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use telemetry::prometheus_client::encoding::text;
 
     use super::*;
+    use crate::{
+        failover::{Detected, HeldPath, Switched},
+        fib_thread::Restored,
+    };
 
     #[test]
     fn what_is_known_is_written_and_what_is_not_is_left_out() {
         let counters = FamilyCounters { active: true, received: 12, accepted: 10, leftover: 0, sent: 3, to_send: 0 };
         let address: IpAddr = "169.254.1.1".parse().unwrap();
+        let (mut log, at) = (FailoverLog::default(), |us| UNIX_EPOCH + Duration::from_micros(us));
+        let (cause, detail, peer) = (Cause::BfdDown, String::new(), Some(address));
+        let id = log.detected(Detected { cause, detail, peer, tunnel: None, at: at(0) });
+        log.switched(id, Switched { at: at(250), took: Duration::from_micros(250), path_lists: 1, routes: 1 });
+        let hold = HeldPath {
+            interface: None,
+            neighbors: vec![address],
+            failures: 3,
+            hold: Duration::from_secs(5),
+            until: Some(at(9)),
+        };
+        log.held(&[address].into(), None, at(9));
+        log.set_held_paths(vec![HeldPath { until: None, ..hold.clone() }, hold]);
+        log.restored(&Restored::Peer(address), at(3_000_000));
         let snapshot = Snapshot {
             survived_errors: [(address, 2)].into(),
             counters: [((address, Family::Ipv4Unicast), counters)].into(),
             tables: vec![(Family::Ipv4Unicast, 20, 18)],
             fib: Some(fib::Stats { routes: 18, path_lists: 2, ..fib::Stats::default() }),
-            faults: 4,
-            last_switch: Some((Cause::BfdDown, 250)),
+            failover: Failover::of(&log),
             vrrp: vec![crate::show::vrrp::tests::group()],
             ..Snapshot::default()
         };
@@ -376,13 +434,18 @@ mod tests {
             "bgp_table_prefixes{family=\"ipv4Unicast\",kind=\"reachable\"} 18.0",
             "fib_routes 18.0",
             "fib_resyncs_total 0",
-            "failover_faults_total 4",
             "vrrp_state{interface=\"lan0\",vrid=\"10\",state=\"backup\"} 1.0",
             "vrrp_state{interface=\"lan0\",vrid=\"10\",state=\"active\"} 0.0",
             "vrrp_priority{interface=\"lan0\",vrid=\"10\"} 100.0",
             "vrrp_advertisements_total{interface=\"lan0\",vrid=\"10\",direction=\"received\"} 9",
             "vrrp_errors_total{interface=\"lan0\",vrid=\"10\",kind=\"ttl\"} 2",
+            "failover_faults_total{cause=\"BFD down\"} 1",
+            "failover_faults_total{cause=\"hold timer expired\"} 0",
             "failover_last_switch_seconds{cause=\"BFD down\"} 0.00025",
+            "failover_last_step_seconds{cause=\"BFD down\",step=\"fib_switched\"} 0.00025",
+            "failover_last_step_seconds{cause=\"BFD down\",step=\"restored\"} 3.0",
+            "failover_held_paths 1.0",
+            "failover_holds_total 1",
         ] {
             assert!(written.lines().any(|written| written == line), "{line} is not in\n{written}");
         }

@@ -132,7 +132,7 @@ mod tests {
     fn change(ifindex: u32, last: u8, to: State, cause: Cause) -> Change {
         let peer = Peer { ifindex, address: [169, 254, 1, last].into() };
         let from = State::Down;
-        Change { neighbor: None, peer, from, to, cause, independent: false, at: Instant::now() }
+        Change { neighbor: None, peer, interface: None, from, to, cause, independent: false, at: Instant::now() }
     }
 
     #[test]

@@ -92,6 +92,9 @@ pub struct FailoverEvent {
     /// When every route had been decided anew.
     #[serde(default)]
     pub rib_done_at_unix_us: Option<i64>,
+    /// Until when it was held down though it worked.
+    #[serde(default)]
+    pub held_until_unix_us: Option<i64>,
     /// When the path was back in use.
     #[serde(default)]
     pub restored_at_unix_us: Option<i64>,

@@ -52,6 +52,11 @@ fn survives(name: &str, fault: Fault, without_bfd: bool) {
         armed.mend()?;
         egress(lab, &mut scenario, "tun1")?;
         lab.wait_for("traffic over tun1", SECONDS(20), || scenario.ha.ping(scenario.probed(), 2).map(|()| true))?;
+        lab.wait_for("every fault of tun1 is told to its end", SECONDS(20), || {
+            let events = scenario.a.failovers()?;
+            let mut of_tun1 = events.iter().filter(|event| event.tunnel.as_deref() == Some("tun1")).peekable();
+            Ok(of_tun1.peek().is_some() && of_tun1.all(|event| event.restored_at_unix_us.is_some()))
+        })?;
         for capture in captures {
             let leaks = scenario.clearness()?.findings(&capture?.finish()?);
             ensure!(leaks.is_empty(), "in the clear: {leaks:?}");

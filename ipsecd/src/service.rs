@@ -137,6 +137,7 @@ async fn execute(state: &State, peer: Peer, line: &str) -> Result<String, Failur
         | Command::ShowDampening { .. }
         | Command::ShowOutboundFilter { .. }
         | Command::ClearDampening { .. }
+        | Command::ClearFailoverDamping { .. }
         | Command::Help
         | Command::Configure
         | Command::Write

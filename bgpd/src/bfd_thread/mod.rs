@@ -54,6 +54,8 @@ pub struct Change {
     pub neighbor: Option<PeerId>,
     /// Whom it is with.
     pub peer: Peer,
+    /// The interface's name; none where the peer is several hops away.
+    pub interface: Option<IfName>,
     /// Before.
     pub from: State,
     /// Now.

@@ -285,9 +285,10 @@ impl Running {
             match output {
                 Output::Changed { from, to, cause } => {
                     self.changed_at = SystemTime::now();
-                    let Wanted { neighbor, peer, .. } = self.wanted;
+                    let Wanted { neighbor, peer, ref interface, .. } = self.wanted;
+                    let interface = interface.clone();
                     let independent = self.session.remote_is_independent();
-                    changed(Change { neighbor, peer, from, to, cause, independent, at });
+                    changed(Change { neighbor, peer, interface, from, to, cause, independent, at });
                     let interface = self.wanted.interface.as_ref().map(tracing::field::display);
                     info!(peer = %peer.address, interface, %from, %to, %cause, "BFD session changed state");
                 }

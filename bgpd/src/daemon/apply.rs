@@ -150,6 +150,7 @@ impl Supervisor {
         let summary = self.apply_plans(&config, plans).await.map_err(|gone| gone.to_string())?;
         self.apply_policies(&config, &policies).await.map_err(|gone| gone.to_string())?;
         *self.daemon.running.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
+        self.daemon.fib.damping(config.path_damping);
         self.open_doors(&config)?;
         if local_routes::asks_for_foreign_routes(&config)
             && let Err(error) = self.watch.follow_routes(ROUTE_PROTOCOL)

@@ -43,13 +43,16 @@ pub fn start(
                 Ok(events) if events.is_empty() => {}
                 Ok(events) => {
                     let at = (Instant::now(), SystemTime::now());
+                    let mut back = Vec::new();
                     for event in &events {
                         let Event::Link { ifindex, up } = event else { continue };
-                        if links.insert(*ifindex, *up) == Some(*up) {
+                        let before = links.insert(*ifindex, *up);
+                        if before == Some(*up) {
                             continue;
                         }
                         if *up {
                             neighbors.path_back(*ifindex);
+                            back.extend((before == Some(false)).then_some(*ifindex));
                         } else {
                             let word = (Scope::Link(*ifindex), PathState::Dead);
                             neighbors.path_lost(
@@ -63,6 +66,8 @@ pub fn start(
                         }
                     }
                     fib.kernel(events);
+                    // Of sessions that have outlived the loss.
+                    back.into_iter().for_each(|ifindex| neighbors.path_restored(&fib, ifindex));
                 }
                 Err(error) => {
                     error!(%error, "the kernel cannot be watched; reading its table instead");

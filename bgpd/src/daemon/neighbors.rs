@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     failover::Cause,
-    fib_thread::{Fault, FibHandle},
+    fib_thread::{Fault, FibHandle, Restored},
     peer::{Link, PeerCommand, PeerEnds, PeerFault, PeerHandle, PeerHost, PeerStatus},
     tap::{self, Happened, Kind, Seen, Tap},
     vrrp::Signs,
@@ -132,7 +132,7 @@ impl Neighbors {
         behind.retain(|(_, entry)| entry.handle.status().phase == Phase::Established);
         let Some((first, entry)) = behind.first() else { return fib.words(vec![word]) };
         let mut fault = Fault::now(cause, detail, vec![word]).peer(*first);
-        fault.tunnel = entry.interface.clone().map(|(_, name)| name);
+        fault.interface = entry.interface.clone();
         (fault.at, fault.at_wall) = at;
         let ends = word.1 == PathState::Dead;
         let ridden_out = |entry: &Entry| cause == Cause::LinkDown && entry.rides_out_link_loss;
@@ -154,7 +154,7 @@ impl Neighbors {
     pub fn path_restored(&self, fib: &FibHandle, ifindex: u32) {
         for (address, entry) in self.through(ifindex) {
             if entry.handle.status().phase == Phase::Established {
-                fib.restored(address);
+                fib.restored(Restored::Peer(address));
             }
         }
     }
@@ -221,8 +221,7 @@ impl PeerHost for Host {
         };
         let state = if fault.retained { PathState::LastResort } else { PathState::Dead };
         let words = vec![(Scope::Source(fault.peer.0), state)];
-        let tunnel = entry.interface.map(|(_, name)| name);
-        let mut report = Fault::now(cause, fault.reason.to_string(), words).peer(address).tunnel(tunnel);
+        let mut report = Fault::now(cause, fault.reason.to_string(), words).peer(address).over(entry.interface);
         (report.at, report.at_wall) = (fault.at, fault.wall);
         self.fib.fault(report);
     }
@@ -257,7 +256,7 @@ impl PeerHost for Host {
                 && since(&neighbors) == before
             {
                 fib.words(vec![(Scope::Source(peer.0), PathState::Up)]);
-                fib.restored(address);
+                fib.restored(Restored::Peer(address));
             }
         });
     }

@@ -37,7 +37,7 @@ use super::{
 use crate::{
     bfd_thread::{self, Change},
     failover::Cause,
-    fib_thread::{self, Fault, FibHandle},
+    fib_thread::{self, Fault, FibHandle, Restored},
     metrics::Endpoint,
     nexthop::NextHops,
     peer::{Acceptors, Listener, PeerCommand, SelfState},
@@ -323,11 +323,11 @@ fn bfd_changes(
                 // rest stays in the tunnel, where nothing is in the clear, until the session has decided.
                 let words = vec![(scope, PathState::LastResort)];
                 let entry = neighbors.get(&change.peer.address);
-                let tunnel = entry.as_ref().and_then(|entry| entry.interface.clone()).map(|(_, name)| name);
+                let interface = entry.as_ref().and_then(|entry| entry.interface.clone());
                 let heard_no_more = entry.clone();
                 let mut fault = Fault::now(Cause::BfdDown, change.cause.to_string(), words)
                     .peer(change.peer.address)
-                    .tunnel(tunnel)
+                    .over(interface)
                     .then(move || {
                         if let Some(entry) = entry {
                             entry.handle.send(PeerCommand::BfdLost { independent: change.independent });
@@ -361,11 +361,13 @@ fn static_route_follows(fib: &FibHandle, static_bfd: &StaticBfd, change: &Change
     let hop = (change.peer.ifindex, change.peer.address);
     let Some(word) = static_bfd.changed(hop, up) else { return };
     if up {
-        return fib.words(vec![word]);
+        fib.words(vec![word]);
+        return fib.restored(Restored::Peer(change.peer.address));
     }
+    let interface = change.interface.clone().map(|name| (change.peer.ifindex, name));
     let mut fault = Fault::now(Cause::BfdDown, change.cause.to_string(), vec![word]).peer(change.peer.address);
     fault.at = change.at;
-    fib.fault(fault);
+    fib.fault(fault.over(interface));
 }
 
 /// Tells the service manager that the daemon serves.

@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 use super::{Daemon, apply::Applied, arrivals::FarEnds, neighbors::Host, recursion::Recursion};
 use crate::{
     failover::Cause,
-    fib_thread::Fault,
+    fib_thread::{Fault, Restored},
     metrics::Endpoint,
     nexthop::{NextHops, Way},
     peer::{Acceptors, PeerCommand, SelfState},
@@ -379,6 +379,7 @@ impl Supervisor {
                     fib.words(vec![(scope, PathState::Up)]);
                     neighbors.path_back(status.ifindex);
                     neighbors.path_restored(fib, status.ifindex);
+                    fib.restored(Restored::Interface(status.tunnel.clone().into()));
                 } else {
                     let detail = match &status.state {
                         rpc::TunnelState::Down { cause } => cause.as_str(),
@@ -390,7 +391,7 @@ impl Supervisor {
                     let statics = self.applied.has_static_over(status.ifindex);
                     if statics && !neighbors.has_sessions_over(status.ifindex) {
                         let mut fault = Fault::now(Cause::TunnelDown, detail, vec![word]);
-                        fault = fault.tunnel(Some(status.tunnel.clone().into()));
+                        fault = fault.over(Some((status.ifindex, status.tunnel.clone().into())));
                         (fault.at, fault.at_wall) = at;
                         fib.fault(fault);
                     } else {

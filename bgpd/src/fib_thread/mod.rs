@@ -8,7 +8,11 @@
 //! is established it becomes the last resort ([`FibHandle::returning`]), which serves prefixes that have nothing else;
 //! when the peer has sent everything and the table has passed it on ([`RibSide::returned`], [`RibSide::idle`]) it is
 //! up.
+//!
+//! One that keeps failing is held down for a while even then: it stays the last resort ([`damping`](crate::damping)).
 
+mod flaps;
+mod holds;
 mod mailbox;
 mod worker;
 
@@ -24,7 +28,10 @@ use bgp_core::{PeerId, rib::BestChange};
 use fib::{Backend, Fib, PathKey, PathList, PathState, Scope};
 use net_types::{Family, IfName, Prefix};
 
-use crate::failover::{Cause, FailoverLog};
+use crate::{
+    damping,
+    failover::{Cause, FailoverLog},
+};
 use mailbox::Sender;
 
 /// Most changes in one parcel from the table.
@@ -41,8 +48,8 @@ pub struct Fault {
     pub detail: String,
     /// The neighbor concerned.
     pub peer: Option<IpAddr>,
-    /// The interface concerned.
-    pub tunnel: Option<IfName>,
+    /// The interface concerned, by number and name.
+    pub interface: Option<(u32, IfName)>,
     /// What is not usable any more, and how badly.
     pub words: Vec<(Scope, PathState)>,
     /// When it was detected.
@@ -60,7 +67,7 @@ impl Fault {
             cause,
             detail: detail.into(),
             peer: None,
-            tunnel: None,
+            interface: None,
             words,
             at: Instant::now(),
             at_wall: SystemTime::now(),
@@ -73,15 +80,24 @@ impl Fault {
         Self { peer: Some(peer), ..self }
     }
 
-    /// The interface concerned.
-    pub fn tunnel(self, tunnel: Option<IfName>) -> Self {
-        Self { tunnel, ..self }
+    /// The interface concerned, by number and name.
+    pub fn over(self, interface: Option<(u32, IfName)>) -> Self {
+        Self { interface, ..self }
     }
 
     /// To be called once traffic has moved.
     pub fn then(self, then: impl FnOnce() + Send + 'static) -> Self {
         Self { then: Some(Box::new(then)), ..self }
     }
+}
+
+/// What is in use again, in the words of the faults that it had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// The path to a neighbor, or to a router that static routes lead to.
+    Peer(IpAddr),
+    /// A tunnel that only static routes lead over.
+    Interface(IfName),
 }
 
 /// A question to the forwarding table, asked between two batches; it should take a millisecond at most.
@@ -154,8 +170,13 @@ enum Fast {
     Words(Vec<(Scope, PathState)>),
     Kernel(Vec<fib::Event>),
     Retry(u32),
-    Restored(IpAddr),
+    Restored(Restored),
+    Damping(Option<damping::Settings>),
+    Release(Option<IfName>, Told),
 }
+
+/// Who is told how many.
+type Told = Box<dyn FnOnce(usize) + Send>;
 
 /// What can.
 enum Bulk {
@@ -192,9 +213,20 @@ impl FibHandle {
         self.words(vec![(Scope::Source(peer.0), PathState::LastResort)]);
     }
 
-    /// The path to a peer is in use again although its session was never lost.
-    pub fn restored(&self, address: IpAddr) {
-        self.sender.fast(Fast::Restored(address));
+    /// Something is in use again, and no session says so by its return.
+    pub fn restored(&self, whom: Restored) {
+        self.sender.fast(Fast::Restored(whom));
+    }
+
+    /// Paths that flap are held down so from now on, or none is any more.
+    pub fn damping(&self, settings: Option<damping::Settings>) {
+        self.sender.fast(Fast::Damping(settings));
+    }
+
+    /// Paths over this interface, or all, are held down no more, and what they did is forgotten. `told` hears how many were
+    /// held, or would have been at their return; it must not wait for anything.
+    pub fn release(&self, interface: Option<IfName>, told: impl FnOnce(usize) + Send + 'static) {
+        self.sender.fast(Fast::Release(interface, Box::new(told)));
     }
 
     /// What the kernel or somebody else did.

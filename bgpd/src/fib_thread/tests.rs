@@ -269,3 +269,68 @@ fn policy_says_how_a_route_ranks_and_whence_our_own_packets_come() {
     rig.rib.changes(vec![with(None)]);
     assert_eq!(rig.way("10.1.0.0/16"), 1, "as an external route");
 }
+
+#[test]
+fn a_path_that_keeps_failing_is_held_down_but_never_the_last_one() {
+    let rig = Rig::new();
+    let long = std::time::Duration::from_secs(3600);
+    rig.fib.damping(Some(damping::Settings { failures: 2, within: long, hold: long, max: long }));
+    rig.rib.changes(vec![change("10.1.0.0/16", &[1, 2]), change("10.2.0.0/16", &[1])]);
+    let both = || (rig.way("10.1.0.0/16"), rig.way("10.2.0.0/16"));
+    assert_eq!(both(), (1, 1));
+    let peer: IpAddr = "169.254.1.1".parse().unwrap();
+    let dead = vec![(Scope::Monitored(1), PathState::Dead)];
+    let fault = || Fault::now(Cause::BfdDown, "test", dead.clone()).peer(peer).over(Some((1, "tun1".parse().unwrap())));
+    let back = || {
+        rig.fib.words(vec![(Scope::Monitored(1), PathState::Up)]);
+        rig.fib.restored(Restored::Peer(peer));
+    };
+    let lines = || {
+        rig.ask(|_| ());
+        let log = rig.fib.log().lock().unwrap();
+        let line =
+            |fault: &crate::failover::Fault| (fault.held_until_unix_us.is_some(), fault.restored_at_unix_us.is_some());
+        log.faults().map(line).collect::<Vec<_>>()
+    };
+
+    rig.fib.fault(fault());
+    assert_eq!(both(), (2, 0));
+    back();
+    assert_eq!(both(), (1, 1), "one failure is none too many");
+    rig.fib.fault(fault());
+    back();
+    assert_eq!(both(), (2, 1), "used only where nothing else is left");
+    assert_eq!(lines(), [(false, true), (true, false)]);
+    rig.fib.words(vec![(Scope::Tunnel(2), PathState::Dead)]);
+    assert_eq!(both(), (1, 1));
+    rig.fib.words(vec![(Scope::Tunnel(2), PathState::Up)]);
+    assert_eq!(both(), (2, 1));
+    // It fails again although nothing went over it: that is another line.
+    rig.fib.fault(fault());
+    back();
+    assert_eq!(lines().len(), 3);
+
+    let (tell, told) = mpsc::channel();
+    rig.fib.release(Some("tun1".parse().unwrap()), move |count| tell.send(count).unwrap());
+    assert_eq!(told.recv().unwrap(), 1);
+    assert_eq!(both(), (1, 1));
+    assert_eq!(lines(), [(false, true), (true, true), (true, true)]);
+    assert!(rig.fib.log().lock().unwrap().held_paths().is_empty());
+}
+
+#[test]
+fn a_hold_ends_by_itself() {
+    let rig = Rig::new();
+    let second = std::time::Duration::from_secs(1);
+    let brief = std::time::Duration::from_millis(1);
+    rig.fib.damping(Some(damping::Settings { failures: 1, within: second, hold: brief, max: second }));
+    rig.rib.changes(vec![change("10.1.0.0/16", &[1, 2])]);
+    rig.fib.fault(Fault::now(Cause::LinkDown, "test", vec![(Scope::Monitored(1), PathState::Dead)]));
+    rig.fib.words(vec![(Scope::Monitored(1), PathState::Up)]);
+    rig.ask(|_| ());
+    assert_eq!(rig.fib.log().lock().unwrap().holds(), 1);
+    while rig.way("10.1.0.0/16") != 1 {
+        std::thread::yield_now();
+    }
+    assert!(rig.fib.log().lock().unwrap().held_paths().is_empty());
+}

@@ -16,7 +16,8 @@ use net_types::Prefix;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Bulk, Distances, Fast, Fault, SharedLog, StaticRoute,
+    Bulk, Distances, Fast, Fault, Restored, SharedLog, StaticRoute,
+    flaps::Flaps,
     mailbox::{Order, Receiver},
 };
 use crate::failover::{Detected, Switched};
@@ -39,8 +40,10 @@ const NEVER: u8 = 255;
 const NAP: Duration = Duration::from_secs(3600);
 
 pub(super) struct Worker<B> {
-    fib: Fib<B>,
+    pub(super) fib: Fib<B>,
     log: SharedLog,
+    /// Paths that have failed lately.
+    pub(super) flaps: Flaps,
     /// Routed by configuration.
     statics: HashMap<Prefix, StaticRoute, foldhash::fast::RandomState>,
     /// What BGP has for such prefixes, if anything.
@@ -69,6 +72,7 @@ impl<B: Backend> Worker<B> {
         Self {
             fib,
             log,
+            flaps: Flaps::new(),
             statics: HashMap::default(),
             learned: HashMap::default(),
             distances: Distances::default(),
@@ -91,6 +95,9 @@ impl<B: Backend> Worker<B> {
         }
         loop {
             let now = Instant::now();
+            if self.flaps.poll_timeout().is_some_and(|at| at <= now) {
+                self.holds_are_over(now);
+            }
             // A queue that is long enough is written before it grows, and the table waits meanwhile.
             let crowded = self.fib.stats().urgent > 16 * BATCH;
             let deadline = self.next_work(now);
@@ -116,7 +123,7 @@ impl<B: Backend> Worker<B> {
         }
         let resync = self.fib.wants_resync().then_some(self.resync_at);
         let lazy = (stats.lazy > 0).then_some(self.lazy_at);
-        [resync, lazy].into_iter().flatten().min().unwrap_or(now + NAP)
+        [resync, lazy, self.flaps.poll_timeout()].into_iter().flatten().min().unwrap_or(now + NAP)
     }
 
     fn work(&mut self, now: Instant) {
@@ -168,7 +175,8 @@ impl<B: Backend> Worker<B> {
         for (peer, address) in std::mem::take(&mut self.returned) {
             let switch = self.fib.set_state(Scope::Source(peer.0), PathState::Up);
             self.note(&switch, "a path is back");
-            self.restored(address);
+            self.look_for_returned();
+            self.restored(Restored::Peer(address));
         }
         if std::mem::take(&mut self.unfinished) {
             self.with_log(|log| log.rib_done(SystemTime::now()));
@@ -180,6 +188,7 @@ impl<B: Backend> Worker<B> {
             Fast::Fault(fault) => self.fault(fault),
             Fast::Words(words) => {
                 let switch = self.fib.set_states(&words);
+                self.flaps.heard(&words);
                 self.note(&switch, "paths changed");
             }
             Fast::Kernel(events) => {
@@ -192,22 +201,35 @@ impl<B: Backend> Worker<B> {
                 let switch = self.fib.retry(ifindex);
                 self.note(&switch, "paths that the kernel refused were tried again");
             }
-            Fast::Restored(address) => self.restored(address),
+            Fast::Restored(whom) => self.restored(whom),
+            Fast::Damping(settings) => {
+                let released = self.flaps.configure(settings);
+                self.let_go(released, "paths that flap are not held down any more");
+            }
+            Fast::Release(interface, told) => {
+                let released = self.flaps.release(interface.as_ref());
+                told(released.len());
+                self.let_go(released, "an operator said so");
+            }
         }
+        self.look_for_returned();
     }
 
     fn fault(&mut self, fault: Fault) {
-        let switch = self.fib.set_states(&fault.words);
+        let noted = self.flaps.fault(fault.at, &fault);
+        let words = if noted.words.is_empty() { &fault.words } else { &[&fault.words[..], &noted.words].concat() };
+        let switch = self.fib.set_states(words);
         let took = fault.at.elapsed();
         let at = SystemTime::now();
-        // One loss is often seen by several detectors. The first one gets the line, unless a later one moved more.
+        // One loss is often seen by several detectors. The first one gets the line, unless a later one moved more. One of
+        // a path that is held down is another, though it moves nothing.
         let known = fault.peer.is_some_and(|peer| self.with_log(|log| log.is_open(peer)));
-        if !known || switch.lists > 0 {
+        if !known || noted.new || switch.lists > 0 {
             let detected = Detected {
                 cause: fault.cause,
                 detail: fault.detail.clone(),
                 peer: fault.peer,
-                tunnel: fault.tunnel.clone(),
+                tunnel: fault.interface.as_ref().map(|(_, name)| name.clone()),
                 at: fault.at_wall,
             };
             let switched = Switched { at, took, path_lists: switch.lists, routes: switch.routes + switch.flushed };
@@ -216,7 +238,7 @@ impl<B: Backend> Worker<B> {
                 log.switched(id, switched);
             });
             self.unfinished = true;
-            let tunnel = fault.tunnel.as_ref().map(tracing::field::display);
+            let tunnel = fault.interface.as_ref().map(|(_, name)| tracing::field::display(name));
             let peer = fault.peer.map(tracing::field::display);
             warn!(
                 peer,
@@ -240,10 +262,15 @@ impl<B: Backend> Worker<B> {
             then();
         }
         self.note(&switch, "path lost");
+        if !noted.words.is_empty() {
+            self.show_holds();
+        }
     }
 
-    fn restored(&mut self, address: IpAddr) {
-        self.with_log(|log| log.restored(address, SystemTime::now()));
+    fn restored(&mut self, whom: Restored) {
+        if !self.flaps.postpone(&whom) {
+            self.with_log(|log| log.restored(&whom, SystemTime::now()));
+        }
     }
 
     fn bulk(&mut self, order: Bulk) {
@@ -360,7 +387,7 @@ impl<B: Backend> Worker<B> {
         all.into_iter().for_each(|prefix| self.settle(prefix));
     }
 
-    fn note(&mut self, switch: &Switch, what: &'static str) {
+    pub(super) fn note(&mut self, switch: &Switch, what: &'static str) {
         if switch.lists > 0 {
             self.lazy_at = Instant::now() + LAZY_AFTER;
             debug!(
@@ -378,7 +405,7 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    fn with_log<T>(&self, work: impl FnOnce(&mut crate::failover::FailoverLog) -> T) -> T {
+    pub(super) fn with_log<T>(&self, work: impl FnOnce(&mut crate::failover::FailoverLog) -> T) -> T {
         work(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -17,7 +17,9 @@ use config::{
     Command,
     command::{Clear, Cleared},
 };
+use net_types::IfName;
 use rpc::{Code, Configure, Configured, Execute, Failure, Service, Sink, Text};
+use tokio::sync::oneshot;
 
 use crate::{
     show,
@@ -109,6 +111,7 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         }
         Command::ShowBfdPeers { peer, brief, counters, json } => bfd(state, peer, brief, counters, json, out).await,
         Command::ShowFailover { json } => failover(state, json, out).await,
+        Command::ClearFailoverDamping { interface } => clear_damping(state, interface, out).await,
         Command::ShowRunningConfig => out.text(state.running().config.to_string()).await,
         Command::ShowVersion { json: true } => {
             out.json(&serde_json::json!({ "program": "bgpd", "version": env!("CARGO_PKG_VERSION") })).await
@@ -152,6 +155,19 @@ async fn failover(state: &State, json: bool, out: &Output) -> Result<(), Failure
             });
             out.text(text + &note).await
         }
+    }
+}
+
+async fn clear_damping(state: &State, interface: Option<IfName>, out: &Output) -> Result<(), Failure> {
+    let (answer, answered) = oneshot::channel();
+    state.fib.release(interface, move |count| {
+        // Who asked may have given up.
+        let _ = answer.send(count);
+    });
+    match answered.await.map_err(gone)? {
+        0 => out.text("nothing is held down there; \"show failover\" lists what is\n").await,
+        1 => out.text("1 path is held down no more\n").await,
+        count => out.text(format!("{count} paths are held down no more\n")).await,
     }
 }
 

@@ -176,6 +176,11 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `clear failover damping`
+    ClearFailoverDamping {
+        /// Of paths over this interface; of all without.
+        interface: Option<IfName>,
+    },
     /// `show ipsec certificate`
     ShowIpsecCertificates {
         /// As JSON.
@@ -419,6 +424,9 @@ const ROWS: &[Row] = &[
     row(Owner::Bgpd, "show failover [json]", "The last faults and how long each step took", |args| {
         Ok(Command::ShowFailover { json: json(args) })
     }),
+    row(Owner::Bgpd, "clear failover damping [IFNAME]", "Use paths at once that are held down", |args| {
+        Ok(Command::ClearFailoverDamping { interface: args.opt("IFNAME")? })
+    }),
     row(Owner::Ipsecd, "show ipsec certificate [json]", "Certificates, and which were taken back", |args| {
         Ok(Command::ShowIpsecCertificates { json: json(args) })
     }),
@@ -621,6 +629,8 @@ mod tests {
             ),
             ("show bgp neighbors", Command::ShowBgpNeighbors { neighbor: None, json: false }),
             ("show failover json", Command::ShowFailover { json: true }),
+            ("clear failover damping", Command::ClearFailoverDamping { interface: None }),
+            ("cl fa da tun1", Command::ClearFailoverDamping { interface: Some("tun1".parse().unwrap()) }),
             ("sh run", Command::ShowRunningConfig),
             ("sh bfd pe", Command::ShowBfdPeers { peer: None, brief: false, counters: false, json: false }),
             ("clear bgp *", Command::ClearBgp { whom: Cleared::All, how: Clear::Hard }),

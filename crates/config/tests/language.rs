@@ -26,6 +26,7 @@ fn refused(source: &str) -> Diagnostics {
 const EDGE: &str = "\
 hostname edge1
 log level debug
+path-damping failures 4 within 90 hold 500ms max 120
 metrics bgpd 127.0.0.1:9179
 metrics ipsecd 127.0.0.1:9180
 !
@@ -316,6 +317,11 @@ fn contradictions_and_gaps_are_refused() {
         ("bfd\n profile x\n  transmit-interval 5\n".to_owned(), "from 10 to 60000"),
         ("ip prefix-list x permit 10.0.0.0/16 le 8\n".to_owned(), "le must be at least 16"),
         ("metrics bgpd [::1]:1\nmetrics ipsecd [::1]:1\n".to_owned(), "the other daemon"),
+        ("path-damping failures 0\n".to_owned(), "from 1 to 100"),
+        ("path-damping within 4000\n".to_owned(), "1 to 3600 seconds"),
+        ("path-damping hold 50ms\n".to_owned(), "100ms to 3600 seconds"),
+        ("path-damping hold 60 max 30\n".to_owned(), "shorter than the first, which takes 60 seconds"),
+        ("path-damping max 90000\n".to_owned(), "86400"),
         ("metrics bgpd 9179\n".to_owned(), "ADDRESS:PORT"),
         (format!("hostname {}\n", "x".repeat(5000)), "5009 octets"),
         ("hostname\n".to_owned(), "ends too early; expected NAME"),

@@ -28,6 +28,6 @@ pub use backend::{Backend, BackendError, Change, Event, GroupMember, Nexthop, Ne
 pub use engine::{Adopted, Fib, Flushed, Resync, RouteView, Stats, Switch};
 pub use forwarding::{Forwarding, WeightedNexthop};
 pub use kernel::{CompatMode, Kernel, Monitor, disable_nexthop_compat_mode};
-pub use path::{PathKey, PathState, Scope};
+pub use path::{Damped, PathKey, PathState, Scope};
 pub use path_list::PathList;
 pub use twin::Twin;

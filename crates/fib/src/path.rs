@@ -54,6 +54,19 @@ pub enum Scope {
     Tunnel(u32),
     /// One path alone.
     Path(PathKey),
+    /// What has failed too often, as whoever counts that says.
+    Damped(Damped),
+}
+
+/// What may be held down for having failed too often, though it works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Damped {
+    /// Everything over an interface.
+    Interface(u32),
+    /// Everything learned from one source.
+    Source(u32),
+    /// One path alone.
+    Path(PathKey),
 }
 
 /// The last word on every scope that is not [`PathState::Up`].
@@ -74,6 +87,11 @@ impl States {
         before.unwrap_or_default() != state
     }
 
+    /// The last word on this scope alone.
+    pub(crate) fn word(&self, scope: &Scope) -> PathState {
+        self.not_up.get(scope).copied().unwrap_or_default()
+    }
+
     pub(crate) fn of(&self, path: &PathKey) -> PathState {
         if self.refused.contains_key(&(path.ifindex, path.gateway)) {
             return PathState::Dead;
@@ -84,6 +102,9 @@ impl States {
             Scope::Link(path.ifindex),
             Scope::Tunnel(path.ifindex),
             Scope::Path(*path),
+            Scope::Damped(Damped::Interface(path.ifindex)),
+            Scope::Damped(Damped::Source(path.source)),
+            Scope::Damped(Damped::Path(*path)),
         ];
         scopes.iter().filter_map(|scope| self.not_up.get(scope)).max().copied().unwrap_or_default()
     }
@@ -105,6 +126,8 @@ impl States {
             Scope::Link(ifindex) | Scope::Tunnel(ifindex) => self.forgive(ifindex),
             Scope::Path(path) => self.forgive(path.ifindex),
             Scope::Source(_) | Scope::Monitored(_) => self.forgive_all(),
+            // That somebody stops counting is no news for the kernel.
+            Scope::Damped(_) => false,
         }
     }
 
@@ -134,6 +157,18 @@ mod tests {
         assert!(states.set(Scope::Tunnel(2), PathState::Up));
         assert_eq!(states.of(&PATH), PathState::LastResort);
         assert!(!states.set(Scope::Source(1), PathState::LastResort));
+    }
+
+    #[test]
+    fn what_is_damped_is_the_last_resort_however_it_is_named() {
+        for damped in [Damped::Interface(2), Damped::Source(1), Damped::Path(PATH)] {
+            let mut states = States::default();
+            assert!(states.set(Scope::Damped(damped), PathState::LastResort));
+            assert_eq!(states.of(&PATH), PathState::LastResort, "{damped:?}");
+            assert_eq!(states.of(&PathKey { source: 3, ifindex: 4, gateway: None }), PathState::Up, "{damped:?}");
+            assert_eq!(states.word(&Scope::Damped(damped)), PathState::LastResort);
+            assert_eq!(states.word(&Scope::Source(1)), PathState::Up, "the detectors' words are their own");
+        }
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl Leaf {
             "PREFIX-LIST6" => Kind::Reference(Reference::PrefixList(Some(Family::Ipv6Unicast))),
             "HOST" | "SERVER-NAME" => Kind::Host,
             "FILE" | "ANCHOR-FILE" | "CERTIFICATE-FILE" | "KEY-FILE" => Kind::Path,
-            "INTERVAL" | "TIMEOUT" => Kind::Span,
+            "INTERVAL" | "TIMEOUT" | "WINDOW" | "HOLD-TIME" | "HOLD-MAX" => Kind::Span,
             "URL" => Kind::Url,
             "FINGERPRINT" => Kind::Fingerprint,
             "COMMUNITY" => Kind::Community,

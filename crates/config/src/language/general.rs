@@ -1,8 +1,8 @@
 //! Statements outside of any section.
 
 use super::{
-    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, key_chain, lists, monitoring, route_map,
-    routing, rpki, tunnel, vrf, wan,
+    Action, Draft, LEAVE, Lines, Statement, Verb, bfd, bgp, frr, ipsec, key_chain, lists, monitoring, path_damping,
+    route_map, routing, rpki, tunnel, vrf, wan,
 };
 use crate::{
     grammar::{Args, Complaint},
@@ -12,6 +12,8 @@ use crate::{
 /// In the order of `show running-config`.
 pub(super) const ROWS: &[&[Statement]] = &[
     GENERAL,
+    path_damping::ROW,
+    METRICS,
     frr::ROWS,
     wan::BEGIN,
     tunnel::DATAPATH,
@@ -74,12 +76,13 @@ const GENERAL: &[Statement] = &[
             },
         }),
     },
-    Statement {
-        syntax: "metrics (bgpd|ipsecd) ADDRESS-PORT",
-        help: "Serve Prometheus there",
-        action: Action::Config(Verb { read: read_metrics, write: write_metrics }),
-    },
 ];
+
+const METRICS: &[Statement] = &[Statement {
+    syntax: "metrics (bgpd|ipsecd) ADDRESS-PORT",
+    help: "Serve Prometheus there",
+    action: Action::Config(Verb { read: read_metrics, write: write_metrics }),
+}];
 
 fn read_level(draft: &mut Draft, args: &Args<'_>) -> Result<(), Complaint> {
     let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
@@ -111,6 +114,9 @@ fn write_metrics(config: &Config, lines: &mut Lines) {
             lines.line(format_args!("metrics {daemon} {address}"));
         }
     }
-    let said = config.hostname.is_some() || config.log != Default::default() || config.metrics != Default::default();
+    let said = config.hostname.is_some()
+        || config.log != Default::default()
+        || config.path_damping.is_some()
+        || config.metrics != Default::default();
     lines.flag(said, "!");
 }

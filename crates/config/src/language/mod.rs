@@ -21,6 +21,7 @@ mod neighbor_policy;
 mod neighbor_routes;
 mod neighbor_session;
 mod packets;
+mod path_damping;
 mod route_checks;
 mod route_map;
 mod routing;

@@ -15,6 +15,7 @@ mod monitoring;
 mod neighbor;
 mod neighbor_policy;
 mod packets;
+mod path_damping;
 mod pattern;
 mod route_map;
 mod routing;
@@ -54,6 +55,7 @@ pub use neighbor::{
 };
 pub use neighbor_policy::{AdvertiseMap, DefaultOriginate, Existence, PolicySettings};
 pub use packets::{Df, Dscp, Encapsulation, Packets};
+pub use path_damping::PathDamping;
 pub use pattern::{Pattern, PatternError};
 pub use route_map::{
     Adjust, Bandwidth, CommunityChange, ExtCommunityChange, Match, MatchPeer, OnMatch, Origin, Protocol, RouteMap,
@@ -89,6 +91,8 @@ pub struct Config {
     pub log: Log,
     /// `metrics`: where each daemon serves Prometheus.
     pub metrics: Metrics,
+    /// `path-damping`: paths that flap are held down; none is without.
+    pub path_damping: Option<PathDamping>,
     /// `wan NAME` sections.
     pub wans: BTreeMap<WanName, Wan>,
     /// `ipsec datapath`: of tunnels that say nothing of it.

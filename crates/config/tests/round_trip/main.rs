@@ -16,7 +16,7 @@ use config::{
     Command, Config,
     model::{
         BfdPeer, BfdPeerId, Bgp, Community, Datapath, Initiate, Log, LogFormat, LogLevel, Metrics, NeighborId,
-        RemoteAddress, RouteMap, Standby, Vrf, VrrpTracked,
+        PathDamping, RemoteAddress, RouteMap, Standby, Vrf, VrrpTracked,
     },
     parse,
 };
@@ -43,12 +43,18 @@ fn any_config() -> impl Strategy<Value = Config> {
         .prop_map(|(level, format)| Log { level, format });
     let metrics = (of((unicast(), 1u16..5000)), of((unicast(), 5000u16..)))
         .prop_map(|(bgpd, ipsecd)| Metrics { bgpd: bgpd.map(Into::into), ipsecd: ipsecd.map(Into::into) });
+    let damping =
+        (1u8..=100, 1u64..=3600, 100u64..=3_600_000, 0u64..=82_800).prop_map(|(failures, within, hold, beyond)| {
+            let hold = Duration::from_millis(hold);
+            let max = hold + Duration::from_secs(beyond);
+            PathDamping { failures, within: Duration::from_secs(within), hold, max }
+        });
     let lists = family().prop_flat_map(|family| ((Just(family), name()), prefix_list(family)));
     let access_lists = family().prop_flat_map(|family| ((Just(family), name()), access_list(family)));
     let tunnels = btree_map("tun[0-9]".prop_map(|text| text.parse::<TunnelName>().unwrap()), tunnel().boxed(), 0..3);
     (
         (
-            (any::<bool>(), of(name())),
+            (any::<bool>(), of(name()), of(damping)),
             log,
             (metrics, select(Datapath::ALL)),
             btree_map("[a-z]{1,8}".prop_map(|text| text.parse::<WanName>().unwrap()), wan(), 1..3),
@@ -84,7 +90,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             let aliases = aliased.into_keys().enumerate();
             let community_aliases = aliases.map(|(at, community)| (community, format!("alias-{at}").parse().unwrap()));
             let community_aliases = community_aliases.collect();
-            let ((frr_defaults, hostname), log, (metrics, datapath), wans) = first;
+            let ((frr_defaults, hostname, path_damping), log, (metrics, datapath), wans) = first;
             let (proposals, identities, mut tunnels) = second;
             let ((bfd_profiles, key_chains), bfd_peers, (mut static_routes, mut vrrp), lists) = third;
             let mut bfd_peers: BTreeMap<BfdPeerId, BfdPeer> = bfd_peers.into_iter().collect();
@@ -159,6 +165,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 frr_defaults,
                 hostname,
                 log,
+                path_damping,
                 metrics,
                 wans,
                 datapath,

@@ -9,7 +9,7 @@ use super::members::Members;
 use crate::{
     backend::{Change, Nexthop, NexthopId, Target},
     forwarding::Forwarding,
-    path::{PathKey, PathState, Scope, States},
+    path::{Damped, PathKey, PathState, Scope, States},
     path_list::PathList,
 };
 
@@ -323,9 +323,13 @@ impl Slots {
     /// Those that `scope` may concern.
     pub(super) fn concerned(&self, scope: Scope) -> Vec<NexthopId> {
         let found = match scope {
-            Scope::Source(source) | Scope::Monitored(source) => self.by_source.get(&source),
-            Scope::Link(ifindex) | Scope::Tunnel(ifindex) => self.by_interface.get(&ifindex),
-            Scope::Path(path) => self.by_interface.get(&path.ifindex),
+            Scope::Source(source) | Scope::Monitored(source) | Scope::Damped(Damped::Source(source)) => {
+                self.by_source.get(&source)
+            }
+            Scope::Link(ifindex) | Scope::Tunnel(ifindex) | Scope::Damped(Damped::Interface(ifindex)) => {
+                self.by_interface.get(&ifindex)
+            }
+            Scope::Path(path) | Scope::Damped(Damped::Path(path)) => self.by_interface.get(&path.ifindex),
         };
         found.into_iter().flatten().copied().collect()
     }

@@ -40,6 +40,11 @@ impl<B: Backend> Fib<B> {
         self.reevaluate(concerned)
     }
 
+    /// The last word on a scope, whatever others say of the same paths.
+    pub fn word(&self, scope: &Scope) -> PathState {
+        self.states.word(scope)
+    }
+
     /// Brings path-lists in line with the states of their paths.
     pub(super) fn reevaluate(&mut self, mut ids: Vec<NexthopId>) -> Switch {
         let started = Instant::now();

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
 };
 
-use fib::{Fib, Forwarding, Nexthop, PathKey, PathList, PathState, Resync, Scope, Twin, WeightedNexthop};
+use fib::{Damped, Fib, Forwarding, Nexthop, PathKey, PathList, PathState, Resync, Scope, Twin, WeightedNexthop};
 use net_types::{Family, Prefix};
 use proptest::prelude::*;
 
@@ -62,6 +62,9 @@ fn any_scope() -> impl Strategy<Value = Scope> {
         2 => (2..5u32).prop_map(Scope::Tunnel),
         1 => (0..6usize).prop_map(|index| Scope::Path(path(index, Family::Ipv4Unicast))),
         1 => (0..6usize).prop_map(|index| Scope::Path(path(index, Family::Ipv6Unicast))),
+        1 => (0..4u32).prop_map(|source| Scope::Damped(Damped::Source(source))),
+        1 => (2..5u32).prop_map(|ifindex| Scope::Damped(Damped::Interface(ifindex))),
+        1 => (0..6usize).prop_map(|index| Scope::Damped(Damped::Path(path(index, Family::Ipv4Unicast)))),
     ]
 }
 
@@ -223,8 +226,10 @@ impl Script {
     }
 
     fn state(&self, path: &PathKey) -> PathState {
-        let scopes =
-            [Scope::Source(path.source), Scope::Link(path.ifindex), Scope::Tunnel(path.ifindex), Scope::Path(*path)];
+        let damped = [Damped::Source(path.source), Damped::Interface(path.ifindex), Damped::Path(*path)];
+        let [source, interface, alone] = damped.map(Scope::Damped);
+        let (link, tunnel) = (Scope::Link(path.ifindex), Scope::Tunnel(path.ifindex));
+        let scopes = [Scope::Source(path.source), link, tunnel, Scope::Path(*path), source, interface, alone];
         scopes.iter().filter_map(|scope| self.states.get(scope)).max().copied().unwrap_or_default()
     }
 
