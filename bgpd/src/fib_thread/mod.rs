@@ -9,7 +9,7 @@
 //! when the peer has sent everything and the table has passed it on ([`RibSide::returned`], [`RibSide::idle`]) it is
 //! up.
 //!
-//! One that keeps failing is held down for a while even then: it stays the last resort ([`damping`](crate::damping)).
+//! One that keeps failing is held down for a while even then: it stays the last resort ([`damping`]).
 
 mod flaps;
 mod holds;
