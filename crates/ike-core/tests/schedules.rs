@@ -210,3 +210,39 @@ fn a_peer_that_restarts_amid_a_rekey_leaves_no_sa_undecided() {
     calm(&mut world);
     world.expect("one IKE SA and one pair", secs(150), one_of_each);
 }
+
+/// Found by the schedules above: the answer that made a pair is lost, and the peer deletes the pair before the request comes again.
+#[test]
+fn a_pair_that_is_deleted_before_its_answer_comes_is_not_installed() {
+    let mut world = World::pair(39_587, Profile::default().delay(millis(10)), lively(false));
+    world.expect("up", secs(60), |world| world.both_up() && world.usable());
+    world.traffic = true;
+    for blow in [
+        Blow::Bounce(1, secs(8)),
+        Blow::Act(Act::Both { ike: [false, false], apart: millis(110) }),
+        Blow::Act(Act::Line {
+            loss: 0.178_626_474_141_527_13,
+            duplicate: 0.058_406_746_576_369_15,
+            delay: millis(1),
+            jitter: millis(23),
+        }),
+        Blow::Act(Act::Both { ike: [true, false], apart: millis(112) }),
+        Blow::Partition(secs(23)),
+        Blow::Act(Act::Wait(millis(48))),
+        Blow::Partition(secs(53)),
+        Blow::Act(Act::Wait(secs(32))),
+        Blow::Act(Act::Wait(secs(7))),
+        Blow::Act(Act::Both { ike: [false, false], apart: millis(67) }),
+        Blow::Act(Act::Wait(millis(753))),
+        Blow::Act(Act::Rekey { who: 0, ike: false }),
+        Blow::Act(Act::Wait(secs(19))),
+        Blow::Act(Act::Both { ike: [false, true], apart: millis(36) }),
+        Blow::DeleteChild(1),
+        Blow::DeleteChild(1),
+    ] {
+        strike(&mut world, &blow);
+    }
+    world.input(0, Input::Initiate(tunnel()));
+    calm(&mut world);
+    world.expect("one IKE SA and one pair", secs(150), one_of_each);
+}

@@ -216,7 +216,14 @@ impl IkeSa {
             Ok(key) => key,
             Err(error) => return self.break_off(cx, error.to_string()),
         };
-        let offer = ChildOffer { spi_in: cx.spis.propose(cx.rng), nonce: cx.nonce(), key, replaces, rival: None };
+        let offer = ChildOffer {
+            spi_in: cx.spis.propose(cx.rng),
+            nonce: cx.nonce(),
+            key,
+            replaces,
+            rival: None,
+            deleted: Vec::new(),
+        };
         let mut payloads = Vec::new();
         if let Some(old) = replaces {
             payloads.push(Payload::Notify(Notify::about_esp(NotifyType::RekeySa, old)));
@@ -260,6 +267,11 @@ impl IkeSa {
         let config = established.config.clone();
         let answer = ChildPayloads::find(payloads).and_then(|answer| Some((answer.nonce?, answer)));
         let Some((their_nonce, answer)) = answer else { return };
+        let spi_out = answer.sa.proposals.first().and_then(|proposal| proposal.esp_spi());
+        if spi_out.is_some_and(|spi| offer.deleted.contains(&spi.get())) {
+            // Its answer was overtaken by its end: as if it had been put off.
+            return self.child_failed(cx, offer, NotifyType::TemporaryFailure, &[]);
+        }
         let our_nonce = offer.nonce.clone();
         let nonces = Nonces { initiator_nonce: &our_nonce, responder_nonce: their_nonce };
         let our_lowest: Arc<[u8]> = lowest(&our_nonce, their_nonce).into();

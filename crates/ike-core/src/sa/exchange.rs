@@ -55,12 +55,25 @@ pub(crate) struct ChildOffer {
     pub(crate) replaces: Option<Spi>,
     /// The pair that the peer's own rekey of the same one made meanwhile.
     pub(crate) rival: Option<Rival<Spi>>,
+    /// What the peer has deleted meanwhile and we have not heard of: it may be the other half of this pair, made and
+    /// deleted before its answer came.
+    pub(crate) deleted: Vec<u32>,
 }
 
 impl ChildOffer {
     /// The one that goes with IKE_AUTH: its nonces are those of IKE_SA_INIT, and it has no key exchange (RFC 7296 §1.2).
     pub(crate) fn first(spi_in: Spi) -> Self {
-        Self { spi_in, nonce: Vec::new(), key: None, replaces: None, rival: None }
+        Self { spi_in, nonce: Vec::new(), key: None, replaces: None, rival: None, deleted: Vec::new() }
+    }
+
+    /// Most deletions that are remembered: a peer makes one pair for a request.
+    const DELETED: usize = 4;
+
+    /// The peer deletes a pair that we do not know.
+    pub(crate) fn note_deleted(&mut self, spi_out: u32) {
+        if self.deleted.len() < Self::DELETED {
+            self.deleted.push(spi_out);
+        }
     }
 }
 

@@ -65,7 +65,12 @@ impl IkeSa {
     /// The peer closes the pair that it receives on with this SPI; gives our half for the answer, if it is to be in it.
     fn child_deleted_by_peer(&mut self, cx: &mut Cx<'_>, spi_out: u32) -> Option<u32> {
         let Stage::Established(established) = &mut self.stage else { return None };
-        let spi_in = *established.children.iter().find(|(_, child)| child.spi_out.get() == spi_out)?.0;
+        let known = established.children.iter().find(|(_, child)| child.spi_out.get() == spi_out);
+        let Some(spi_in) = known.map(|(spi_in, _)| *spi_in) else {
+            let outstanding = established.channel.window.outstanding_mut()?;
+            outstanding.exchange.child_mut()?.note_deleted(spi_out);
+            return None;
+        };
         let child = established.children.remove(&spi_in)?;
         let missed = matches!(child.state, ChildState::Live { .. } | ChildState::Rekeying);
         cx.news.push(News::ChildGone { spi_in, cause: missed.then_some(DownCause::PeerDeleted) });
