@@ -201,9 +201,6 @@ impl Daemon {
     }
 
     fn look_at_standbys(&mut self) {
-        if self.standbys.is_empty() {
-            return;
-        }
         let tunnels = self.state.tunnels();
         let is_up = |tunnel: &TunnelName| {
             tunnels.get(tunnel).is_some_and(|status| matches!(status.state, TunnelState::Up { .. }))
@@ -224,8 +221,9 @@ impl Daemon {
                     tracing::info!(%tunnel, "another path has been back for long enough: standing by");
                     self.ike.handle(now, Input::Terminate(tunnel));
                 }
-                // Without an interface it is not called, as the error in the log says, and there is nothing to let go.
-                Order::Call(_) | Order::Release(_) => {}
+                // Without an interface, as an error in the log says, it cannot be called: it is once it has one.
+                Order::Call(tunnel) => self.standbys.forgotten(&[tunnel].into()),
+                Order::Release(_) => {}
             }
         }
     }

@@ -86,11 +86,6 @@ impl Standbys {
         }
     }
 
-    /// Whether there is nothing to look after.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.backups.is_empty()
-    }
-
     /// bgpd says in which tunnels nobody answers, all of them each time.
     pub(crate) fn silent(&mut self, now: Instant, tunnels: BTreeSet<TunnelName>) {
         self.silent_until = (!tunnels.is_empty()).then(|| now + LEASE);
@@ -277,6 +272,16 @@ ipsec tunnel lte
         assert_eq!(bench.look(), call());
         assert_eq!(bench.after(10), []);
         assert_eq!(bench.after(30), release());
+    }
+
+    #[test]
+    fn without_a_tunnel_that_stands_by_the_word_runs_out_all_the_same() {
+        let mut bench = Bench::new();
+        bench.standbys = Standbys::default();
+        bench.standbys.silent(bench.now, [name("tun1")].into());
+        assert_eq!(bench.look(), []);
+        assert_eq!(bench.after(10), []);
+        assert_eq!(bench.standbys.deadline(), None, "nothing is left to come back for");
     }
 
     #[test]
