@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 
+use super::ground::router;
 use super::{PATIENCE, Story};
 use crate::capture::{Capture, Clearness};
 use crate::edge::{Binaries, Edge};
@@ -62,14 +63,7 @@ impl<'lab> Cloud<'lab> {
     fn build(lab: &'lab Lab, binaries: &Binaries) -> Result<Self> {
         packages::ensure(&packages::PEERS)?;
         packages::ensure(&packages::NAT)?;
-        let node = |name: &str| -> Result<Node> {
-            let node = lab.node(name)?;
-            for family in ["all", "default"] {
-                node.sysctl(&format!("net.ipv4.conf.{family}.rp_filter"), "0")?;
-            }
-            node.forward()?;
-            Ok(node)
-        };
+        let node = |name: &str| router(lab, name);
         let (edge, isp, vpc, host) = (node("edge")?, node("isp")?, node("vpc")?, node("host")?);
         lab.join((&edge, "eth0"), (&isp, "to-edge"))?;
         lab.join((&host, "lan0"), (&edge, "lan0"))?;

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::ground::{Ground, router};
 use super::{PATIENCE, Story};
 use crate::capture::{Capture, Clearness};
 use crate::edge::{Binaries, Edge};
 use crate::lab::Lab;
 use crate::node::Node;
 use crate::peers::Frr;
-use crate::pki::{Authority, KeyKind, Validity};
 use crate::probe::{MAGIC, PORT, Probe};
 
 const CONFIGURATIONS: [(&str, &str); 4] = [
@@ -50,27 +50,9 @@ fn host(spoke: usize) -> Ipv4Addr {
 
 impl<'lab> DualHub<'lab> {
     fn build(lab: &'lab Lab, binaries: &Binaries) -> Result<Self> {
-        let node = |name: &str| -> Result<Node> {
-            let node = lab.node(name)?;
-            for family in ["all", "default"] {
-                node.sysctl(&format!("net.ipv4.conf.{family}.rp_filter"), "0")?;
-            }
-            node.forward()?;
-            Ok(node)
-        };
-        let internet = node("inet")?;
-        let core_node = node("core")?;
-        let authority = Authority::new("Dual hub CA")?;
-        let edge = |name: &str, address: &str, gateway: &str| -> Result<Edge> {
-            let edge = node(name)?;
-            lab.join((&edge, "wan0"), (&internet, name))?;
-            internet.ip(&format!("address add {gateway}/30 dev {name}"))?;
-            edge.ip_batch(&format!("address add {address}/30 dev wan0\nroute add default via {gateway}"))?;
-            let credential = authority.issue(&format!("{name}.example.net"), KeyKind::EcdsaP256, Validity::Current)?;
-            credential.write(edge.folder(), name, &authority)?;
-            let text = CONFIGURATIONS.iter().find(|(known, _)| *known == name).context("no such configuration")?.1;
-            Edge::new(&edge, binaries, text)
-        };
+        let ground = Ground::new(lab, binaries, "Dual hub CA", &CONFIGURATIONS)?;
+        let edge = |name: &str, address: &str, gateway: &str| ground.edge(name, address, gateway);
+        let core_node = router(lab, "core")?;
         let hubs = [edge("hub1", "198.51.100.2", "198.51.100.1")?, edge("hub2", "198.51.100.6", "198.51.100.5")?];
         let spokes = [edge("spoke1", "203.0.113.2", "203.0.113.1")?, edge("spoke2", "203.0.113.6", "203.0.113.5")?];
         for (n, hub) in (1..).zip(&hubs) {
@@ -85,20 +67,20 @@ impl<'lab> DualHub<'lab> {
         core_node.ip(&format!("address add {SERVER}/32 dev lo"))?;
         let mut hosts = Vec::new();
         for (n, spoke) in (1..).zip(&spokes) {
-            let host = node(&format!("host{n}"))?;
+            let host = router(lab, &format!("host{n}"))?;
             lab.join((&host, "lan0"), (&spoke.node, "lan0"))?;
             spoke.node.ip(&format!("address add 10.{n}.0.1/24 dev lan0"))?;
             host.ip_batch(&format!("address add 10.{n}.0.10/24 dev lan0\nroute add default via 10.{n}.0.1"))?;
             hosts.push(host);
         }
         // What leaves a site in the clear arrives: nothing but the edges' own care keeps it from leaving.
-        internet.ip_batch(
+        ground.internet.ip_batch(
             "route add 10.0.0.0/16 via 198.51.100.2\nroute add 10.1.0.0/16 via 203.0.113.2\n\
              route add 10.2.0.0/16 via 203.0.113.6",
         )?;
         let core = Frr::start(&core_node, &["bfdd", "bgpd"], CORE)?;
         let hosts = hosts.try_into().ok().context("two hosts")?;
-        Ok(Self { lab, hubs, spokes, hosts, core_node, core, internet })
+        Ok(Self { lab, hubs, spokes, hosts, core_node, core, internet: ground.internet })
     }
 
     /// By which hub spoke `n`'s traffic goes to headquarters, and comes back.

@@ -9,15 +9,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
+use super::ground::Ground;
 use super::{PATIENCE, Story};
 use crate::capture::{Capture, Clearness};
 use crate::edge::{Binaries, Edge};
 use crate::lab::Lab;
 use crate::lan::{Lan, arp_entry, hardware_address};
 use crate::node::Node;
-use crate::pki::{Authority, KeyKind, Validity};
 use crate::probe::{MAGIC, PORT, Probe};
 
 const CONFIGURATIONS: [(&str, &str); 3] = [
@@ -43,27 +43,8 @@ struct DualRouter<'lab> {
 
 impl<'lab> DualRouter<'lab> {
     fn build(lab: &'lab Lab, binaries: &Binaries) -> Result<Self> {
-        let node = |name: &str| -> Result<Node> {
-            let node = lab.node(name)?;
-            for family in ["all", "default"] {
-                node.sysctl(&format!("net.ipv4.conf.{family}.rp_filter"), "0")?;
-                node.sysctl(&format!("net.ipv4.conf.{family}.send_redirects"), "0")?;
-            }
-            node.forward()?;
-            Ok(node)
-        };
-        let internet = node("inet")?;
-        let authority = Authority::new("Dual router CA")?;
-        let edge = |name: &str, address: &str, gateway: &str| -> Result<Edge> {
-            let edge = node(name)?;
-            lab.join((&edge, "wan0"), (&internet, name))?;
-            internet.ip(&format!("address add {gateway}/30 dev {name}"))?;
-            edge.ip_batch(&format!("address add {address}/30 dev wan0\nroute add default via {gateway}"))?;
-            let credential = authority.issue(&format!("{name}.example.net"), KeyKind::EcdsaP256, Validity::Current)?;
-            credential.write(edge.folder(), name, &authority)?;
-            let text = CONFIGURATIONS.iter().find(|(known, _)| *known == name).context("no such configuration")?.1;
-            Edge::new(&edge, binaries, text)
-        };
+        let ground = Ground::new(lab, binaries, "Dual router CA", &CONFIGURATIONS)?;
+        let edge = |name: &str, address: &str, gateway: &str| ground.edge(name, address, gateway);
         let routers =
             [edge("router1", "198.51.100.2", "198.51.100.1")?, edge("router2", "198.51.100.6", "198.51.100.5")?];
         let site_b = edge("site-b", "203.0.113.2", "203.0.113.1")?;
@@ -79,8 +60,8 @@ impl<'lab> DualRouter<'lab> {
         hosts[1].address("lan0", "10.2.0.10/24")?;
         hosts[1].route("default via 10.2.0.1")?;
         // What leaves a site in the clear arrives: nothing but the edges' own care keeps it from leaving.
-        internet.ip_batch("route add 10.1.0.0/16 via 198.51.100.2\nroute add 10.2.0.0/16 via 203.0.113.2")?;
-        Ok(Self { lab, routers, site_b, hosts, internet })
+        ground.internet.ip_batch("route add 10.1.0.0/16 via 198.51.100.2\nroute add 10.2.0.0/16 via 203.0.113.2")?;
+        Ok(Self { lab, routers, site_b, hosts, internet: ground.internet })
     }
 
     fn must_run(&mut self) -> Result<()> {

@@ -5,6 +5,7 @@ mod cloud_detection;
 mod dial_backup;
 mod dual_hub;
 mod dual_router;
+mod ground;
 
 use std::time::Duration;
 
