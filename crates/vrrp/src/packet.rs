@@ -144,8 +144,8 @@ pub enum PacketError {
 impl Advertisement {
     /// Reads the payload of an IP packet from `source` to `destination`, whose family tells that of the addresses.
     ///
-    /// Over IPv4 the checksum is right with the pseudo-header (RFC 5798 §5.2.8, and what keepalived and FRR send) or without
-    /// it (RFC 9568 is read both ways, and other vendors leave it out).
+    /// Over IPv4 the checksum is right with the pseudo-header, as keepalived and FRR send it unless told otherwise, or without
+    /// it, as others do: both have an option for them.
     ///
     /// # Errors
     /// For what is to be discarded.
