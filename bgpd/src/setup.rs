@@ -104,6 +104,9 @@ pub fn timing(profile: BfdProfile, frr_defaults: bool) -> (bfd::Config, bool) {
         passive,
         shutdown,
         echo_receive_interval,
+        echo_mode,
+        echo_transmit_interval,
+        adapt_up_to,
         minimum_ttl: _,
     } = profile;
     let unsaid = if frr_defaults { FRR_ECHO } else { Duration::ZERO };
@@ -113,6 +116,8 @@ pub fn timing(profile: BfdProfile, frr_defaults: bool) -> (bfd::Config, bool) {
         detect_multiplier,
         passive,
         required_min_echo_rx: echo_receive_interval.unwrap_or(unsaid),
+        desired_min_echo_tx: if echo_mode { echo_transmit_interval } else { Duration::ZERO },
+        adapt_up_to: adapt_up_to.unwrap_or_default(),
     };
     (timing, shutdown)
 }

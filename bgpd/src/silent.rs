@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bfd::{Cause, Peer, State};
+use bfd::{Peer, State};
 use net_types::TunnelName;
 use rpc::{Client, TellSilent};
 use tokio::sync::Notify;
@@ -46,7 +46,7 @@ impl Silence {
             (State::Up, _) => {
                 sessions.insert(change.peer, true);
             }
-            (_, Cause::DetectionTimeExpired | Cause::NeighborDown) => {
+            (_, cause) if cause.blames_the_path() => {
                 // One that was never up says nothing.
                 sessions.entry(change.peer).and_modify(|up| *up = false);
             }
@@ -126,6 +126,8 @@ async fn say(
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
+
+    use bfd::Cause;
 
     use super::*;
 

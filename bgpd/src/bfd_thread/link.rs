@@ -21,13 +21,13 @@ use sys::{
 use super::Wanted;
 
 /// The TTL that a neighbor on the same link sends with, and no other can fake (RFC 5881 §5).
-const TTL: u8 = 255;
+pub(super) const TTL: u8 = 255;
 /// Source ports that a session may use (RFC 5881 §4).
 const SOURCE_PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;
 /// Attempts to find one that is free.
 const ATTEMPTS: usize = 64;
 /// Class selector 6, for what keeps the network together.
-const TRAFFIC_CLASS: u8 = 0xc0;
+pub(super) const TRAFFIC_CLASS: u8 = 0xc0;
 /// The longest packet with authentication section is 52 octets.
 const PACKET: usize = 128;
 

@@ -6,6 +6,7 @@
 //!
 //! State changes are told by a function that is called on this thread, first thing after the packet that brought them.
 
+mod echo;
 mod link;
 mod worker;
 

@@ -1,8 +1,9 @@
 //! The loop of the BFD thread.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     io,
+    net::IpAddr,
     sync::{Arc, mpsc},
     time::{Duration, Instant, SystemTime},
 };
@@ -20,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Change, Command, Wanted,
+    echo::Reflector,
     link::{Ear, Mouth},
 };
 use crate::show::view;
@@ -42,6 +44,8 @@ struct Running {
     wanted: Wanted,
     session: Session,
     mouth: Option<Mouth>,
+    /// Where Echo packets can be sent, which is on tunnels.
+    reflector: Option<Arc<Reflector>>,
     /// When it is in the agenda.
     due: Option<Instant>,
     changed_at: SystemTime,
@@ -54,6 +58,8 @@ pub(super) struct Worker {
     sessions: BTreeMap<Peer, Running>,
     demux: Demux<Peer>,
     ears: BTreeMap<(u32, bool), Ear>,
+    /// On tunnels whose sessions send Echo packets; none where a link is no tunnel.
+    reflectors: BTreeMap<(u32, bool), Option<Arc<Reflector>>>,
     agenda: BTreeSet<(Instant, Peer)>,
     /// Sockets that could not be opened are tried again then.
     reopen_at: Option<Instant>,
@@ -74,6 +80,7 @@ impl Worker {
             sessions: BTreeMap::new(),
             demux: Demux::default(),
             ears: BTreeMap::new(),
+            reflectors: BTreeMap::new(),
             agenda: BTreeSet::new(),
             reopen_at: None,
             random: StdRng::from_os_rng(),
@@ -86,6 +93,7 @@ impl Worker {
         while self.open {
             let late = self.wait();
             self.hear();
+            self.hear_echoes();
             if late >= STALL {
                 self.excuse(late);
             }
@@ -105,6 +113,7 @@ impl Worker {
         });
         let mut fds = vec![PollFd::new(&*self.bell, PollFlags::IN)];
         fds.extend(self.ears.values().map(|ear| PollFd::new(ear, PollFlags::IN)));
+        fds.extend(self.reflectors.values().flatten().map(|reflector| PollFd::new(&**reflector, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => warn!(%error, "waiting for BFD packets failed"),
@@ -151,6 +160,58 @@ impl Worker {
             {
                 debug!(strangers, left_out, "BFD packets were discarded that did not come from this link (TTL)");
             }
+        }
+    }
+
+    /// Where Echo packets are to be sent; what could not be opened is given back.
+    fn open_reflectors(&mut self) -> Option<(Option<IfName>, io::Error)> {
+        let Self { sessions, reflectors, random, changed, agenda, .. } = self;
+        let needed: BTreeSet<_> = sessions
+            .values()
+            .filter(|running| running.wants_echo())
+            .map(|running| ear_of(&running.wanted.peer))
+            .collect();
+        reflectors.retain(|key, _| needed.contains(key));
+        let mut failed = None;
+        for running in sessions.values_mut() {
+            let key @ (ifindex, _) = ear_of(&running.wanted.peer);
+            if !needed.contains(&key) {
+                running.reflector = None;
+                continue;
+            }
+            if let Entry::Vacant(place) = reflectors.entry(key) {
+                match Reflector::open(ifindex, IpFamily::of(running.wanted.peer.address)) {
+                    Ok(found) => {
+                        if found.is_none() {
+                            let interface = running.wanted.interface.as_ref().map(tracing::field::display);
+                            warn!(
+                                interface,
+                                "BFD Echo packets are sent by tunnels only; this link has hardware addresses"
+                            );
+                        }
+                        place.insert(found.map(Arc::new));
+                    }
+                    Err(error) => failed = Some((running.wanted.interface.clone(), error)),
+                }
+            }
+            running.reflector = reflectors.get(&key).cloned().flatten();
+            // No change to a session that has it already.
+            running.input(Input::Reconfigure(running.config()), random, changed);
+            running.reschedule(agenda);
+        }
+        failed
+    }
+
+    fn hear_echoes(&mut self) {
+        let Self { reflectors, sessions, demux, random, changed, agenda, .. } = self;
+        for ((ifindex, _), reflector) in reflectors.iter() {
+            let Some(reflector) = reflector else { continue };
+            reflector.hear(|packet| {
+                if let Some(running) = demux.find_echo(*ifindex, &packet).and_then(|peer| sessions.get_mut(&peer)) {
+                    running.input(Input::Returned(packet), random, changed);
+                    running.reschedule(agenda);
+                }
+            });
         }
     }
 
@@ -220,9 +281,10 @@ impl Worker {
     fn begin(&mut self, wanted: Wanted) {
         let peer = wanted.peer;
         let Some(discriminator) = self.demux.insert(peer, peer, &mut self.random) else { return };
-        let session = Session::new(Instant::now(), discriminator, wanted.config);
+        let session = Session::new(Instant::now(), discriminator, without_echo(wanted.config));
         let admin_down = wanted.admin_down;
-        let mut running = Running { wanted, session, mouth: None, due: None, changed_at: SystemTime::now() };
+        let changed_at = SystemTime::now();
+        let mut running = Running { wanted, session, mouth: None, reflector: None, due: None, changed_at };
         if admin_down {
             running.input(Input::AdminDown(true), &mut self.random, &mut self.changed);
         }
@@ -264,6 +326,7 @@ impl Worker {
                 Err(error) => failed = Some((running.wanted.interface.clone(), error)),
             }
         }
+        failed = self.open_reflectors().or(failed);
         if let Some((interface, error)) = failed {
             self.reopen_at = Some(Instant::now() + REOPEN);
             if let Some(left_out) = STRANGE.admit(Instant::now()) {
@@ -272,6 +335,10 @@ impl Worker {
             }
         }
     }
+}
+
+fn without_echo(config: bfd::Config) -> bfd::Config {
+    bfd::Config { desired_min_echo_tx: Duration::ZERO, ..config }
 }
 
 fn ear_of(peer: &Peer) -> (u32, bool) {
@@ -292,6 +359,12 @@ impl Running {
                     let interface = self.wanted.interface.as_ref().map(tracing::field::display);
                     info!(peer = %peer.address, interface, %from, %to, %cause, "BFD session changed state");
                 }
+                Output::SendEcho(octets) => {
+                    let local = self.wanted.local.or_else(|| self.mouth.as_ref()?.local());
+                    if let (Some(reflector), Some(local)) = (&self.reflector, local) {
+                        reflector.send(local, &octets);
+                    }
+                }
                 Output::Send(octets) => {
                     if self.mouth.is_none() {
                         self.mouth = Mouth::open(&self.wanted, random).ok();
@@ -303,6 +376,14 @@ impl Running {
         }
     }
 
+    /// What is addressed to a link-local address is not forwarded, so it does not come back (RFC 4291 §2.5.6); nor does what
+    /// several hops lie between (RFC 5883 §3).
+    fn wants_echo(&self) -> bool {
+        let Peer { address, .. } = self.wanted.peer;
+        let stays_on_the_link = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        !self.wanted.config.desired_min_echo_tx.is_zero() && !self.wanted.peer.is_multihop() && !stays_on_the_link
+    }
+
     fn change(&mut self, wanted: Wanted, random: &mut StdRng, changed: &mut dyn FnMut(Change)) {
         let moved = (&wanted.interface, wanted.local) != (&self.wanted.interface, self.wanted.local);
         let before = std::mem::replace(&mut self.wanted, wanted);
@@ -310,11 +391,16 @@ impl Running {
             self.mouth = None;
         }
         if before.config != self.wanted.config {
-            self.input(Input::Reconfigure(self.wanted.config), random, changed);
+            self.input(Input::Reconfigure(self.config()), random, changed);
         }
         if before.admin_down != self.wanted.admin_down {
             self.input(Input::AdminDown(self.wanted.admin_down), random, changed);
         }
+    }
+
+    /// What the session is to be like with the sockets that there are.
+    fn config(&self) -> bfd::Config {
+        if self.reflector.is_some() { self.wanted.config } else { without_echo(self.wanted.config) }
     }
 
     fn reschedule(&mut self, agenda: &mut BTreeSet<(Instant, Peer)>) {
@@ -351,6 +437,14 @@ impl Running {
             transmit_interval: config.desired_min_tx,
             detect_multiplier: config.detect_multiplier,
             echo_receive_interval: config.required_min_echo_rx,
+            echo_transmit_interval: self.session.echo_interval(),
+            echo_heard: self.session.echo_is_heard(),
+            echo_packets: (statistics.echo_received, statistics.echo_sent),
+            round_trip: self.session.round_trip(),
+            jitter: self.session.jitter(),
+            adapt_up_to: config.adapt_up_to,
+            transmit_interval_in_use: self.session.transmit_interval(),
+            detection_time: self.session.detection_time(),
             remote_echo_receive_interval: self.session.remote_echo(),
             remote_receive_interval: remote_rx,
             remote_transmit_interval: remote_tx,

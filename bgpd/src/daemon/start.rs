@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use bfd::{Cause as BfdCause, State as BfdState};
+use bfd::State as BfdState;
 use config::{Config, model::Bgp};
 use fib::{
     Adopted, Backend, CompatMode, Fib, Kernel, Monitor, PathState, Scope, Twin, disable_nexthop_compat_mode,
@@ -307,7 +307,6 @@ fn bfd_changes(
             change.peer.address,
             format!("{} to {}: {}", change.from, change.to, change.cause),
         );
-        let lost = matches!(change.cause, BfdCause::DetectionTimeExpired | BfdCause::NeighborDown);
         match (change.from, change.to) {
             (_, BfdState::Up) => {
                 fib.words(vec![(scope, PathState::Up)]);
@@ -317,7 +316,7 @@ fn bfd_changes(
                     tracking.changed();
                 }
             }
-            (BfdState::Up, _) if lost => {
+            (BfdState::Up, _) if change.cause.blames_the_path() => {
                 // Our BFD lives in this daemon, as the peer's does (C bit clear): its silence may be that of a daemon
                 // that restarts while packets still flow (RFC 5882 §4.3). Whatever has an alternate moves at once; the
                 // rest stays in the tunnel, where nothing is in the clear, until the session has decided.
@@ -351,11 +350,7 @@ fn bfd_changes(
 fn static_route_follows(fib: &FibHandle, static_bfd: &StaticBfd, change: &Change) {
     let up = match (change.from, change.to) {
         (_, BfdState::Up) => true,
-        (BfdState::Up, _) => match change.cause {
-            BfdCause::DetectionTimeExpired | BfdCause::NeighborDown => false,
-            // Somebody does without BFD on purpose, which says nothing about the path (RFC 5882 §3.2).
-            _ => return,
-        },
+        (BfdState::Up, _) if change.cause.blames_the_path() => false,
         _ => return,
     };
     let hop = (change.peer.ifindex, change.peer.address);

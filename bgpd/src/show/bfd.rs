@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
+use bfd::RoundTrip;
 use serde_json::{Map, Value};
 
 use super::{object, view::Bfd};
@@ -33,6 +34,23 @@ pub fn text(peers: &[Bfd], now: SystemTime) -> String {
         let _ = writeln!(out, "\t\t\tDetect-multiplier: {}", peer.detect_multiplier);
         let _ = writeln!(out, "\t\t\tReceive interval: {}ms", peer.receive_interval.as_millis());
         let _ = writeln!(out, "\t\t\tTransmission interval: {}ms", peer.transmit_interval.as_millis());
+        if let Some(jitter) = peer.jitter {
+            let (most, late) = (peer.adapt_up_to.as_millis(), jitter.as_micros());
+            let _ = writeln!(out, "\t\t\tIntervals adapt up to {most}ms; latest packet {late}us late");
+        }
+        if !peer.echo_transmit_interval.is_zero() {
+            let heard = if peer.echo_heard { "comes back" } else { "has not come back yet" };
+            let interval = peer.echo_transmit_interval.as_millis();
+            let _ = writeln!(out, "\t\t\tEcho transmission interval: {interval}ms; what is sent {heard}");
+        }
+        if let Some(trip) = peer.round_trip {
+            let [min, mean, max] = [trip.min, trip.mean, trip.max].map(|time| time.as_micros());
+            let _ = writeln!(out, "\t\t\tRTT min/avg/max: {min}/{mean}/{max} usec");
+        }
+        if let (Some(interval), Some(silence)) = (peer.transmit_interval_in_use, peer.detection_time) {
+            let (interval, silence) = (interval.as_millis(), silence.as_millis());
+            let _ = writeln!(out, "\t\t\tIn use: a packet each {interval}ms; down after {silence}ms of silence");
+        }
         out.push_str("\t\tRemote timers:\n");
         let _ = writeln!(out, "\t\t\tDetect-multiplier: {}", peer.remote_detect_multiplier);
         let _ = writeln!(out, "\t\t\tReceive interval: {}ms", peer.remote_receive_interval.as_millis());
@@ -62,6 +80,10 @@ fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
     }
     let since = if peer.status == "up" { "uptime" } else { "downtime" };
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    // Microseconds, as FRR has them.
+    let trip = |which: fn(RoundTrip) -> std::time::Duration| {
+        peer.round_trip.map_or(0, |trip| u64::try_from(which(trip).as_micros()).unwrap_or(u64::MAX))
+    };
     if peer.multihop {
         out.insert("minimum-ttl".into(), peer.minimum_ttl.into());
     }
@@ -76,7 +98,8 @@ fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
         ("receive-interval", millis(peer.receive_interval).into()),
         ("transmit-interval", millis(peer.transmit_interval).into()),
         ("echo-receive-interval", millis(peer.echo_receive_interval).into()),
-        ("echo-transmit-interval", 0.into()),
+        ("echo-transmit-interval", millis(peer.echo_transmit_interval).into()),
+        ("echo-comes-back", peer.echo_heard.into()),
         ("detect-multiplier", peer.detect_multiplier.into()),
         ("remote-receive-interval", millis(peer.remote_receive_interval).into()),
         ("remote-transmit-interval", millis(peer.remote_transmit_interval).into()),
@@ -86,10 +109,18 @@ fn peer_json(peer: &Bfd, now: SystemTime) -> Value {
         ("control-packet-output", peer.packets.1.into()),
         ("session-up", peer.changes.0.into()),
         ("session-down", peer.changes.1.into()),
-        ("rtt-min", 0.into()),
-        ("rtt-avg", 0.into()),
-        ("rtt-max", 0.into()),
+        ("rtt-min", trip(|trip| trip.min).into()),
+        ("rtt-avg", trip(|trip| trip.mean).into()),
+        ("rtt-max", trip(|trip| trip.max).into()),
+        ("transmit-interval-in-use", peer.transmit_interval_in_use.map(millis).into()),
+        ("detection-time", peer.detection_time.map(millis).into()),
     ]));
+    if let Some(jitter) = peer.jitter {
+        out.extend(object([
+            ("adapt-up-to", millis(peer.adapt_up_to).into()),
+            ("jitter-us", u64::try_from(jitter.as_micros()).unwrap_or(u64::MAX).into()),
+        ]));
+    }
     Value::Object(out)
 }
 
@@ -107,8 +138,8 @@ pub fn counters_json(peers: &[Bfd]) -> Value {
         out.extend(object([
             ("control-packet-input", peer.packets.0.into()),
             ("control-packet-output", peer.packets.1.into()),
-            ("echo-packet-input", 0.into()),
-            ("echo-packet-output", 0.into()),
+            ("echo-packet-input", peer.echo_packets.0.into()),
+            ("echo-packet-output", peer.echo_packets.1.into()),
             ("session-up", peer.changes.0.into()),
             ("session-down", peer.changes.1.into()),
             ("zebra-notifications", 0.into()),

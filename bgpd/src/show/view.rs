@@ -435,6 +435,22 @@ pub struct Bfd {
     pub echo_receive_interval: Duration,
     /// The same, of the peer.
     pub remote_echo_receive_interval: Duration,
+    /// How often we send Echo packets now; zero while we do not.
+    pub echo_transmit_interval: Duration,
+    /// Whether they come back, so that their silence ends the session.
+    pub echo_heard: bool,
+    /// Echo packets that came back, and that were sent.
+    pub echo_packets: (u64, u64),
+    /// How long they took.
+    pub round_trip: Option<bfd::RoundTrip>,
+    /// By how much the latest packet of the last minute was late, where intervals adapt.
+    pub jitter: Option<Duration>,
+    /// How long intervals may become; zero where they do not adapt.
+    pub adapt_up_to: Duration,
+    /// How often control packets are sent now; none while they are not sent periodically.
+    pub transmit_interval_in_use: Option<Duration>,
+    /// How long the peer may be silent now, by control packets; none while it is not heard.
+    pub detection_time: Option<Duration>,
     /// The peer's receive interval.
     pub remote_receive_interval: Duration,
     /// The peer's transmit interval.

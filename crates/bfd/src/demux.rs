@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr, num::NonZeroU32};
 
 use rand::RngCore;
 
-use crate::Packet;
+use crate::{EchoPacket, Packet};
 
 /// Whom a session is with. There is one session for each (RFC 5881 §3); over several hops, one for each address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,6 +77,12 @@ impl<K: Copy> Demux<K> {
         let (peer, key) = self.by_discriminator.get(&discriminator)?;
         (peer == from).then_some(*key)
     }
+
+    /// The session whose Echo packet came back by the interface of this number.
+    pub fn find_echo(&self, ifindex: u32, packet: &EchoPacket) -> Option<K> {
+        let (peer, key) = self.by_discriminator.get(&packet.discriminator)?;
+        (peer.ifindex == ifindex).then_some(*key)
+    }
 }
 
 #[cfg(test)]
@@ -117,6 +123,8 @@ mod tests {
         assert_eq!(demux.find(&two, &packet(None)), Some('b'));
         assert_eq!(demux.find(&one, &packet(Some(mine))), Some('a'));
         assert_eq!(demux.find(&two, &packet(Some(mine))), None, "somebody else speaks for the peer");
+        let echo = EchoPacket { discriminator: mine, nonce: 0 };
+        assert_eq!((demux.find_echo(3, &echo), demux.find_echo(4, &echo)), (Some('a'), None));
         let elsewhere = Peer { ifindex: 4, ..one };
         assert_eq!(demux.find(&elsewhere, &packet(Some(mine))), None);
         assert_eq!(demux.find(&elsewhere, &packet(None)), None);

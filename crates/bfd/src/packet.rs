@@ -50,11 +50,13 @@ pub enum Diagnostic {
     None,
     /// 1
     DetectionTimeExpired,
+    /// 2
+    EchoFailed,
     /// 3
     NeighborSignaledDown,
     /// 7
     AdministrativelyDown,
-    /// Any other: Echo failed (2), forwarding plane reset (4), path down (5, 6, 8), reserved.
+    /// Any other: forwarding plane reset (4), path down (5, 6, 8), reserved.
     Other(u8),
 }
 
@@ -64,6 +66,7 @@ impl Diagnostic {
         match self {
             Self::None => 0,
             Self::DetectionTimeExpired => 1,
+            Self::EchoFailed => 2,
             Self::NeighborSignaledDown => 3,
             Self::AdministrativelyDown => 7,
             Self::Other(code) => code & 0x1f,
@@ -76,6 +79,7 @@ impl From<u8> for Diagnostic {
         match code & 0x1f {
             0 => Self::None,
             1 => Self::DetectionTimeExpired,
+            2 => Self::EchoFailed,
             3 => Self::NeighborSignaledDown,
             7 => Self::AdministrativelyDown,
             other => Self::Other(other),
@@ -88,7 +92,7 @@ impl fmt::Display for Diagnostic {
         f.pad(match self {
             Self::None => "ok",
             Self::DetectionTimeExpired => "control detection time expired",
-            Self::Other(2) => "echo function failed",
+            Self::EchoFailed => "echo function failed",
             Self::NeighborSignaledDown => "neighbor signaled session down",
             Self::Other(4) => "forwarding plane reset",
             Self::Other(5) => "path down",

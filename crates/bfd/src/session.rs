@@ -10,130 +10,17 @@ use std::{
 
 use rand::RngCore;
 
-use crate::{Diagnostic, PACKET_LEN, Packet, State};
+mod terms;
+
+pub use terms::{Cause, Config, Input, Output, Statistics};
+
+use crate::{Diagnostic, EchoPacket, Packet, RoundTrip, State, adapt::Jitter, echo::Echo};
 
 /// The interval while a session is not Up (RFC 5880 §6.8.3: not less than one second).
 const SLOW: Duration = Duration::from_secs(1);
 
-/// What a session is to be like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// How often to send once Up, if the peer can take it.
-    pub desired_min_tx: Duration,
-    /// How often the peer may send.
-    pub required_min_rx: Duration,
-    /// Packets of ours that may go missing in a row before the peer gives us up.
-    pub detect_multiplier: u8,
-    /// Not to send before the peer has (RFC 5880 §6.1).
-    pub passive: bool,
-    /// How often the peer may send Echo packets; zero for not at all. They are addressed to the peer itself, so that whatever
-    /// forwards packets here reflects them (RFC 5880 §6.4, RFC 5881 §4); this crate never sees one.
-    pub required_min_echo_rx: Duration,
-}
-
-impl Default for Config {
-    /// 300 ms, three times.
-    fn default() -> Self {
-        let interval = Duration::from_millis(300);
-        Self {
-            desired_min_tx: interval,
-            required_min_rx: interval,
-            detect_multiplier: 3,
-            passive: false,
-            required_min_echo_rx: Duration::ZERO,
-        }
-    }
-}
-
-impl Config {
-    /// The nearest that can be said on the wire.
-    fn checked(self) -> Self {
-        let (least, most) = (Duration::from_micros(1), Duration::from_micros(u32::MAX.into()));
-        Self {
-            desired_min_tx: self.desired_min_tx.clamp(least, most),
-            required_min_rx: self.required_min_rx.clamp(least, most),
-            detect_multiplier: self.detect_multiplier.max(1),
-            passive: self.passive,
-            required_min_echo_rx: self.required_min_echo_rx.min(most),
-        }
-    }
-}
-
-/// What happens to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input<'a> {
-    /// A packet that [`Demux`](crate::Demux) found to be for it.
-    Received(&'a Packet),
-    /// It is time, or not yet.
-    Timeout,
-    /// This host did not run us for so long beyond what we asked for. What the peer sent meanwhile may still be on its
-    /// way through this host, so the silence is not held against it: detection is put off by as long, but never by more
-    /// than one detection time in all. A busy host so takes at most twice the detection time to notice a fault, instead
-    /// of taking its own stall for one.
-    Stalled(Duration),
-    /// Hold the session down, or let it go.
-    AdminDown(bool),
-    /// Other timers are wanted.
-    Reconfigure(Config),
-}
-
-/// What a session wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send this.
-    Send([u8; PACKET_LEN]),
-    /// The state is another now.
-    Changed {
-        /// Before.
-        from: State,
-        /// Now.
-        to: State,
-        /// Why.
-        cause: Cause,
-    },
-}
-
-/// Why the state changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The peer's packets say so, on the way up.
-    Handshake,
-    /// Nothing was heard for the detection time.
-    DetectionTimeExpired,
-    /// The peer's session went down.
-    NeighborDown,
-    /// The peer's session is held down by its configuration. This says nothing about the path (RFC 5882 §3.2).
-    NeighborAdminDown,
-    /// Ours is, or no longer.
-    Administrative,
-}
-
-impl std::fmt::Display for Cause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Handshake => "handshake",
-            Self::DetectionTimeExpired => "control detection time expired",
-            Self::NeighborDown => "neighbor signaled session down",
-            Self::NeighborAdminDown => "neighbor is administratively down",
-            Self::Administrative => "administratively changed",
-        })
-    }
-}
-
-/// Counts since the session was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Packets sent.
-    pub sent: u64,
-    /// Packets taken.
-    pub received: u64,
-    /// Packets that carried an authentication section, which this session has no use for.
-    pub discarded: u64,
-    /// Times that it came up.
-    pub ups: u64,
-    /// Times that it left Up.
-    pub downs: u64,
-}
+/// A packet that comes within so many detection times of the last one shows that the path was not dead but late.
+const OVERDUE: u32 = 4;
 
 /// What the peer last said (RFC 5880 §6.8.1).
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +40,7 @@ struct Remote {
 }
 
 /// A session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Session {
     config: Config,
     local_discriminator: NonZeroU32,
@@ -165,6 +52,11 @@ pub struct Session {
     told: Option<Remote>,
     /// A poll sequence is under way: the intervals as they were before it (RFC 5880 §6.8.3).
     polling: Option<Polling>,
+    /// While both ends are Up and Echo packets are sent.
+    echo: Option<Echo>,
+    round_trip: Option<RoundTrip>,
+    /// Where intervals are to adapt.
+    jitter: Option<Jitter>,
     send_at: Option<Instant>,
     since: Instant,
     statistics: Statistics,
@@ -182,14 +74,18 @@ struct Polling {
 impl Session {
     /// A session that starts out Down, and sends its first packet at the first timeout.
     pub fn new(now: Instant, local_discriminator: NonZeroU32, config: Config) -> Self {
+        let config = config.checked();
         Self {
-            config: config.checked(),
+            config,
             local_discriminator,
             state: State::Down,
             diagnostic: Diagnostic::None,
             remote: None,
             told: None,
             polling: None,
+            echo: None,
+            round_trip: None,
+            jitter: jitter(now, None, &config),
             send_at: (!config.passive).then_some(now),
             since: now,
             statistics: Statistics::default(),
@@ -231,6 +127,38 @@ impl Session {
         self.told.map_or(Duration::ZERO, |remote| remote.required_min_echo_rx)
     }
 
+    /// How often Echo packets are sent; zero while they are not.
+    pub fn echo_interval(&self) -> Duration {
+        self.echo.as_ref().map_or(Duration::ZERO, |echo| echo.interval)
+    }
+
+    /// Whether Echo packets come back, so that it is their silence that ends the session.
+    pub fn echo_is_heard(&self) -> bool {
+        self.echo.as_ref().is_some_and(Echo::is_heard)
+    }
+
+    /// How long Echo packets took to come back, over the life of the session.
+    pub fn round_trip(&self) -> Option<RoundTrip> {
+        self.round_trip
+    }
+
+    /// By how much the latest control packet of the last half to whole minute came after its interval; `None` where intervals
+    /// do not adapt, and nobody measures.
+    pub fn jitter(&self) -> Option<Duration> {
+        self.jitter.as_ref().map(Jitter::worst)
+    }
+
+    /// What the peer is told that we can receive now.
+    pub fn required_min_rx(&self) -> Duration {
+        let least = if self.echo_is_heard() { SLOW } else { Duration::ZERO };
+        self.config.required_min_rx.max(least).max(self.adapted())
+    }
+
+    /// The interval that the path's jitter asks for; zero where intervals do not adapt.
+    fn adapted(&self) -> Duration {
+        self.jitter.as_ref().map_or(Duration::ZERO, Jitter::interval)
+    }
+
     /// Whether the peer's BFD goes on while its control plane restarts (C bit, RFC 5882 §4.3), as last heard.
     pub fn remote_is_independent(&self) -> bool {
         self.told.is_some_and(|remote| remote.control_plane_independent)
@@ -250,8 +178,8 @@ impl Session {
     pub fn detection_time(&self) -> Option<Duration> {
         let remote = self.remote?;
         let ours = match self.polling {
-            Some(polling) => polling.rx.max(self.config.required_min_rx),
-            None => self.config.required_min_rx,
+            Some(polling) => polling.rx.max(self.required_min_rx()),
+            None => self.required_min_rx(),
         };
         Some(ours.max(remote.desired_min_tx) * u32::from(remote.detect_multiplier))
     }
@@ -275,13 +203,20 @@ impl Session {
         Some(ours.max(remote.required_min_rx))
     }
 
+    /// What the peer is told that we want to send.
     fn desired_min_tx(&self) -> Duration {
-        if self.state == State::Up { self.config.desired_min_tx } else { self.config.desired_min_tx.max(SLOW) }
+        let wanted = self.config.desired_min_tx.max(self.adapted());
+        if self.state == State::Up { wanted } else { wanted.max(SLOW) }
     }
 
     /// When to call back with [`Input::Timeout`]; `None` while nothing is pending.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.send_at, self.detect_at()].into_iter().flatten().min()
+        let echo_at = self.echo.as_ref().map(|echo| echo.send_at);
+        [self.send_at, self.detect_at(), echo_at, self.echo_detect_at()].into_iter().flatten().min()
+    }
+
+    fn echo_detect_at(&self) -> Option<Instant> {
+        self.echo.as_ref()?.detect_at(self.config.detect_multiplier)
     }
 
     fn detect_at(&self) -> Option<Instant> {
@@ -295,10 +230,14 @@ impl Session {
         let mut out = Vec::new();
         match input {
             Input::Received(packet) => self.received(now, packet, random, &mut out),
+            Input::Returned(packet) => self.returned(now, packet, random, &mut out),
             Input::Timeout => self.expire(now, random, &mut out),
             Input::Stalled(late) => {
                 if let Some(remote) = &mut self.remote {
                     remote.excused = remote.excused.saturating_add(late);
+                }
+                if let Some(echo) = &mut self.echo {
+                    echo.excuse(late);
                 }
             }
             Input::AdminDown(true) if self.state != State::AdminDown => {
@@ -322,6 +261,8 @@ impl Session {
             return;
         }
         self.statistics.received += 1;
+        let told = self.intervals();
+        self.measure(now, packet);
         let before = self.transmit_interval();
         self.remote = Some(Remote {
             discriminator: packet.my_discriminator,
@@ -344,6 +285,10 @@ impl Session {
             return;
         }
         let sent = self.step(now, packet, random, out);
+        self.tend_echo(now);
+        if !sent {
+            self.announce(now, told, random, out);
+        }
         if packet.poll {
             // At once, and without regard to the interval (RFC 5880 §6.8.7).
             self.send(true, out);
@@ -351,6 +296,52 @@ impl Session {
         if !sent && self.transmit_interval() != before {
             // The peer wants another interval: the very next packet goes by it.
             self.schedule(now, random);
+        }
+    }
+
+    /// What the packet says of the path's jitter, where that is asked for.
+    fn measure(&mut self, now: Instant, packet: &Packet) {
+        let Some(jitter) = &mut self.jitter else { return };
+        let Some(last) = self.told.filter(|last| last.state == State::Up && !last.demand) else { return };
+        let interval = self.config.required_min_rx.max(jitter.interval()).max(last.desired_min_tx);
+        let gap = now.saturating_duration_since(last.heard_at).saturating_sub(last.excused);
+        // The packet that ended the session, or would have: if it comes this soon it was late, and the path not dead.
+        let overdue = self.state == State::Down
+            && self.remote.is_none()
+            && self.diagnostic == Diagnostic::DetectionTimeExpired
+            && gap <= interval * u32::from(last.detect_multiplier) * OVERDUE;
+        // During a poll the peer's interval is not settled, and while Echo packets come back it is a slow one.
+        let regular = self.state == State::Up
+            && packet.state == State::Up
+            && self.polling.is_none()
+            && !self.echo.as_ref().is_some_and(Echo::is_heard);
+        if overdue || regular {
+            jitter.arrived(now, gap.saturating_sub(interval), last.detect_multiplier);
+        }
+    }
+
+    fn returned(&mut self, now: Instant, packet: EchoPacket, random: &mut dyn RngCore, out: &mut Vec<Output>) {
+        let told = self.intervals();
+        if packet.discriminator == self.local_discriminator
+            && let Some(taken) = self.echo.as_mut().and_then(|echo| echo.returned(now, packet.nonce))
+        {
+            self.statistics.echo_received += 1;
+            self.round_trip = Some(RoundTrip::with(self.round_trip, taken));
+            self.announce(now, told, random, out);
+        }
+    }
+
+    /// Echo packets are sent while both ends are Up, and no more often than the peer reflects them (RFC 5880 §6.8.9).
+    fn tend_echo(&mut self, now: Instant) {
+        let reflects = self.remote.filter(|remote| self.state == State::Up && remote.state == State::Up);
+        let reflects = reflects.map_or(Duration::ZERO, |remote| remote.required_min_echo_rx);
+        if reflects.is_zero() || self.config.desired_min_echo_tx.is_zero() {
+            self.echo = None;
+            return;
+        }
+        let interval = reflects.max(self.config.desired_min_echo_tx);
+        if self.echo_interval() != interval {
+            self.echo = Some(Echo::new(now, interval));
         }
     }
 
@@ -382,12 +373,13 @@ impl Session {
         if from == State::Up {
             self.statistics.downs += 1;
             self.polling = None;
+            self.echo = None;
         }
         if to == State::Up {
             self.statistics.ups += 1;
             self.diagnostic = Diagnostic::None;
             // Faster from here on, which the peer has to confirm (RFC 5880 §6.8.3).
-            self.polling = Some(Polling { tx: SLOW, rx: self.config.required_min_rx });
+            self.polling = Some(Polling { tx: SLOW, rx: self.required_min_rx() });
         }
         // The peer should not have to wait for the next regular packet to learn of it.
         if self.transmit_interval().is_some() {
@@ -409,6 +401,18 @@ impl Session {
                 self.send_at = None;
             }
         }
+        if self.echo_detect_at().is_some_and(|at| at <= now) {
+            self.diagnostic = Diagnostic::EchoFailed; // §6.8.5
+            self.enter(now, State::Down, Cause::EchoFailed, random, out);
+            return;
+        }
+        if let Some(echo) = self.echo.as_mut().filter(|echo| echo.send_at <= now) {
+            let packet = EchoPacket { discriminator: self.local_discriminator, nonce: random.next_u64() };
+            echo.sends(now, packet.nonce);
+            echo.send_at = now + jittered(echo.interval, self.config.detect_multiplier, random);
+            self.statistics.echo_sent += 1;
+            out.push(Output::SendEcho(packet.emit()));
+        }
         if self.send_at.is_some_and(|at| at <= now) {
             if self.transmit_interval().is_some() {
                 self.send(false, out);
@@ -418,19 +422,42 @@ impl Session {
     }
 
     fn reconfigure(&mut self, now: Instant, config: Config, random: &mut dyn RngCore, out: &mut Vec<Output>) {
+        let told = self.intervals();
         let before = std::mem::replace(&mut self.config, config);
         if before == config {
             return;
         }
-        let intervals = |config: &Config| (config.desired_min_tx, config.required_min_rx);
-        if self.state == State::Up && intervals(&before) != intervals(&config) {
-            let held = self.polling.unwrap_or(Polling { tx: before.desired_min_tx, rx: before.required_min_rx });
-            self.polling = Some(held);
-        }
+        self.jitter = jitter(now, self.jitter.take(), &config);
+        self.tend_echo(now);
+        self.hold(told);
         if self.transmit_interval().is_some() {
             self.send(false, out);
         }
         self.schedule(now, random);
+    }
+
+    /// What the peer is told: how often we want to send, and can receive.
+    fn intervals(&self) -> (Duration, Duration) {
+        (self.desired_min_tx(), self.required_min_rx())
+    }
+
+    /// Tells the peer of intervals that are not those that it was `told`.
+    fn announce(&mut self, now: Instant, told: (Duration, Duration), random: &mut dyn RngCore, out: &mut Vec<Output>) {
+        if self.hold(told) {
+            self.send(false, out);
+            self.schedule(now, random);
+        }
+    }
+
+    /// Keeps to the intervals that the peer was `told` until it has confirmed the others (RFC 5880 §6.8.3); whether there are
+    /// others.
+    fn hold(&mut self, told: (Duration, Duration)) -> bool {
+        let (tx, rx) = told;
+        let differs = self.state == State::Up && told != self.intervals();
+        if differs {
+            self.polling.get_or_insert(Polling { tx, rx });
+        }
+        differs
     }
 
     fn send(&mut self, r#final: bool, out: &mut Vec<Output>) {
@@ -448,23 +475,36 @@ impl Session {
             my_discriminator: self.local_discriminator,
             your_discriminator: self.remote.map(|remote| remote.discriminator),
             desired_min_tx: self.desired_min_tx(),
-            required_min_rx: self.config.required_min_rx,
+            required_min_rx: self.required_min_rx(),
             required_min_echo_rx: self.config.required_min_echo_rx,
         };
         out.push(Output::Send(packet.emit()));
     }
 
-    /// The next packet goes out after the interval less up to a quarter (RFC 5880 §6.8.7); with a multiplier of 1,
-    /// less at least a tenth, lest a single late packet end the session.
     fn schedule(&mut self, now: Instant, random: &mut dyn RngCore) {
-        self.send_at = self.transmit_interval().map(|interval| {
-            let (least, most) = if self.config.detect_multiplier == 1 { (75, 90) } else { (75, 100) };
-            let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-            let spread = nanos / 100 * (most - least);
-            let drawn = if spread == 0 { 0 } else { random.next_u64() % spread };
-            now + Duration::from_nanos(nanos / 100 * least + drawn).max(Duration::from_nanos(1))
-        });
+        let multiplier = self.config.detect_multiplier;
+        self.send_at = self.transmit_interval().map(|interval| now + jittered(interval, multiplier, random));
     }
+}
+
+/// The next packet goes out after the interval less up to a quarter (RFC 5880 §6.8.7); with a multiplier of 1, less at least
+/// a tenth, lest a single late packet end the session.
+fn jittered(interval: Duration, multiplier: u8, random: &mut dyn RngCore) -> Duration {
+    let (least, most) = if multiplier == 1 { (75, 90) } else { (75, 100) };
+    let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+    let spread = nanos / 100 * (most - least);
+    let drawn = if spread == 0 { 0 } else { random.next_u64() % spread };
+    Duration::from_nanos(nanos / 100 * least + drawn).max(Duration::from_nanos(1))
+}
+
+/// The measurement that `config` asks for, which goes on where there was one.
+fn jitter(now: Instant, before: Option<Jitter>, config: &Config) -> Option<Jitter> {
+    if config.adapt_up_to.is_zero() {
+        return None;
+    }
+    let mut jitter = before.unwrap_or_else(|| Jitter::new(now, config.adapt_up_to));
+    jitter.bound(config.adapt_up_to);
+    Some(jitter)
 }
 
 #[cfg(test)]

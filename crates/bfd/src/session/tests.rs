@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::*;
+use crate::PACKET_LEN;
 
 const DELAY: Duration = Duration::from_millis(1);
 
@@ -30,6 +31,12 @@ struct Pair {
     ends: [Session; 2],
     /// Arrival, receiver, octets; in order of arrival, since every packet takes as long.
     flying: VecDeque<(Instant, usize, [u8; PACKET_LEN])>,
+    /// Echo packets on their way back.
+    echoes: VecDeque<(Instant, usize, EchoPacket)>,
+    /// Whether the far end's forwarding brings them back.
+    reflects: bool,
+    /// Nothing arrives before.
+    stuck_until: Instant,
     /// Whether packets to that end arrive.
     open: [bool; 2],
     /// Of a hundred packets, so many are lost.
@@ -48,6 +55,9 @@ impl Pair {
             start,
             ends: [0, 1].map(|end| Session::new(start, discriminators[end], configs[end])),
             flying: VecDeque::new(),
+            echoes: VecDeque::new(),
+            reflects: true,
+            stuck_until: start,
             open: [true; 2],
             loss: 0,
             random: StdRng::seed_from_u64(seed),
@@ -63,7 +73,13 @@ impl Pair {
                     self.sent[end].push((self.now, Packet::parse(&octets).unwrap()));
                     let to = 1 - end;
                     if self.open[to] && self.random.random_range(0..100) >= self.loss {
-                        self.flying.push_back((self.now + DELAY, to, octets));
+                        self.flying.push_back(((self.now + DELAY).max(self.stuck_until), to, octets));
+                    }
+                }
+                Output::SendEcho(octets) => {
+                    if self.reflects && self.open == [true; 2] {
+                        let back = (self.now + DELAY * 2).max(self.stuck_until);
+                        self.echoes.push_back((back, end, EchoPacket::parse(&octets).unwrap()));
                     }
                 }
                 Output::Changed { to, cause, .. } => self.changes.push((self.now - self.start, end, to, cause)),
@@ -76,12 +92,17 @@ impl Pair {
         let end = self.now + span;
         loop {
             let arrival = self.flying.front().map(|(at, ..)| *at);
-            let due = [arrival, self.ends[0].poll_timeout(), self.ends[1].poll_timeout()];
+            let echo = self.echoes.front().map(|(at, ..)| *at);
+            let due = [arrival, echo, self.ends[0].poll_timeout(), self.ends[1].poll_timeout()];
             let Some(next) = due.into_iter().flatten().min().filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
             if arrival.is_some_and(|at| at <= self.now) {
                 let (_, to, octets) = self.flying.pop_front().unwrap();
                 self.input(to, Input::Received(&Packet::parse(&octets).unwrap()));
+            }
+            if echo.is_some_and(|at| at <= self.now) {
+                let (_, to, packet) = self.echoes.pop_front().unwrap();
+                self.input(to, Input::Returned(packet));
             }
             for end in 0..2 {
                 if self.ends[end].poll_timeout().is_some_and(|at| at <= self.now) {
@@ -303,19 +324,13 @@ fn a_peer_that_started_anew_takes_the_session_down_and_up() {
 impl Pair {
     /// A packet as the end would send it now.
     fn sample(&self, end: usize) -> Packet {
-        let mut session = self.ends[end].clone_for_test();
+        let mut session = self.ends[end].clone();
         let mut out = Vec::new();
         session.send(false, &mut out);
         match out[..] {
             [Output::Send(octets)] => Packet::parse(&octets).unwrap(),
             _ => unreachable!("one packet is sent"),
         }
-    }
-}
-
-impl Session {
-    fn clone_for_test(&self) -> Self {
-        Self { ..*self }
     }
 }
 
@@ -365,4 +380,116 @@ proptest! {
             }
         }
     }
+}
+
+/// End 0 sends Echo packets every 10 ms, which end 1 reflects; control packets would be sent every 300 ms.
+fn echoing() -> Pair {
+    let asks = Config { desired_min_echo_tx: ms(10), ..Config::default() };
+    let reflects = Config { required_min_echo_rx: ms(5), ..Config::default() };
+    Pair::up([asks, reflects])
+}
+
+#[test]
+fn echo_packets_that_come_back_make_control_packets_rare() {
+    let mut pair = echoing();
+    assert!(pair.ends[0].echo_is_heard() && !pair.ends[1].echo_is_heard());
+    assert_eq!((pair.ends[0].echo_interval(), pair.ends[1].echo_interval()), (ms(10), ms(0)));
+    assert_eq!(pair.ends[0].round_trip().map(|trip| (trip.min, trip.max)), Some((DELAY * 2, DELAY * 2)));
+    // RFC 5880 §6.8.3: whoever echoes asks for few control packets; the other end needs them as before.
+    assert_eq!([pair.ends[1].transmit_interval(), pair.ends[0].transmit_interval()], [Some(SLOW), Some(ms(300))]);
+    let before = pair.ends[0].statistics();
+    pair.run(ms(10_000));
+    assert!(pair.changes.is_empty(), "{:?}", pair.changes);
+    let after = pair.ends[0].statistics();
+    let (sent, back) = (after.echo_sent - before.echo_sent, after.echo_received - before.echo_received);
+    assert!((1000..=1340).contains(&sent) && back.abs_diff(sent) <= 1, "{sent} sent, {back} came back");
+}
+
+#[test]
+fn echo_packets_that_stay_away_end_the_session_long_before_control_packets_would() {
+    let mut pair = echoing();
+    pair.reflects = false;
+    let cut = pair.now - pair.start;
+    pair.run(ms(500));
+    let (at, end, to, cause) = pair.changes[0];
+    assert_eq!((end, to, cause), (0, State::Down, Cause::EchoFailed));
+    assert!(at - cut <= ms(30) + DELAY * 2, "took {:?}", at - cut);
+    assert!(pair.sent[0].iter().any(|(_, packet)| packet.diagnostic == Diagnostic::EchoFailed));
+    // Control packets still pass, so the session returns; what has not come back since says nothing.
+    pair.run(ms(5000));
+    assert_eq!(pair.states(), [State::Up; 2]);
+    assert!(!pair.ends[0].echo_is_heard());
+    assert_eq!(pair.ends[1].transmit_interval(), Some(ms(300)), "control packets are what is left");
+    pair.reflects = true;
+    pair.run(ms(100));
+    assert!(pair.ends[0].echo_is_heard());
+}
+
+#[test]
+fn a_peer_that_no_longer_reflects_is_not_blamed() {
+    let mut pair = echoing();
+    pair.input(1, Input::Reconfigure(Config::default()));
+    pair.reflects = false;
+    pair.run(ms(5000));
+    assert!(pair.changes.is_empty(), "{:?}", pair.changes);
+    assert_eq!((pair.ends[0].echo_interval(), pair.ends[0].required_min_rx()), (ms(0), ms(300)));
+}
+
+#[test]
+fn an_echo_packet_of_somebody_else_does_not_keep_the_session_up() {
+    let mut pair = echoing();
+    pair.reflects = false;
+    let discriminator = NonZeroU32::new(11).unwrap();
+    for nonce in 0..20 {
+        pair.input(0, Input::Returned(EchoPacket { discriminator, nonce }));
+        pair.run(ms(5));
+    }
+    assert_eq!(pair.changes[0].3, Cause::EchoFailed);
+}
+
+/// Turns the clock while the path holds up everything for `stuck` of each 200 ms.
+fn run_unevenly(pair: &mut Pair, rounds: u32, stuck: Duration) {
+    for _ in 0..rounds {
+        pair.stuck_until = pair.now + stuck;
+        pair.run(ms(200));
+    }
+}
+
+fn adapting() -> Config {
+    Config { adapt_up_to: ms(200), ..fast() }
+}
+
+#[test]
+fn intervals_that_adapt_survive_a_path_that_others_do_not() {
+    let mut fixed = Pair::up([fast(), fast()]);
+    run_unevenly(&mut fixed, 50, ms(60));
+    let flaps = fixed.changes.iter().filter(|(.., to, _)| *to == State::Down).count();
+    assert!(flaps >= 10, "the path is meant to be too uneven for 10 ms x 3: {flaps}");
+    let mut pair = Pair::up([adapting(), adapting()]);
+    run_unevenly(&mut pair, 50, ms(60));
+    pair.changes.clear();
+    run_unevenly(&mut pair, 500, ms(60));
+    assert!(pair.changes.is_empty(), "{:?}", pair.changes);
+    assert_eq!(pair.states(), [State::Up; 2]);
+    // Half of the two intervals that the multiplier leaves is free.
+    let interval = pair.ends[0].transmit_interval().unwrap();
+    assert!(interval >= ms(40) && interval <= ms(100), "{interval:?}");
+    // A smooth path has its short intervals back after some minutes.
+    pair.stuck_until = pair.now;
+    pair.run(Duration::from_secs(400));
+    assert!(pair.changes.is_empty(), "{:?}", pair.changes);
+    assert_eq!(pair.ends[0].transmit_interval(), Some(ms(10)));
+}
+
+#[test]
+fn a_dead_path_is_noticed_as_fast_after_it_died_as_before() {
+    let mut pair = Pair::up([adapting(), adapting()]);
+    pair.run(ms(2000));
+    pair.open = [false; 2];
+    pair.run(Duration::from_secs(60));
+    pair.open = [true; 2];
+    pair.run(ms(5000));
+    assert_eq!(pair.states(), [State::Up; 2]);
+    let detection: Vec<_> = pair.ends.iter().map(Session::detection_time).collect();
+    assert_eq!(detection, [Some(ms(30)); 2], "a minute of silence is no jitter");
 }

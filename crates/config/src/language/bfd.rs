@@ -179,6 +179,42 @@ const PEER: &[Statement] = &[
         millis
     ),
     value!("minimum-ttl", "NUMBER", "1-254", "Drop packets that came further (multihop)", minimum_ttl, as_is, as_is),
+    value!(
+        "echo transmit-interval",
+        "MILLISECONDS",
+        "10-60000",
+        "Milliseconds between Echo packets that we want to send",
+        echo_transmit_interval,
+        Duration::from_millis,
+        millis
+    ),
+    flag!("echo-mode", "Send Echo packets, which the peer's forwarding brings back (tunnels only)", echo_mode),
+    Statement {
+        syntax: "adaptive-intervals maximum MILLISECONDS:10-60000",
+        help: "Raise both intervals as far as the path's jitter asks for, but not beyond this",
+        action: Action::BfdPeer(Verb {
+            read: |peer, args| {
+                peer.adapt_up_to = Some(Duration::from_millis(args.get("MILLISECONDS")?));
+                Ok(())
+            },
+            write: |peer, lines| match peer.adapt_up_to {
+                None => {}
+                Some(Duration::ZERO) => lines.line("no adaptive-intervals"),
+                Some(most) => lines.line(format_args!("adaptive-intervals maximum {}", most.as_millis())),
+            },
+        }),
+    },
+    Statement {
+        syntax: "no adaptive-intervals [maximum] [MILLISECONDS:10-60000]",
+        help: "Intervals stay as they are configured",
+        action: Action::BfdPeer(Verb {
+            read: |peer, _| {
+                peer.adapt_up_to = Some(Duration::ZERO);
+                Ok(())
+            },
+            write: |_, _| {},
+        }),
+    },
     flag!("passive-mode", "Do not send before the peer has", passive),
     flag!("shutdown", "Hold the session down", shutdown),
 ];
@@ -191,7 +227,7 @@ fn millis(time: Duration) -> u128 {
     time.as_millis()
 }
 
-/// Rows about Echo packets: those of the peer are reflected by the kernel, which the peer has to be told; none are sent.
+/// Rows about Echo packets of the peer: they are reflected by the kernel, which the peer has to be told.
 macro_rules! echo {
     ($action:ident) => {
         &[
@@ -222,16 +258,6 @@ macro_rules! echo {
                     },
                     write: |_, _| {},
                 }),
-            },
-            Statement {
-                syntax: "echo transmit-interval MILLISECONDS:10-60000",
-                help: "Without effect: no Echo packets are sent",
-                action: Action::Ignore,
-            },
-            Statement {
-                syntax: "[no] echo-mode",
-                help: "Without effect: no Echo packets are sent",
-                action: Action::Ignore,
             },
         ]
     };
@@ -294,6 +320,59 @@ const PROFILE: &[Statement] = &[
                     lines.line(format_args!("receive-interval {}", profile.receive_interval.as_millis()));
                 }
             },
+        }),
+    },
+    Statement {
+        syntax: "echo transmit-interval MILLISECONDS:10-60000",
+        help: "Milliseconds between Echo packets that we want to send",
+        action: Action::BfdProfile(Verb {
+            read: |profile, args| {
+                profile.echo_transmit_interval = Duration::from_millis(args.get("MILLISECONDS")?);
+                Ok(())
+            },
+            write: |profile, lines| {
+                if profile.echo_transmit_interval != BfdProfile::default().echo_transmit_interval {
+                    let millis = profile.echo_transmit_interval.as_millis();
+                    lines.line(format_args!("echo transmit-interval {millis}"));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "[no] echo-mode",
+        help: "Send Echo packets, which the peer's forwarding brings back (tunnels only)",
+        action: Action::BfdProfile(Verb {
+            read: |profile, args| {
+                profile.echo_mode = !args.has("no");
+                Ok(())
+            },
+            write: |profile, lines| lines.flag(profile.echo_mode, "echo-mode"),
+        }),
+    },
+    Statement {
+        syntax: "adaptive-intervals maximum MILLISECONDS:10-60000",
+        help: "Raise both intervals as far as the path's jitter asks for, but not beyond this",
+        action: Action::BfdProfile(Verb {
+            read: |profile, args| {
+                profile.adapt_up_to = Some(Duration::from_millis(args.get("MILLISECONDS")?));
+                Ok(())
+            },
+            write: |profile, lines| {
+                if let Some(most) = profile.adapt_up_to {
+                    lines.line(format_args!("adaptive-intervals maximum {}", most.as_millis()));
+                }
+            },
+        }),
+    },
+    Statement {
+        syntax: "no adaptive-intervals [maximum] [MILLISECONDS:10-60000]",
+        help: "Intervals stay as they are configured",
+        action: Action::BfdProfile(Verb {
+            read: |profile, _| {
+                profile.adapt_up_to = None;
+                Ok(())
+            },
+            write: |_, _| {},
         }),
     },
     Statement {

@@ -21,12 +21,18 @@ pub struct BfdProfile {
     pub shutdown: bool,
     /// `echo receive-interval`: how often the peer may have Echo packets reflected; zero for not at all.
     pub echo_receive_interval: Option<Duration>,
+    /// `echo-mode`: Echo packets are sent, if the peer reflects them.
+    pub echo_mode: bool,
+    /// `echo transmit-interval`: how often.
+    pub echo_transmit_interval: Duration,
+    /// `adaptive-intervals maximum`: how long intervals may become on an uneven path; they do not adapt without.
+    pub adapt_up_to: Option<Duration>,
     /// `minimum-ttl`: packets that came further are dropped, in a session over several hops.
     pub minimum_ttl: Option<u8>,
 }
 
 impl Default for BfdProfile {
-    /// 300 ms x 3, FRR's.
+    /// 300 ms x 3, and 50 ms for Echo packets: FRR's.
     fn default() -> Self {
         Self {
             transmit_interval: Duration::from_millis(300),
@@ -35,6 +41,9 @@ impl Default for BfdProfile {
             passive: false,
             shutdown: false,
             echo_receive_interval: None,
+            echo_mode: false,
+            echo_transmit_interval: Duration::from_millis(50),
+            adapt_up_to: None,
             minimum_ttl: None,
         }
     }
@@ -87,6 +96,12 @@ pub struct BfdPeer {
     pub shutdown: Option<bool>,
     /// `echo receive-interval`
     pub echo_receive_interval: Option<Duration>,
+    /// `echo-mode`
+    pub echo_mode: Option<bool>,
+    /// `echo transmit-interval`
+    pub echo_transmit_interval: Option<Duration>,
+    /// `adaptive-intervals maximum`; zero where this session's are not to adapt, whatever its profile says.
+    pub adapt_up_to: Option<Duration>,
     /// `minimum-ttl`: packets that came further are dropped, in a session over several hops.
     pub minimum_ttl: Option<u8>,
 }
@@ -105,6 +120,9 @@ impl BfdPeer {
             passive: self.passive.unwrap_or(profile.passive),
             shutdown: self.shutdown.unwrap_or(profile.shutdown),
             echo_receive_interval: self.echo_receive_interval.or(profile.echo_receive_interval),
+            echo_mode: self.echo_mode.unwrap_or(profile.echo_mode),
+            echo_transmit_interval: self.echo_transmit_interval.unwrap_or(profile.echo_transmit_interval),
+            adapt_up_to: self.adapt_up_to.or(profile.adapt_up_to).filter(|most| !most.is_zero()),
             minimum_ttl: self.minimum_ttl.or(profile.minimum_ttl),
         }
     }

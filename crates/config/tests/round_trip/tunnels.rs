@@ -206,12 +206,15 @@ fn probe() -> impl Strategy<Value = Probe> {
 pub(super) fn bfd_profile() -> impl Strategy<Value = BfdProfile> {
     let interval = || (10u64..=60_000).prop_map(Duration::from_millis);
     let echo = of(prop_oneof![Just(Duration::ZERO), interval()]);
-    let last = (echo, of(1u8..=254));
+    let last = ((echo, any::<bool>(), interval(), of(interval())), of(1u8..=254));
     (interval(), interval(), 2u8..=255, any::<bool>(), any::<bool>(), last).prop_map(
         |(transmit_interval, receive_interval, detect_multiplier, passive, shutdown, last)| {
-            let (echo_receive_interval, minimum_ttl) = last;
+            let ((echo_receive_interval, echo_mode, echo_transmit_interval, adapt_up_to), minimum_ttl) = last;
             BfdProfile {
                 echo_receive_interval,
+                echo_mode,
+                echo_transmit_interval,
+                adapt_up_to,
                 minimum_ttl,
                 transmit_interval,
                 receive_interval,
@@ -232,11 +235,16 @@ pub(super) fn bfd_peer() -> impl Strategy<Value = (BfdPeerId, BfdPeer)> {
         },
     );
     let flag = || of(any::<bool>());
-    let echo = of(prop_oneof![Just(Duration::ZERO), (10u64..=60_000).prop_map(Duration::from_millis)]);
+    let or_none = || of(prop_oneof![Just(Duration::ZERO), (10u64..=60_000).prop_map(Duration::from_millis)]);
+    let echo = (or_none(), flag(), interval(), or_none());
     (id, interval(), interval(), of(2u8..=255), flag(), flag(), of(1u8..=254), echo).prop_map(
         |(id, transmit_interval, receive_interval, detect_multiplier, passive, shutdown, minimum_ttl, echo)| {
+            let (echo_receive_interval, echo_mode, echo_transmit_interval, adapt_up_to) = echo;
             let peer = BfdPeer {
-                echo_receive_interval: echo,
+                echo_receive_interval,
+                echo_mode,
+                echo_transmit_interval,
+                adapt_up_to,
                 profile: None,
                 transmit_interval,
                 receive_interval,
