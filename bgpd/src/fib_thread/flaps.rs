@@ -128,7 +128,10 @@ impl Flaps {
         let is_held = |path: &Damped| damping.sentence(path).is_some_and(|sentence| sentence.until.is_some());
         match paths.iter_mut().find(|(path, seen)| concerns(seen) && is_held(path)) {
             Some((_, seen)) => {
-                seen.restored.push(whom.clone());
+                // Told once, however often it came back while it was held.
+                if !seen.restored.contains(whom) {
+                    seen.restored.push(whom.clone());
+                }
                 true
             }
             None => false,
@@ -338,6 +341,7 @@ mod tests {
         }
         assert!(rig.flaps.postpone(&peer) && !rig.flaps.postpone(&Restored::Peer("192.0.2.1".parse().unwrap())));
         assert!(rig.flaps.release(Some(&"tun2".parse().unwrap())).is_empty());
+        assert!(rig.flaps.postpone(&peer), "it is told once all the same");
         assert_eq!(rig.flaps.poll_timeout(), Some(rig.now + ON.hold));
         let released = rig.flaps.expire(rig.now + ON.hold);
         assert_eq!(released.len(), 1);
