@@ -11,6 +11,7 @@ pub mod bare_routes;
 pub mod bgp_load;
 pub mod capture;
 pub mod clock;
+pub mod console;
 pub mod designs;
 pub mod edge;
 pub mod esp_load;

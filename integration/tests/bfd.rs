@@ -6,13 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use integration::Lab;
 use integration::capture::Capture;
+use integration::designs::no_bgp::{self, SITE_A, SITE_B, wait_egress};
 use integration::edge::{Binaries, Edge};
 use integration::two_isp::{Armed, Fault, TwoIsp};
 use rustix::process::Signal;
 use serde_json::Value;
 
-const SITE_A: &str = include_str!("../../examples/no-bgp/site-a.conf");
-const SITE_B: &str = include_str!("../../examples/no-bgp/site-b.conf");
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 /// What the example says of its sessions.
 const TIMERS: &str = "  transmit-interval 50\n  receive-interval 50\n  detect-multiplier 3\n";
@@ -21,18 +20,7 @@ const TIMERS: &str = "  transmit-interval 50\n  receive-interval 50\n  detect-mu
 fn start<'lab>(lab: &'lab Lab, timers: &str) -> Result<TwoIsp<'lab>> {
     let [site_a, site_b] = [SITE_A, SITE_B].map(|text| text.replace(TIMERS, timers));
     ensure!(site_a != SITE_A && site_b != SITE_B, "the example has the timers that are replaced");
-    let mut scenario = TwoIsp::build_with(lab, &Binaries::find()?, &site_a, &site_b)?;
-    scenario.start()?;
-    egress(lab, &mut scenario, "tun1")?;
-    Ok(scenario)
-}
-
-/// Waits until the hosts' traffic goes by this tunnel at both ends.
-fn egress(lab: &Lab, scenario: &mut TwoIsp<'_>, tunnel: &str) -> Result<()> {
-    lab.wait_for(&format!("traffic on {tunnel} at both sites"), SECONDS(60), || {
-        scenario.must_run()?;
-        Ok(scenario.egress() == (Some(tunnel.into()), Some(tunnel.into())))
-    })
+    no_bgp::start(lab, &Binaries::find()?, &site_a, &site_b)
 }
 
 /// What `show bfd peers json` says of the session over a tunnel.
@@ -63,7 +51,7 @@ fn echo_packets_notice_a_silent_tunnel() {
 
         let mut armed = Armed::new(&scenario, Fault::Silent)?;
         armed.strike()?;
-        egress(lab, &mut scenario, "tun2")?;
+        wait_egress(&mut scenario, "tun2")?;
         let event = scenario.a.failovers()?.pop().context("the fault is in the log")?;
         ensure!(event.cause == "bfdDown", "{event:?}");
         let reasons = [&scenario.a, &scenario.b].map(|edge| edge.shell("show failover"));
@@ -71,7 +59,7 @@ fn echo_packets_notice_a_silent_tunnel() {
         let told = reasons.into_iter().collect::<Result<Vec<_>>>()?;
         ensure!(told.iter().any(|text| text.contains("echo function failed")), "{told:?}");
         armed.mend()?;
-        egress(lab, &mut scenario, "tun1")?;
+        wait_egress(&mut scenario, "tun1")?;
         lab.wait_for("Echo packets to come back again", SECONDS(20), || comes_back(&scenario, "tun1"))?;
 
         // A host that does not forward brings nothing back: control packets are what is left, and the session stays.

@@ -37,6 +37,12 @@ fn dual_router() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
+fn no_bgp() {
+    plays("no-bgp");
+}
+
+#[test]
 fn every_design_has_a_picture() {
     for design in integration::designs::ALL {
         assert!(design.picture().lines().count() > 3, "{}", design.name);

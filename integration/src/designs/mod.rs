@@ -6,6 +6,7 @@ mod dial_backup;
 mod dual_hub;
 mod dual_router;
 mod ground;
+pub mod no_bgp;
 
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub const ALL: &[Design] = &[
         readme: include_str!("../../../examples/dual-router/README.md"),
         play: dual_router::play,
     },
+    Design { name: "no-bgp", readme: include_str!("../../../examples/no-bgp/README.md"), play: no_bgp::play },
 ];
 
 impl Design {

@@ -12,4 +12,4 @@ pub use frr::Frr;
 pub use gobgp::Gobgp;
 pub use keepalived::Keepalived;
 pub use stayrtr::{Payload, Stayrtr};
-pub use strongswan::{Connection, Secret, StrongSwan};
+pub use strongswan::{Connection, SECOND_PORT, Secret, StrongSwan};

@@ -57,6 +57,22 @@ pub struct Connection {
     pub more_child: String,
 }
 
+/// Where a charon's files lie in its node's folder, and which ports it has: two of them in one node, each with a TUN device of
+/// its own, make a router with two tunnels that are interfaces.
+struct Place {
+    folder: &'static str,
+    settings: &'static str,
+    socket: &'static str,
+    ports: (u16, u16),
+}
+
+const FIRST: Place =
+    Place { folder: "swanctl", settings: "strongswan.conf", socket: "charon.vici", ports: (500, 4500) };
+const SECOND: Place =
+    Place { folder: "swanctl-2", settings: "strongswan-2.conf", socket: "charon-2.vici", ports: (510, SECOND_PORT) };
+/// Where a second charon of a node is called: `local_port` and `remote_port` of its connections.
+pub const SECOND_PORT: u16 = 4510;
+
 /// A running charon; it ends with this value.
 #[derive(Debug)]
 pub struct StrongSwan {
@@ -70,18 +86,23 @@ pub struct StrongSwan {
 impl StrongSwan {
     /// Starts charon and loads one connection, `net`, with one child, `net`; nothing is initiated yet.
     pub fn start(node: &Node, connection: &Connection) -> Result<Self> {
-        Self::start_with(node, &[("net".to_owned(), connection)], "")
+        Self::start_with(node, &[("net".to_owned(), connection)], "", &FIRST)
     }
 
     /// As [`StrongSwan::start`], without routes for what the child may carry: they are the lab's to set, as on a gateway
     /// whose tunnels are interfaces.
     pub fn start_route_based(node: &Node, connection: &Connection) -> Result<Self> {
-        Self::start_with(node, &[("net".to_owned(), connection)], ROUTE_BASED)
+        Self::start_with(node, &[("net".to_owned(), connection)], ROUTE_BASED, &FIRST)
+    }
+
+    /// As [`StrongSwan::start_route_based`], beside another one in the same node.
+    pub fn start_second_route_based(node: &Node, connection: &Connection) -> Result<Self> {
+        Self::start_with(node, &[("net".to_owned(), connection)], ROUTE_BASED, &SECOND)
     }
 
     /// As [`StrongSwan::start_route_based`], without any connection yet, and with a log that thousands of them do not drown.
     pub fn start_idle(node: &Node) -> Result<Self> {
-        Self::start_with(node, &[], ROUTE_BASED)
+        Self::start_with(node, &[], ROUTE_BASED, &FIRST)
     }
 
     /// Replaces the connections by these, each with a child of the same name. Those of which `more_child` says
@@ -92,23 +113,24 @@ impl StrongSwan {
         self.swanctl("--load-all").map(drop)
     }
 
-    fn start_with(node: &Node, connections: &[(String, &Connection)], more: &str) -> Result<Self> {
+    fn start_with(node: &Node, connections: &[(String, &Connection)], more: &str, place: &Place) -> Result<Self> {
         ensure!(Path::new(CHARON).is_file(), "{CHARON} is missing: apt-get install strongswan libcharon-extra-plugins");
-        let folder = node.folder().join("swanctl");
+        let folder = node.folder().join(place.folder);
         for part in ["x509", "x509ca", "private"] {
             std::fs::create_dir_all(folder.join(part))?;
         }
-        let socket = node.folder().join("charon.vici");
+        let socket = node.folder().join(place.socket);
+        let (port, port_nat_t) = place.ports;
         let uri = format!("unix://{}", socket.display());
         let libipsec = if on_the_kernel() { "" } else { "kernel-libipsec" };
         let [before, after] = PLUGINS;
         let detail = if connections.is_empty() { 1 } else { 2 };
         let daemon = format!(
-            "charon {{\n load = {before} {libipsec} {after}\n{more} install_virtual_ip = no\n port = 500\n port_nat_t = 4500\n \
+            "charon {{\n load = {before} {libipsec} {after}\n{more} install_virtual_ip = no\n port = {port}\n port_nat_t = {port_nat_t}\n \
              filelog {{\n  stderr {{\n   default = 1\n   ike = {detail}\n   cfg = {detail}\n   flush_line = yes\n  }}\n }}\n \
              plugins {{\n  vici {{\n   socket = {uri}\n  }}\n  openssl {{\n   fips_mode = 0\n  }}\n }}\n}}\n"
         );
-        let daemon = node.write("strongswan.conf", daemon)?;
+        let daemon = node.write(place.settings, daemon)?;
         for (_, connection) in connections {
             let Secret::Certificate(files) = &connection.secret else { continue };
             std::fs::copy(&files.authority, folder.join("x509ca/ca.pem"))?;

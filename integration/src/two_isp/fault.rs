@@ -1,15 +1,13 @@
 //! The faults of the scenario: armed beforehand, so that the moment they strike is known to a fraction of a millisecond.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use rpc::{Client, Execute};
-use tokio::runtime::Runtime;
 
 use super::{NEIGHBORS_OF_B, TwoIsp, site_routes};
 use crate::clock;
+use crate::console::Console;
 use crate::exec;
 use crate::node::Node;
 
@@ -77,6 +75,16 @@ impl std::str::FromStr for Fault {
     }
 }
 
+/// Lines for `ip -batch` in ISP 1.
+pub(super) const CUT: &str = "link set to-a down\nlink set to-b down\n";
+/// A rule beside the one for local addresses: forwarding ends, and no ICMP tells anyone.
+pub(super) const SILENCE: &str = "rule add pref 0 blackhole\n";
+pub(super) const UNSILENCE: &str = "rule del pref 0 blackhole\n";
+
+pub(super) fn uncut() -> String {
+    format!("link set to-a up\nlink set to-b up\n{}", site_routes("198.51.100"))
+}
+
 /// A fault ready to strike: no process has to be started at the moment itself.
 #[derive(Debug)]
 pub struct Armed {
@@ -90,7 +98,7 @@ enum Lever {
     /// `ip -batch` in ISP 1, waiting for its next line.
     Batch(Batch),
     /// A connection with one of site B's daemons.
-    Daemon(Connection),
+    Daemon(Console),
 }
 
 impl Armed {
@@ -98,8 +106,8 @@ impl Armed {
     pub fn new(scenario: &TwoIsp<'_>, fault: Fault) -> Result<Self> {
         let lever = match fault {
             Fault::Cut | Fault::Silent => Lever::Batch(Batch::start(&scenario.isp1)?),
-            Fault::Sa => Lever::Daemon(Connection::open(&scenario.b.run_dir().join(rpc::IPSECD_SOCKET))?),
-            Fault::Session => Lever::Daemon(Connection::open(&scenario.b.run_dir().join(rpc::BGPD_SOCKET))?),
+            Fault::Sa => Lever::Daemon(Console::of_ipsecd(&scenario.b)?),
+            Fault::Session => Lever::Daemon(Console::of_bgpd(&scenario.b)?),
         };
         Ok(Self { fault, lever })
     }
@@ -108,9 +116,8 @@ impl Armed {
     pub fn strike(&mut self) -> Result<i64> {
         let at = clock::monotonic_ns();
         match self.fault {
-            Fault::Cut => self.lever.push("link set to-a down\nlink set to-b down\n")?,
-            // A rule beside the one for local addresses: forwarding ends, and no ICMP tells anyone.
-            Fault::Silent => self.lever.push("rule add pref 0 blackhole\n")?,
+            Fault::Cut => self.lever.push(CUT)?,
+            Fault::Silent => self.lever.push(SILENCE)?,
             Fault::Sa => self.lever.push("terminate ipsec tunnel tun1")?,
             Fault::Session => self.lever.push(&format!("clear bgp {}", NEIGHBORS_OF_B[0]))?,
         }
@@ -121,11 +128,8 @@ impl Armed {
     pub fn mend(&mut self) -> Result<i64> {
         let at = clock::monotonic_ns();
         match self.fault {
-            Fault::Cut => {
-                let routes = site_routes("198.51.100");
-                self.lever.push(&format!("link set to-a up\nlink set to-b up\n{routes}"))?;
-            }
-            Fault::Silent => self.lever.push("rule del pref 0 blackhole\n")?,
+            Fault::Cut => self.lever.push(&uncut())?,
+            Fault::Silent => self.lever.push(UNSILENCE)?,
             Fault::Sa => self.lever.push("initiate ipsec tunnel tun1")?,
             Fault::Session => {}
         }
@@ -137,17 +141,17 @@ impl Lever {
     fn push(&mut self, words: &str) -> Result<()> {
         match self {
             Self::Batch(batch) => batch.write(words),
-            Self::Daemon(connection) => connection.execute(words),
+            Self::Daemon(console) => console.execute(words),
         }
     }
 }
 
 /// A program that does each line as it comes.
 #[derive(Debug)]
-struct Batch(Child);
+pub(super) struct Batch(Child);
 
 impl Batch {
-    fn start(node: &Node) -> Result<Self> {
+    pub(super) fn start(node: &Node) -> Result<Self> {
         let argv = ["ip", "-o", "-batch", "-"];
         let start =
             || -> Result<Child> { Ok(exec::command(&argv)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?) };
@@ -160,7 +164,7 @@ impl Batch {
         Ok(batch)
     }
 
-    fn write(&mut self, lines: &str) -> Result<()> {
+    pub(super) fn write(&mut self, lines: &str) -> Result<()> {
         let input = self.0.stdin.as_mut().context("no standard input")?;
         input.write_all(lines.as_bytes())?;
         Ok(input.flush()?)
@@ -173,33 +177,6 @@ impl Drop for Batch {
         if let Err(error) = self.0.wait() {
             eprintln!("`ip -batch` did not end: {error}");
         }
-    }
-}
-
-/// A connection with a daemon, as the shell has one.
-#[derive(Debug)]
-struct Connection {
-    runtime: Runtime,
-    client: Client,
-}
-
-impl Connection {
-    fn open(socket: &Path) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = runtime.block_on(Client::connect(socket, "integration"));
-        let client = client.with_context(|| format!("cannot connect to {}", socket.display()))?;
-        Ok(Self { runtime, client })
-    }
-
-    /// Lets the daemon execute one command to its end.
-    fn execute(&self, line: &str) -> Result<()> {
-        self.runtime.block_on(async {
-            let mut pieces = self.client.stream(&Execute { line: line.to_owned() }).await?;
-            while let Some(piece) = pieces.next().await {
-                piece.with_context(|| format!("`{line}`"))?;
-            }
-            Ok(())
-        })
     }
 }
 

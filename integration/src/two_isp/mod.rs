@@ -10,6 +10,7 @@
 //! unsealed arrives, so nothing but the edges' own care keeps it from doing so.
 
 mod fault;
+mod rival;
 mod trial;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,6 +28,7 @@ use crate::pki::{Authority, KeyKind, Validity};
 use crate::{prefixes, probe};
 
 pub use fault::{Armed, Fault};
+pub use rival::Rival;
 pub use trial::{Arrival, Moment, Outcome, Trial, Way};
 
 /// The configuration of site A, as an operator would install it.

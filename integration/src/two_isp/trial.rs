@@ -16,15 +16,15 @@ use crate::packet::Packet;
 use crate::probe::{self, Flow, Flows};
 
 /// Traffic that does not count yet.
-const SETTLING: Duration = Duration::from_millis(500);
+pub(super) const SETTLING: Duration = Duration::from_millis(500);
 /// Traffic before the fault, to show that nothing was lost without it.
-const BASELINE: Duration = Duration::from_millis(1000);
+pub(super) const BASELINE: Duration = Duration::from_millis(1000);
 /// How long a fault lasts at least, once traffic has moved.
-const LASTING: Duration = Duration::from_millis(1000);
+pub(super) const LASTING: Duration = Duration::from_millis(1000);
 /// Traffic after everything is back.
-const AFTERWARDS: Duration = Duration::from_millis(1000);
+pub(super) const AFTERWARDS: Duration = Duration::from_millis(1000);
 /// How long traffic may take to move before the trial is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What `cargo xtask demo --json` prints.
 #[derive(Clone, Debug, Serialize, PartialEq)]
@@ -345,7 +345,7 @@ fn moments(events: &[Vec<FailoverEvent>; 2], since_fault: impl Fn(i64) -> i64) -
     moments
 }
 
-fn milliseconds(nanoseconds: i64) -> f64 {
+pub(super) fn milliseconds(nanoseconds: i64) -> f64 {
     (nanoseconds as f64 / 1000.0).round() / 1000.0
 }
 

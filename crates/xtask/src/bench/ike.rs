@@ -111,7 +111,7 @@ fn print(line: &Line, json: bool) -> Result<()> {
 }
 
 /// Processor seconds and resident kilobytes of a process.
-fn usage(pid: u32) -> Result<(f64, f64)> {
+pub(super) fn usage(pid: u32) -> Result<(f64, f64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // Behind the name, which may hold anything: state is field 3, user and system time are 14 and 15.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
