@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use integration::capture::Capture;
 use integration::edge::{Binaries, Daemon};
-use integration::two_isp::{self, Fault, HOST_A, NEIGHBORS_OF_A, TwoIsp};
+use integration::two_isp::{self, Fault, HOST_A, NEIGHBORS_OF_A, Rival, TwoIsp};
 use integration::{Lab, Node, kernel};
 
 const ROUTES: usize = 2_000;
@@ -195,5 +195,19 @@ fn a_clean_stop_says_goodbye_to_the_peers() {
             let gone = two_isp::NEIGHBORS_OF_B.iter().filter(|peer| !scenario.b.is_established(peer).unwrap_or(true));
             Ok(gone.count() == down && !scenario.b.tunnel_state("tun1")?.starts_with("up"))
         })
+    });
+}
+
+/// What the benchmark measures beside us: FRR over strongSwan, in the same lab.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn frr_over_strongswan_fails_over_in_the_same_lab() {
+    Lab::test("rival", |lab| {
+        let mut rival = Rival::start(lab, TwoIsp::build(lab, &Binaries::find()?)?)?;
+        rival.feed(10)?;
+        rival.wait_converged()?;
+        let outcome = rival.trial(Fault::Silent)?;
+        ensure!(outcome.restored && outcome.lost_packets > 0, "{outcome:?}");
+        Ok(())
     });
 }

@@ -100,7 +100,12 @@ impl<'lab> Rival<'lab> {
         for neighbor in NEIGHBORS_OF_A {
             let answer = self.frr[0].json(&format!("show bgp neighbors {neighbor} json"))?;
             let told = answer.pointer(&format!("/{neighbor}/addressFamilyInfo/ipv4Unicast/acceptedPrefixCounter"));
-            ensure!(told.and_then(serde_json::Value::as_u64) > Some(self.scenario.routes as u64), "{told:?}");
+            let state = answer.pointer(&format!("/{neighbor}/bgpState"));
+            ensure!(
+                told.and_then(serde_json::Value::as_u64) > Some(self.scenario.routes as u64),
+                "{neighbor} is {state:?} and has told {told:?} routes; tunnels: {:?}",
+                self.swans.each_ref().map(|site| site.each_ref().map(|swan| swan.sas()))
+            );
             ensure!(self.frr[0].bfd_is_up(neighbor)?, "BFD with {neighbor} is down");
         }
         Ok(self.egress() == [Some(DEVICES[0].to_owned()), Some(DEVICES[0].to_owned())])
@@ -230,9 +235,10 @@ impl Site<'_> {
                  neighbor {address} timers connect 1\n"
             )
         };
+        // Every daemon reads the whole file and passes over what is not its own, but for `exit`, which it takes for its own end.
         let config = format!(
-            "bfd\n profile fast\n  transmit-interval 10\n  receive-interval 10\n  detect-multiplier 3\n exit\nexit\n\
-             route-map FIRST-CHOICE permit 10\n set local-preference 200\nexit\n\
+            "bfd\n profile fast\n  transmit-interval 10\n  receive-interval 10\n  detect-multiplier 3\n\
+             route-map FIRST-CHOICE permit 10\n set local-preference 200\n\
              router bgp {asn}\n bgp router-id 10.{}.0.1\n no bgp ebgp-requires-policy\n no bgp network import-check\n{}{}{core} \
              address-family ipv4 unicast\n  network {network}\n  neighbor {first} route-map FIRST-CHOICE in\n exit-address-family\n",
             self.inside,
