@@ -30,6 +30,8 @@ const ATTEMPTS: usize = 64;
 pub(super) const TRAFFIC_CLASS: u8 = 0xc0;
 /// The longest packet with authentication section is 52 octets.
 const PACKET: usize = 128;
+/// Packets that are read at once.
+const BATCH: usize = 32;
 
 /// What an interface hears in one family.
 pub(super) struct Ear {
@@ -77,17 +79,17 @@ impl Ear {
         set_receive_ttl(&socket, family)?;
         let port = if interface.is_some() { PORT } else { MULTIHOP_PORT };
         bind(&socket, &SocketAddr::new(unspecified(family), port))?;
-        Ok(Self { socket, ifindex, batch: RecvBatch::new(32, PACKET) })
+        Ok(Self { socket, ifindex, batch: RecvBatch::new(BATCH, PACKET) })
     }
 
     /// Hands over each packet that came from a neighbor on the link, or from further away where that is expected, with its
     /// TTL; the others are counted.
     pub(super) fn hear(&mut self, mut heard: impl FnMut(Peer, u8, &[u8])) -> usize {
         let mut strangers = 0;
-        while let Ok(count) = self.batch.receive(&self.socket) {
-            if count == 0 {
-                break;
-            }
+        // A batch that is not full has emptied the socket; if more came meanwhile, the kernel says so again.
+        let mut more = true;
+        while more && let Ok(count) = self.batch.receive(&self.socket) {
+            more = count == BATCH;
             for (meta, octets) in self.batch.iter_mut() {
                 let peer = Peer { ifindex: self.ifindex, address: meta.from.ip().to_canonical() };
                 match meta.ttl {

@@ -8,6 +8,7 @@
 
 mod echo;
 mod link;
+mod ready;
 mod worker;
 
 use std::{
@@ -118,7 +119,7 @@ impl BfdHandle {
 pub fn start(changed: impl FnMut(Change) + Send + 'static) -> io::Result<(BfdHandle, JoinHandle<()>)> {
     let (commands, inbox) = mpsc::channel();
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-    let worker = worker::Worker::new(inbox, bell.clone(), Box::new(changed));
+    let worker = worker::Worker::new(inbox, bell.clone(), Box::new(changed))?;
     let thread = std::thread::Builder::new().name("bfd".into()).spawn(move || worker.run())?;
     Ok((BfdHandle { commands, bell }, thread))
 }

@@ -15,7 +15,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::OwnedFd,
 };
-use sys::{sched, sockopt::IpFamily};
+use sys::sched;
 use telemetry::LogLimit;
 use tracing::{debug, info, warn};
 
@@ -23,6 +23,7 @@ use super::{
     Change, Command, Wanted,
     echo::Reflector,
     link::{Ear, Mouth},
+    ready::{Key, Ready, Source},
 };
 use crate::show::view;
 
@@ -33,6 +34,8 @@ const NICE: i8 = -15;
 /// Waking so much later than asked for is a stall of this host, which is no fault of any peer. Less makes no difference to
 /// the shortest detection times in use.
 const STALL: Duration = Duration::from_millis(3);
+/// How far ahead timers are served once one is due; whether a session sends so early is its own matter.
+const SOON: Duration = Duration::from_millis(5);
 /// Between attempts to open sockets on an interface that was not ready.
 const REOPEN: Duration = Duration::from_secs(1);
 
@@ -57,13 +60,17 @@ pub(super) struct Worker {
     changed: Box<dyn FnMut(Change) + Send>,
     sessions: BTreeMap<Peer, Running>,
     demux: Demux<Peer>,
-    ears: BTreeMap<(u32, bool), Ear>,
+    ears: BTreeMap<Key, Ear>,
     /// On tunnels whose sessions send Echo packets; none where a link is no tunnel.
-    reflectors: BTreeMap<(u32, bool), Option<Arc<Reflector>>>,
+    reflectors: BTreeMap<Key, Option<Arc<Reflector>>>,
+    /// Says which sockets have something: there may be hundreds, and each packet wakes the thread.
+    ready: Ready,
     agenda: BTreeSet<(Instant, Peer)>,
     /// Sockets that could not be opened are tried again then.
     reopen_at: Option<Instant>,
     random: StdRng,
+    /// Somebody has a command.
+    rung: bool,
     open: bool,
 }
 
@@ -72,9 +79,11 @@ impl Worker {
         commands: mpsc::Receiver<Command>,
         bell: Arc<OwnedFd>,
         changed: Box<dyn FnMut(Change) + Send>,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let ready = Ready::new(&bell)?;
+        Ok(Self {
             commands,
+            ready,
             bell,
             changed,
             sessions: BTreeMap::new(),
@@ -84,16 +93,22 @@ impl Worker {
             agenda: BTreeSet::new(),
             reopen_at: None,
             random: StdRng::from_os_rng(),
+            rung: false,
             open: true,
-        }
+        })
     }
 
     pub(super) fn run(mut self) {
         prefer_this_thread();
         while self.open {
             let late = self.wait();
-            self.hear();
-            self.hear_echoes();
+            for source in self.ready.take() {
+                match source {
+                    Source::Bell => self.rung = true,
+                    Source::Ear(key) => self.hear(key),
+                    Source::Reflector(key) => self.hear_echoes(key),
+                }
+            }
             if late >= STALL {
                 self.excuse(late);
             }
@@ -111,10 +126,8 @@ impl Worker {
             tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(patience.subsec_nanos()),
         });
-        let mut fds = vec![PollFd::new(&*self.bell, PollFlags::IN)];
-        fds.extend(self.ears.values().map(|ear| PollFd::new(ear, PollFlags::IN)));
-        fds.extend(self.reflectors.values().flatten().map(|reflector| PollFd::new(&**reflector, PollFlags::IN)));
-        match poll(&mut fds, timeout.as_ref()) {
+        // The set of sockets is asked by way of `poll`, whose timeout is finer than its own milliseconds.
+        match poll(&mut [PollFd::new(&self.ready, PollFlags::IN)], timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => warn!(%error, "waiting for BFD packets failed"),
         }
@@ -133,39 +146,38 @@ impl Worker {
         }
     }
 
-    fn hear(&mut self) {
+    fn hear(&mut self, key: Key) {
         let Self { ears, sessions, demux, random, changed, agenda, .. } = self;
-        for ear in ears.values_mut() {
-            let strangers = ear.hear(|from, ttl, octets| {
-                let packet = match Packet::parse(octets) {
-                    Ok(packet) => packet,
-                    Err(error) => {
-                        if let Some(left_out) = STRANGE.admit(Instant::now()) {
-                            debug!(peer = %from.address, %error, left_out, "a BFD packet was discarded");
-                        }
-                        return;
+        let Some(ear) = ears.get_mut(&key) else { return };
+        let strangers = ear.hear(|from, ttl, octets| {
+            let packet = match Packet::parse(octets) {
+                Ok(packet) => packet,
+                Err(error) => {
+                    if let Some(left_out) = STRANGE.admit(Instant::now()) {
+                        debug!(peer = %from.address, %error, left_out, "a BFD packet was discarded");
                     }
-                };
-                let Some(running) = demux.find(&from, &packet).and_then(|peer| sessions.get_mut(&peer)) else {
                     return;
-                };
-                if ttl < running.wanted.minimum_ttl {
-                    return; // RFC 5883 §5: from further away than the peer can be
                 }
-                running.input(Input::Received(&packet), random, changed);
-                running.reschedule(agenda);
-            });
-            if strangers > 0
-                && let Some(left_out) = STRANGE.admit(Instant::now())
-            {
-                debug!(strangers, left_out, "BFD packets were discarded that did not come from this link (TTL)");
+            };
+            let Some(running) = demux.find(&from, &packet).and_then(|peer| sessions.get_mut(&peer)) else {
+                return;
+            };
+            if ttl < running.wanted.minimum_ttl {
+                return; // RFC 5883 §5: from further away than the peer can be
             }
+            running.input(Input::Received(&packet), random, changed);
+            running.reschedule(agenda);
+        });
+        if strangers > 0
+            && let Some(left_out) = STRANGE.admit(Instant::now())
+        {
+            debug!(strangers, left_out, "BFD packets were discarded that did not come from this link (TTL)");
         }
     }
 
     /// Where Echo packets are to be sent; what could not be opened is given back.
     fn open_reflectors(&mut self) -> Option<(Option<IfName>, io::Error)> {
-        let Self { sessions, reflectors, random, changed, agenda, .. } = self;
+        let Self { sessions, reflectors, ready, random, changed, agenda, .. } = self;
         let needed: BTreeSet<_> = sessions
             .values()
             .filter(|running| running.wants_echo())
@@ -174,13 +186,17 @@ impl Worker {
         reflectors.retain(|key, _| needed.contains(key));
         let mut failed = None;
         for running in sessions.values_mut() {
-            let key @ (ifindex, _) = ear_of(&running.wanted.peer);
+            let key = ear_of(&running.wanted.peer);
             if !needed.contains(&key) {
                 running.reflector = None;
                 continue;
             }
             if let Entry::Vacant(place) = reflectors.entry(key) {
-                match Reflector::open(ifindex, IpFamily::of(running.wanted.peer.address)) {
+                let opened = Reflector::open(key.ifindex, key.family()).and_then(|found| match found {
+                    Some(found) => ready.watch(&found, Source::Reflector(key)).map(|()| Some(found)),
+                    None => Ok(None),
+                });
+                match opened {
                     Ok(found) => {
                         if found.is_none() {
                             let interface = running.wanted.interface.as_ref().map(tracing::field::display);
@@ -202,30 +218,28 @@ impl Worker {
         failed
     }
 
-    fn hear_echoes(&mut self) {
+    fn hear_echoes(&mut self, key: Key) {
         let Self { reflectors, sessions, demux, random, changed, agenda, .. } = self;
-        for ((ifindex, _), reflector) in reflectors.iter() {
-            let Some(reflector) = reflector else { continue };
-            reflector.hear(|packet| {
-                if let Some(running) = demux.find_echo(*ifindex, &packet).and_then(|peer| sessions.get_mut(&peer)) {
-                    running.input(Input::Returned(packet), random, changed);
-                    running.reschedule(agenda);
-                }
-            });
-        }
+        let Some(reflector) = reflectors.get(&key).cloned().flatten() else { return };
+        reflector.hear(|packet| {
+            if let Some(running) = demux.find_echo(key.ifindex, &packet).and_then(|peer| sessions.get_mut(&peer)) {
+                running.input(Input::Returned(packet), random, changed);
+                running.reschedule(agenda);
+            }
+        });
     }
 
     fn serve_timers(&mut self) {
         let now = Instant::now();
-        while let Some((at, peer)) = self.agenda.first().copied() {
-            if at > now {
-                break;
-            }
-            self.agenda.pop_first();
-            if let Some(running) = self.sessions.get_mut(&peer) {
-                running.due = None;
-                running.input(Input::Timeout, &mut self.random, &mut self.changed);
-                running.reschedule(&mut self.agenda);
+        if self.agenda.first().is_some_and(|(at, _)| *at <= now) {
+            // Awake for one, others are served that may send by now: one wake-up for several, on this host and at the far end.
+            let soon: Vec<Peer> =
+                self.agenda.iter().take_while(|(at, _)| *at <= now + SOON).map(|(_, peer)| *peer).collect();
+            for peer in soon {
+                if let Some(running) = self.sessions.get_mut(&peer) {
+                    running.input(Input::Timeout, &mut self.random, &mut self.changed);
+                    running.reschedule(&mut self.agenda);
+                }
             }
         }
         if self.reopen_at.is_some_and(|at| at <= now) {
@@ -234,10 +248,12 @@ impl Worker {
     }
 
     fn serve_commands(&mut self) {
-        let mut count = [0; 8];
-        // Empty most of the time, which is an error of its own.
-        if rustix::io::read(&*self.bell, &mut count).is_err() {
+        if !std::mem::take(&mut self.rung) {
             return;
+        }
+        // What is sent after this rings again.
+        if let Err(error) = rustix::io::read(&*self.bell, &mut [0; 8]) {
+            warn!(%error, "the bell of the BFD thread cannot be read");
         }
         loop {
             match self.commands.try_recv() {
@@ -304,16 +320,17 @@ impl Worker {
 
     fn open_sockets(&mut self) {
         self.reopen_at = None;
-        let needed: BTreeMap<(u32, bool), Option<IfName>> =
+        let needed: BTreeMap<Key, Option<IfName>> =
             self.sessions.iter().map(|(peer, running)| (ear_of(peer), running.wanted.interface.clone())).collect();
         self.ears.retain(|ear, _| needed.contains_key(ear));
         let mut failed = None;
-        for (key @ (ifindex, v4), interface) in needed {
+        for (key, interface) in needed {
             if self.ears.contains_key(&key) {
                 continue;
             }
-            let family = if v4 { IpFamily::V4 } else { IpFamily::V6 };
-            match Ear::open(interface.as_ref(), ifindex, family) {
+            let opened = Ear::open(interface.as_ref(), key.ifindex, key.family())
+                .and_then(|ear| self.ready.watch(&ear, Source::Ear(key)).map(|()| ear));
+            match opened {
                 Ok(ear) => {
                     self.ears.insert(key, ear);
                 }
@@ -341,8 +358,8 @@ fn without_echo(config: bfd::Config) -> bfd::Config {
     bfd::Config { desired_min_echo_tx: Duration::ZERO, ..config }
 }
 
-fn ear_of(peer: &Peer) -> (u32, bool) {
-    (peer.ifindex, peer.address.is_ipv4())
+fn ear_of(peer: &Peer) -> Key {
+    Key { ifindex: peer.ifindex, v4: peer.address.is_ipv4() }
 }
 
 impl Running {

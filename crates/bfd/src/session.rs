@@ -406,14 +406,15 @@ impl Session {
             self.enter(now, State::Down, Cause::EchoFailed, random, out);
             return;
         }
-        if let Some(echo) = self.echo.as_mut().filter(|echo| echo.send_at <= now) {
+        if let Some(echo) = self.echo.as_mut().filter(|echo| echo.send_at <= now + early(echo.interval)) {
             let packet = EchoPacket { discriminator: self.local_discriminator, nonce: random.next_u64() };
             echo.sends(now, packet.nonce);
             echo.send_at = now + jittered(echo.interval, self.config.detect_multiplier, random);
             self.statistics.echo_sent += 1;
             out.push(Output::SendEcho(packet.emit()));
         }
-        if self.send_at.is_some_and(|at| at <= now) {
+        let soon = self.transmit_interval().map_or(now, |interval| now + early(interval));
+        if self.send_at.is_some_and(|at| at <= soon) {
             if self.transmit_interval().is_some() {
                 self.send(false, out);
             }
@@ -487,10 +488,16 @@ impl Session {
     }
 }
 
-/// The next packet goes out after the interval less up to a quarter (RFC 5880 §6.8.7); with a multiplier of 1, less at least
-/// a tenth, lest a single late packet end the session.
+/// A packet may leave so much before its time, so that the owner of many sessions sends for several of them when it wakes for
+/// one.
+fn early(interval: Duration) -> Duration {
+    interval / 20
+}
+
+/// The next packet goes out after the interval less up to a quarter (RFC 5880 §6.8.7), of which a twentieth is left to
+/// [`early`]; with a multiplier of 1, less at least a tenth, lest a single late packet end the session.
 fn jittered(interval: Duration, multiplier: u8, random: &mut dyn RngCore) -> Duration {
-    let (least, most) = if multiplier == 1 { (75, 90) } else { (75, 100) };
+    let (least, most) = if multiplier == 1 { (80, 90) } else { (80, 100) };
     let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
     let spread = nanos / 100 * (most - least);
     let drawn = if spread == 0 { 0 } else { random.next_u64() % spread };

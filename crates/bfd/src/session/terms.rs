@@ -64,7 +64,7 @@ pub enum Input<'a> {
     Received(&'a Packet),
     /// An Echo packet that has the session's discriminator came back by the session's interface.
     Returned(EchoPacket),
-    /// It is time, or not yet.
+    /// It is time, or not yet. Packets that are due soon leave now: within a twentieth of their interval.
     Timeout,
     /// This host did not run us for so long beyond what we asked for. What the peer sent meanwhile may still be on its
     /// way through this host, so the silence is not held against it: detection is put off by as long, but never by more

@@ -159,13 +159,16 @@ impl Boxes {
 
     fn wait(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
         let from = Instant::now();
-        while !holds(self)? {
+        loop {
+            let last = holds(self); // an error means "not yet"
+            if matches!(last, Ok(true)) {
+                return Ok(());
+            }
             self.left.must_run()?;
             self.right.must_run()?;
-            ensure!(from.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}: {:?}", self.bfd()?);
+            ensure!(from.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}: {last:?}, BFD {:?}", self.bfd()?);
             std::thread::sleep(Duration::from_millis(500));
         }
-        Ok(())
     }
 
     /// How many BFD sessions are up at each box, and how often any went down.
