@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use integration::Lab;
-use integration::designs::Design;
+use integration::designs::{Design, dual_hub};
 use integration::edge::Binaries;
 
 fn plays(name: &str) {
@@ -28,6 +28,14 @@ fn dial_backup() {
 #[ignore = "needs root: cargo xtask test"]
 fn dual_hub() {
     plays("dual-hub");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn dual_hub_by_med() {
+    let began = Instant::now();
+    let mut tell = |what: &str| println!("{:9.3} s  {what}", began.elapsed().as_secs_f64());
+    Lab::test("hub-med", |lab| dual_hub::play_by_med(lab, &Binaries::find()?, &mut tell));
 }
 
 #[test]

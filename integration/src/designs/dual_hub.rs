@@ -49,8 +49,8 @@ fn host(spoke: usize) -> Ipv4Addr {
 }
 
 impl<'lab> DualHub<'lab> {
-    fn build(lab: &'lab Lab, binaries: &Binaries) -> Result<Self> {
-        let ground = Ground::new(lab, binaries, "Dual hub CA", &CONFIGURATIONS)?;
+    fn build(lab: &'lab Lab, binaries: &Binaries, configurations: &[(&str, &str)]) -> Result<Self> {
+        let ground = Ground::new(lab, binaries, "Dual hub CA", configurations)?;
         let edge = |name: &str, address: &str, gateway: &str| ground.edge(name, address, gateway);
         let core_node = router(lab, "core")?;
         let hubs = [edge("hub1", "198.51.100.2", "198.51.100.1")?, edge("hub2", "198.51.100.6", "198.51.100.5")?];
@@ -156,7 +156,27 @@ fn wait_way(lab: &Lab, scene: &DualHub<'_>, n: usize, hub: &str) -> Result<()> {
 
 /// The page's story.
 pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Result<()> {
-    let mut scene = DualHub::build(lab, binaries)?;
+    play_with(lab, binaries, &CONFIGURATIONS, story)
+}
+
+/// The same story where headquarters decides by MED, as the page says that it may: no local preference, and no prepended path,
+/// which would decide before it.
+pub fn play_by_med(lab: &Lab, binaries: &Binaries, tell: &mut dyn FnMut(&str)) -> Result<()> {
+    let by_med = CONFIGURATIONS.map(|(name, text)| {
+        let text = if name.starts_with("hub") {
+            text.replace("set local-preference 200", "set metric 50")
+                .replace("set local-preference 50", "set metric 200")
+        } else {
+            text.lines().filter(|line| !line.contains("prepend")).map(|line| format!("{line}\n")).collect()
+        };
+        (name, text)
+    });
+    let configurations = by_med.each_ref().map(|(name, text)| (*name, text.as_str()));
+    play_with(lab, binaries, &configurations, &mut Story { tell })
+}
+
+fn play_with(lab: &Lab, binaries: &Binaries, configurations: &[(&str, &str); 4], story: &mut Story<'_>) -> Result<()> {
+    let mut scene = DualHub::build(lab, binaries, configurations)?;
     let capture = Capture::start(&scene.internet, |packet| !packet.outgoing)?;
     for edge in scene.hubs.iter_mut().chain(&mut scene.spokes) {
         edge.start()?;
@@ -167,7 +187,7 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
     let probe = scene.probe(0)?;
     story.tell("traffic of spoke 1 begins");
     scene.some_traffic(&probe, 200)?;
-    let [(_, hub1), ..] = CONFIGURATIONS;
+    let [(_, hub1), ..] = *configurations;
     let drained = hub1.replace(" bgp router-id", " bgp graceful-shutdown\n bgp router-id");
     scene.hubs[0].configure(&drained)?;
     scene.hubs[0].reload()?;

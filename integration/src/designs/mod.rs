@@ -3,7 +3,7 @@
 
 mod cloud_detection;
 mod dial_backup;
-mod dual_hub;
+pub mod dual_hub;
 mod dual_router;
 mod ground;
 pub mod no_bgp;
