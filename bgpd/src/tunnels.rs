@@ -64,11 +64,14 @@ impl Tunnels {
                 vec![News::Lost(why.to_string())]
             }
             Followed::Event(TunnelEvent::Status(status)) => {
+                // What carried packets before the connection broke was the last resort meanwhile, also where ipsecd never
+                // stopped and the tunnel is as it was.
+                let anew = self.told.is_some() && is_up(&status);
                 if let Some(told) = &mut self.told {
                     told.insert(status.tunnel.clone());
                 }
                 let before = self.known.insert(status.tunnel.clone(), status.clone());
-                if before.as_ref() == Some(&status) { vec![] } else { vec![News::Status(status)] }
+                if before.as_ref() == Some(&status) && !anew { vec![] } else { vec![News::Status(status)] }
             }
             Followed::Event(TunnelEvent::Removed(tunnel)) => {
                 self.known.remove(&tunnel).map(News::Gone).into_iter().collect()
@@ -162,8 +165,16 @@ mod tests {
         assert!(matches!(tunnels.apply(follower.next().await)[..], [News::Lost(_)]));
         assert!(!tunnels.is_synced());
 
-        let (_board, _server) = serve(&socket, &[status("tun1", true)]);
+        let (_board, server) = serve(&socket, &[status("tun1", true)]);
         let news = until_synced(&mut tunnels, &mut follower).await;
         assert_eq!(news, [News::Status(status("tun1", true)), News::Gone(status("tun2", true)), News::Synced]);
+
+        // The connection alone breaks: whoever is up is told again, for it was doubted meanwhile.
+        server.abort();
+        assert!(server.await.is_err_and(|error| error.is_cancelled()));
+        assert!(matches!(tunnels.apply(follower.next().await)[..], [News::Lost(_)]));
+        let (_board, _server) = serve(&socket, &[status("tun1", true), status("tun2", false)]);
+        let news = until_synced(&mut tunnels, &mut follower).await;
+        assert_eq!(news, [News::Status(status("tun1", true)), News::Status(status("tun2", false)), News::Synced]);
     }
 }
