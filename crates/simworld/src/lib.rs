@@ -13,11 +13,15 @@
 //!   routers to tell each other what each of them has lost.
 //!
 //! Looked at when every timer has run out: each router has the best path and the kernel's route that the
-//! [`reference`] has worked out from who is alive, so nothing is stale, and packets arrive wherever they can.
+//! [`mod@reference`] has worked out from who is alive, so nothing is stale, and packets arrive wherever they can.
 //!
 //! [`try_seed`] runs one seed; a failure says what was violated and has the schedule shrunk to the least that fails, in the form
 //! of a test. Hash tables of the daemon have keys that no seed decides, so the order of two messages within one batch may
 //! differ between two runs of a seed; nothing here has been seen to depend on it.
+//!
+//! Not asked for, since nobody can keep it: routes that the kernel drops with a wire, or that somebody deletes, are missing
+//! until the daemon has written others, and longer while it does not run; and packets may circle for the time of a graceful
+//! restart where the router that restarts forwards as it did before (RFC 4724 §4.1).
 
 mod daemon;
 mod fault;

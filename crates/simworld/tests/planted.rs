@@ -30,6 +30,12 @@ fn a_table_that_ignores_withdrawals_is_found() {
     let failure = found(SITE, Defect::KeepsRoutes);
     assert!(failure.schedule.len() <= 3, "{failure}");
     assert!(failure.shrunk.what.contains("forwards"), "a stale route: {failure}");
+    // It says how to play it again.
+    let text = failure.to_string();
+    let Some(event) = failure.schedule.last() else { panic!("{text}") };
+    let line = format!("Event {{ after: {}, fault: Fault::{:?} }},", event.after, event.fault);
+    assert!(text.contains(&format!("seed {}", failure.scenario.seed)) && text.contains(&line), "{text}");
+    assert!(!matches!(event.fault, Fault::Settle), "time passes at the end in any case: {text}");
 }
 
 #[test]
@@ -42,14 +48,4 @@ fn a_table_that_does_not_move_path_lists_is_found() {
 fn a_table_that_fails_open_is_found_as_a_leak() {
     let failure = found(HUB, Defect::FailsOpen);
     assert!(failure.shrunk.what.contains("leaks") || failure.shrunk.what.contains("forwards"), "{failure}");
-}
-
-#[test]
-fn a_failure_says_how_to_play_it_again() {
-    let failure = found(SITE, Defect::KeepsRoutes);
-    let text = failure.to_string();
-    let Some(event) = failure.schedule.last() else { panic!("{text}") };
-    let line = format!("Event {{ after: {}, fault: Fault::{:?} }},", event.after, event.fault);
-    assert!(text.contains(&format!("seed {}", failure.scenario.seed)) && text.contains(&line), "{text}");
-    assert!(!matches!(event.fault, Fault::Settle), "time passes at the end in any case: {text}");
 }

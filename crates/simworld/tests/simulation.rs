@@ -23,7 +23,7 @@ fn run(scenario: Scenario, rounds: usize, faults: usize, total: &mut Figures) {
 #[test]
 fn small_networks_survive_what_happens_to_them() {
     let (mut total, start) = (Figures::default(), Instant::now());
-    for_each_seed(24, |seed| run(Scenario::new(seed), 4, 8, &mut total));
+    for_each_seed(32, |seed| run(Scenario::new(seed), 4, 8, &mut total));
     println!("{total:?} in {:?}", start.elapsed());
 }
 

@@ -145,6 +145,8 @@ pub(crate) struct Daemon {
     up: Arc<Mutex<BTreeMap<PeerId, IpAddr>>>,
     demux: Demux<usize>,
     peers: Vec<Peer>,
+    /// Which of them is on which link.
+    places: BTreeMap<usize, usize>,
     tunnels: Tunnels,
     /// With the last answer.
     next_hops: BTreeMap<NextHopKey, Option<Resolved>>,
@@ -239,6 +241,7 @@ impl Daemon {
             commanded,
             up,
             demux,
+            places: peers.iter().enumerate().map(|(at, peer)| (peer.link, at)).collect(),
             peers,
             tunnels: Tunnels::default(),
             next_hops: BTreeMap::new(),
@@ -264,7 +267,7 @@ impl Daemon {
 
     /// Neither thread has anything left to do for what was said so far.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.busy.contains(&true) && self.peers.iter().all(|peer| peer.pending.is_empty())
+        !self.busy.contains(&true)
     }
 
     /// Nothing is written into the FIB yet, since not everybody has spoken after a restart.

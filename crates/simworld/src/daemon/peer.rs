@@ -66,7 +66,7 @@ impl Daemon {
 
     /// A packet came in by the link of the neighbor at this place.
     pub(crate) fn receive(&mut self, now: Instant, link: usize, packet: Packet, out: &mut Outbox) {
-        let Some(at) = self.peers.iter().position(|peer| peer.link == link) else { return };
+        let Some(at) = self.places.get(&link).copied() else { return };
         match packet {
             Packet::Bfd(octets) => {
                 let packet = bfd::Packet::parse(&octets).expect("nothing is garbled on the way");
@@ -271,6 +271,7 @@ impl Daemon {
                 Ok(()) => told = true,
                 Err(mpsc::error::TrySendError::Full(event)) => {
                     peer.pending.push_front(event);
+                    told = true;
                     break;
                 }
                 Err(mpsc::error::TrySendError::Closed(_)) => panic!("the table lives as long as the daemon"),

@@ -51,6 +51,9 @@ impl World {
         let changes = state.kernel.twin().applied();
         let changed = std::mem::replace(&mut state.changes, changes) != changes;
         let idle = daemon.is_idle();
+        if std::mem::replace(&mut state.was_idle, idle) && idle && !changed {
+            return; // a packet that changed nothing
+        }
         state.repairing &= !idle;
         if !state.repairing {
             let twin = state.kernel.twin();

@@ -117,6 +117,8 @@ struct Router {
     /// In `due`.
     due: Option<Instant>,
     changes: u64,
+    /// Everything that was said had been written when it was looked at last.
+    was_idle: bool,
     /// The kernel has dropped routes by itself, and they are being written anew.
     repairing: bool,
     sessions: Vec<u32>,
@@ -134,6 +136,7 @@ pub struct World {
     prefixes: Vec<Prefix>,
     net: Net<Packet>,
     links: Vec<LinkState>,
+    by_id: BTreeMap<LinkId, usize>,
     routers: Vec<Router>,
     due: BTreeSet<(Instant, usize)>,
     later: BTreeSet<(Instant, Later)>,
@@ -163,6 +166,7 @@ impl World {
                 tunnels: BTreeMap::new(),
                 due: None,
                 changes: 0,
+                was_idle: false,
                 repairing: false,
                 sessions: vec![0; neighbors.len()],
                 sessions_before: vec![0; neighbors.len()],
@@ -175,13 +179,15 @@ impl World {
             let id = net.link(a, b, Profile::default().delay(DELAY));
             LinkState { id, cut: [false; 2], unplugged: false, sa: false }
         });
-        let links = links.collect();
+        let links: Vec<LinkState> = links.collect();
+        let by_id = links.iter().enumerate().map(|(number, link)| (link.id, number)).collect();
         let prefixes = plan.prefixes();
         let mut this = Self {
             plan,
             prefixes,
             net,
             links,
+            by_id,
             routers,
             due: BTreeSet::new(),
             later: BTreeSet::new(),
@@ -241,7 +247,7 @@ impl World {
             let next = first.into_iter().chain(self.later.first().map(|(at, _)| *at)).chain([until]).min();
             match self.net.advance(next.unwrap_or(until)) {
                 Step::Arrived(arrival) => {
-                    let link = self.links.iter().position(|link| link.id == arrival.link).unwrap_or_default();
+                    let link = self.by_id[&arrival.link];
                     self.receive(arrival.node.index(), link, arrival.payload);
                 }
                 Step::Deadline => {
