@@ -1,10 +1,15 @@
 //! BGP next hops: which of them can be reached, and through which interface.
 //!
 //! A next hop is reachable when it is on a connected prefix of a link that is up, when a static route of ours leads to it, or
-//! when the kernel has a route to it that is neither a default route nor one of ours. A route learned by BGP never proves
+//! when the kernel has a route to it that is neither a default route nor one of ours; unless that leads over a tunnel whose owner
+//! says that it is down, which its interface does not show. A route learned by BGP never proves
 //! another one's next hop here; whether the table does is asked by [`daemon::recursion`](crate::daemon::recursion).
 
-use std::{collections::BTreeMap, io, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+};
 
 use bgp_core::rib::NextHopKey;
 use net_types::Prefix;
@@ -31,13 +36,15 @@ pub struct NextHops {
     wanted: BTreeMap<NextHopKey, Option<Way>>,
     /// Our static routes that lead somewhere.
     statics: Vec<(Prefix, u32, Option<IpAddr>)>,
+    /// Interfaces of tunnels that are down.
+    dead: BTreeSet<u32>,
     own_protocol: u8,
 }
 
 impl NextHops {
     /// Routes of this protocol number are ours and prove nothing.
     pub fn new(own_protocol: u8) -> Self {
-        Self { wanted: BTreeMap::new(), statics: Vec::new(), own_protocol }
+        Self { wanted: BTreeMap::new(), statics: Vec::new(), dead: BTreeSet::new(), own_protocol }
     }
 
     /// The RIB has a route with this next hop: answers how it is reached now, and goes on watching it.
@@ -65,6 +72,16 @@ impl NextHops {
             }
         });
         self.statics = leading.filter(|(prefix, ..)| prefix.bits() > 0).collect();
+    }
+
+    /// Nothing is reached over these interfaces; [`refresh`](Self::refresh) tells what follows. Whether that is news.
+    ///
+    /// Routes that are kept from a lost session would else be told to others as if they led somewhere. Two routers that have
+    /// lost their tunnels to the same neighbor would each take the other's word for it.
+    pub fn set_dead(&mut self, dead: BTreeSet<u32>) -> bool {
+        let news = self.dead != dead;
+        self.dead = dead;
+        news
     }
 
     /// Those that only the table can answer.
@@ -106,6 +123,11 @@ impl NextHops {
     }
 
     async fn resolve(&self, watch: &Watch, key: NextHopKey) -> io::Result<Option<Way>> {
+        let way = self.find(watch, key).await?;
+        Ok(way.filter(|way| !self.dead.contains(&way.ifindex)))
+    }
+
+    async fn find(&self, watch: &Watch, key: NextHopKey) -> io::Result<Option<Way>> {
         let next_hop = key.address;
         if key.scope != 0 {
             // A link-local address is on the link that it was learned on, and on no other (RFC 4007 §6).
@@ -195,6 +217,13 @@ mod tests {
                 assert_eq!(next_hops.without_table(open.address), None);
                 assert_eq!(next_hops.way_to(open.address), Some(way));
                 assert!(next_hops.answer(open, None));
+                assert!(next_hops.set_dead([ifindex].into()) && !next_hops.set_dead([ifindex].into()));
+                let gone = next_hops.refresh(&watch).await.unwrap();
+                assert_eq!(gone.len(), 2, "a tunnel that is down has its link all the same: {gone:?}");
+                assert!(gone.iter().all(|(_, way)| way.is_none()));
+                assert!(next_hops.set_dead(BTreeSet::new()));
+                assert_eq!(next_hops.refresh(&watch).await.unwrap().len(), 2);
+
                 assert_eq!(want(&mut next_hops, "192.0.2.1").await, None, "a default route proves nothing");
                 assert_eq!(want(&mut next_hops, "169.254.1.2").await, None, "our own address is no next hop");
 

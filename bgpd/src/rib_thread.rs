@@ -9,6 +9,7 @@
 //! One turn of the loop serves each of them with a bounded piece, so that a job waits for milliseconds at most. The
 //! channels wake the thread themselves: it polls them as an executor would, with a waker that unparks it.
 
+mod by_hand;
 mod encode;
 mod pauses;
 mod source;
@@ -36,6 +37,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::peer::PeerEvent;
 
+pub use by_hand::ByHand;
 pub use walk::RouteWalk;
 
 use worker::Worker;

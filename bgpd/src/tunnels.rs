@@ -9,6 +9,7 @@ use std::{
     path::Path,
 };
 
+use fib::{PathState, Scope};
 use net_types::TunnelName;
 use rpc::{Followed, Follower, TunnelEvent, TunnelState, TunnelStatus, WatchTunnels};
 
@@ -45,6 +46,11 @@ impl Tunnels {
         self.known.values()
     }
 
+    /// The interfaces of those that are down.
+    pub fn dead(&self) -> BTreeSet<u32> {
+        self.all().filter(|status| !is_up(status)).map(|status| status.ifindex).collect()
+    }
+
     /// Whether ipsecd is there and has told everything.
     pub fn is_synced(&self) -> bool {
         self.connected && self.told.is_none()
@@ -64,14 +70,13 @@ impl Tunnels {
                 vec![News::Lost(why.to_string())]
             }
             Followed::Event(TunnelEvent::Status(status)) => {
-                // What carried packets before the connection broke was the last resort meanwhile, also where ipsecd never
-                // stopped and the tunnel is as it was.
-                let anew = self.told.is_some() && is_up(&status);
                 if let Some(told) = &mut self.told {
                     told.insert(status.tunnel.clone());
                 }
                 let before = self.known.insert(status.tunnel.clone(), status.clone());
-                if before.as_ref() == Some(&status) && !anew { vec![] } else { vec![News::Status(status)] }
+                // What was said of it while its owner was away has to be taken back even if nothing has changed.
+                let known = before.as_ref() == Some(&status) && self.told.is_none();
+                if known { vec![] } else { vec![News::Status(status)] }
             }
             Followed::Event(TunnelEvent::Removed(tunnel)) => {
                 self.known.remove(&tunnel).map(News::Gone).into_iter().collect()
@@ -92,6 +97,16 @@ impl Tunnels {
 /// The stream that [`Tunnels::apply`] takes in.
 pub fn follow(run_dir: &Path) -> Follower<WatchTunnels> {
     Follower::new(run_dir.join(rpc::IPSECD_SOCKET), "bgpd", WatchTunnels)
+}
+
+/// What the forwarding table is told of a tunnel.
+pub fn word(status: &TunnelStatus) -> (Scope, PathState) {
+    (Scope::Tunnel(status.ifindex), if is_up(status) { PathState::Up } else { PathState::Dead })
+}
+
+/// The same of one that was up when its owner went away: whether it still carries packets BFD has to say.
+pub fn word_of_the_absent(status: &TunnelStatus) -> Option<(Scope, PathState)> {
+    is_up(status).then_some((Scope::Tunnel(status.ifindex), PathState::LastResort))
 }
 
 /// Whether packets flow.
@@ -169,12 +184,12 @@ mod tests {
         let news = until_synced(&mut tunnels, &mut follower).await;
         assert_eq!(news, [News::Status(status("tun1", true)), News::Gone(status("tun2", true)), News::Synced]);
 
-        // The connection alone breaks: whoever is up is told again, for it was doubted meanwhile.
+        // The same as before is news, too: for a while it was in doubt.
         server.abort();
         assert!(server.await.is_err_and(|error| error.is_cancelled()));
         assert!(matches!(tunnels.apply(follower.next().await)[..], [News::Lost(_)]));
-        let (_board, _server) = serve(&socket, &[status("tun1", true), status("tun2", false)]);
+        let (_board, _server) = serve(&socket, &[status("tun1", true)]);
         let news = until_synced(&mut tunnels, &mut follower).await;
-        assert_eq!(news, [News::Status(status("tun1", true)), News::Status(status("tun2", false)), News::Synced]);
+        assert_eq!(news, [News::Status(status("tun1", true)), News::Synced]);
     }
 }

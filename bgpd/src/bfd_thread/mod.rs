@@ -21,6 +21,7 @@ use std::{
 
 use bfd::{Cause, Config, Peer, State};
 use bgp_core::PeerId;
+use fib::PathState;
 use net_types::IfName;
 use rustix::{
     event::{EventfdFlags, eventfd},
@@ -68,6 +69,41 @@ pub struct Change {
     pub independent: bool,
     /// When the packet, or the silence, was noticed.
     pub at: Instant,
+}
+
+/// What a session's change of state says of the path to its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Packets get there and back.
+    Up,
+    /// They do not, though the silence may be that of a daemon that restarts while packets still flow: our BFD lives in
+    /// this daemon, as the peer's does (C bit clear, RFC 5882 §4.3). Whatever has an alternate moves at once; the rest stays
+    /// in the tunnel, where nothing is in the clear, until the session has decided.
+    Lost,
+    /// Nothing: somebody does without BFD on purpose (RFC 5882 §3.2).
+    Waived,
+}
+
+impl Verdict {
+    /// As the forwarding table is told.
+    pub fn state(self) -> PathState {
+        match self {
+            Self::Up | Self::Waived => PathState::Up,
+            Self::Lost => PathState::LastResort,
+        }
+    }
+}
+
+impl Change {
+    /// What it says of the path; none where it is on its way up.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match (self.from, self.to, self.cause) {
+            (_, State::Up, _) => Some(Verdict::Up),
+            (State::Up, _, cause) if cause.blames_the_path() => Some(Verdict::Lost),
+            (State::Up, ..) => Some(Verdict::Waived),
+            _ => None,
+        }
+    }
 }
 
 enum Command {

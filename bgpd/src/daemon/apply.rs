@@ -33,7 +33,6 @@ use crate::{
     setup,
     setup::BfdReach,
     static_health::{self, Health},
-    tunnels::is_up,
     vrf,
 };
 
@@ -313,6 +312,7 @@ impl Supervisor {
         if let Some(entry) = self.daemon.neighbors.remove(address) {
             entry.handle.send(PeerCommand::Remove(Notification::cease(CeaseCode::PeerDeconfigured)));
         }
+        self.daemon.fib.excused(Some(old.spec.id));
         info!(neighbor = %address, "neighbor removed");
         self.daemon.rib.remove_peer(old.spec.id).await
     }
@@ -382,10 +382,11 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What static routes lead to may be another place, or none: tunnels or BFD sessions have changed.
+    /// What static routes and next hops lead to may be another place, or none: tunnels or BFD sessions have changed.
     pub(super) async fn health_changed(&mut self) -> Result<(), Gone> {
         let config = self.daemon.config();
-        if config.static_routes.is_empty() {
+        let reached = self.next_hops.set_dead(self.health().dead);
+        if config.static_routes.is_empty() && !reached {
             return Ok(());
         }
         let view = self.watch.view().clone();
@@ -398,8 +399,7 @@ impl Supervisor {
 
     pub(super) fn health(&self) -> Health {
         let tunnels = self.daemon.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
-        let dead = tunnels.all().filter(|status| !is_up(status)).map(|status| status.ifindex).collect();
-        Health { dead, answering: self.daemon.static_bfd.answering() }
+        Health { dead: tunnels.dead(), answering: self.daemon.static_bfd.answering() }
     }
 
     /// What follows from routes of others in the kernel.

@@ -219,10 +219,10 @@ impl PeerHost for Host {
             DownReason::Stopped(_) | DownReason::Reset(_) | DownReason::Left => Cause::Configuration,
             _ => Cause::SessionClosed,
         };
-        let state = if fault.retained { PathState::LastResort } else { PathState::Dead };
-        let words = vec![(Scope::Source(fault.peer.0), state)];
-        let mut report = Fault::now(cause, fault.reason.to_string(), words).peer(address).over(entry.interface);
-        (report.at, report.at_wall) = (fault.at, fault.wall);
+        let words = vec![fault.word()];
+        let mut report =
+            Fault::at(fault.at, cause, fault.reason.to_string(), words).peer(address).over(entry.interface);
+        report.at_wall = fault.wall;
         self.fib.fault(report);
     }
 

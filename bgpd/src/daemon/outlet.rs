@@ -51,8 +51,11 @@ impl Outlet for TableOutlet {
     }
 
     fn event(&self, event: RibEvent) {
-        if event == RibEvent::Settled {
-            self.fib.settled();
+        if let RibEvent::Settled(unclaimed) = &event {
+            let all = self.neighbors.all();
+            let protected = all.iter().filter(|(_, entry)| entry.through_tunnel);
+            let tunnels = protected.filter_map(|(_, entry)| Some(entry.interface.as_ref()?.0));
+            self.fib.settled(unclaimed.clone(), tunnels.collect());
         }
         // Nobody listens only while the daemon is on its way out.
         let _ = self.events.send(event);

@@ -13,11 +13,9 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use bfd::State as BfdState;
 use config::{Config, model::Bgp};
 use fib::{
-    Adopted, Backend, CompatMode, Fib, Kernel, Monitor, PathState, Scope, Twin, disable_nexthop_compat_mode,
-    wire::ROUTE_PROTOCOL,
+    Adopted, Backend, CompatMode, Fib, Kernel, Monitor, Scope, Twin, disable_nexthop_compat_mode, wire::ROUTE_PROTOCOL,
 };
 use net_types::Asn;
 use netwatch::Watch;
@@ -35,7 +33,7 @@ use super::{
     supervisor::Supervisor,
 };
 use crate::{
-    bfd_thread::{self, Change},
+    bfd_thread::{self, Change, Verdict},
     failover::Cause,
     fib_thread::{self, Fault, FibHandle, Restored},
     metrics::Endpoint,
@@ -307,24 +305,22 @@ fn bfd_changes(
             change.peer.address,
             format!("{} to {}: {}", change.from, change.to, change.cause),
         );
-        match (change.from, change.to) {
-            (_, BfdState::Up) => {
-                fib.words(vec![(scope, PathState::Up)]);
-                if let Some(entry) = neighbors.get(&change.peer.address) {
+        let Some(verdict) = change.verdict() else { return };
+        let words = vec![(scope, verdict.state())];
+        let entry = neighbors.get(&change.peer.address);
+        match verdict {
+            Verdict::Up => {
+                fib.words(words);
+                if let Some(entry) = entry {
                     entry.handle.send(PeerCommand::BfdUp);
                     entry.signs.heard();
                     tracking.changed();
                 }
             }
-            (BfdState::Up, _) if change.cause.blames_the_path() => {
-                // Our BFD lives in this daemon, as the peer's does (C bit clear): its silence may be that of a daemon
-                // that restarts while packets still flow (RFC 5882 §4.3). Whatever has an alternate moves at once; the
-                // rest stays in the tunnel, where nothing is in the clear, until the session has decided.
-                let words = vec![(scope, PathState::LastResort)];
-                let entry = neighbors.get(&change.peer.address);
+            Verdict::Lost => {
                 let interface = entry.as_ref().and_then(|entry| entry.interface.clone());
                 let heard_no_more = entry.clone();
-                let mut fault = Fault::now(Cause::BfdDown, change.cause.to_string(), words)
+                let fault = Fault::at(change.at, Cause::BfdDown, change.cause.to_string(), words)
                     .peer(change.peer.address)
                     .over(interface)
                     .then(move || {
@@ -332,26 +328,23 @@ fn bfd_changes(
                             entry.handle.send(PeerCommand::BfdLost { independent: change.independent });
                         }
                     });
-                fault.at = change.at;
                 fib.fault(fault);
                 if let Some(entry) = heard_no_more {
                     entry.signs.silent(entry.handle.status().established_count);
                     tracking.changed();
                 }
             }
-            // Somebody does without BFD on purpose, which says nothing about the path (RFC 5882 §3.2).
-            (BfdState::Up, _) => fib.words(vec![(scope, PathState::Up)]),
-            _ => {}
+            Verdict::Waived => fib.words(words),
         }
     }
 }
 
 /// Moves static routes that depend on this session.
 fn static_route_follows(fib: &FibHandle, static_bfd: &StaticBfd, change: &Change) {
-    let up = match (change.from, change.to) {
-        (_, BfdState::Up) => true,
-        (BfdState::Up, _) if change.cause.blames_the_path() => false,
-        _ => return,
+    let up = match change.verdict() {
+        Some(Verdict::Up) => true,
+        Some(Verdict::Lost) => false,
+        Some(Verdict::Waived) | None => return,
     };
     let hop = (change.peer.ifindex, change.peer.address);
     let Some(word) = static_bfd.changed(hop, up) else { return };

@@ -38,7 +38,7 @@ use crate::{
     router_advert::Seen,
     state::{Control, Running, State},
     tap::Kind,
-    tunnels::{News, is_up},
+    tunnels::{self, News, is_up},
 };
 
 /// The task's state. [`start`](super::start::start) makes it.
@@ -265,7 +265,8 @@ impl Supervisor {
             if matches!(how, Clear::Hard) {
                 entry.handle.send(PeerCommand::Reset(Notification::cease(CeaseCode::AdministrativeReset)));
                 entry.handle.send(PeerCommand::Start);
-                // What an earlier session left behind, and fails closed, goes too.
+                // What an earlier session or an earlier run left behind, and fails closed, goes too.
+                self.daemon.fib.excused(Some(id).filter(|_| !matches!(whom, Cleared::All)));
                 self.daemon.rib.apply(move |rib, _| rib.clear_leftovers(id)).await?;
             }
             for family in self.families_of(address) {
@@ -317,7 +318,7 @@ impl Supervisor {
             RibEvent::Departed { peer, family } => {
                 tracing::debug!(%peer, %family, "everything learned from a session that ended has been decided again");
             }
-            RibEvent::Settled => {
+            RibEvent::Settled(_) => {
                 info!("every neighbor has said what it has, or its time is over: routes are announced");
                 self.state.vrrp.tracking().set_settled(true);
                 self.restart_is_over();
@@ -368,15 +369,15 @@ impl Supervisor {
 
     /// What ipsecd says of a tunnel, as a word on the paths over it.
     fn tunnel_news(&mut self, news: News) {
-        let Daemon { fib, neighbors, tunnels, .. } = &self.daemon;
+        let Daemon { fib, neighbors, tunnels: known, .. } = &self.daemon;
         let at = (Instant::now(), SystemTime::now());
         match news {
             News::Status(status) => {
-                let scope = Scope::Tunnel(status.ifindex);
+                let word = tunnels::word(&status);
                 if is_up(&status) {
                     info!(tunnel = %status.tunnel, "tunnel is up");
                     neighbors.tap.event(Kind::Tunnel, &status.tunnel, "up");
-                    fib.words(vec![(scope, PathState::Up)]);
+                    fib.words(vec![word]);
                     neighbors.path_back(status.ifindex);
                     neighbors.path_restored(fib, status.ifindex);
                     fib.restored(Restored::Interface(status.tunnel.clone().into()));
@@ -387,7 +388,6 @@ impl Supervisor {
                     };
                     info!(tunnel = %status.tunnel, cause = detail, "tunnel is down");
                     neighbors.tap.event(Kind::Tunnel, &status.tunnel, format!("down: {detail}"));
-                    let word = (scope, PathState::Dead);
                     let statics = self.applied.has_static_over(status.ifindex);
                     if statics && !neighbors.has_sessions_over(status.ifindex) {
                         let mut fault = Fault::now(Cause::TunnelDown, detail, vec![word]);
@@ -412,12 +412,12 @@ impl Supervisor {
             News::Lost(why) => {
                 neighbors.tap.event(Kind::Tunnel, "ipsecd", format!("cannot be reached: {why}"));
                 warn!(why, "ipsecd cannot be reached: its tunnels are the last resort until it is back; BFD decides");
-                let tunnels = tunnels.lock().unwrap_or_else(PoisonError::into_inner);
-                for status in tunnels.all().filter(|status| is_up(status)) {
-                    let word = (Scope::Tunnel(status.ifindex), PathState::LastResort);
+                let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                for status in known.all() {
+                    let Some(word) = tunnels::word_of_the_absent(status) else { continue };
                     neighbors.path_lost(fib, status.ifindex, Cause::IpsecdLost, &why, word, at);
                 }
-                drop(tunnels);
+                drop(known);
                 self.ipsecd_lost = Some(why);
                 self.publish();
             }

@@ -11,7 +11,7 @@ use crate::failover::HeldPath;
 impl<B: Backend> Worker<B> {
     /// Paths that are back after having failed too often are held from now on.
     pub(super) fn look_for_returned(&mut self) {
-        let now = Instant::now();
+        let now = self.now;
         let fib = &self.fib;
         let held = self.flaps.returned(now, |scope| fib.word(scope));
         if held.is_empty() {
@@ -60,7 +60,7 @@ impl<B: Backend> Worker<B> {
 
     /// For those who look at the log.
     pub(super) fn show_holds(&self) {
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let (now, wall) = (self.now, SystemTime::now());
         let shown = self.flaps.sentences().map(|(seen, sentence)| HeldPath {
             interface: seen.interface.clone(),
             neighbors: seen.peers.iter().copied().collect(),

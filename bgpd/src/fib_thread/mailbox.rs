@@ -114,20 +114,9 @@ impl<F, B> Receiver<F, B> {
     pub(super) fn next(&self, deadline: Instant, urgent_only: bool) -> Order<F, B> {
         let mut boxes = self.0.lock();
         loop {
-            if let Some(order) = boxes.fast.pop_front() {
-                return Order::Fast(order);
-            }
-            if !urgent_only && let Some(order) = boxes.bulk.pop_front() {
-                let wake = boxes.starved && boxes.bulk.len() < BULK_CAPACITY / 2;
-                boxes.starved &= !wake;
-                drop(boxes);
-                if wake && let Some(waker) = self.0.waker.get() {
-                    waker();
-                }
-                return Order::Bulk(order);
-            }
-            if boxes.closed {
-                return Order::Closed;
+            match self.take(boxes, urgent_only) {
+                Ok(order) => return order,
+                Err(empty) => boxes = empty,
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
@@ -135,6 +124,32 @@ impl<F, B> Receiver<F, B> {
             }
             boxes = self.0.filled.wait_timeout(boxes, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The same without waiting.
+    pub(super) fn poll(&self, urgent_only: bool) -> Order<F, B> {
+        self.take(self.0.lock(), urgent_only).unwrap_or(Order::Idle)
+    }
+
+    /// The next order, or the boxes back when there is none.
+    fn take<'a>(
+        &'a self,
+        mut boxes: MutexGuard<'a, Boxes<F, B>>,
+        urgent_only: bool,
+    ) -> Result<Order<F, B>, MutexGuard<'a, Boxes<F, B>>> {
+        if let Some(order) = boxes.fast.pop_front() {
+            return Ok(Order::Fast(order));
+        }
+        if !urgent_only && let Some(order) = boxes.bulk.pop_front() {
+            let wake = boxes.starved && boxes.bulk.len() < BULK_CAPACITY / 2;
+            boxes.starved &= !wake;
+            drop(boxes);
+            if wake && let Some(waker) = self.0.waker.get() {
+                waker();
+            }
+            return Ok(Order::Bulk(order));
+        }
+        if boxes.closed { Ok(Order::Closed) } else { Err(boxes) }
     }
 }
 

@@ -11,20 +11,26 @@
 //!
 //! One that keeps failing is held down for a while even then: it stays the last resort ([`damping`]).
 
+mod by_hand;
 mod flaps;
+mod found;
 mod holds;
 mod mailbox;
 mod worker;
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Instant, SystemTime},
 };
 
-use bgp_core::{PeerId, rib::BestChange};
+use bgp_core::{
+    PeerId,
+    rib::{BestChange, Unclaimed},
+};
 use fib::{Backend, Fib, PathKey, PathList, PathState, Scope};
 use net_types::{Family, IfName, Prefix};
 
@@ -32,6 +38,7 @@ use crate::{
     damping,
     failover::{Cause, FailoverLog},
 };
+pub use by_hand::ByHand;
 use mailbox::Sender;
 
 /// Most changes in one parcel from the table.
@@ -63,13 +70,18 @@ pub struct Fault {
 impl Fault {
     /// A fault that is detected now.
     pub fn now(cause: Cause, detail: impl Into<String>, words: Vec<(Scope, PathState)>) -> Self {
+        Self::at(Instant::now(), cause, detail, words)
+    }
+
+    /// A fault that was detected at `at`.
+    pub fn at(at: Instant, cause: Cause, detail: impl Into<String>, words: Vec<(Scope, PathState)>) -> Self {
         Self {
             cause,
             detail: detail.into(),
             peer: None,
             interface: None,
             words,
-            at: Instant::now(),
+            at,
             at_wall: SystemTime::now(),
             then: None,
         }
@@ -185,7 +197,8 @@ enum Bulk {
     Returned(PeerId, IpAddr),
     Statics(Vec<StaticRoute>),
     Distances(Distances),
-    Settled,
+    Settled(Unclaimed, BTreeSet<u32>),
+    Excused(Option<PeerId>),
     Ask(Question),
 }
 
@@ -249,6 +262,12 @@ impl FibHandle {
         self.sender.bulk(Bulk::Distances(distances));
     }
 
+    /// Routes of an earlier run are not dropped any more for the sake of this neighbor, who has not spoken since; or for
+    /// anybody's.
+    pub fn excused(&self, peer: Option<PeerId>) {
+        self.sender.bulk(Bulk::Excused(peer));
+    }
+
     /// Asks the table.
     pub fn ask(&self, question: impl FnOnce(&dyn Table) + Send + 'static) {
         self.sender.bulk(Bulk::Ask(Box::new(question)));
@@ -302,10 +321,10 @@ impl RibSide {
     }
 
     /// The deferral after our own restart is over: once what the table passed on is written, routes found at start
-    /// that nobody asked for are stale.
-    pub fn settled(&self) {
+    /// that nobody asked for are stale. `tunnels`: the interfaces that protected neighbors are behind.
+    pub fn settled(&self, unclaimed: Unclaimed, tunnels: BTreeSet<u32>) {
         self.told.set(true);
-        self.sender.bulk(Bulk::Settled);
+        self.sender.bulk(Bulk::Settled(unclaimed, tunnels));
     }
 
     /// The table has nothing left to do or to pass on. May be called as often as that is so.
@@ -323,7 +342,7 @@ impl RibSide {
 pub fn start<B: Backend + Send + 'static>(fib: Fib<B>) -> std::io::Result<(FibHandle, JoinHandle<()>)> {
     let (sender, receiver) = mailbox::mailbox();
     let log = SharedLog::default();
-    let worker = worker::Worker::new(fib, log.clone());
+    let worker = worker::Worker::new(fib, log.clone(), Instant::now());
     let thread = std::thread::Builder::new().name("fib".into()).spawn(move || worker.run(&receiver))?;
     Ok((FibHandle { sender, log }, thread))
 }

@@ -117,6 +117,38 @@ fn what_has_no_other_path_is_dropped_and_served_by_the_last_resort() {
 }
 
 #[test]
+fn what_was_found_is_dropped_until_everybody_has_spoken_who_may_have_announced_it() {
+    let mut before = Fib::new(Twin::default());
+    for (prefix, ifindex) in [("10.1.0.0/16", 1), ("10.2.0.0/16", 2), ("10.3.0.0/16", 2)] {
+        before.set_route(prefix.parse().unwrap(), &[PathKey { source: ifindex, ifindex, gateway: None }]);
+    }
+    while before.flush(10).written > 0 {}
+    let mut fib = Fib::new(std::mem::take(before.backend_mut()));
+    fib.adopt().unwrap();
+    let (fib, thread) = start(fib).unwrap();
+    let rig = Rig { rib: fib.rib_side(), fib, thread };
+
+    rig.rib.settled(Unclaimed { silent: vec![PeerId(1)], always: false }, [1].into());
+    rig.rib.changes(vec![change("10.3.0.0/16", &[2])]);
+    rig.rib.idle();
+    while rig.way("10.1.0.0/16") != 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!((rig.way("10.2.0.0/16"), rig.way("10.3.0.0/16")), (0, 2), "it may have been the alternate");
+    // Whoever speaks takes it back, but somebody else may have announced it, too.
+    rig.rib.changes(vec![BestChange { protect: false, ..change("10.3.0.0/16", &[]) }]);
+    assert_eq!(rig.way("10.3.0.0/16"), 0);
+    assert_eq!(rig.ask(|table| table.stats().routes), 3, "dropped, not removed");
+    rig.rib.changes(vec![change("10.2.0.0/16", &[1])]);
+    rig.rib.returned(PeerId(1), "169.254.1.1".parse().unwrap());
+    rig.rib.idle();
+    while rig.ask(|table| table.stats().routes) > 1 {
+        std::thread::yield_now();
+    }
+    assert_eq!(rig.way("10.2.0.0/16"), 1, "what is announced stays");
+}
+
+#[test]
 fn a_static_route_wins_and_gives_way_to_what_was_learned_meanwhile() {
     let rig = Rig::new();
     let prefix: Prefix = "10.1.0.0/16".parse().unwrap();

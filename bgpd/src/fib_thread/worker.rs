@@ -1,6 +1,7 @@
 //! What the FIB thread does with its orders.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     sync::PoisonError,
     time::{Duration, Instant, SystemTime},
@@ -8,16 +9,17 @@ use std::{
 
 use bgp_core::{
     PeerId,
-    rib::{BestChange, PathRef, Source},
+    rib::{BestChange, PathRef, Source, Unclaimed},
 };
 use fib::{Backend, Fib, PathKey, PathList, PathState, Resync, Scope, Switch, wire::ROUTE_TABLE};
 use hashbrown::HashMap;
 use net_types::Prefix;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     Bulk, Distances, Fast, Fault, Restored, SharedLog, StaticRoute,
     flaps::Flaps,
+    found::Found,
     mailbox::{Order, Receiver},
 };
 use crate::failover::{Detected, Switched};
@@ -55,20 +57,23 @@ pub(super) struct Worker<B> {
     given: HashMap<Prefix, u8, foldhash::fast::RandomState>,
     /// Peers that have sent everything; up once the table is idle.
     returned: Vec<(PeerId, IpAddr)>,
-    /// The neighbors have spoken after our restart; what was adopted and not asked for goes once the table is idle.
-    sweep: bool,
+    /// The neighbors have spoken after our restart, or are not waited for any more; what was adopted and not asked for is
+    /// dealt with once the table is idle.
+    sweep: Option<(Unclaimed, BTreeSet<u32>)>,
+    pub(super) found: Found,
     /// Faults whose prefixes are not all decided anew and written.
     unfinished: bool,
     /// The table has passed on everything; once the queue is written the faults are dealt with.
     rib_idle: bool,
+    /// When the present turn began.
+    pub(super) now: Instant,
     lazy_at: Instant,
     resync_at: Instant,
     resync_pause: Duration,
 }
 
 impl<B: Backend> Worker<B> {
-    pub(super) fn new(fib: Fib<B>, log: SharedLog) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(fib: Fib<B>, log: SharedLog, now: Instant) -> Self {
         Self {
             fib,
             log,
@@ -79,9 +84,11 @@ impl<B: Backend> Worker<B> {
             elsewhere: HashMap::default(),
             given: HashMap::default(),
             returned: Vec::new(),
-            sweep: false,
+            sweep: None,
+            found: Found::default(),
             unfinished: false,
             rib_idle: false,
+            now,
             lazy_at: now,
             resync_at: now,
             resync_pause: RESYNC_PAUSE,
@@ -94,21 +101,36 @@ impl<B: Backend> Worker<B> {
             debug!(%error, "the FIB thread gets no priority (CAP_SYS_NICE)");
         }
         loop {
-            let now = Instant::now();
-            if self.flaps.poll_timeout().is_some_and(|at| at <= now) {
-                self.holds_are_over(now);
-            }
-            // A queue that is long enough is written before it grows, and the table waits meanwhile.
-            let crowded = self.fib.stats().urgent > 16 * BATCH;
-            let deadline = self.next_work(now);
-            match orders.next(deadline, crowded) {
-                Order::Fast(order) => self.fast(order),
-                Order::Bulk(order) => self.bulk(order),
-                Order::Idle => self.work(Instant::now()),
-                Order::Closed => break,
+            let (deadline, crowded) = self.prepare(Instant::now());
+            let order = orders.next(deadline, crowded);
+            if !self.serve(order, Instant::now()) {
+                break;
             }
         }
         while self.flush() > 0 {}
+    }
+
+    /// To be called before orders are looked at: until when to wait for one, and whether urgent ones only.
+    pub(super) fn prepare(&mut self, now: Instant) -> (Instant, bool) {
+        self.now = now;
+        if self.flaps.poll_timeout().is_some_and(|at| at <= now) {
+            self.holds_are_over(now);
+        }
+        // A queue that is long enough is written before it grows, and the table waits meanwhile.
+        let crowded = self.fib.stats().urgent > 16 * BATCH;
+        (self.next_work(now), crowded)
+    }
+
+    /// Carries out an order, or does a piece of what is left to do; whether more can come.
+    pub(super) fn serve(&mut self, order: Order<Fast, Bulk>, now: Instant) -> bool {
+        self.now = now;
+        match order {
+            Order::Fast(order) => self.fast(order),
+            Order::Bulk(order) => self.bulk(order),
+            Order::Idle => self.work(now),
+            Order::Closed => return false,
+        }
+        true
     }
 
     /// When there is something to do without orders.
@@ -117,7 +139,7 @@ impl<B: Backend> Worker<B> {
         let settled = self.fib.is_settled();
         if !settled
             || self.fib.is_resyncing()
-            || (self.rib_idle && (self.unfinished || self.sweep || !self.returned.is_empty()))
+            || (self.rib_idle && (self.unfinished || self.sweep.is_some() || !self.returned.is_empty()))
         {
             return now;
         }
@@ -168,11 +190,11 @@ impl<B: Backend> Worker<B> {
     /// Everything that the table passed on is in the kernel.
     fn table_is_written(&mut self) {
         self.rib_idle = false;
-        if std::mem::take(&mut self.sweep) {
-            let stale = self.fib.sweep();
-            info!(stale, "every neighbor has spoken: routes of an earlier run that none announced are taken out");
+        if let Some((unclaimed, tunnels)) = self.sweep.take() {
+            self.sweep_found(unclaimed, &tunnels);
         }
         for (peer, address) in std::mem::take(&mut self.returned) {
+            self.excuse(Some(peer));
             let switch = self.fib.set_state(Scope::Source(peer.0), PathState::Up);
             self.note(&switch, "a path is back");
             self.look_for_returned();
@@ -288,10 +310,12 @@ impl<B: Backend> Worker<B> {
             }
             Bulk::Statics(routes) => self.set_statics(routes),
             Bulk::Distances(distances) => self.set_distances(distances),
-            Bulk::Settled => {
+            Bulk::Settled(unclaimed, tunnels) => {
                 self.rib_idle = false;
-                self.sweep = true;
+                self.found.wait_for(&unclaimed);
+                self.sweep = Some((unclaimed, tunnels));
             }
+            Bulk::Excused(peer) => self.excuse(peer),
             Bulk::Ask(question) => question(&self.fib),
         }
     }
@@ -299,6 +323,13 @@ impl<B: Backend> Worker<B> {
     fn change(&mut self, change: BestChange) {
         let wanted = wanted(&change).filter(|_| change.placement.distance != Some(NEVER));
         let place = self.place(&change, wanted.is_some());
+        let wanted = match wanted {
+            None if change.best.is_none() && self.found.closes(&place) => Some(PathList::default()),
+            wanted => {
+                self.found.claimed(&place);
+                wanted
+            }
+        };
         match change.placement.distance {
             Some(distance) => drop(self.given.insert(place, distance)),
             None if self.given.is_empty() => {}
@@ -339,7 +370,7 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    fn route(&mut self, prefix: Prefix, wanted: Option<PathList>) {
+    pub(super) fn route(&mut self, prefix: Prefix, wanted: Option<PathList>) {
         match wanted {
             Some(paths) => self.fib.set_path_list(prefix, &paths),
             None => self.fib.remove_route(prefix),
@@ -389,7 +420,7 @@ impl<B: Backend> Worker<B> {
 
     pub(super) fn note(&mut self, switch: &Switch, what: &'static str) {
         if switch.lists > 0 {
-            self.lazy_at = Instant::now() + LAZY_AFTER;
+            self.lazy_at = self.now + LAZY_AFTER;
             debug!(
                 path_lists = switch.lists,
                 routes = switch.routes,
@@ -424,15 +455,18 @@ fn wanted(change: &BestChange) -> Option<PathList> {
             // A best path of our own is in the kernel by other means.
             let key = path_key(best)?;
             let alternate = change.alternate.as_ref().and_then(path_key);
+            // Who told it may have lost the same neighbor as we, and be about to send packets here.
+            let last_resort = alternate.filter(|_| change.alternate.is_some_and(|path| path.stale));
             let family = change.prefix.address().is_ipv4();
             let source = change.placement.source.filter(|source| source.is_ipv4() == family);
             if change.multipath.is_empty() {
                 let paths = std::iter::once(key).chain(alternate).collect::<Vec<_>>();
-                return Some(PathList::ordered(paths).with_source(source));
+                return Some(PathList::ordered(paths).with_source(source).with_last_resort(last_resort));
             }
             let others = change.multipath.iter().filter_map(|path| Some((path_key(path)?, path.weight)));
             let sharing: Vec<(PathKey, u8)> = std::iter::once((key, best.weight)).chain(others).collect();
-            Some(PathList::multipath(&sharing, alternate.as_slice()).with_source(source))
+            let list = PathList::multipath(&sharing, alternate.as_slice());
+            Some(list.with_source(source).with_last_resort(last_resort))
         }
     }
 }

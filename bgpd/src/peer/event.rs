@@ -13,6 +13,7 @@ use bgp_core::{
 };
 use bgp_wire::{RouteRefresh, Update};
 use bytes::Bytes;
+use fib::{PathState, Scope};
 use net_types::{Asn, IfName, Prefix};
 
 use super::RouteQueue;
@@ -123,6 +124,13 @@ pub struct PeerFault {
     pub at: Instant,
     /// When, for the log.
     pub wall: SystemTime,
+}
+
+impl PeerFault {
+    /// What the forwarding table is told of whatever was learned from the peer.
+    pub fn word(&self) -> (Scope, PathState) {
+        (Scope::Source(self.peer.0), if self.retained { PathState::LastResort } else { PathState::Dead })
+    }
 }
 
 /// Both ends of a session, for a record of what happens to it.

@@ -114,7 +114,7 @@ impl RouteQueue {
 
     /// Moves about `octets`, and at least one message if there is one, to `out`. Says whether the routing table is to
     /// hear that there is room again.
-    pub(crate) fn drain(&self, octets: usize, out: &mut VecDeque<Chunk>) -> bool {
+    pub fn drain(&self, octets: usize, out: &mut VecDeque<Chunk>) -> bool {
         let mut state = self.state();
         let mut taken = 0;
         while taken < octets
@@ -133,7 +133,7 @@ impl RouteQueue {
     }
 
     /// The session ended: what waits is dropped, and so is what comes.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         let mut state = self.state();
         *state = State { closed: true, ..State::default() };
     }

@@ -52,6 +52,21 @@ pub(super) struct Worker {
     pauses: Pauses,
     /// Where each neighbor is in `sources`.
     places: HashMap<PeerId, usize, foldhash::fast::RandomState>,
+    /// Something was done since [`Outlet::idle`] was said last.
+    was_busy: bool,
+}
+
+/// The time, for whoever measures how long a piece of work takes.
+pub(super) type Clock<'a> = &'a dyn Fn() -> Instant;
+
+/// What is to come after a turn and what follows from it.
+pub(super) enum Next {
+    /// Another turn.
+    Turn,
+    /// Nothing before then, unless somebody wakes the thread.
+    Sleep(Instant),
+    /// Nothing: nobody can reach us any more.
+    End,
 }
 
 /// What one turn came to.
@@ -78,50 +93,56 @@ impl Worker {
             monitors: Vec::new(),
             pauses: Pauses::default(),
             places: HashMap::default(),
+            was_busy: false,
         }
     }
 
     pub(super) fn run(mut self) {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
-        let mut was_busy = false;
         loop {
-            let turn = self.turn(&mut context);
-            if turn.over {
-                return;
+            match self.step(&Instant::now, &mut context) {
+                Next::Turn => {}
+                // Woken since the turn began, it returns at once: the token is kept.
+                Next::Sleep(until) => thread::park_timeout(until.saturating_duration_since(Instant::now())),
+                Next::End => return,
             }
-            if turn.busy {
-                was_busy = true;
-                continue;
-            }
-            if !turn.blocked && std::mem::take(&mut was_busy) {
-                self.outlet.idle();
-            }
-            if self.rib.tidy(WORK) {
-                continue;
-            }
-            let nap = if turn.blocked { SHORT_NAP } else { NAP };
-            let deadlines = self.sources.iter().filter_map(Source::deadline).chain(self.rib.poll_timeout());
-            let deadlines = deadlines.chain(self.pauses.deadline());
-            let due = deadlines.min().map_or(nap, |at| at.saturating_duration_since(Instant::now()));
-            // Woken since the turn began, it returns at once: the token is kept.
-            thread::park_timeout(due.min(nap));
         }
     }
 
-    fn turn(&mut self, context: &mut Context<'_>) -> Turn {
+    /// One turn, and what is to be done when there was nothing to do in it.
+    pub(super) fn step(&mut self, clock: Clock<'_>, context: &mut Context<'_>) -> Next {
+        let turn = self.turn(clock, context);
+        if turn.over {
+            return Next::End;
+        }
+        if turn.busy {
+            self.was_busy = true;
+            return Next::Turn;
+        }
+        if !turn.blocked && std::mem::take(&mut self.was_busy) {
+            self.outlet.idle();
+        }
+        if self.rib.tidy(WORK) {
+            return Next::Turn;
+        }
+        let nap = clock() + if turn.blocked { SHORT_NAP } else { NAP };
+        let deadlines = self.sources.iter().filter_map(Source::deadline).chain(self.rib.poll_timeout());
+        Next::Sleep(deadlines.chain(self.pauses.deadline()).fold(nap, Instant::min))
+    }
+
+    fn turn(&mut self, clock: Clock<'_>, context: &mut Context<'_>) -> Turn {
         let mut turn = Turn::default();
         self.serve_jobs(context, &mut turn);
         if turn.over {
             return turn;
         }
-        let now = Instant::now();
-        turn.busy |= self.rib.work(now, WORK);
+        turn.busy |= self.rib.work(clock(), WORK);
         self.report(&mut turn);
         self.feed_fib(&mut turn);
-        self.serve_sources(context, &mut turn);
+        self.serve_sources(clock, context, &mut turn);
         self.feed_fib(&mut turn);
-        self.feed_sessions(&mut turn);
+        self.feed_sessions(clock, &mut turn);
         self.report(&mut turn);
         for (id, news) in &self.monitors {
             if self.rib.owes_monitor(*id) {
@@ -188,8 +209,8 @@ impl Worker {
     }
 
     /// A few events of each neighbor in turn, so that none waits for another's flood.
-    fn serve_sources(&mut self, context: &mut Context<'_>, turn: &mut Turn) {
-        let now = Instant::now();
+    fn serve_sources(&mut self, clock: Clock<'_>, context: &mut Context<'_>, turn: &mut Turn) {
+        let now = clock();
         let count = self.sources.len();
         for at in (0..count).map(|offset| (self.next_in + offset) % count) {
             let source = &mut self.sources[at];
@@ -200,7 +221,7 @@ impl Worker {
                     Taken::Nothing => break,
                 }
                 turn.busy = true;
-                if now.elapsed() > SLICE {
+                if clock() > now + SLICE {
                     self.next_in = at + 1;
                     return;
                 }
@@ -213,21 +234,21 @@ impl Worker {
     }
 
     /// Messages for each group of neighbors that has room, in turn, and for those that did not keep pace.
-    fn feed_sessions(&mut self, turn: &mut Turn) {
-        let now = Instant::now();
+    fn feed_sessions(&mut self, clock: Clock<'_>, turn: &mut Turn) {
+        let now = clock();
         let groups = self.rib.groups();
         let first = self.next_group;
         for at in (0..groups.len()).map(|offset| (first + offset) % groups.len()) {
-            if self.feed_group(groups[at], now, turn) && now.elapsed() > SLICE {
+            if self.feed_group(groups[at], now, turn) && clock() > now + SLICE {
                 self.next_group = at + 1;
                 break;
             }
         }
-        let (start, first, count) = (Instant::now(), self.next_out, self.sources.len());
+        let (start, first, count) = (clock(), self.next_out, self.sources.len());
         for at in (0..count).map(|offset| (first + offset) % count) {
             if self.sources[at].catch_up(&mut self.rib, now, ANNOUNCED) {
                 turn.busy = true;
-                if start.elapsed() > SLICE {
+                if clock() > start + SLICE {
                     self.next_out = at + 1;
                     return;
                 }

@@ -18,6 +18,8 @@ pub struct PathList {
     weights: Vec<u8>,
     source: Option<IpAddr>,
     unreachable: bool,
+    /// Is no better than [`PathState::LastResort`], however well.
+    last_resort: Option<PathKey>,
 }
 
 impl PathList {
@@ -43,6 +45,12 @@ impl PathList {
     /// With an address that packets of this router's own are sent from which have none yet.
     pub fn with_source(self, source: Option<IpAddr>) -> Self {
         Self { source, ..self }
+    }
+
+    /// With one of the paths as a last resort, though all that it goes over is up: whoever taught it has it from somebody that
+    /// it has lost.
+    pub fn with_last_resort(self, path: Option<PathKey>) -> Self {
+        Self { last_resort: path, ..self }
     }
 
     /// What [`with_source`](Self::with_source) was told.
@@ -75,7 +83,12 @@ impl PathList {
     pub(crate) fn choose(&self, family: Family, states: &States, wanted: impl Fn(&PathKey) -> bool) -> Forwarding {
         let (sharing, alternates) = self.paths.split_at(self.weights.len());
         for state in [PathState::Up, PathState::LastResort] {
-            let takes_part = |path: &&PathKey| fits(family, path) && states.of(path) == state && wanted(path);
+            let best = |path: &PathKey| match self.last_resort == Some(*path) {
+                true => PathState::LastResort,
+                false => PathState::Up,
+            };
+            let of = |path: &PathKey| states.of(path).max(best(path));
+            let takes_part = |path: &&PathKey| fits(family, path) && of(path) == state && wanted(path);
             let share = sharing.iter().zip(&self.weights).filter(|(path, _)| takes_part(path));
             let share = share.map(|(path, weight)| WeightedNexthop { nexthop: nexthop(family, path), weight: *weight });
             if let Some(forwarding) = Forwarding::spread(share) {
@@ -147,6 +160,19 @@ mod tests {
         states.set(Scope::Source(2), PathState::Dead);
         states.set(Scope::Source(3), PathState::Dead);
         assert_eq!(chosen(&list, &states), [(0, 1)]);
+    }
+
+    #[test]
+    fn a_path_that_its_teacher_has_lost_is_no_better_than_ones_own_that_is_lost() {
+        let list = PathList::ordered([path(1), path(2)]);
+        let told = list.clone().with_last_resort(Some(path(2)));
+        let mut states = States::default();
+        states.set(Scope::Source(1), PathState::LastResort);
+        assert_eq!((chosen(&list, &states), chosen(&told, &states)), (vec![(2, 1)], vec![(1, 1)]));
+        states.set(Scope::Source(1), PathState::Dead);
+        assert_eq!(chosen(&told, &states), [(2, 1)]);
+        states.set(Scope::Source(2), PathState::Dead);
+        assert_eq!(chosen(&told, &states), [(0, 1)]);
     }
 
     #[test]

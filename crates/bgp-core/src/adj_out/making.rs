@@ -168,7 +168,7 @@ impl Making {
         name: Option<u32>,
     ) -> Option<()> {
         let Self { memo, announced, sharing, only_asking, .. } = self;
-        let (attrs, from) = (path.effective?, Teller::of(shared.peer(path.source), terms.family));
+        let (attrs, from) = (path.effective?, Teller::of(shared, path, terms.family));
         let by_itself = if path.source == conditions::default_slot() {
             Some(terms.default_route(from, shared.attrs.attrs(attrs))?)
         } else if terms.is_withheld(shared, prefix, attrs) {

@@ -29,10 +29,11 @@ use crate::{
     decision::SourceKind,
     policy::{Changes, NextHopRule, Origins, Policy, Route, Sharing, Way},
     rib::{
-        ConditionalAdvertisement, DEFAULT_LOCAL_PREF, DefaultOriginate, Install, LocalAddresses, NextHopSelf,
+        ConditionalAdvertisement, DEFAULT_LOCAL_PREF, DefaultOriginate, Install, LocalAddresses, NextHopSelf, Path,
         PathAttrs, RibConfig, Unchanged, Withheld,
         attrs::AttrId,
-        peer::{Peer, PeerUp},
+        conditions,
+        peer::{Peer, PeerUp, Standing},
         state::Shared,
     },
     validation::RoaTable,
@@ -47,15 +48,20 @@ pub(crate) struct Teller {
     client: bool,
     /// For ORIGINATOR_ID, from internal peers.
     router_id: u32,
+    /// The session that it was told in has ended (RFC 4724 §4.2).
+    stale: bool,
 }
 
 impl Teller {
-    pub(crate) fn of(peer: &Peer, family: Family) -> Self {
+    /// Who tells `path`.
+    pub(crate) fn of(shared: &Shared, path: &Path, family: Family) -> Self {
+        let peer = shared.peer(path.source);
         let internal = peer.kind == SourceKind::Internal;
         Self {
             kind: peer.kind,
             client: internal && peer.config.families[family as usize].rules.reflector_client,
             router_id: if internal { peer.router_id } else { 0 },
+            stale: path.source != conditions::default_slot() && shared.standing(family, path) == Standing::Stale,
         }
     }
 }
@@ -214,6 +220,7 @@ impl Terms {
         };
         // RFC 9494 §4.3: who does not know what it means would prefer it.
         let misleading = has(Community::LLGR_STALE) && !self.long_lived;
+        let marked = from.stale && self.marks_stale() && !has(Community::LLGR_STALE);
         if has(Community::NO_ADVERTISE) || stays || misleading {
             return None;
         }
@@ -225,6 +232,9 @@ impl Terms {
         self.next_hop(from.kind, attrs.next_hop)?; // what it will be is settled when policy has spoken
         let mut out = PathAttrs { scope: 0, weight: 0, ..attrs };
         let attributes = &mut out.attributes;
+        if marked {
+            attributes.communities.push(Community::LLGR_STALE);
+        }
         if external {
             attributes.ext_communities.retain(|community: &ExtCommunity| community.is_transitive());
             attributes.tunnel_encap = None; // RFC 9012 §11: they stay within the AS
@@ -248,6 +258,14 @@ impl Terms {
         }
         self.path.before_policy(&mut attributes.as_path);
         Some(out)
+    }
+
+    /// Whether routes that are kept from a session that ended are marked for this peer as the last resort that they are here:
+    /// within our AS all have to know. Two routers that have lost the same neighbor would else each take what the other tells
+    /// it for fresh, prefer that to its own, and send packets to and fro. For that the community of RFC 9494 §4.3 serves from
+    /// the beginning on, and not just after the restart time.
+    pub(crate) fn marks_stale(&self) -> bool {
+        matches!(self.kind, SourceKind::Internal | SourceKind::Confederation)
     }
 
     /// Whether routes of `from` go to this peer at all.

@@ -41,7 +41,7 @@ pub(super) fn offers<'a>(
         (None, _) | (_, Alternatives::None) => Vec::new(),
         (Some(best), Alternatives::Permitted) => behind(shared, entry, &best, terms),
         (Some(best), Alternatives::External) => {
-            let passed_on = |path: &Path| terms.passes_on(Teller::of(shared.peer(path.source), terms.family));
+            let passed_on = |path: &Path| terms.passes_on(Teller::of(shared, path, terms.family));
             match passed_on(&best) {
                 true => Vec::new(), // whatever policy says of it
                 false => behind(shared, entry, &best, terms).into_iter().find(passed_on).into_iter().collect(),

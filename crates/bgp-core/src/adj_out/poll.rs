@@ -161,7 +161,7 @@ impl Rib {
 
     /// How a path is told to a peer with `terms`, if it may be.
     fn as_told(&self, terms: &Terms, entry: &Entry, prefix: &Prefix, path: &Path) -> Option<PathAttrs> {
-        let from = Teller::of(self.shared.peer(path.source), terms.family);
+        let from = Teller::of(&self.shared, path, terms.family);
         let attrs = path.effective?;
         if path.source == conditions::default_slot() {
             return terms.default_route(from, self.shared.attrs.attrs(attrs));

@@ -16,7 +16,7 @@ pub struct PathRef {
     pub source: Source,
     /// How packets get to its next hop.
     pub resolved: Resolved,
-    /// Kept from a session that ended; a last resort.
+    /// Kept from a session that ended, here or where it came into our AS; a last resort.
     pub stale: bool,
     /// Packets are to be dropped.
     pub blackhole: bool,
@@ -200,7 +200,7 @@ pub(super) fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<P
     Some(PathRef {
         source: shared.peer(path.source).source,
         resolved: Resolved { gateway: on_the_link(shared.attrs.next_hop(effective), resolved.gateway), ..resolved },
-        stale: shared.standing(family, path) != Standing::Fresh,
+        stale: shared.standing(family, path) != Standing::Fresh || merit.long_lived_stale,
         blackhole: merit.blackhole,
         weight: 1,
     })

@@ -6,7 +6,7 @@ use bgp_wire::FamilySet;
 use net_types::Family;
 
 use super::{
-    Awaited, Deferral, FamilyConfig, IdSet, Rib, RibConfig, RibEvent, Slot,
+    Awaited, Deferral, FamilyConfig, IdSet, Protection, Rib, RibConfig, RibEvent, Slot, Unclaimed,
     aggregate::Aggregates,
     outbound_filter::OutboundFilter,
     peer::{Departure, GHOST_EPOCH, Peer, PeerConfig, PeerUp, Retain, Source, Visit},
@@ -333,10 +333,25 @@ impl Rib {
         let resolved = !self.shared.next_hops.has_unanswered();
         let all_spoken = |d: &Deferral| resolved && matches!(&d.awaited, Awaited::Peers(awaited) if awaited.is_empty());
         let over = |d: &Deferral| all_spoken(d) || now.is_some_and(|now| now >= d.until);
-        if self.deferral.as_ref().is_some_and(over) {
-            self.deferral = None;
-            self.events.push_back(RibEvent::Settled);
+        if let Some(deferral) = self.deferral.take_if(|deferral| over(deferral)) {
+            let unclaimed = self.unclaimed(&deferral);
+            self.events.push_back(RibEvent::Settled(unclaimed));
         }
+    }
+
+    fn unclaimed(&self, deferral: &Deferral) -> Unclaimed {
+        let silent = |peer: &PeerId| match &deferral.awaited {
+            Awaited::Unknown(spoken) => !spoken.iter().any(|(spoke, _)| spoke == peer),
+            Awaited::Peers(awaited) => awaited.iter().any(|(silent, _)| silent == peer),
+        };
+        let peers = self.shared.peers.iter().flatten();
+        let protected = peers.filter(|peer| peer.config.protection != Protection::None && !peer.removed);
+        let always = protected.clone().any(|peer| peer.config.protection == Protection::Always);
+        let ids = protected.filter_map(|peer| match peer.source {
+            Source::Peer(id) => Some(id),
+            Source::Local(_) => None,
+        });
+        Unclaimed { silent: ids.filter(silent).collect(), always }
     }
 
     /// Everything is looked at again for everybody, on the terms of now.

@@ -149,7 +149,17 @@ pub enum RibEvent {
     },
     /// The deferral after our own restart is over (RFC 4724 §4.1): changes flow, and routes that the FIB adopted and
     /// no change named once the backlog is read are stale.
-    Settled,
+    Settled(Unclaimed),
+}
+
+/// Why routes that an earlier run left in the FIB may have to be dropped, and not removed, where nobody has claimed them by
+/// the end of the deferral: whoever announced them has not taken them back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unclaimed {
+    /// Protected peers that have not spoken yet.
+    pub silent: Vec<PeerId>,
+    /// Some prefixes stay protected whatever living peers say ([`Protection::Always`]).
+    pub always: bool,
 }
 
 /// The routing table.

@@ -375,13 +375,15 @@ impl Peer {
         if epoch == self.epoch {
             return Standing::Fresh;
         }
-        if epoch == GHOST_EPOCH {
-            return if self.config.protection == Protection::Always { Standing::Ghost } else { Standing::Gone };
-        }
+        // With what a living peer takes back goes what it does not announce again after a restart.
+        let taken_back = match self.config.protection {
+            Protection::Always if !self.removed => Standing::Ghost,
+            _ => Standing::Gone,
+        };
         let state = &self.families[family as usize];
         match state.retain {
-            _ if epoch < state.retain_from => Standing::Gone,
-            Retain::Nothing => Standing::Gone,
+            _ if epoch == GHOST_EPOCH || epoch < state.retain_from => taken_back,
+            Retain::Nothing => taken_back,
             Retain::Ghosts => Standing::Ghost,
             Retain::Stale => Standing::Stale,
         }

@@ -269,6 +269,9 @@ impl FamilyTable {
         }
         shared.monitors.heard(path.source, self.family, id);
         self.decide(shared, id, before, Some(path.source));
+        if old.is_some_and(|old| old.epoch != path.epoch) {
+            self.aged(shared, id, path.source);
+        }
         if let Some(old) = old {
             shared.let_go(&old); // only now: a number that is free might have come back as the new one's
         }
@@ -336,6 +339,17 @@ impl FamilyTable {
         let entry = &self.table.entries[id as usize];
         let before = Outcome::of(entry);
         self.decide(shared, id, before, None);
+    }
+
+    /// The session of `source` has ended, or its path is fresh again: who was told of that path, and how fresh it is, is told
+    /// again.
+    pub(crate) fn aged(&self, shared: &mut Shared, id: u32, source: Slot) {
+        let groups = shared.groups[self.family as usize].iter_mut().flatten();
+        for group in groups.filter(|group| group.terms.marks_stale()) {
+            if group.told(id).first == Some(source) {
+                group.changed(id);
+            }
+        }
     }
 
     /// Puts the best path first and the alternate second, and notes whom that concerns. `of` is whose path came, went or

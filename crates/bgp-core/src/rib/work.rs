@@ -151,7 +151,12 @@ impl Rib {
                     table.take(shared, id, slot, path.id);
                 }
                 _ if visit.reimport => self.reevaluate(family, id, path),
-                _ => table.settle(shared, id),
+                standing => {
+                    table.settle(shared, id);
+                    if visit.departed && standing == Standing::Stale {
+                        table.aged(shared, id, slot);
+                    }
+                }
             }
         }
         true

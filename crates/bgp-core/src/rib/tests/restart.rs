@@ -84,7 +84,7 @@ fn after_our_own_restart_nothing_is_said_before_the_peers_have_spoken() {
     bench.hear(A, end_of_rib());
     assert!(bench.rib.is_deferring());
     bench.hear(B, end_of_rib());
-    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled));
+    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled(Unclaimed::default())));
     assert_eq!(bench.changes(), [("10.0.0.0/8".into(), from(A), None, true)]);
     assert_eq!(bench.told(C), ["+10.0.0.0/8"]);
 
@@ -96,12 +96,14 @@ fn after_our_own_restart_nothing_is_said_before_the_peers_have_spoken() {
     bench.rib.defer(bench.now + Duration::from_secs(60), [(A, all), (B, all)]);
     assert!(bench.rib.is_deferring());
     bench.hear(B, end_of_rib());
-    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled));
+    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled(Unclaimed::default())));
     assert_eq!(bench.changes(), [("10.1.0.0/16".into(), from(A), None, true)]);
 
     bench.rib.defer(bench.now + Duration::from_secs(60), [(A, all)]);
     assert!(bench.rib.is_deferring());
     bench.pass(Duration::from_secs(60));
+    let silent = Unclaimed { silent: vec![A], always: false };
+    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled(silent)), "and what it announced before is protected");
     assert!(!bench.rib.is_deferring(), "a peer that never comes is not waited for");
 }
 
@@ -168,4 +170,65 @@ fn long_lived_stale_paths_are_the_last_resort_and_say_so() {
     bench.pass(Duration::from_secs(1000));
     let gone = path(&bench, "10.0.0.0/8").unwrap();
     assert_eq!(gone.state, PathState::Ghost);
+}
+
+#[test]
+fn routes_that_are_kept_are_marked_for_our_own_as_and_for_nobody_else() {
+    let mut bench = Bench::new();
+    let inside = PeerConfig::new(address(B), PeerKind::Internal, bench.rib.config().asn);
+    bench.rib.configure_peer(B, inside);
+    bench.rib.peer_up(bench.now, B, PeerUp { remote_as: bench.rib.config().asn, ..up(B) });
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.settle();
+    let marked = |bench: &Bench, peer| {
+        let told = bench.rib.advertised(peer, &prefix("10.0.0.0/8")).expect("it is told");
+        told.attributes.communities.contains(&bgp_wire::Community::LLGR_STALE)
+    };
+    bench.told(B);
+    bench.told(C);
+    assert!(!marked(&bench, B) && !marked(&bench, C));
+
+    let until = bench.now + Duration::from_secs(120);
+    let stale = Departure::Stale { until, families: FamilySet::from(V4), long_lived: Default::default() };
+    bench.rib.peer_down(bench.now, A, stale);
+    bench.settle();
+    assert_eq!(bench.told(B), ["+10.0.0.0/8"], "it is told again");
+    assert!(bench.told(C).is_empty(), "nothing has changed for who is outside");
+    assert!(marked(&bench, B) && !marked(&bench, C));
+    // What another router of ours marked so is no better than our own.
+    let mut theirs = announce(B, 1, &["10.0.0.0/8"]);
+    theirs.reach.as_mut().unwrap().attributes.communities.push(bgp_wire::Community::LLGR_STALE);
+    theirs.reach.as_mut().unwrap().attributes.local_pref = Some(100);
+    bench.hear(B, theirs);
+    bench.settle();
+    let route = bench.rib.route(bench.now, &prefix("10.0.0.0/8")).unwrap();
+    let best = route.paths.iter().find(|path| path.state == PathState::Best).unwrap();
+    assert_eq!(best.source, Source::Peer(A));
+
+    bench.rib.peer_up(bench.now, A, PeerUp { preserved: FamilySet::from(V4), sends_end_of_rib: true, ..up(A) });
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.hear(A, end_of_rib());
+    bench.settle();
+    assert_eq!(bench.told(B), ["+10.0.0.0/8"], "it is fresh again");
+    assert!(!marked(&bench, B));
+}
+
+#[test]
+fn what_is_protected_from_withdrawals_is_so_from_those_by_silence() {
+    let mut bench = Bench::new();
+    let mut config = PeerConfig::new(address(A), PeerKind::External, bench.rib.config().asn);
+    config.protection = Protection::Always;
+    bench.rib.configure_peer(A, config);
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.changes();
+    let until = bench.now + Duration::from_secs(120);
+    let stale = Departure::Stale { until, families: FamilySet::from(V4), long_lived: Default::default() };
+    bench.rib.peer_down(bench.now, A, stale);
+    bench.rib.peer_up(bench.now, A, PeerUp { preserved: FamilySet::from(V4), sends_end_of_rib: true, ..up(A) });
+    bench.hear(A, end_of_rib());
+    bench.settle();
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), None, None, true)], "not announced again, and dropped");
+    bench.rib.clear_leftovers(A);
+    bench.settle();
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), None, None, false)], "until an operator says otherwise");
 }
