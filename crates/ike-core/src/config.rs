@@ -53,7 +53,9 @@ pub struct ConnectionConfig {
     pub childless: Childless,
     /// Whether an SA may change its addresses, and follow a peer that does (RFC 4555).
     pub mobike: bool,
-    /// Our address; by default the WAN's.
+    /// Our address, which the WAN may have at times only: routers share it. The tunnel is there while the WAN has it; when it
+    /// is gone the SAs end without a word to the peer, who has another router there by then. By default the WAN's first of
+    /// the peer's family.
     pub local_address: Option<IpAddr>,
     /// The peer's address.
     pub remote: Remote,
