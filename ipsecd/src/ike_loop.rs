@@ -364,7 +364,10 @@ impl IkeLoop {
         };
         self.state.publish(tunnel, self.moved.get(tunnel).unwrap_or(&facts.wan), facts.ifindex, state);
         match cause {
-            DownCause::Starting | DownCause::WaitingForPeer | DownCause::StandingBy => {
+            DownCause::Starting
+            | DownCause::WaitingForPeer
+            | DownCause::StandingBy
+            | DownCause::AddressAway(_) => {
                 tracing::info!(%tunnel, %cause, "tunnel is not up")
             }
             DownCause::AdminDown | DownCause::Reconfigured => tracing::info!(%tunnel, %cause, "tunnel is down"),

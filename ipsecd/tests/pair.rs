@@ -95,6 +95,7 @@ impl Plan {
         let spec = model::Tunnel {
             description: None,
             remote: model::Remote { address: model::RemoteAddress::Address(remote), id: None },
+            local: None,
             wan: wan(),
             backup_wans: vec![],
             childless: model::Childless::Allow,

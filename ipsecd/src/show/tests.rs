@@ -127,6 +127,7 @@ ipsec identity site
 ipsec tunnel tun1
  description to the hub
  remote 203.0.113.1 id hub1.example.net
+ local 198.51.100.7
  wan isp1
  identity site
  ip address 169.254.1.2/30
@@ -216,6 +217,7 @@ Tunnel tun1 over isp1: up for 00:01:02
   Description: to the hub
   Interface index: 5
   MTU: 1438, addresses: 169.254.1.2
+  Local address: 198.51.100.7
   Peer: 203.0.113.1, hub1.example.net
   We are: edge1.example.net
   Probe: 169.254.1.1 answers in 12.5 ms; asked every 500ms 100 times, 3 lost, silent after 1.5s

@@ -57,6 +57,9 @@ pub fn text(tunnel: &Tunnel, now: SystemTime) -> String {
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "  MTU: {mtu}, addresses: {}", addresses.join(", "));
     }
+    if let Some(local) = &tunnel.local {
+        let _ = writeln!(out, "  Local address: {local}");
+    }
     let _ = write!(out, "  Peer: {}", tunnel.peer_address());
     if let Some(id) = &tunnel.remote_id {
         let _ = write!(out, ", {id}");
@@ -144,6 +147,9 @@ fn one(tunnel: &Tunnel) -> Value {
         ("localId", text(&tunnel.local_id)),
         ("shutdown", tunnel.shutdown.into()),
     ]);
+    if let Some(local) = &tunnel.local {
+        out.insert("localAddress".to_owned(), local.to_string().into());
+    }
     if let TunnelState::Up { mtu, addresses } = &status.state {
         let addresses = addresses.iter().map(|address| address.to_string().into()).collect();
         out.extend(object([("mtu", (*mtu).into()), ("addresses", Value::Array(addresses))]));

@@ -230,7 +230,7 @@ const WORDS: &[(&str, &str)] = &[
     ("listen", "Neighbors that come by themselves"),
     ("load", "Put the contents of a file into the table"),
     ("loc-rib", "The best paths (RFC 9069)"),
-    ("local", "Ourselves"),
+    ("local", "Ourselves, or an address of ours"),
     ("local-address", "Our end"),
     ("local-as", "The AS that the neighbor takes us for"),
     ("local-preference", "LOCAL_PREF, higher is better"),

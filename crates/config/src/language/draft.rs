@@ -16,8 +16,8 @@ use crate::{
     model::{
         AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Childless, Config, Credential,
         Datapath, Dpd, EspSuite, Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry,
-        NeighborId, NeighborSettings, Packets, Password, PeerDemands, Ppk, Probe, Proposal, Remote, Revocation,
-        RouteMapEntry, Shutdown, Standby, Tunnel, VrrpGroup, VrrpTracked, Wan, tunnels_of_one_datapath,
+        NeighborId, NeighborSettings, Packets, Password, PeerDemands, Ppk, Probe, Proposal, Remote, RemoteAddress,
+        Revocation, RouteMapEntry, Shutdown, Standby, Tunnel, VrrpGroup, VrrpTracked, Wan, tunnels_of_one_datapath,
     },
 };
 
@@ -83,6 +83,7 @@ pub(super) struct IdentityDraft {
 pub(super) struct TunnelDraft {
     pub(super) description: Option<String>,
     pub(super) remote: Option<Remote>,
+    pub(super) local: Option<IpAddr>,
     pub(super) wans: Vec<WanName>,
     pub(super) immobile: bool,
     pub(super) reauth: Option<Duration>,
@@ -492,7 +493,7 @@ impl TunnelDraft {
             (_, Some(_)) => return Err("\"standby-hold\" is of a tunnel with \"initiate standby-for\"".to_owned()),
             (_, None) => {}
         }
-        if remote.address == crate::model::RemoteAddress::Any {
+        if remote.address == RemoteAddress::Any {
             if remote.id.is_none() {
                 return Err("\"remote any\" needs \"id IKE-ID\", or anybody could be meant".to_owned());
             }
@@ -510,10 +511,16 @@ impl TunnelDraft {
                 return Err(format!("\"probe {address}\" needs \"{line}\", which it is asked from"));
             }
         }
+        if let (Some(local), RemoteAddress::Address(remote)) = (self.local, remote.address)
+            && local.is_ipv4() != remote.is_ipv4()
+        {
+            return Err(format!("\"local {local}\" and \"remote {remote}\" are of different families"));
+        }
         let mut wans = self.wans.into_iter();
         Ok(Tunnel {
             description: self.description,
             remote,
+            local: self.local,
             wan: said(wans.next(), "wan WAN")?,
             backup_wans: wans.collect(),
             mobike: !self.immobile,

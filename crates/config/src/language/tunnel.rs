@@ -70,6 +70,23 @@ const TUNNEL: &[Statement] = &[
         }),
     },
     Statement {
+        syntax: "local ADDRESS",
+        help: "Our outer address, which routers may share: the tunnel is there while the link has it",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                let address: IpAddr = args.get("ADDRESS")?;
+                if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+                    return Err(args.complain("ADDRESS", "expected an address that the link has, now or at times"));
+                }
+                tunnel.local = Some(address);
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                tunnel.local.iter().for_each(|address| lines.line(format_args!("local {address}")));
+            },
+        }),
+    },
+    Statement {
         syntax: "wan WAN-USED...",
         help: "The link that it runs over, and others for when that one is lost",
         action: Action::Tunnel(Verb {

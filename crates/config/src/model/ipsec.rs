@@ -64,6 +64,8 @@ pub struct Tunnel {
     pub description: Option<String>,
     /// `remote`
     pub remote: Remote,
+    /// `local`: our outer address; the tunnel is there only while the link has it.
+    pub local: Option<IpAddr>,
     /// `wan`: the link that it runs over.
     pub wan: WanName,
     /// Further links of `wan`, best first, for when that one is lost.

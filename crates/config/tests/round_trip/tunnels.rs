@@ -155,15 +155,21 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
             any::<bool>(),
             of(10u64..=31_536_000),
         ),
-        (of(select(Datapath::ALL)), any::<bool>(), select(Childless::ALL)),
+        (of(select(Datapath::ALL)), any::<bool>(), select(Childless::ALL), of(unicast())),
     )
         .prop_map(|((description, (remote, initiate), (dpd, probe), ike_lifetime, child_lifetime), rest, last)| {
-            let (datapath, hardware_offload, childless) = last;
+            let (datapath, hardware_offload, childless, local) = last;
             let ((local_selectors, remote_selectors, ppk), mtu_octets, packets, demands, shutdown, mobike, reauth) =
                 rest;
+            let local = local.filter(|local: &IpAddr| !local.is_loopback());
+            let local = local.filter(|local| match remote.address {
+                RemoteAddress::Address(remote) => remote.is_ipv4() == local.is_ipv4(),
+                RemoteAddress::Any => true,
+            });
             Tunnel {
                 description,
                 remote,
+                local,
                 wan: "x".parse().unwrap(),
                 backup_wans: vec![],
                 mobike,
