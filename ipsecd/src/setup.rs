@@ -269,6 +269,7 @@ mod tests {
             addresses: vec![],
             local_selectors: vec![],
             remote_selectors: vec!["10.0.0.0/8".parse().unwrap()],
+            reverse_route: None,
             ppk: None,
             dpd: model::Dpd::default(),
             probe: None,

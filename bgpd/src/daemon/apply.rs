@@ -20,6 +20,7 @@ use config::{
 use fib::{PathList, wire::ROUTE_PROTOCOL};
 use net_types::{Family, IfName};
 use netwatch::View;
+use rpc::TunnelState;
 use tracing::{info, warn};
 
 use super::{neighbors::Entry, start::listen, supervisor::Supervisor};
@@ -32,7 +33,7 @@ use crate::{
     rib_thread::Gone,
     setup,
     setup::BfdReach,
-    static_health::{self, Health},
+    static_health::{self, Carried, Health},
     tunnels::is_up,
     vrf,
 };
@@ -385,7 +386,7 @@ impl Supervisor {
     /// What static routes lead to may be another place, or none: tunnels or BFD sessions have changed.
     pub(super) async fn health_changed(&mut self) -> Result<(), Gone> {
         let config = self.daemon.config();
-        if config.static_routes.is_empty() {
+        if config.static_routes.is_empty() && config.tunnels.values().all(|tunnel| tunnel.reverse_route.is_none()) {
             return Ok(());
         }
         let view = self.watch.view().clone();
@@ -399,7 +400,14 @@ impl Supervisor {
     pub(super) fn health(&self) -> Health {
         let tunnels = self.daemon.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
         let dead = tunnels.all().filter(|status| !is_up(status)).map(|status| status.ifindex).collect();
-        Health { dead, answering: self.daemon.static_bfd.answering() }
+        let carried = tunnels.all().filter_map(|status| match &status.state {
+            TunnelState::Up { selectors, .. } => {
+                let carried = Carried { ifindex: status.ifindex, prefixes: selectors.clone() };
+                Some((status.tunnel.clone(), carried))
+            }
+            TunnelState::Negotiating | TunnelState::Down { .. } => None,
+        });
+        Health { dead, answering: self.daemon.static_bfd.answering(), carried: carried.collect() }
     }
 
     /// What follows from routes of others in the kernel.

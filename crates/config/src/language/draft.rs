@@ -17,7 +17,8 @@ use crate::{
         AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Childless, Config, Credential,
         Datapath, Dpd, EspSuite, Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry,
         NeighborId, NeighborSettings, Packets, Password, PeerDemands, Ppk, Probe, Proposal, Remote, RemoteAddress,
-        Revocation, RouteMapEntry, Shutdown, Standby, Tunnel, VrrpGroup, VrrpTracked, Wan, tunnels_of_one_datapath,
+        ReverseRoute, Revocation, RouteMapEntry, Shutdown, Standby, Tunnel, VrrpGroup, VrrpTracked, Wan,
+        tunnels_of_one_datapath,
     },
 };
 
@@ -92,6 +93,7 @@ pub(super) struct TunnelDraft {
     pub(super) addresses: Vec<InterfaceAddress>,
     pub(super) local_selectors: Vec<Prefix>,
     pub(super) remote_selectors: Vec<Prefix>,
+    pub(super) reverse_route: Option<ReverseRoute>,
     pub(super) childless: Childless,
     pub(super) ppk: Option<Ppk>,
     pub(super) dpd: Dpd,
@@ -516,6 +518,9 @@ impl TunnelDraft {
         {
             return Err(format!("\"local {local}\" and \"remote {remote}\" are of different families"));
         }
+        if let Some(reverse) = &self.reverse_route {
+            bounds_of_reverse_routes(reverse, &self.remote_selectors)?;
+        }
         let mut wans = self.wans.into_iter();
         Ok(Tunnel {
             description: self.description,
@@ -530,6 +535,7 @@ impl TunnelDraft {
             addresses: self.addresses,
             local_selectors: self.local_selectors,
             remote_selectors: self.remote_selectors,
+            reverse_route: self.reverse_route,
             childless: self.childless,
             ppk: self.ppk,
             dpd: self.dpd,
@@ -545,6 +551,23 @@ impl TunnelDraft {
             shutdown: self.shutdown,
         })
     }
+}
+
+/// What the peer may ask for is what may become a route: so it has to be said.
+fn bounds_of_reverse_routes(reverse: &ReverseRoute, remote: &[Prefix]) -> Result<(), String> {
+    if remote.is_empty() {
+        return Err("\"reverse-route\" needs \"remote-ts PREFIX\", which says what may become a route".to_owned());
+    }
+    if remote.len() > ReverseRoute::MOST {
+        let (most, found) = (ReverseRoute::MOST, remote.len());
+        return Err(format!("\"reverse-route\" is for {most} prefixes at most, \"remote-ts\" names {found}"));
+    }
+    if !reverse.default_route && remote.iter().all(|prefix| prefix.bits() == 0) {
+        return Err("\"remote-ts\" names nothing but a default route, which becomes a route with \"reverse-route \
+                    default-route\" only"
+            .to_owned());
+    }
+    Ok(())
 }
 
 /// The peer-group that the line would be about, if there is one.
