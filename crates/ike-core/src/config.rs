@@ -120,6 +120,17 @@ impl ConnectionConfig {
         std::iter::once(&self.wan).chain(&self.backup_wans)
     }
 
+    /// How a call is repeated. An address that routers share has just moved: whoever is on the link may send the first answer
+    /// to the router that had it.
+    pub(crate) fn call_policy(&self) -> Retransmission {
+        const ADDRESS_KNOWN_AFTER: Duration = Duration::from_millis(50);
+        let policy = Retransmission::within(self.retry.attempt);
+        match self.local_address {
+            Some(_) => Retransmission { first: policy.first.min(ADDRESS_KNOWN_AFTER), ..policy },
+            None => policy,
+        }
+    }
+
     /// Whether it may use this link.
     pub fn uses(&self, wan: &WanName) -> bool {
         self.wans().any(|used| used == wan)

@@ -61,6 +61,14 @@ fn whoever_gets_the_address_calls_at_once_and_the_peer_drops_what_it_had() {
 }
 
 #[test]
+fn an_answer_that_goes_to_the_router_before_is_soon_asked_for_again() {
+    let mut world = standing_by(Remote::Address(address(1)));
+    world.lost = Some(|world, n, _| n == 0 && world.net.elapsed() < millis(25));
+    hold(&mut world, true);
+    world.expect("one more message and two round trips later", millis(91), World::converged);
+}
+
+#[test]
 fn who_loses_the_address_drops_its_keys_without_a_word() {
     let mut world = standing_by(Remote::Address(address(1)));
     hold(&mut world, true);
