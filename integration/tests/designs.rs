@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use integration::Lab;
-use integration::designs::Design;
+use integration::designs::{Design, strongswan_takes_over};
 use integration::edge::Binaries;
 
 fn plays(name: &str) {
@@ -34,6 +34,20 @@ fn dual_hub() {
 #[ignore = "needs root: cargo xtask test"]
 fn dual_router() {
     plays("dual-router");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn ipsec_ha() {
+    plays("ipsec-ha");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn ipsec_ha_of_strongswan_and_keepalived() {
+    let began = Instant::now();
+    let mut tell = |what: &str| println!("{:9.3} s  {what}", began.elapsed().as_secs_f64());
+    Lab::test("ipsec-ha-others", |lab| strongswan_takes_over(lab, &Binaries::find()?, &mut tell));
 }
 
 #[test]

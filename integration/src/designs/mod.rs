@@ -6,6 +6,7 @@ mod dial_backup;
 mod dual_hub;
 mod dual_router;
 mod ground;
+mod ipsec_ha;
 
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use anyhow::{Context, Result, ensure};
 use crate::edge::Binaries;
 use crate::lab::Lab;
 use crate::probe::{Flow, Flows};
+
+pub use ipsec_ha::strongswan_takes_over;
 
 /// One folder of `examples/`.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +45,7 @@ pub const ALL: &[Design] = &[
         readme: include_str!("../../../examples/dual-router/README.md"),
         play: dual_router::play,
     },
+    Design { name: "ipsec-ha", readme: include_str!("../../../examples/ipsec-ha/README.md"), play: ipsec_ha::play },
 ];
 
 impl Design {
