@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod nexthop;
 pub mod peer;
 pub mod policy_setup;
+pub mod reverse_routes;
 pub mod rib_thread;
 pub mod router_advert;
 pub mod rpki;

@@ -9,11 +9,15 @@ use std::{
 };
 
 use bgp_core::rib::{LocalRoute, LocalSource};
+use bgp_wire::Community;
 use config::model::{Config, RedistributeSource, StaticTarget};
 use net_types::{IfName, Prefix};
 use netwatch::{ForeignTarget, View};
 
-use crate::static_health::{Health, Hop};
+use crate::{
+    reverse_routes,
+    static_health::{Health, Hop},
+};
 
 /// Ways that share the packets of a static route at most, as in FRR.
 const MOST_WAYS: usize = 64;
@@ -51,6 +55,33 @@ pub struct StaticWays {
     pub distance: u8,
     /// Tag; 0 for none.
     pub tag: u32,
+    /// Who wants it.
+    pub origin: Origin,
+}
+
+/// Who wants a static route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `ip route` and `ipv6 route`
+    Configured,
+    /// `reverse-route` of a tunnel.
+    Tunnel {
+        /// What it is announced with, sorted.
+        communities: Vec<Community>,
+    },
+}
+
+/// One line that has a say in where a prefix leads.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Where it would lead.
+    pub way: Static,
+    /// Administrative distance.
+    pub distance: u8,
+    /// Tag; 0 for none.
+    pub tag: u32,
+    /// Who wants it.
+    pub origin: Origin,
 }
 
 /// Static routes that can be installed now.
@@ -58,7 +89,7 @@ pub type Statics = BTreeMap<Prefix, StaticWays>;
 
 impl StaticWays {
     /// The distance of a route that leads nowhere.
-    const NOWHERE: u8 = u8::MAX;
+    pub const NOWHERE: u8 = u8::MAX;
 
     /// Whether it is of use to anybody else.
     pub fn leads(&self) -> bool {
@@ -79,32 +110,36 @@ impl Static {
 /// which any is fit: its tunnel is up, and its BFD where it asks for that. All of them then share the packets; what is to be
 /// dropped only where nothing as near leads anywhere. The others stand by.
 pub fn statics(config: &Config, view: &View, health: &Health) -> Statics {
-    let mut lines: BTreeMap<Prefix, Vec<(&config::model::StaticRoute, Static)>> = BTreeMap::new();
-    for route in &config.static_routes {
-        if let Some(way) = way(route, view) {
-            lines.entry(route.prefix).or_default().push((route, way));
-        }
+    let configured = config.static_routes.iter().filter_map(|route| {
+        let line =
+            Line { way: way(route, view)?, distance: route.distance, tag: route.tag, origin: Origin::Configured };
+        Some((route.prefix, line))
+    });
+    let mut lines: BTreeMap<Prefix, Vec<Line>> = BTreeMap::new();
+    for (prefix, line) in configured.chain(reverse_routes::lines(config, view, health)) {
+        lines.entry(prefix).or_default().push(line);
     }
     lines.into_iter().map(|(prefix, lines)| (prefix, settle(lines, health))).collect()
 }
 
-fn settle(mut lines: Vec<(&config::model::StaticRoute, Static)>, health: &Health) -> StaticWays {
+fn settle(mut lines: Vec<Line>, health: &Health) -> StaticWays {
     let leads = |way: &Static| matches!(way, Static::Via { .. });
     // What leads somewhere goes before what drops as near.
-    lines.sort_by_key(|(route, way)| (route.distance, !leads(way)));
-    let tier = |(route, way): &(&config::model::StaticRoute, Static)| (route.distance, leads(way));
-    let fit = lines.iter().find(|(_, way)| way.is_fit(health)).map(tier);
+    let tier = |line: &Line| (line.distance, !leads(&line.way));
+    lines.sort_by_key(tier);
+    let fit = lines.iter().find(|line| line.way.is_fit(health)).map(tier);
     let chosen = fit.or_else(|| lines.first().map(tier));
-    let (best, others): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| Some(tier(line)) == chosen);
-    let tag = best.first().map_or(0, |(route, _)| route.tag);
+    let (best, others): (Vec<Line>, Vec<Line>) = lines.into_iter().partition(|line| Some(tier(line)) == chosen);
+    let (tag, origin) = best.first().map_or((0, Origin::Configured), |line| (line.tag, line.origin.clone()));
     let distance = fit.map_or(StaticWays::NOWHERE, |(distance, _)| distance);
-    let ways = |lines: Vec<(_, Static)>| lines.into_iter().map(|(_, way)| way);
-    let most = if chosen.is_some_and(|(_, leads)| leads) { MOST_WAYS } else { 1 };
+    let ways = |lines: Vec<Line>| lines.into_iter().map(|line| line.way);
+    let most = if chosen.is_some_and(|(_, drops)| !drops) { MOST_WAYS } else { 1 };
     StaticWays {
         ways: ways(best).take(most).collect(),
         alternates: ways(others).filter(leads).take(MOST_WAYS).collect(),
         distance,
         tag,
+        origin,
     }
 }
 
@@ -145,15 +180,18 @@ pub fn originated(config: &Config, view: &View, health: &Health) -> Originated {
     let Some(bgp) = &config.bgp else { return wanted };
     let statics = statics(config, view, health);
     let connected = || view.connected().map(|(prefix, _)| prefix).filter(|prefix| !is_loopback(prefix));
+    // What only keeps packets from leaving in the clear is no route.
+    let is_static =
+        |prefix: &Prefix| statics.get(prefix).is_some_and(|route| route.leads() || route.origin == Origin::Configured);
     let is_routed = |prefix: &Prefix| {
-        connected().any(|other| other == *prefix) || statics.contains_key(prefix) || view.has_foreign_route(prefix)
+        connected().any(|other| other == *prefix) || is_static(prefix) || view.has_foreign_route(prefix)
     };
     for (family, section) in &bgp.families {
         // As FRR has it where it is to be FRR's: a route without a metric is announced with the least.
         let plain = LocalRoute { metric: bgp.frr_defaults.then_some(0), ..LocalRoute::default() };
         for prefix in section.networks.keys() {
             let idle = bgp.checks.network_import && !is_routed(prefix);
-            wanted.insert((LocalSource::Network, *prefix), LocalRoute { idle, ..plain });
+            wanted.insert((LocalSource::Network, *prefix), LocalRoute { idle, ..plain.clone() });
         }
         for (source, redistribute) in &section.redistribute {
             let mut originate = |source, prefix: Prefix, route: LocalRoute| {
@@ -164,28 +202,37 @@ pub fn originated(config: &Config, view: &View, health: &Health) -> Originated {
             };
             match source {
                 RedistributeSource::Connected => {
-                    connected().for_each(|prefix| originate(LocalSource::Connected, prefix, plain));
+                    connected().for_each(|prefix| originate(LocalSource::Connected, prefix, plain.clone()));
                 }
                 RedistributeSource::Static => {
-                    for (prefix, StaticWays { ways, tag, .. }) in statics.iter().filter(|(_, route)| route.leads()) {
+                    let ours = |(_, route): &(_, &StaticWays)| route.leads() && route.origin == Origin::Configured;
+                    for (prefix, StaticWays { ways, tag, .. }) in statics.iter().filter(ours) {
                         let next_hop = match ways.first() {
                             Some(Static::Via { gateway, .. }) => *gateway,
                             Some(Static::Blackhole | Static::Reject) | None => None,
                         };
-                        originate(LocalSource::Static, *prefix, LocalRoute { tag: *tag, next_hop, ..plain });
+                        originate(LocalSource::Static, *prefix, LocalRoute { tag: *tag, next_hop, ..plain.clone() });
+                    }
+                }
+                // Beyond a tunnel is nobody but through us.
+                RedistributeSource::Ipsec => {
+                    for (prefix, route) in statics.iter().filter(|(_, route)| route.leads()) {
+                        let StaticWays { origin: Origin::Tunnel { communities }, tag, .. } = route else { continue };
+                        let local = LocalRoute { tag: *tag, communities: communities.clone(), ..plain.clone() };
+                        originate(LocalSource::Ipsec, *prefix, local);
                     }
                 }
                 // Those that forwarding goes by: what is connected or static goes before them.
                 RedistributeSource::Kernel => view
                     .foreign_routes()
-                    .filter(|(prefix, _)| !statics.contains_key(prefix) && connected().all(|other| other != *prefix))
+                    .filter(|(prefix, _)| !is_static(prefix) && connected().all(|other| other != *prefix))
                     .for_each(|(prefix, route)| {
                         let next_hop = match route.target {
                             ForeignTarget::Via { gateway, .. } => gateway,
                             ForeignTarget::Blackhole | ForeignTarget::Unreachable => None,
                         };
                         let metric = Some(route.metric);
-                        originate(LocalSource::Kernel, prefix, LocalRoute { metric, next_hop, ..plain });
+                        originate(LocalSource::Kernel, prefix, LocalRoute { metric, next_hop, ..plain.clone() });
                     }),
             }
         }
@@ -301,7 +348,7 @@ mod tests {
                         (LocalSource::Kernel, "10.3.0.0/16".to_owned()),
                     ]
                 );
-                let kernel = all[&(LocalSource::Kernel, prefix("10.3.0.0/16"))];
+                let kernel = &all[&(LocalSource::Kernel, prefix("10.3.0.0/16"))];
                 assert_eq!((kernel.metric, kernel.next_hop), (Some(30), Some("192.0.2.7".parse().unwrap())));
                 assert_eq!(
                     all[&(LocalSource::Static, prefix("10.1.0.0/16"))].next_hop,
@@ -323,7 +370,13 @@ mod tests {
                 while watch.view().link_named("va").is_some_and(netwatch::Link::is_up) {
                     watch.changed().await.unwrap();
                 }
-                let dropped = StaticWays { ways: vec![Static::Blackhole], alternates: vec![], distance: 200, tag: 200 };
+                let dropped = StaticWays {
+                    ways: vec![Static::Blackhole],
+                    alternates: vec![],
+                    distance: 200,
+                    tag: 200,
+                    origin: Origin::Configured,
+                };
                 assert_eq!(statics(&config, watch.view(), &Health::default())[&prefix("10.1.0.0/16")], dropped);
                 assert!(
                     !originated(&config, watch.view(), &Health::default())
@@ -336,23 +389,15 @@ mod tests {
 
     /// Lines as `(distance, way)`; what comes of them as interfaces (0 for dropped) in use, standing by, and the distance.
     fn settled(lines: &[(u8, u32, bool)], health: &Health) -> (Vec<u32>, Vec<u32>, u8) {
-        let prefix = "10.1.0.0/16".parse().unwrap();
         let gateway: IpAddr = "192.0.2.1".parse().unwrap();
-        let routes: Vec<_> = lines
-            .iter()
-            .map(|(distance, interface, bfd)| {
-                let (target, way) = match interface {
-                    0 => (StaticTarget::Blackhole, Static::Blackhole),
-                    ifindex => {
-                        let target = StaticTarget::Gateway { address: gateway, interface: None };
-                        (target, Static::Via { ifindex: *ifindex, gateway: Some(gateway), bfd: *bfd })
-                    }
-                };
-                (config::model::StaticRoute { prefix, target, distance: *distance, tag: 0, bfd: None }, way)
-            })
-            .collect();
-        let StaticWays { ways, alternates, distance, .. } =
-            settle(routes.iter().map(|(route, way)| (route, way.clone())).collect(), health);
+        let routes = lines.iter().map(|(distance, interface, bfd)| {
+            let way = match interface {
+                0 => Static::Blackhole,
+                ifindex => Static::Via { ifindex: *ifindex, gateway: Some(gateway), bfd: *bfd },
+            };
+            Line { way, distance: *distance, tag: 0, origin: Origin::Configured }
+        });
+        let StaticWays { ways, alternates, distance, .. } = settle(routes.collect(), health);
         let interfaces = |ways: Vec<Static>| {
             ways.iter().map(|way| if let Static::Via { ifindex, .. } = way { *ifindex } else { 0 }).collect()
         };

@@ -168,7 +168,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::local_routes::StaticWays;
+    use crate::local_routes::{Origin, StaticWays};
 
     fn ip(arguments: &str) {
         let done = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
@@ -204,6 +204,7 @@ mod tests {
                     alternates: vec![],
                     distance: 1,
                     tag: 0,
+                    origin: Origin::Configured,
                 };
                 next_hops.set_statics(&Statics::from([("12.0.0.0/8".parse().unwrap(), leads)]));
                 assert_eq!(want(&mut next_hops, "12.0.0.1").await, Some(1), "but a static one does");

@@ -227,6 +227,7 @@ pub fn local_source(source: RedistributeSource) -> LocalSource {
         RedistributeSource::Connected => LocalSource::Connected,
         RedistributeSource::Static => LocalSource::Static,
         RedistributeSource::Kernel => LocalSource::Kernel,
+        RedistributeSource::Ipsec => LocalSource::Ipsec,
     }
 }
 

@@ -4,12 +4,13 @@
 //! routes that BGP learned have their neighbor for that.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use fib::{PathKey, PathState, Scope};
+use net_types::{Prefix, TunnelName};
 use tokio::sync::Notify;
 
 /// Static routes, as a source of paths, next to the neighbors that are numbered from 1.
@@ -32,6 +33,17 @@ pub struct Health {
     pub dead: BTreeSet<u32>,
     /// Routers whose BFD sessions are up.
     pub answering: BTreeSet<Hop>,
+    /// What tunnels that are up carry.
+    pub carried: BTreeMap<TunnelName, Carried>,
+}
+
+/// What a tunnel carries on its peer's side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Its interface.
+    pub ifindex: u32,
+    /// As its child SA has it, sorted.
+    pub prefixes: Vec<Prefix>,
 }
 
 impl Health {
@@ -114,7 +126,7 @@ mod tests {
         assert_eq!(bfd.watch([hop].into()), [word(hop, false)]);
         assert_eq!(bfd.changed(hop, true), Some(word(hop, true)));
         assert_eq!(bfd.changed(hop, true), None, "no news");
-        let health = Health { answering: bfd.answering(), dead: BTreeSet::new() };
+        let health = Health { answering: bfd.answering(), ..Health::default() };
         assert!(health.leads(3, Some(hop.1), true));
         assert!(!health.leads(4, Some(hop.1), true) && !health.leads(3, None, true));
         assert!(health.leads(4, None, false));

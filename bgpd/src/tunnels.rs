@@ -126,7 +126,7 @@ mod tests {
             ifindex: 7,
             wan: "isp1".parse().unwrap(),
             state: if up {
-                TunnelState::Up { mtu: 1438, addresses: vec!["169.254.1.2".parse().unwrap()] }
+                TunnelState::Up { mtu: 1438, addresses: vec!["169.254.1.2".parse().unwrap()], selectors: vec![] }
             } else {
                 TunnelState::Down { cause: "peer deleted the SA".into() }
             },

@@ -120,7 +120,7 @@ pub struct Clearness {
 /// What a packet on a WAN is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nature {
-    /// ESP, IKE, or what a link needs to live (ARP, neighbour discovery, group membership, ICMP between routers).
+    /// ESP, IKE, or what a link needs to live (ARP, neighbour discovery, group membership, VRRP, ICMP between routers).
     Proper,
     /// Something that should have been in a tunnel.
     Clear,
@@ -137,7 +137,7 @@ impl Clearness {
             return Nature::Clear;
         }
         match header.protocol {
-            0 | 1 | 2 | 50 | 58 => Nature::Proper, // hop-by-hop (MLD), ICMP, IGMP, ESP, ICMPv6
+            0 | 1 | 2 | 50 | 58 | 112 => Nature::Proper, // hop-by-hop (MLD), ICMP, IGMP, ESP, ICMPv6, VRRP
             17 => match packet.udp_ports() {
                 Some((500 | 4500, _) | (_, 500 | 4500)) => Nature::Proper,
                 _ => Nature::Clear,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use integration::Lab;
-use integration::designs::{Design, dual_hub};
+use integration::designs::{Design, dual_hub, strongswan_takes_over};
 use integration::edge::Binaries;
 
 fn plays(name: &str) {
@@ -48,6 +48,20 @@ fn dual_router() {
 #[ignore = "needs root: cargo xtask test"]
 fn no_bgp() {
     plays("no-bgp");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn ipsec_ha() {
+    plays("ipsec-ha");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn ipsec_ha_of_strongswan_and_keepalived() {
+    let began = Instant::now();
+    let mut tell = |what: &str| println!("{:9.3} s  {what}", began.elapsed().as_secs_f64());
+    Lab::test("ipsec-ha-others", |lab| strongswan_takes_over(lab, &Binaries::find()?, &mut tell));
 }
 
 #[test]

@@ -12,16 +12,17 @@ use std::{
 
 use bytes::Bytes;
 use dataplane::{Dataplane, IkeDatagram, Limits, NewInbound, NewOutbound};
-use esp::{Keymat, Selector, Selectors};
+use esp::Keymat;
 use ike_core::{ConnectionConfig, DownCause, EngineConfig, Event, Ike, Input, InstallChild, Output, Path};
 use ike_crypto::CrashTokenSecret;
-use ike_wire::{TrafficSelector, TsRange};
-use net_types::{Spi, TunnelName, WanName};
+use ike_wire::TrafficSelector;
+use net_types::{Prefix, Spi, TunnelName, WanName};
 use rand::{SeedableRng, rngs::StdRng};
 use rpc::TunnelState;
 use telemetry::LogLimit;
 
 use crate::{
+    selectors,
     state::{ChildSa, IkeSa, Stamped, State},
     suites::packet_cipher,
     trust::Asker,
@@ -46,6 +47,8 @@ pub(crate) struct IkeLoop {
     tunnels: BTreeMap<TunnelName, TunnelFacts>,
     /// The link that a tunnel goes over, or went over last.
     moved: BTreeMap<TunnelName, WanName>,
+    /// What the child SA in use carries on the peer's side, of tunnels that have one.
+    carried: BTreeMap<TunnelName, Vec<Prefix>>,
     /// By inbound SPI.
     children: BTreeMap<Spi, Child>,
     /// Replaced inbound associations, and when they end.
@@ -70,6 +73,8 @@ pub(crate) struct TunnelFacts {
 struct Child {
     tunnel: TunnelName,
     spi_out: Spi,
+    /// What it carries on the peer's side and can be routed.
+    carries: Vec<Prefix>,
     /// The sending half, until the peer is known to accept it.
     staged: Option<NewOutbound>,
     /// When the engine was last told that the peer's packets arrive.
@@ -89,6 +94,7 @@ impl IkeLoop {
             asked_at: None,
             tunnels: BTreeMap::new(),
             moved: BTreeMap::new(),
+            carried: BTreeMap::new(),
             children: BTreeMap::new(),
             retiring: Vec::new(),
         }
@@ -111,7 +117,7 @@ impl IkeLoop {
         self.handle(now, Input::Reconfigure(connections));
         // What changed beside the connection itself, such as an address, is told as well.
         for tunnel in self.tunnels.keys() {
-            if let Some(TunnelState::Up { .. }) = self.state.negotiated(tunnel) {
+            if self.is_up(tunnel) {
                 self.publish_up(tunnel);
             }
         }
@@ -135,7 +141,7 @@ impl IkeLoop {
     pub(crate) fn set_mtu(&mut self, tunnel: &TunnelName, mtu: u16) {
         let Some(facts) = self.tunnels.get_mut(tunnel) else { return };
         facts.mtu = mtu;
-        if let Some(TunnelState::Up { .. }) = self.state.negotiated(tunnel) {
+        if self.is_up(tunnel) {
             self.publish_up(tunnel);
         }
     }
@@ -274,7 +280,7 @@ impl IkeLoop {
                 return;
             }
         };
-        let selectors = selectors(&local_ts, &remote_ts);
+        let selectors = selectors::of_packets(&local_ts, &remote_ts);
         let limits = self.tunnels.get(&tunnel).map_or_else(Limits::default, limits);
         let path = packet_path(&path);
         let sa = NewInbound {
@@ -292,7 +298,12 @@ impl IkeLoop {
         }
         let staged =
             NewOutbound { spi: spi_out, keymat: outbound, esn: suite.esn, selectors, path, encapsulated, limits };
-        let known = Child { tunnel: tunnel.clone(), spi_out, staged: Some(staged), told: None, sent: (0, now) };
+        let (carries, left_out) = selectors::routable(&remote_ts);
+        if left_out > 0 {
+            tracing::warn!(%tunnel, left_out, "the peer's traffic selectors come to more prefixes than are told for routing");
+        }
+        let known =
+            Child { tunnel: tunnel.clone(), spi_out, carries, staged: Some(staged), told: None, sent: (0, now) };
         self.children.insert(spi_in, known);
         let text = |side: &[TrafficSelector]| side.iter().map(ToString::to_string).collect();
         let shown = ChildSa {
@@ -318,6 +329,10 @@ impl IkeLoop {
             tracing::error!(%tunnel, %error, "the tunnel cannot send");
             return;
         }
+        let before = self.carried.insert(tunnel.clone(), child.carries.clone());
+        if before.as_ref() != Some(&child.carries) && self.is_up(tunnel) {
+            self.publish_up(tunnel); // the pair that it replaces carried something else
+        }
         self.state.edit(tunnel, |detail| {
             for child in &mut detail.children {
                 child.in_use = child.spi_in == spi_in;
@@ -334,25 +349,32 @@ impl IkeLoop {
             self.retiring.push((now + GRACE, spi_in));
         } else {
             self.dataplane.remove_inbound(spi_in);
+            self.carried.remove(tunnel);
         }
         self.state.edit(tunnel, |detail| detail.children.retain(|child| child.spi_in != spi_in));
     }
 
     /// It carries traffic, or goes on doing so by another path.
     fn up(&mut self, tunnel: &TunnelName, path: &Path) {
-        let before = self.state.negotiated(tunnel);
+        let was_up = self.is_up(tunnel);
         self.moved.insert(tunnel.clone(), path.wan.clone());
         self.publish_up(tunnel);
-        if matches!(before, Some(TunnelState::Up { .. })) {
+        if was_up {
             return tracing::info!(%tunnel, %path, "tunnel goes by another path");
         }
         tracing::info!(%tunnel, %path, "tunnel is up");
         self.state.edit(tunnel, |detail| detail.times_up += 1);
     }
 
+    /// As its IKE SA has it.
+    fn is_up(&self, tunnel: &TunnelName) -> bool {
+        matches!(self.state.negotiated(tunnel), Some(TunnelState::Up { .. }))
+    }
+
     fn publish_up(&self, tunnel: &TunnelName) {
         let Some(facts) = self.tunnels.get(tunnel) else { return };
-        let state = TunnelState::Up { mtu: u32::from(facts.mtu), addresses: facts.addresses.clone() };
+        let selectors = self.carried.get(tunnel).cloned().unwrap_or_default();
+        let state = TunnelState::Up { mtu: u32::from(facts.mtu), addresses: facts.addresses.clone(), selectors };
         self.state.publish(tunnel, self.moved.get(tunnel).unwrap_or(&facts.wan), facts.ifindex, state);
     }
 
@@ -364,7 +386,7 @@ impl IkeLoop {
         };
         self.state.publish(tunnel, self.moved.get(tunnel).unwrap_or(&facts.wan), facts.ifindex, state);
         match cause {
-            DownCause::Starting | DownCause::WaitingForPeer | DownCause::StandingBy => {
+            DownCause::Starting | DownCause::WaitingForPeer | DownCause::StandingBy | DownCause::AddressAway(_) => {
                 tracing::info!(%tunnel, %cause, "tunnel is not up")
             }
             DownCause::AdminDown | DownCause::Reconfigured => tracing::info!(%tunnel, %cause, "tunnel is down"),
@@ -488,18 +510,4 @@ fn limits(facts: &TunnelFacts) -> Limits {
         soft_packets: facts.child_packets.map(soft),
         hard_packets: facts.child_packets.map(hard),
     }
-}
-
-fn selectors(local: &[TrafficSelector], remote: &[TrafficSelector]) -> Selectors {
-    let side = |selectors: &[TrafficSelector]| selectors.iter().filter_map(selector).collect();
-    Selectors::new(side(local), side(remote))
-}
-
-fn selector(ts: &TrafficSelector) -> Option<Selector> {
-    let (first, last): (IpAddr, IpAddr) = match ts.range {
-        TsRange::V4(first, last) => (first.into(), last.into()),
-        TsRange::V6(first, last) => (first.into(), last.into()),
-        TsRange::Other { .. } => return None, // holds nothing
-    };
-    Some(Selector { first, last, protocol: ts.protocol, first_port: ts.start_port, last_port: ts.end_port })
 }

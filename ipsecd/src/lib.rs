@@ -12,6 +12,7 @@ mod links;
 pub mod load;
 pub mod metrics;
 mod probe;
+mod selectors;
 pub mod service;
 pub mod setup;
 pub mod show;

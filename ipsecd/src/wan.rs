@@ -54,7 +54,7 @@ pub enum LinkState {
     Up {
         /// Its interface.
         ifindex: u32,
-        /// Our addresses on it, link-local ones left out. Never empty.
+        /// Our addresses on it, link-local ones left out, those shared with other routers last. Never empty.
         addresses: Vec<IpAddr>,
         /// What the interface takes, in octets.
         mtu_octets: u32,
@@ -108,7 +108,10 @@ pub fn assess(view: &View, wan: &config::model::Wan) -> LinkState {
         IpAddr::V4(v4) => !v4.is_loopback(),
         IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
     };
-    let addresses: Vec<IpAddr> = view.addresses_of(link.ifindex).map(|address| address.local).filter(usable).collect();
+    // What another router may have in a moment is nobody's choice but that of who names it.
+    let mut found: Vec<_> = view.addresses_of(link.ifindex).filter(|address| usable(&address.local)).collect();
+    found.sort_by_key(|address| address.is_virtual);
+    let addresses: Vec<IpAddr> = found.into_iter().map(|address| address.local).collect();
     if addresses.is_empty() {
         return LinkState::Down(DownReason::NoAddress);
     }

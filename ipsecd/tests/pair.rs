@@ -95,6 +95,7 @@ impl Plan {
         let spec = model::Tunnel {
             description: None,
             remote: model::Remote { address: model::RemoteAddress::Address(remote), id: None },
+            local: None,
             wan: wan(),
             backup_wans: vec![],
             childless: model::Childless::Allow,
@@ -105,6 +106,7 @@ impl Plan {
             addresses: vec![address.parse().unwrap()],
             local_selectors: Vec::new(),
             remote_selectors: Vec::new(),
+            reverse_route: None,
             ppk: None,
             dpd: model::Dpd::default(),
             probe: None,
@@ -265,7 +267,7 @@ fn a_tunnel_comes_up_carries_traffic_and_is_told() {
     near.wait_up();
     far.wait_up();
     lab.crosses();
-    let Some(TunnelState::Up { mtu, addresses }) = near.tunnel() else { panic!("up") };
+    let Some(TunnelState::Up { mtu, addresses, .. }) = near.tunnel() else { panic!("up") };
     assert_eq!((mtu, addresses), (1438, vec![IpAddr::from([169, 254, 1, 1])]));
     let detail = near.state.tunnel(&tunnel()).unwrap();
     assert_eq!(detail.children.len(), 1);

@@ -20,6 +20,7 @@ use config::{
 use fib::{PathList, wire::ROUTE_PROTOCOL};
 use net_types::{Family, IfName};
 use netwatch::View;
+use rpc::TunnelState;
 use tracing::{info, warn};
 
 use super::{neighbors::Entry, start::listen, supervisor::Supervisor};
@@ -32,7 +33,7 @@ use crate::{
     rib_thread::Gone,
     setup,
     setup::BfdReach,
-    static_health::{self, Health},
+    static_health::{self, Carried, Health},
     vrf,
 };
 
@@ -386,7 +387,8 @@ impl Supervisor {
     pub(super) async fn health_changed(&mut self) -> Result<(), Gone> {
         let config = self.daemon.config();
         let reached = self.next_hops.set_dead(self.health().dead);
-        if config.static_routes.is_empty() && !reached {
+        let carries = config.tunnels.values().any(|tunnel| tunnel.reverse_route.is_some());
+        if config.static_routes.is_empty() && !carries && !reached {
             return Ok(());
         }
         let view = self.watch.view().clone();
@@ -399,7 +401,14 @@ impl Supervisor {
 
     pub(super) fn health(&self) -> Health {
         let tunnels = self.daemon.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
-        Health { dead: tunnels.dead(), answering: self.daemon.static_bfd.answering() }
+        let carried = tunnels.all().filter_map(|status| match &status.state {
+            TunnelState::Up { selectors, .. } => {
+                let carried = Carried { ifindex: status.ifindex, prefixes: selectors.clone() };
+                Some((status.tunnel.clone(), carried))
+            }
+            TunnelState::Negotiating | TunnelState::Down { .. } => None,
+        });
+        Health { dead: tunnels.dead(), answering: self.daemon.static_bfd.answering(), carried: carried.collect() }
     }
 
     /// What follows from routes of others in the kernel.

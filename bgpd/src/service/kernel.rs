@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::{Output, gone, routes::Rows};
 use crate::{
     fib_thread::Table,
-    local_routes::{self, Static, StaticWays},
+    local_routes::{self, Origin, Static, StaticWays},
     peer::PeerHandle,
     show::{
         kernel,
@@ -212,6 +212,14 @@ fn bare(prefix: &Prefix, protocol: RouteProtocol, distance: u8, ways: Vec<Way>) 
     }
 }
 
+/// Who wants a static route.
+fn protocol_of(own: &StaticWays) -> RouteProtocol {
+    match own.origin {
+        Origin::Configured => RouteProtocol::Static,
+        Origin::Tunnel { .. } => RouteProtocol::Ipsec,
+    }
+}
+
 /// What the FIB has for a prefix.
 fn describe(table: &dyn Table, prefix: &Prefix, view: &netwatch::View, known: &Known) -> Option<KernelRoute> {
     let via = |ifindex: u32, gateway: Option<IpAddr>| {
@@ -226,11 +234,14 @@ fn describe(table: &dyn Table, prefix: &Prefix, view: &netwatch::View, known: &K
     let (protocol, distance, tag) = match (candidates.first().map(|first| known.internal.get(&first.source)), own) {
         (Some(Some(true)), _) => (RouteProtocol::Bgp { internal: true }, known.distances.internal, 0),
         (Some(Some(false)), _) => (RouteProtocol::Bgp { internal: false }, known.distances.external, 0),
-        (Some(None), own) => (RouteProtocol::Static, own.map_or(1, |own| own.distance), own.map_or(0, |own| own.tag)),
-        (None, Some(own)) if unreachable || dropped(own) => (RouteProtocol::Static, own.distance, own.tag),
+        (Some(None), Some(own)) => (protocol_of(own), own.distance, own.tag),
+        (Some(None), None) => (RouteProtocol::Static, 1, 0),
+        (None, Some(own)) if unreachable || dropped(own) => (protocol_of(own), own.distance, own.tag),
         // Adopted, or failing closed: it was learned.
         (None, _) => (RouteProtocol::Bgp { internal: false }, known.distances.external, 0),
     };
+    // What was asked to be dropped is not failing.
+    let configured = protocol == RouteProtocol::Static;
     let way = |WeightedNexthop { nexthop, weight }| match nexthop {
         Nexthop::Via { ifindex, gateway, .. } => Way { weight, ..via(ifindex, gateway).into() },
         Nexthop::Blackhole(_) => Forwarding::Blackhole.into(),
@@ -250,7 +261,7 @@ fn describe(table: &dyn Table, prefix: &Prefix, view: &netwatch::View, known: &K
         tag,
         source: route.list.and_then(fib::PathList::source),
         backup,
-        protected: dropping && protocol != RouteProtocol::Static,
+        protected: dropping && !configured,
         nexthop_id: route.object.map(|object| object.0).filter(|_| !unreachable),
         installed: route.installed.is_some() || (unreachable && route.object.is_some()),
         ..bare(prefix, protocol, distance, ways)

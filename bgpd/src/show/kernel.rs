@@ -11,6 +11,7 @@ use super::{
 
 /// What stands above the routes, as text.
 pub const HEAD: &str = "Codes: K - kernel route, C - connected, S - static, B - BGP,\n\
+\x20      P - IPsec (reverse-route),\n\
 \x20      > - selected route, * - FIB route, q - queued, b - backup, p - fails closed\n\n";
 
 /// One route, as lines of text.
@@ -19,6 +20,7 @@ pub fn row(route: &KernelRoute) -> String {
         RouteProtocol::Kernel => 'K',
         RouteProtocol::Connected => 'C',
         RouteProtocol::Static => 'S',
+        RouteProtocol::Ipsec => 'P',
         RouteProtocol::Bgp { .. } => 'B',
     };
     let mark = match (route.selected, route.installed) {
@@ -77,6 +79,7 @@ fn entry_json(route: &KernelRoute) -> Value {
         RouteProtocol::Kernel => "kernel",
         RouteProtocol::Connected => "connected",
         RouteProtocol::Static => "static",
+        RouteProtocol::Ipsec => "ipsec",
         RouteProtocol::Bgp { .. } => "bgp",
     };
     let mut out = object([
@@ -140,7 +143,7 @@ fn entry_json(route: &KernelRoute) -> Value {
 /// The flags that FRR's zebra keeps of a route: selected (8), of iBGP (4), may be recursive (1), distance counts (64).
 fn internal_flags(route: &KernelRoute) -> u32 {
     match route.protocol {
-        RouteProtocol::Static => 73,
+        RouteProtocol::Static | RouteProtocol::Ipsec => 73,
         RouteProtocol::Bgp { internal: true } => 13,
         RouteProtocol::Bgp { internal: false } if route.ways.iter().any(|way| way.recursive.is_some()) => 9,
         _ => 8,

@@ -472,6 +472,8 @@ pub enum RouteProtocol {
     Connected,
     /// `ip route`
     Static,
+    /// `reverse-route` of a tunnel.
+    Ipsec,
     /// BGP; internal where the best path is from our own AS.
     Bgp {
         /// The best path is internal.
@@ -486,6 +488,7 @@ impl RouteProtocol {
             Self::Kernel => Some(RedistributeSource::Kernel),
             Self::Connected => Some(RedistributeSource::Connected),
             Self::Static => Some(RedistributeSource::Static),
+            Self::Ipsec => Some(RedistributeSource::Ipsec),
             Self::Bgp { .. } => None,
         }
     }

@@ -205,8 +205,8 @@ impl Model {
             let best = self.held(at).and_then(|held| held.0.first().copied()).filter(|best| hears(*best));
             if peer == SEVERAL {
                 let others = (0..PEERS).filter(|from| hears(*from) && self.is_usable(*from, at));
-                // Paths of peers that tell one a prefix are named after the peer, behind six sources of our own.
-                return others.map(|from| ((prefix(at), from as u32 + 8), hops(from, at))).collect();
+                // Paths of peers that tell one a prefix are named after the peer, behind eight sources of our own.
+                return others.map(|from| ((prefix(at), from as u32 + 9), hops(from, at))).collect();
             }
             best.map(|best| ((prefix(at), 0), hops(best, at))).into_iter().collect()
         };

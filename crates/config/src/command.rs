@@ -405,7 +405,7 @@ const fn row(
 const ROWS: &[Row] = &[
     row(
         Owner::Bgpd,
-        "show (ip|ipv6) route [vrf (all|default)] [bgp|connected|static|kernel] [json]",
+        "show (ip|ipv6) route [vrf (all|default)] [bgp|connected|static|kernel|ipsec] [json]",
         "Routes programmed into the kernel",
         route,
     ),
@@ -413,7 +413,7 @@ const ROWS: &[Row] = &[
     row(Owner::Bgpd, "show ipv6 route [vrf (all|default)] (PREFIX6|IPV6) [json]", "The route to a destination", route),
     row(
         Owner::Bgpd,
-        "show (ip|ipv6) fib [vrf (all|default)] [bgp|connected|static|kernel] [json]",
+        "show (ip|ipv6) fib [vrf (all|default)] [bgp|connected|static|kernel|ipsec] [json]",
         "Routes that packets are forwarded by",
         route,
     ),

@@ -275,7 +275,14 @@ fn contradictions_and_gaps_are_refused() {
             "{psk}{wan}ipsec tunnel t\n remote ::1\n wan a\n identity i\n ip address 10.0.0.1/30\n probe {address}{pace}\n"
         )
     };
+    let tunnel = |lines: &str| format!("{psk}{wan}ipsec tunnel t\n remote 192.0.2.1\n wan a\n identity i\n{lines}");
+    let many: String = (0..65).map(|n| format!(" 10.{n}.0.0/16")).collect();
     for (source, expected) in [
+        (tunnel(" local 0.0.0.0\n"), "an address that the link has"),
+        (tunnel(" local 2001:db8::1\n"), "of different families"),
+        (tunnel(" reverse-route\n"), "needs \"remote-ts PREFIX\""),
+        (tunnel(" remote-ts 0.0.0.0/0 ::/0\n reverse-route\n"), "with \"reverse-route default-route\" only"),
+        (tunnel(&format!(" remote-ts{many}\n reverse-route\n")), "for 64 prefixes at most, \"remote-ts\" names 65"),
         ("wan a\n".to_owned(), "\"interface IFNAME\" is missing"),
         ("ipsec identity i\n id x\n".to_owned(), "neither"),
         (format!("{psk} certificate /c\n"), "choose one"),

@@ -53,7 +53,9 @@ pub struct ConnectionConfig {
     pub childless: Childless,
     /// Whether an SA may change its addresses, and follow a peer that does (RFC 4555).
     pub mobike: bool,
-    /// Our address; by default the WAN's.
+    /// Our address, which the WAN may have at times only: routers share it. The tunnel is there while the WAN has it; when it
+    /// is gone the SAs end without a word to the peer, who has another router there by then. By default the WAN's first of
+    /// the peer's family.
     pub local_address: Option<IpAddr>,
     /// The peer's address.
     pub remote: Remote,
@@ -116,6 +118,17 @@ impl ConnectionConfig {
     /// The links that it may use, best first.
     pub fn wans(&self) -> impl Iterator<Item = &WanName> {
         std::iter::once(&self.wan).chain(&self.backup_wans)
+    }
+
+    /// How a call is repeated. An address that routers share has just moved: whoever is on the link may send the first answer
+    /// to the router that had it.
+    pub(crate) fn call_policy(&self) -> Retransmission {
+        const ADDRESS_KNOWN_AFTER: Duration = Duration::from_millis(50);
+        let policy = Retransmission::within(self.retry.attempt);
+        match self.local_address {
+            Some(_) => Retransmission { first: policy.first.min(ADDRESS_KNOWN_AFTER), ..policy },
+            None => policy,
+        }
     }
 
     /// Whether it may use this link.

@@ -1,6 +1,10 @@
 //! What the engine has to say to operators: why a tunnel is down, why a peer was refused, what changed.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use ike_crypto::{AuthError, NoProposal, ProofError};
 use net_types::{Spi, TunnelName, WanName};
@@ -27,6 +31,8 @@ pub enum DownCause {
     PeerUnreachable,
     /// The WAN link that the tunnel is bound to is down or has no address.
     LinkDown,
+    /// The WAN link has not the address that the tunnel is bound to: another router has it.
+    AddressAway(IpAddr),
     /// The peer or this side was refused; which and why.
     Refused(Refusal),
     /// `terminate`, `shutdown` or the end of the daemon.
@@ -213,6 +219,7 @@ impl fmt::Display for DownCause {
             Self::PeerRestarted => f.write_str("the peer has restarted"),
             Self::PeerUnreachable => f.write_str("peer does not answer"),
             Self::LinkDown => f.write_str("WAN link down"),
+            Self::AddressAway(local) => write!(f, "{local} is not on the WAN link"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::AdminDown => f.write_str("administratively down"),
             Self::StandingBy => f.write_str("standing by for others"),

@@ -321,18 +321,19 @@ impl Tunnel {
         [draining, look_at, self.call_at, self.child_at, self.prove_by].into_iter().flatten().min()
     }
 
-    /// Draws the conclusions from what the SAs are now.
+    /// Draws the conclusions from what the SAs are now, and from whether there is a way to go, or why not.
     pub(crate) fn settle(
         &mut self,
         now: Instant,
-        link: bool,
+        way: &Result<(), DownCause>,
         sas: &[SaView],
         spis: &mut SpiBook,
         out: &mut Vec<Output>,
     ) -> Vec<Wish> {
+        let link = way.is_ok();
         let path = self.choose_active(link, sas, out);
         self.drain(now, spis, out);
-        self.report(path, link, out);
+        self.report(path, way, out);
         let mut wishes = Vec::new();
         if link {
             self.abandon_unproven(now, sas, &mut wishes);
@@ -402,16 +403,16 @@ impl Tunnel {
         self.drain(now, spis, out);
         self.cause = DownCause::Reconfigured;
         self.admin_down = false;
-        self.report(None, true, out);
+        self.report(None, &Ok(()), out);
     }
 
-    fn report(&mut self, path: Option<Path>, link: bool, out: &mut Vec<Output>) {
+    fn report(&mut self, path: Option<Path>, way: &Result<(), DownCause>, out: &mut Vec<Output>) {
         let tunnel = self.config.tunnel.clone();
-        let report = match path {
-            Some(path) => Report::Up(path),
-            None if self.admin_down => Report::Down(self.config.held_down()),
-            None if !link => Report::Down(DownCause::LinkDown),
-            None => Report::Down(self.cause.clone()),
+        let report = match (path, way) {
+            (Some(path), _) => Report::Up(path),
+            (None, _) if self.admin_down => Report::Down(self.config.held_down()),
+            (None, Err(why)) => Report::Down(why.clone()),
+            (None, Ok(())) => Report::Down(self.cause.clone()),
         };
         if self.reported.as_ref() == Some(&report) {
             return;

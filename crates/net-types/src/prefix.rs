@@ -84,6 +84,32 @@ impl Prefix {
         Self { realm: Realm::Own, net: IpNet::from(address) }
     }
 
+    /// The fewest prefixes that hold just the addresses from the first to the last, in order; none if they are of two families
+    /// or in the wrong order. At most twice as many as an address has bits.
+    pub fn of_range(first: IpAddr, last: IpAddr) -> Vec<Self> {
+        let (bits, mut at, end) = match (first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => (32, u128::from(first.to_bits()), u128::from(last.to_bits())),
+            (IpAddr::V6(first), IpAddr::V6(last)) => (128, first.to_bits(), last.to_bits()),
+            _ => return Vec::new(),
+        };
+        let mut out = Vec::new();
+        while at <= end {
+            // As many low bits as are zero at this place, and as the rest of the range has room for.
+            let room = (end - at).checked_add(1).map_or(128, |rest| 127 - rest.leading_zeros());
+            let low = at.trailing_zeros().min(room).min(bits);
+            let address = if bits == 32 {
+                IpAddr::V4(Ipv4Addr::from_bits((at & u128::from(u32::MAX)) as u32))
+            } else {
+                IpAddr::V6(Ipv6Addr::from_bits(at))
+            };
+            let length = u8::try_from(bits - low).unwrap_or(u8::MAX);
+            out.extend(Self::new(address, length));
+            let Some(next) = 1u128.checked_shl(low).and_then(|step| at.checked_add(step)) else { break };
+            at = next;
+        }
+        out
+    }
+
     /// The same prefix in the VPN whose routes `rd` distinguishes.
     pub fn in_vpn(self, rd: Rd) -> Self {
         Self { realm: Realm::Vpn(rd), ..self }
@@ -221,6 +247,20 @@ mod tests {
     fn host_bits_are_cleared() {
         assert_eq!("10.1.2.3/8".parse::<Prefix>().unwrap().to_string(), "10.0.0.0/8");
         assert_eq!(Prefix::new("fd00::1".parse().unwrap(), 64).unwrap().to_string(), "fd00::/64");
+    }
+
+    #[test]
+    fn ranges_become_the_fewest_prefixes() {
+        let text = |first: &str, last: &str| -> Vec<String> {
+            let prefixes = Prefix::of_range(first.parse().unwrap(), last.parse().unwrap());
+            prefixes.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(text("10.0.0.1", "10.0.0.6"), ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/31", "10.0.0.6/32"]);
+        assert_eq!(text("10.0.0.7", "10.0.0.6"), [""; 0]);
+        assert_eq!(text("10.0.0.7", "::1"), [""; 0]);
+        assert_eq!(text("0.0.0.0", "255.255.255.255"), ["0.0.0.0/0"]);
+        assert_eq!(text("fd00::", "fd00::ffff"), ["fd00::/112"]);
+        assert_eq!(text("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ["::/0"]);
     }
 
     #[test]

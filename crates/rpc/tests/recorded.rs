@@ -2,7 +2,7 @@
 //!
 //! `testdata/NAME.hex` holds one frame. To record a new kind of frame, add it here, and take the octets from the failure.
 
-use std::fs;
+use std::{fs, net::IpAddr};
 
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -33,6 +33,10 @@ fn tunnel(state: TunnelState) -> Body {
         generation: 3,
     };
     Body::Event(TunnelEvent::Status(status).to_bytes())
+}
+
+fn up(addresses: Vec<IpAddr>, selectors: &[&str]) -> TunnelState {
+    TunnelState::Up { mtu: 1438, addresses, selectors: selectors.iter().map(|text| text.parse().unwrap()).collect() }
 }
 
 fn wan(state: WanState) -> Body {
@@ -72,7 +76,8 @@ fn frames() -> Vec<(&'static str, Envelope)> {
         ("call-watch-wans", Envelope::new(3, call(&WatchWans))),
         ("event-text", Envelope::new(1, Body::Event(Text("IPv4 Unicast Summary\n".into()).to_bytes()))),
         ("event-tunnel-negotiating", Envelope::new(2, tunnel(TunnelState::Negotiating))),
-        ("event-tunnel-up", Envelope::new(2, tunnel(TunnelState::Up { mtu: 1438, addresses: addresses.clone() }))),
+        ("event-tunnel-up", Envelope::new(2, tunnel(up(addresses.clone(), &[])))),
+        ("event-tunnel-up-selectors", Envelope::new(2, tunnel(up(vec![], &["10.2.0.0/24", "fd00:2::/48"])))),
         ("event-tunnel-down", Envelope::new(2, tunnel(TunnelState::Down { cause: "peer sent DELETE".into() }))),
         (
             "event-tunnel-removed",

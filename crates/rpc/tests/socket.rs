@@ -111,7 +111,7 @@ fn status(tunnel: &str, generation: u64) -> TunnelStatus {
         tunnel: tunnel.parse().unwrap(),
         ifindex: 7,
         wan: "isp1".parse().unwrap(),
-        state: TunnelState::Up { mtu: 1438, addresses: vec!["169.254.1.2".parse().unwrap()] },
+        state: TunnelState::Up { mtu: 1438, addresses: vec!["169.254.1.2".parse().unwrap()], selectors: vec![] },
         since_unix_us: 1,
         generation,
     }

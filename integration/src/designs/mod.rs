@@ -6,6 +6,7 @@ mod dial_backup;
 pub mod dual_hub;
 mod dual_router;
 mod ground;
+mod ipsec_ha;
 pub mod no_bgp;
 
 use std::time::Duration;
@@ -15,6 +16,8 @@ use anyhow::{Context, Result, ensure};
 use crate::edge::Binaries;
 use crate::lab::Lab;
 use crate::probe::{Flow, Flows};
+
+pub use ipsec_ha::strongswan_takes_over;
 
 /// One folder of `examples/`.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,7 @@ pub const ALL: &[Design] = &[
         play: dual_router::play,
     },
     Design { name: "no-bgp", readme: include_str!("../../../examples/no-bgp/README.md"), play: no_bgp::play },
+    Design { name: "ipsec-ha", readme: include_str!("../../../examples/ipsec-ha/README.md"), play: ipsec_ha::play },
 ];
 
 impl Design {

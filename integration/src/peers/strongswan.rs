@@ -89,6 +89,12 @@ impl StrongSwan {
         Self::start_with(node, &[("net".to_owned(), connection)], "", &FIRST)
     }
 
+    /// As [`StrongSwan::start`], with several connections, each with a child of the same name.
+    pub fn start_all(node: &Node, connections: &[(String, Connection)]) -> Result<Self> {
+        let named: Vec<_> = connections.iter().map(|(name, connection)| (name.clone(), connection)).collect();
+        Self::start_with(node, &named, "", &FIRST)
+    }
+
     /// As [`StrongSwan::start`], without routes for what the child may carry: they are the lab's to set, as on a gateway
     /// whose tunnels are interfaces.
     pub fn start_route_based(node: &Node, connection: &Connection) -> Result<Self> {
@@ -167,6 +173,11 @@ impl StrongSwan {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// A line for a shell that does the same as [`StrongSwan::swanctl`].
+    pub fn command(&self, words: &str) -> String {
+        format!("SWANCTL_DIR={} swanctl {words} --uri {}", self.folder.display(), self.uri)
     }
 
     /// Runs swanctl with the words of one line.

@@ -127,6 +127,7 @@ ipsec identity site
 ipsec tunnel tun1
  description to the hub
  remote 203.0.113.1 id hub1.example.net
+ local 198.51.100.7
  wan isp1
  identity site
  ip address 169.254.1.2/30
@@ -146,7 +147,11 @@ pub(crate) fn state() -> (State, tokio::sync::mpsc::Receiver<Request>) {
     let (state, requests) = State::new(Arc::new(Counting));
     state.set_config(Arc::new(config()));
     let (isp1, isp2): (WanName, WanName) = ("isp1".parse().unwrap(), "isp2".parse().unwrap());
-    let up = TunnelState::Up { mtu: 1438, addresses: vec!["169.254.1.2".parse().unwrap()] };
+    let up = TunnelState::Up {
+        mtu: 1438,
+        addresses: vec!["169.254.1.2".parse().unwrap()],
+        selectors: vec!["10.0.0.0/8".parse().unwrap()],
+    };
     state.publish(&name("tun1"), &isp1, 5, up);
     state.publish(&name("tun2"), &isp2, 6, TunnelState::Down { cause: "WAN link down".to_owned() });
     for (wan, interface, link) in [
@@ -216,6 +221,8 @@ Tunnel tun1 over isp1: up for 00:01:02
   Description: to the hub
   Interface index: 5
   MTU: 1438, addresses: 169.254.1.2
+  Carries: 10.0.0.0/8
+  Local address: 198.51.100.7
   Peer: 203.0.113.1, hub1.example.net
   We are: edge1.example.net
   Probe: 169.254.1.1 answers in 12.5 ms; asked every 500ms 100 times, 3 lost, silent after 1.5s

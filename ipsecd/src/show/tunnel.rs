@@ -53,9 +53,15 @@ pub fn text(tunnel: &Tunnel, now: SystemTime) -> String {
     if let Some(choice) = &tunnel.detail.datapath {
         let _ = writeln!(out, "  Datapath: {} ({})", choice.name(), choice.why);
     }
-    if let TunnelState::Up { mtu, addresses } = &status.state {
-        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        let _ = writeln!(out, "  MTU: {mtu}, addresses: {}", addresses.join(", "));
+    if let TunnelState::Up { mtu, addresses, selectors } = &status.state {
+        let list = |items: Vec<String>| items.join(", ");
+        let _ = writeln!(out, "  MTU: {mtu}, addresses: {}", list(addresses.iter().map(ToString::to_string).collect()));
+        if !selectors.is_empty() {
+            let _ = writeln!(out, "  Carries: {}", list(selectors.iter().map(ToString::to_string).collect()));
+        }
+    }
+    if let Some(local) = &tunnel.local {
+        let _ = writeln!(out, "  Local address: {local}");
     }
     let _ = write!(out, "  Peer: {}", tunnel.peer_address());
     if let Some(id) = &tunnel.remote_id {
@@ -144,9 +150,17 @@ fn one(tunnel: &Tunnel) -> Value {
         ("localId", text(&tunnel.local_id)),
         ("shutdown", tunnel.shutdown.into()),
     ]);
-    if let TunnelState::Up { mtu, addresses } = &status.state {
+    if let Some(local) = &tunnel.local {
+        out.insert("localAddress".to_owned(), local.to_string().into());
+    }
+    if let TunnelState::Up { mtu, addresses, selectors } = &status.state {
         let addresses = addresses.iter().map(|address| address.to_string().into()).collect();
-        out.extend(object([("mtu", (*mtu).into()), ("addresses", Value::Array(addresses))]));
+        let carries = selectors.iter().map(|prefix| prefix.to_string().into()).collect();
+        out.extend(object([
+            ("mtu", (*mtu).into()),
+            ("addresses", Value::Array(addresses)),
+            ("carries", Value::Array(carries)),
+        ]));
     }
     let detail = &tunnel.detail;
     out.extend(object([

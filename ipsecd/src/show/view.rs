@@ -1,6 +1,9 @@
 //! What the daemon knows, put together for printing.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use config::model::{Config, Probe, RemoteAddress};
 use dataplane::{InboundStats, OutboundStats, TunnelStats, WanStats};
@@ -18,6 +21,8 @@ pub struct Tunnel {
     pub description: Option<String>,
     /// Where the peer is, as configured.
     pub remote: String,
+    /// Our outer address, where one is configured.
+    pub local: Option<IpAddr>,
     /// Who the peer has to be.
     pub remote_id: Option<String>,
     /// Who we are.
@@ -81,6 +86,7 @@ fn tunnel(
             RemoteAddress::Any => "any".to_owned(),
             RemoteAddress::Address(address) => address.to_string(),
         }),
+        local: configured.and_then(|tunnel| tunnel.local),
         remote_id: configured.and_then(|tunnel| tunnel.remote.id.as_ref()).map(ToString::to_string),
         local_id: identity.map(|identity| identity.id.to_string()),
         shutdown: configured.is_some_and(|tunnel| tunnel.shutdown),

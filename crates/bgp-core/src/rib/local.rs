@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use bgp_wire::{Attributes, NextHop, Origin};
+use bgp_wire::{Attributes, Community, NextHop, Origin};
 use net_types::{Family, Prefix};
 
 use super::{
@@ -17,12 +17,14 @@ use crate::policy::Policy;
 pub(super) const OWN_WEIGHT: u32 = 32768;
 
 /// What is to be said about a route of our own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalRoute {
     /// Its metric in the protocol that it comes from, announced as MED.
     pub metric: Option<u32>,
     /// Its tag there, which route-maps may ask for.
     pub tag: u32,
+    /// What it is announced with, sorted, unless a route-map says otherwise.
+    pub communities: Vec<Community>,
     /// The router that it leads to, for neighbors that reach that one themselves (RFC 4271 §5.1.3); none stands for us.
     pub next_hop: Option<IpAddr>,
     /// There is nothing that it would lead to (`bgp network import-check`): it is shown, and may be a condition, and is
@@ -37,7 +39,12 @@ impl Rib {
         let next_hop = route.next_hop.filter(|address| address.is_ipv4() == (prefix.family() == Family::Ipv4Unicast));
         let next_hop = next_hop.map(NextHop::from);
         let attrs = PathAttrs {
-            attributes: Attributes { origin, med: route.metric, ..Attributes::default() },
+            attributes: Attributes {
+                origin,
+                med: route.metric,
+                communities: route.communities,
+                ..Attributes::default()
+            },
             next_hop: next_hop.unwrap_or_else(|| ourselves(prefix.family())),
             scope: match next_hop {
                 _ if route.idle => NOWHERE,

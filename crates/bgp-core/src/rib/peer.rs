@@ -27,6 +27,8 @@ pub enum LocalSource {
     Static,
     /// `redistribute kernel`
     Kernel,
+    /// `redistribute ipsec`
+    Ipsec,
     /// An `aggregate-address` statement.
     Aggregate,
     /// The default route that peers with `default-originate` are told; never used here.
@@ -36,8 +38,16 @@ pub enum LocalSource {
 }
 
 impl LocalSource {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Network, Self::Connected, Self::Static, Self::Kernel, Self::Aggregate, Self::Default, Self::Vrf];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Network,
+        Self::Connected,
+        Self::Static,
+        Self::Kernel,
+        Self::Ipsec,
+        Self::Aggregate,
+        Self::Default,
+        Self::Vrf,
+    ];
 
     pub(crate) fn slot(self) -> Slot {
         Slot(self as u16)

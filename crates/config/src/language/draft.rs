@@ -16,8 +16,9 @@ use crate::{
     model::{
         AoAlgorithm, BfdPeer, BfdPeerId, BfdProfile, Bgp, ChainKey, ChildLifetime, Childless, Config, Credential,
         Datapath, Dpd, EspSuite, Identity, IkeId, IkeSuite, Initiate, InterfaceAddress, KeyChain, Name, NeighborEntry,
-        NeighborId, NeighborSettings, Packets, Password, PeerDemands, Ppk, Probe, Proposal, Remote, Revocation,
-        RouteMapEntry, Shutdown, Standby, Tunnel, VrrpGroup, VrrpTracked, Wan, tunnels_of_one_datapath,
+        NeighborId, NeighborSettings, Packets, Password, PeerDemands, Ppk, Probe, Proposal, Remote, RemoteAddress,
+        ReverseRoute, Revocation, RouteMapEntry, Shutdown, Standby, Tunnel, VrrpGroup, VrrpTracked, Wan,
+        tunnels_of_one_datapath,
     },
 };
 
@@ -83,6 +84,7 @@ pub(super) struct IdentityDraft {
 pub(super) struct TunnelDraft {
     pub(super) description: Option<String>,
     pub(super) remote: Option<Remote>,
+    pub(super) local: Option<IpAddr>,
     pub(super) wans: Vec<WanName>,
     pub(super) immobile: bool,
     pub(super) reauth: Option<Duration>,
@@ -91,6 +93,7 @@ pub(super) struct TunnelDraft {
     pub(super) addresses: Vec<InterfaceAddress>,
     pub(super) local_selectors: Vec<Prefix>,
     pub(super) remote_selectors: Vec<Prefix>,
+    pub(super) reverse_route: Option<ReverseRoute>,
     pub(super) childless: Childless,
     pub(super) ppk: Option<Ppk>,
     pub(super) dpd: Dpd,
@@ -492,7 +495,7 @@ impl TunnelDraft {
             (_, Some(_)) => return Err("\"standby-hold\" is of a tunnel with \"initiate standby-for\"".to_owned()),
             (_, None) => {}
         }
-        if remote.address == crate::model::RemoteAddress::Any {
+        if remote.address == RemoteAddress::Any {
             if remote.id.is_none() {
                 return Err("\"remote any\" needs \"id IKE-ID\", or anybody could be meant".to_owned());
             }
@@ -510,10 +513,19 @@ impl TunnelDraft {
                 return Err(format!("\"probe {address}\" needs \"{line}\", which it is asked from"));
             }
         }
+        if let (Some(local), RemoteAddress::Address(remote)) = (self.local, remote.address)
+            && local.is_ipv4() != remote.is_ipv4()
+        {
+            return Err(format!("\"local {local}\" and \"remote {remote}\" are of different families"));
+        }
+        if let Some(reverse) = &self.reverse_route {
+            bounds_of_reverse_routes(reverse, &self.remote_selectors)?;
+        }
         let mut wans = self.wans.into_iter();
         Ok(Tunnel {
             description: self.description,
             remote,
+            local: self.local,
             wan: said(wans.next(), "wan WAN")?,
             backup_wans: wans.collect(),
             mobike: !self.immobile,
@@ -523,6 +535,7 @@ impl TunnelDraft {
             addresses: self.addresses,
             local_selectors: self.local_selectors,
             remote_selectors: self.remote_selectors,
+            reverse_route: self.reverse_route,
             childless: self.childless,
             ppk: self.ppk,
             dpd: self.dpd,
@@ -538,6 +551,23 @@ impl TunnelDraft {
             shutdown: self.shutdown,
         })
     }
+}
+
+/// What the peer may ask for is what may become a route: so it has to be said.
+fn bounds_of_reverse_routes(reverse: &ReverseRoute, remote: &[Prefix]) -> Result<(), String> {
+    if remote.is_empty() {
+        return Err("\"reverse-route\" needs \"remote-ts PREFIX\", which says what may become a route".to_owned());
+    }
+    if remote.len() > ReverseRoute::MOST {
+        let (most, found) = (ReverseRoute::MOST, remote.len());
+        return Err(format!("\"reverse-route\" is for {most} prefixes at most, \"remote-ts\" names {found}"));
+    }
+    if !reverse.default_route && remote.iter().all(|prefix| prefix.bits() == 0) {
+        return Err("\"remote-ts\" names nothing but a default route, which becomes a route with \"reverse-route \
+                    default-route\" only"
+            .to_owned());
+    }
+    Ok(())
 }
 
 /// The peer-group that the line would be about, if there is one.

@@ -108,7 +108,7 @@ const FAMILY: &[Statement] = &[
         }),
     },
     Statement {
-        syntax: "redistribute (connected|static|kernel) [metric NUMBER:0-4294967295] [route-map ROUTE-MAP]",
+        syntax: "redistribute (connected|static|kernel|ipsec) [metric NUMBER:0-4294967295] [route-map ROUTE-MAP]",
         help: "Announce routes from elsewhere",
         action: Action::Family(Verb {
             read: |family, args| {

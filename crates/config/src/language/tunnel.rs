@@ -8,8 +8,8 @@ use super::{Action, LEAVE, Section, Statement, Verb, draft::TunnelDraft, ipsec::
 use crate::{
     grammar::{Args, Complaint},
     model::{
-        ChildLifetime, Childless, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Probe, Remote, RemoteAddress, Span,
-        Standby, Tunnel,
+        ChildLifetime, Childless, Community, Datapath, Dpd, Initiate, InterfaceAddress, Ppk, Probe, Remote,
+        RemoteAddress, ReverseRoute, Span, Standby, Tunnel,
     },
 };
 
@@ -66,6 +66,23 @@ const TUNNEL: &[Statement] = &[
                     RemoteAddress::Any => lines.line(format_args!("remote any{id}")),
                     RemoteAddress::Address(address) => lines.line(format_args!("remote {address}{id}")),
                 }
+            },
+        }),
+    },
+    Statement {
+        syntax: "local ADDRESS",
+        help: "Our outer address, which routers may share: the tunnel is there while the link has it",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                let address: IpAddr = args.get("ADDRESS")?;
+                if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+                    return Err(args.complain("ADDRESS", "expected an address that the link has, now or at times"));
+                }
+                tunnel.local = Some(address);
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                tunnel.local.iter().for_each(|address| lines.line(format_args!("local {address}")));
             },
         }),
     },
@@ -174,6 +191,34 @@ const TUNNEL: &[Statement] = &[
                 if !tunnel.remote_selectors.is_empty() {
                     lines.line(format_args!("remote-ts {}", spaced(&tunnel.remote_selectors)));
                 }
+            },
+        }),
+    },
+    Statement {
+        syntax: "reverse-route [default-route] [distance DISTANCE:1-254] [tag TAG:1-4294967295] [community COMMUNITY...]",
+        help: "While the tunnel is up, route into it what its child SA carries on the other side",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                let mut communities: Vec<Community> = args.all("COMMUNITY")?;
+                communities.sort();
+                communities.dedup();
+                tunnel.reverse_route = Some(ReverseRoute {
+                    default_route: args.has("default-route"),
+                    distance: args.opt("DISTANCE")?.unwrap_or(ReverseRoute::DISTANCE),
+                    tag: args.opt("TAG")?.unwrap_or(0),
+                    communities,
+                });
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                let Some(ReverseRoute { default_route, distance, tag, communities }) = &tunnel.reverse_route else {
+                    return;
+                };
+                let default_route = if *default_route { " default-route" } else { "" };
+                let distance = then("distance", Some(distance).filter(|distance| **distance != ReverseRoute::DISTANCE));
+                let tag = then("tag", Some(tag).filter(|tag| **tag != 0));
+                let communities = then("community", (!communities.is_empty()).then(|| spaced(communities)));
+                lines.line(format_args!("reverse-route{default_route}{distance}{tag}{communities}"));
             },
         }),
     },

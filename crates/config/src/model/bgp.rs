@@ -409,6 +409,8 @@ pub enum RedistributeSource {
     Static,
     /// `kernel`: routes that someone else put into the kernel.
     Kernel,
+    /// `ipsec`: what tunnels with `reverse-route` carry on their peers' side.
+    Ipsec,
 }
 
 /// `redistribute SOURCE [metric N] [route-map NAME]`
@@ -422,7 +424,7 @@ pub struct Redistribute {
 
 impl RedistributeSource {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Connected, Self::Static, Self::Kernel];
+    pub const ALL: [Self; 4] = [Self::Connected, Self::Static, Self::Kernel, Self::Ipsec];
 
     /// As the configuration spells it.
     pub fn as_str(self) -> &'static str {
@@ -430,6 +432,7 @@ impl RedistributeSource {
             Self::Connected => "connected",
             Self::Static => "static",
             Self::Kernel => "kernel",
+            Self::Ipsec => "ipsec",
         }
     }
 }

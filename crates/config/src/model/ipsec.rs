@@ -9,7 +9,7 @@ use std::{
 
 use net_types::{Prefix, TunnelName, WanName};
 
-use super::{EspSuite, IkeId, IkeSuite, InterfaceAddress, Name, Packets, PeerDemands, Revocation};
+use super::{Community, EspSuite, IkeId, IkeSuite, InterfaceAddress, Name, Packets, PeerDemands, Revocation};
 
 /// What to offer and to accept: `ipsec proposal NAME`. Order is preference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Tunnel {
     pub description: Option<String>,
     /// `remote`
     pub remote: Remote,
+    /// `local`: our outer address; the tunnel is there only while the link has it.
+    pub local: Option<IpAddr>,
     /// `wan`: the link that it runs over.
     pub wan: WanName,
     /// Further links of `wan`, best first, for when that one is lost.
@@ -80,6 +82,8 @@ pub struct Tunnel {
     pub local_selectors: Vec<Prefix>,
     /// `remote-ts`; empty means everything, in both families.
     pub remote_selectors: Vec<Prefix>,
+    /// `reverse-route`
+    pub reverse_route: Option<ReverseRoute>,
     /// `childless`
     pub childless: Childless,
     /// `ppk`
@@ -193,6 +197,39 @@ pub enum RemoteAddress {
     Any,
     /// At this address.
     Address(IpAddr),
+}
+
+/// What the child SA carries on the peer's side is routed into the tunnel: `reverse-route`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReverseRoute {
+    /// `default-route`: also 0.0.0.0/0 and ::/0, which tunnels carry that leave it to routing what goes into them.
+    pub default_route: bool,
+    /// `distance`: administrative distance.
+    pub distance: u8,
+    /// `tag`, for route-maps of what is redistributed; 0 for none.
+    pub tag: u32,
+    /// `community`: what they are announced with; sorted.
+    pub communities: Vec<Community>,
+}
+
+impl ReverseRoute {
+    /// `distance` where nothing is said, as of a static route.
+    pub const DISTANCE: u8 = 1;
+    /// Most prefixes of one tunnel that become routes.
+    pub const MOST: usize = 64;
+
+    /// Whether `prefix` may become a route of `tunnel`: it is within the `remote-ts`, and not a default route unless that is
+    /// said.
+    pub fn admits(&self, tunnel: &Tunnel, prefix: &Prefix) -> bool {
+        let within = tunnel.remote_selectors.iter().any(|selector| selector.covers(prefix));
+        within && (self.default_route || prefix.bits() > 0)
+    }
+}
+
+impl Default for ReverseRoute {
+    fn default() -> Self {
+        Self { default_route: false, distance: Self::DISTANCE, tag: 0, communities: Vec::new() }
+    }
 }
 
 /// Liveness check: `dpd [on-demand] interval SPAN timeout SPAN`.

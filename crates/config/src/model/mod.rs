@@ -43,7 +43,7 @@ pub use bgp::{
 pub use host::Host;
 pub use ipsec::{
     ChildLifetime, Childless, Credential, Datapath, Dpd, Identity, Initiate, Ppk, Probe, Proposal, Remote,
-    RemoteAddress, Standby, Tunnel, tunnels_of_one_datapath,
+    RemoteAddress, ReverseRoute, Standby, Tunnel, tunnels_of_one_datapath,
 };
 pub use key_chain::{AoAlgorithm, AoUse, ChainKey, KeyChain};
 pub use lists::{AccessTarget, CommunityList, Rules};

@@ -6,10 +6,10 @@ use std::{
 };
 
 use config::model::{
-    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Childless, Cipher, Credential, Datapath,
-    Df, Dpd, Dscp, Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite, Initiate,
-    Integrity, Kem, ListSource, Packets, PeerDemands, Ppk, Prf, Probe, Proposal, Remote, RemoteAddress, Revocation,
-    RevocationPolicy, StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
+    Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Childless, Cipher, Community, Credential,
+    Datapath, Df, Dpd, Dscp, Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite,
+    Initiate, Integrity, Kem, ListSource, Packets, PeerDemands, Ppk, Prf, Probe, Proposal, Remote, RemoteAddress,
+    ReverseRoute, Revocation, RevocationPolicy, StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
 };
 use net_types::{Family, Prefix};
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
@@ -155,15 +155,24 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
             any::<bool>(),
             of(10u64..=31_536_000),
         ),
-        (of(select(Datapath::ALL)), any::<bool>(), select(Childless::ALL)),
+        (of(select(Datapath::ALL)), any::<bool>(), select(Childless::ALL), of(unicast()), of(reverse_route())),
     )
         .prop_map(|((description, (remote, initiate), (dpd, probe), ike_lifetime, child_lifetime), rest, last)| {
-            let (datapath, hardware_offload, childless) = last;
+            let (datapath, hardware_offload, childless, local, reverse_route) = last;
             let ((local_selectors, remote_selectors, ppk), mtu_octets, packets, demands, shutdown, mobike, reauth) =
                 rest;
+            let local = local.filter(|local: &IpAddr| !local.is_loopback());
+            let local = local.filter(|local| match remote.address {
+                RemoteAddress::Address(remote) => remote.is_ipv4() == local.is_ipv4(),
+                RemoteAddress::Any => true,
+            });
+            let reverse_route = reverse_route.filter(|reverse: &ReverseRoute| {
+                remote_selectors.iter().any(|prefix| reverse.default_route || prefix.bits() > 0)
+            });
             Tunnel {
                 description,
                 remote,
+                local,
                 wan: "x".parse().unwrap(),
                 backup_wans: vec![],
                 mobike,
@@ -173,6 +182,7 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
                 addresses: Vec::new(),
                 local_selectors,
                 remote_selectors,
+                reverse_route,
                 childless,
                 ppk,
                 dpd,
@@ -188,6 +198,13 @@ pub(super) fn tunnel() -> impl Strategy<Value = Tunnel> {
                 shutdown,
             }
         })
+}
+
+fn reverse_route() -> impl Strategy<Value = ReverseRoute> {
+    let communities = proptest::collection::btree_set(any::<u32>().prop_map(Community), 0..3);
+    (any::<bool>(), 1u8..=254, any::<u32>(), communities).prop_map(|(default_route, distance, tag, communities)| {
+        ReverseRoute { default_route, distance, tag, communities: communities.into_iter().collect() }
+    })
 }
 
 /// Every tunnel is given addresses of both families.

@@ -1,7 +1,5 @@
 //! Traffic selectors as policies have them: prefixes for ranges of addresses, masks for ranges of ports.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use esp::Selectors;
 use net_types::Prefix;
 use xfrm::Ports;
@@ -22,8 +20,8 @@ pub(super) fn outbound(selectors: &Selectors) -> Result<Vec<xfrm::Selector>, Too
     for local in selectors.local() {
         for remote in selectors.remote() {
             let Some(protocol) = common_protocol(local.protocol, remote.protocol) else { continue };
-            for source in prefixes(local.first, local.last) {
-                for destination in prefixes(remote.first, remote.last) {
+            for source in Prefix::of_range(local.first, local.last) {
+                for destination in Prefix::of_range(remote.first, remote.last) {
                     if source.family() != destination.family() {
                         continue;
                     }
@@ -63,32 +61,6 @@ fn common_protocol(local: u8, remote: u8) -> Option<u8> {
     }
 }
 
-/// The fewest prefixes that hold just the addresses from the first to the last; none if they are of two families or in the
-/// wrong order. At most twice as many as an address has bits.
-fn prefixes(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
-    let (bits, mut at, end) = match (first, last) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => (32, u128::from(first.to_bits()), u128::from(last.to_bits())),
-        (IpAddr::V6(first), IpAddr::V6(last)) => (128, first.to_bits(), last.to_bits()),
-        _ => return Vec::new(),
-    };
-    let mut out = Vec::new();
-    while at <= end {
-        // As many low bits as are zero at this place, and as the rest of the range has room for.
-        let room = (end - at).checked_add(1).map_or(128, |rest| 127 - rest.leading_zeros());
-        let low = at.trailing_zeros().min(room).min(bits);
-        let address = if bits == 32 {
-            IpAddr::V4(Ipv4Addr::from_bits((at & u128::from(u32::MAX)) as u32))
-        } else {
-            IpAddr::V6(Ipv6Addr::from_bits(at))
-        };
-        let length = u8::try_from(bits - low).unwrap_or(u8::MAX);
-        out.extend(Prefix::new(address, length));
-        let Some(next) = 1u128.checked_shl(low).and_then(|step| at.checked_add(step)) else { break };
-        at = next;
-    }
-    out
-}
-
 /// The fewest blocks that hold just the ports from the first to the last; none if they are in the wrong order, which is how
 /// IKE says "opaque" (RFC 7296 §3.13.1).
 fn ports(first: u16, last: u16) -> Vec<Ports> {
@@ -106,6 +78,8 @@ fn ports(first: u16, last: u16) -> Vec<Ports> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use esp::{Inner, Selector};
     use proptest::{collection::vec, prelude::*};
 
@@ -118,15 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_become_prefixes_and_masks() {
-        let text = |first: &str, last: &str| -> Vec<String> {
-            prefixes(first.parse().unwrap(), last.parse().unwrap()).iter().map(ToString::to_string).collect()
-        };
-        assert_eq!(text("10.0.0.1", "10.0.0.6"), ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/31", "10.0.0.6/32"]);
-        assert_eq!(text("10.0.0.7", "10.0.0.6"), [""; 0]);
-        assert_eq!(text("10.0.0.7", "::1"), [""; 0]);
-        assert_eq!(text("fd00::", "fd00::ffff"), ["fd00::/112"]);
-        assert_eq!(text("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ["::/0"]);
+    fn ranges_of_ports_become_masks() {
         assert_eq!(ports(0, u16::MAX), [Ports::ANY]);
         assert_eq!(ports(u16::MAX, 0), []);
         assert_eq!(ports(53, 53), [Ports { first: 53, mask: u16::MAX }]);

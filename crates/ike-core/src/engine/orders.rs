@@ -93,7 +93,10 @@ impl Ike {
                         self.with_sa(now, spi, out, |sa, cx| sa.link_lost(cx));
                     } else {
                         // Its address is gone, and it cannot follow.
-                        self.with_sa(now, spi, out, |sa, cx| sa.vanish(cx, DownCause::LinkDown));
+                        self.with_sa(now, spi, out, |sa, cx| {
+                            let cause = DownCause::AddressAway(sa.path().local.ip());
+                            sa.vanish(cx, cause);
+                        });
                         self.call_now(now, &name);
                     }
                 }

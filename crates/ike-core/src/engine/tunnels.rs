@@ -24,14 +24,8 @@ impl Ike {
         while let Some(name) = self.touched.pop_first() {
             let Some(tunnel) = self.tunnels.get_mut(&name) else { continue };
             let views: Vec<_> = tunnel.sas.iter().filter_map(|spi| self.sas.get(spi)).map(IkeSa::view).collect();
-            let link = match tunnel.config.remote {
-                Remote::Address(_) => !call_paths(&self.settings, &self.wans, &tunnel.config).is_empty(),
-                Remote::Any => {
-                    let mut wans = tunnel.config.wans().filter_map(|wan| self.wans.get(wan));
-                    wans.any(|addresses| !addresses.is_empty())
-                }
-            };
-            let wishes = tunnel.settle(now, link, &views, &mut self.spis, out);
+            let way = way(&self.wans, &tunnel.config);
+            let wishes = tunnel.settle(now, &way, &views, &mut self.spis, out);
             self.timers.set(&TimerKey::Tunnel(name.clone()), tunnel.deadline());
             for wish in wishes {
                 match wish {
@@ -80,6 +74,21 @@ impl Ike {
             out.push(Output::Event(Event::DuplicateClosed { tunnel: name.clone(), closed, kept }));
             self.with_sa(now, close, out, |sa, cx| sa.close_superseded(cx));
         }
+    }
+}
+
+/// Whether any link can carry the tunnel, or why none can.
+fn way(wans: &BTreeMap<WanName, Vec<IpAddr>>, config: &ConnectionConfig) -> Result<(), DownCause> {
+    let mut addresses = config.wans().filter_map(|wan| wans.get(wan)).flatten().peekable();
+    if addresses.peek().is_none() {
+        return Err(DownCause::LinkDown);
+    }
+    match (config.local_address, config.remote) {
+        (Some(local), _) if !addresses.any(|address| *address == local) => Err(DownCause::AddressAway(local)),
+        (None, Remote::Address(remote)) if !addresses.any(|address| address.is_ipv4() == remote.is_ipv4()) => {
+            Err(DownCause::LinkDown)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -175,7 +175,7 @@ impl IkeSa {
         match Message::clear(header, payloads).emit() {
             Ok(octets) => {
                 let left = (calling.began + calling.config.retry.attempt).saturating_duration_since(cx.now);
-                let policy = Retransmission::within(calling.config.retry.attempt);
+                let policy = calling.config.call_policy();
                 calling.request = Bytes::from(octets);
                 calling.window = Window::new(0, 0);
                 let packets = vec![calling.request.clone()];

@@ -18,7 +18,7 @@ use super::{
     window::Due,
 };
 use crate::{
-    config::{ConnectionConfig, Retransmission},
+    config::ConnectionConfig,
     event::{DownCause, Event, Refusal},
     io::Path,
 };
@@ -63,7 +63,7 @@ impl IkeSa {
             Ok(key) => key,
             Err(error) => return self.refuse(cx, Refusal::Malformed(error.to_string())),
         };
-        let policy = Retransmission::within(config.retry.attempt);
+        let policy = config.call_policy();
         let payloads = [Payload::Ke(key.payload())];
         let sent = handshake.channel.request(cx.now, &self.path, policy, Exchange::Intermediate, &payloads, cx.out);
         match sent {

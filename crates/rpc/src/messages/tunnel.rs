@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use net_types::{TunnelName, WanName};
+use net_types::{Prefix, TunnelName, WanName};
 
 use super::{EmptyProto, addresses_from_text, addresses_to_text, missing};
 use crate::wire::{Stream, Wire};
@@ -50,12 +50,20 @@ pub enum TunnelState {
         mtu: u32,
         /// Addresses of its interface.
         addresses: Vec<IpAddr>,
+        /// What its child SA carries on the peer's side, as far as that is whole prefixes, sorted: at most
+        /// [`MOST_SELECTORS`](TunnelState::MOST_SELECTORS). Empty from an ipsecd that does not tell it yet.
+        selectors: Vec<Prefix>,
     },
     /// Packets do not flow.
     Down {
         /// Why, for people.
         cause: String,
     },
+}
+
+impl TunnelState {
+    /// Most prefixes that are told of a tunnel.
+    pub const MOST_SELECTORS: usize = 64;
 }
 
 /// [`TunnelEvent`] on the wire.
@@ -107,6 +115,8 @@ struct UpProto {
     mtu: u32,
     #[prost(string, repeated, tag = "2")]
     addresses: Vec<String>,
+    #[prost(string, repeated, tag = "3")]
+    selectors: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -154,9 +164,11 @@ impl Wire for TunnelEvent {
 fn status_to_proto(status: &TunnelStatus) -> StatusProto {
     let state = match &status.state {
         TunnelState::Negotiating => StateProto::Negotiating(EmptyProto {}),
-        TunnelState::Up { mtu, addresses } => {
-            StateProto::Up(UpProto { mtu: *mtu, addresses: addresses_to_text(addresses) })
-        }
+        TunnelState::Up { mtu, addresses, selectors } => StateProto::Up(UpProto {
+            mtu: *mtu,
+            addresses: addresses_to_text(addresses),
+            selectors: selectors.iter().map(ToString::to_string).collect(),
+        }),
         TunnelState::Down { cause } => StateProto::Down(DownProto { cause: cause.clone() }),
     };
     StatusProto {
@@ -172,7 +184,11 @@ fn status_to_proto(status: &TunnelStatus) -> StatusProto {
 fn status_from_proto(proto: StatusProto) -> Result<TunnelStatus, String> {
     let state = match proto.state.ok_or_else(|| missing("the state of a tunnel"))? {
         StateProto::Negotiating(_) => TunnelState::Negotiating,
-        StateProto::Up(up) => TunnelState::Up { mtu: up.mtu, addresses: addresses_from_text(&up.addresses)? },
+        StateProto::Up(up) => TunnelState::Up {
+            mtu: up.mtu,
+            addresses: addresses_from_text(&up.addresses)?,
+            selectors: prefixes(&up.selectors)?,
+        },
         StateProto::Down(down) => TunnelState::Down { cause: down.cause },
     };
     Ok(TunnelStatus {
@@ -183,6 +199,13 @@ fn status_from_proto(proto: StatusProto) -> Result<TunnelStatus, String> {
         since_unix_us: proto.since_unix_us,
         generation: proto.generation,
     })
+}
+
+fn prefixes(texts: &[String]) -> Result<Vec<Prefix>, String> {
+    if texts.len() > TunnelState::MOST_SELECTORS {
+        return Err(format!("{} selectors of a tunnel, at most {} are told", texts.len(), TunnelState::MOST_SELECTORS));
+    }
+    texts.iter().map(|text| text.parse().map_err(|error| format!("selector: {error}"))).collect()
 }
 
 fn name(text: &str) -> Result<TunnelName, String> {

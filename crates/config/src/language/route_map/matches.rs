@@ -78,7 +78,7 @@ pub(super) const ROWS: &[Statement] = &[
         matching(entry, Match::Peer(peer))
     }),
     row!(
-        "match source-protocol (bgp|connected|static|kernel)",
+        "match source-protocol (bgp|connected|static|kernel|ipsec)",
         "Routes that this router has from there",
         |entry, args| {
             let source = RedistributeSource::ALL.into_iter().find(|source| args.has(source.as_str()));

@@ -71,7 +71,7 @@ impl IkeSa {
         payloads.extend(named);
         payloads.extend(crash::token_payload(cx, &handshake.channel));
         payloads.extend(mobike::offer(cx, &config, &self.path));
-        let policy = Retransmission::within(config.retry.attempt);
+        let policy = config.call_policy();
         let sent = handshake.channel.request(cx.now, &self.path, policy, Exchange::Auth, &payloads, cx.out);
         if let Err(error) = sent {
             return self.refuse(cx, Refusal::Malformed(format!("our own IKE_AUTH: {error}")));
