@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use config::model::{self, Config, Name};
-use ike_core::{Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
+use ike_core::{ChildMode, Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
 use ike_crypto::{CertificateChain, Identity, PeerCredential};
 use ike_wire::TrafficSelector;
 use net_types::{Prefix, TunnelName};
@@ -194,6 +194,7 @@ fn connection(
             .map_err(|reason| SetupError::Credential { tunnel: name.clone(), reason })?,
         ike_proposals: proposal.ike.iter().map(suites::ike_proposal).collect(),
         esp_proposals: proposal.esp.iter().map(suites::esp_proposal).collect(),
+        mode: ChildMode::Tunnel,
         local_ts: selectors(&tunnel.local_selectors),
         remote_ts: selectors(&tunnel.remote_selectors),
         role,
