@@ -518,3 +518,25 @@ pub struct WanStats {
     /// Datagrams too short or too long to be anything.
     pub malformed: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gre_interface_stays_when_its_ends_change_and_no_other_does() {
+        let gre = |remote: &str, local: Option<&str>| {
+            let (remote, local) = (remote.parse().unwrap(), local.map(|text| text.parse().unwrap()));
+            let interface = KernelInterface::Gre(Gre { remote, key: None, local, link: None, mark: 1 });
+            Datapath::Kernel { interface, offload: None }
+        };
+        let xfrm = |pin| Datapath::Kernel { interface: KernelInterface::Xfrm { pin }, offload: None };
+        let first = gre("192.0.2.1", None);
+        assert!(gre("192.0.2.2", Some("192.0.2.9")).keeps_interface(first));
+        for other in [gre("2001:db8::1", None), xfrm(None), Datapath::Userspace] {
+            assert!(!other.keeps_interface(first) && !first.keeps_interface(other), "{other:?}");
+            assert!(other.keeps_interface(other));
+        }
+        assert!(!xfrm(Some(1)).keeps_interface(xfrm(None)));
+    }
+}

@@ -5,6 +5,7 @@ mod cloud_detection;
 mod dial_backup;
 mod dual_hub;
 mod dual_router;
+mod gre_over_ipsec;
 mod ground;
 
 use std::time::Duration;
@@ -24,6 +25,9 @@ pub struct Design {
     play: fn(&Lab, &Binaries, &mut Story<'_>) -> Result<()>,
 }
 
+/// The one that takes ESP and GRE in the kernel.
+pub const GRE_OVER_IPSEC: &str = "gre-over-ipsec";
+
 /// All that can be played, but for `two-isp`, which has a trial of its own.
 pub const ALL: &[Design] = &[
     Design {
@@ -41,6 +45,11 @@ pub const ALL: &[Design] = &[
         name: "dual-router",
         readme: include_str!("../../../examples/dual-router/README.md"),
         play: dual_router::play,
+    },
+    Design {
+        name: GRE_OVER_IPSEC,
+        readme: include_str!("../../../examples/gre-over-ipsec/README.md"),
+        play: gre_over_ipsec::play,
     },
 ];
 
@@ -94,8 +103,10 @@ impl Story<'_> {
             |flow: &Flow| gaps(flow).iter().take(8).map(|(from, to)| format!(" {from}..{to}")).collect::<String>();
         ensure!(
             forth + back == 0,
-            "{what}: {forth} packets were lost forth (at{} ms) and {back} back (at{} ms)",
+            "{what}: {forth} of {} packets were lost forth (at{}) and {back} of {} back (at{})",
+            flows.forth.sent.len(),
             when(&flows.forth),
+            flows.back.sent.len(),
             when(&flows.back)
         );
         self.tell(format!("{what}: {} packets each way, none lost", flows.forth.sent.len()));
@@ -103,7 +114,7 @@ impl Story<'_> {
     }
 }
 
-/// Runs of packets that did not arrive; numbers are milliseconds.
+/// Runs of packets that did not arrive, by their numbers.
 fn gaps(flow: &Flow) -> Vec<(usize, usize)> {
     let mut gaps: Vec<(usize, usize)> = Vec::new();
     for (number, _) in flow.arrived.iter().enumerate().filter(|(_, at)| at.is_none()) {
