@@ -83,15 +83,9 @@ fn probes_through_an_xfrm_interface() {
     probes_find_who_is_silent("probe-xfrm", "replay-window 1024");
 }
 
+/// With what the design does not say: ESP in UDP without a NAT, and outer headers of its own.
 #[test]
 #[ignore = "needs root: cargo xtask test --kernel"]
 fn probes_through_a_gre_interface() {
-    probes_find_who_is_silent("probe-gre", "tunnel mode gre key 7");
-}
-
-/// Both ends put ESP into UDP where they are told to, and the addresses of both links are IPv4.
-#[test]
-#[ignore = "needs root: cargo xtask test --kernel"]
-fn a_gre_interface_in_udp() {
-    probes_find_who_is_silent("gre-udp", "tunnel mode gre\nencapsulation always\ndscp set 46\ndf set");
+    probes_find_who_is_silent("probe-gre", "tunnel mode gre key 7\nencapsulation always\ndscp set 46\ndf set");
 }
