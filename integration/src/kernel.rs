@@ -3,6 +3,10 @@
 use std::process::Command;
 use std::sync::Once;
 
+use anyhow::{Result, ensure};
+
+use crate::node::Node;
+
 /// Set by `cargo xtask test --kernel`: the kernel was booted for what these labs need, and lacking it is a failure.
 pub const REQUIRED: &str = "HOLDFAST_KERNEL_FEATURES";
 
@@ -26,8 +30,32 @@ pub fn datapath() -> Option<String> {
 /// Loads what the kernel's datapath takes.
 pub fn load_ipsec() {
     static LOADED: Once = Once::new();
-    let modules = ["esp4", "esp6", "xfrm_user", "xfrm_interface", "aesni_intel", "nf_tables"];
+    let modules = ["esp4", "esp6", "xfrm_user", "xfrm_interface", "aesni_intel", "nf_tables", "ip_gre", "ip6_gre"];
     LOADED.call_once(|| modules.into_iter().for_each(load));
+}
+
+/// Makes sure that the kernel has what GRE over IPsec takes; asks by trying in `node`, which is of no use afterwards.
+///
+/// # Errors
+/// Which modules are missing, and what to do about it.
+pub fn ensure_gre(node: &Node) -> Result<()> {
+    load_ipsec();
+    let state = "xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 0x1001 mode transport aead rfc4106(gcm(aes)) \
+                 0x0102030405060708090a0b0c0d0e0f1011121314 128";
+    let tries = [
+        ("esp4 and xfrm_user", state),
+        ("xfrm_interface", "link add hf-xfrm type xfrm if_id 1"),
+        ("ip_gre", "link add hf-gre type gre local 192.0.2.1 remote 192.0.2.2"),
+    ];
+    let missing: Vec<_> =
+        tries.into_iter().filter(|(_, words)| node.ip(words).is_err()).map(|(what, _)| what).collect();
+    ensure!(
+        missing.is_empty(),
+        "this machine's kernel lacks {}, of what GRE over IPsec takes; load the modules (modprobe), boot a distribution's kernel, \
+         or play it in a guest: cargo xtask demo gre-over-ipsec --kernelbox PROGRAM",
+        missing.join(", ")
+    );
+    Ok(())
 }
 
 /// Whether this is the guest that was booted for the labs, whose processor is emulated: then it is slow, and not always run.

@@ -179,7 +179,7 @@ impl Daemon {
             self.devices.drop_deleted(&work.deleted);
         }
         self.remake(&work.remade);
-        if work.mtu || !work.deleted.is_empty() || !work.remade.is_empty() {
+        if work.mtu || work.ends || !work.deleted.is_empty() || !work.remade.is_empty() {
             self.facts = self.devices.configure(&self.loaded.config, &self.links).await;
             self.configure_ike();
         }

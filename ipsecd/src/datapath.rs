@@ -41,6 +41,9 @@ pub(crate) fn choose<'a>(
         for name in together {
             let choice = match wanted(config, name) {
                 Datapath::Auto => auto.clone(),
+                Datapath::Kernel if is_gre(config, name) => {
+                    Choice { kernel: true, why: "GRE interfaces are the kernel's".to_owned() }
+                }
                 said => Choice { kernel: said == Datapath::Kernel, why: "as configured".to_owned() },
             };
             choices.insert(name.clone(), choice);
@@ -56,7 +59,11 @@ pub(crate) fn kernel_wans(config: &Config, choices: &BTreeMap<TunnelName, Choice
 }
 
 fn wanted(config: &Config, name: &TunnelName) -> Datapath {
-    config.tunnels.get(name).and_then(|tunnel| tunnel.datapath).unwrap_or(config.datapath)
+    config.tunnels.get(name).map_or(config.datapath, |tunnel| tunnel.wanted_datapath(config.datapath))
+}
+
+fn is_gre(config: &Config, name: &TunnelName) -> bool {
+    config.tunnels.get(name).is_some_and(|tunnel| tunnel.packets.gre.is_some())
 }
 
 /// What "auto" comes to for tunnels that share links.
@@ -136,6 +143,17 @@ mod tests {
         let support = gcm().map(Support::of_ciphers);
         let choices = choose(&config, || &support);
         assert!(!kernel_wans(&config, &choices).contains(&"a".parse().unwrap()));
+    }
+
+    #[test]
+    fn gre_is_the_kernels_and_takes_the_tunnels_of_its_link_along() {
+        let config = tunnels(&[("t1", "a", " tunnel mode gre\n"), ("t2", "a", ""), ("t3", "b", "")]);
+        let found = chosen(&config, Err("the kernel has no ESP".to_owned()));
+        assert_eq!(found.iter().map(|(_, kernel, _)| *kernel).collect::<Vec<_>>(), [true, true, false]);
+        assert_eq!(
+            (&*found[0].2, &*found[1].2),
+            ("GRE interfaces are the kernel's", "auto: as tunnel t1, which shares a link")
+        );
     }
 
     #[test]

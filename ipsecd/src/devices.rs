@@ -7,7 +7,7 @@ use std::{
 };
 
 use config::model::{self, Config, Packets, RemoteAddress, Tunnel};
-use dataplane::{Datapath, Dataplane, Df, Dscp, PacketPolicy, TunnelSpec};
+use dataplane::{Datapath, Dataplane, Df, Dscp, Gre, KernelInterface, PacketPolicy, TunnelSpec};
 use net_types::TunnelName;
 use netwatch::View;
 use rtnetlink::Handle;
@@ -18,6 +18,8 @@ use crate::{datapath::Choice, ike_loop::TunnelFacts, links::Links, state::State,
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) mtu: bool,
+    /// The ends of some GRE interface are not those of its link.
+    pub(crate) ends: bool,
     pub(crate) deleted: BTreeSet<TunnelName>,
     /// Those that are to be made anew: for another datapath, or on another device.
     pub(crate) remade: BTreeSet<TunnelName>,
@@ -82,11 +84,19 @@ impl Devices {
             RemoteAddress::Address(address) => Some(address),
             RemoteAddress::Any => None,
         };
-        Datapath::Kernel {
+        let pin = links.pin(&tunnel.wan, remote);
+        let interface = match (tunnel.packets.gre, remote) {
+            (Some(model::Gre { key }), Some(remote)) => KernelInterface::Gre(Gre {
+                remote,
+                key,
+                local: links.address(&tunnel.wan, remote.is_ipv4()),
+                link: pin,
+                mark: links.mark(&tunnel.wan),
+            }),
             // One that may go over to another link is bound by its mark alone.
-            pin: if tunnel.backup_wans.is_empty() { links.pin(&tunnel.wan, remote) } else { None },
-            offload: if tunnel.hardware_offload { links.ifindex(&tunnel.wan) } else { None },
-        }
+            _ => KernelInterface::Xfrm { pin: pin.filter(|_| tunnel.backup_wans.is_empty()) },
+        };
+        Datapath::Kernel { interface, offload: if tunnel.hardware_offload { links.ifindex(&tunnel.wan) } else { None } }
     }
 
     /// Whether some interface no longer is as `facts` say: another MTU fits its WAN, or somebody has deleted it.
@@ -102,9 +112,11 @@ impl Devices {
         for (name, tunnel) in &config.tunnels {
             let Some(facts) = facts.get(name) else { continue };
             work.mtu |= facts.mtu != self.mtu(config, name, tunnel, links);
-            if facts.datapath != self.datapath(name, tunnel, links) {
+            let datapath = self.datapath(name, tunnel, links);
+            if !datapath.keeps_interface(facts.datapath) {
                 work.remade.insert(name.clone());
             }
+            work.ends |= datapath != facts.datapath;
             // The view lags behind: of an interface that was just made it may not know yet. So the kernel is asked.
             if view.link(facts.ifindex).is_none() && ifindex(&socket, name).ok() != Some(facts.ifindex) {
                 work.deleted.insert(name.clone());
@@ -206,7 +218,8 @@ fn inner_mtu(config: &Config, tunnel: &Tunnel, links: &Links) -> u16 {
     // It may move from one link to another at any time: what fits all of them fits.
     let links = std::iter::once(&tunnel.wan).chain(&tunnel.backup_wans).map(|wan| links.mtu_octets(wan));
     let outer_mtu = links.min().unwrap_or_default();
-    let fits = tunnel_if::inner_mtu_octets(outer_mtu, outer_is_ipv6, &ciphers);
+    let gre = tunnel.packets.gre.map_or(0, |gre| if gre.key.is_some() { 8 } else { 4 }); // RFC 2784 §2, RFC 2890 §2
+    let fits = tunnel_if::inner_mtu_octets(outer_mtu, outer_is_ipv6, gre, &ciphers);
     tunnel.mtu_octets.unwrap_or(u16::try_from(fits).unwrap_or(u16::MAX))
 }
 

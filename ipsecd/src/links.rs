@@ -159,6 +159,19 @@ impl Links {
         }
     }
 
+    /// The address of a link, of this family, that calls go out from: the first.
+    pub(crate) fn address(&self, wan: &WanName, v4: bool) -> Option<IpAddr> {
+        match self.links.get(wan)?.state.as_ref()? {
+            LinkState::Up { addresses, .. } => addresses.iter().copied().find(|address| address.is_ipv4() == v4),
+            LinkState::Down(_) => None,
+        }
+    }
+
+    /// What leads a link's packets to its routing table; 0 for a link that there is not.
+    pub(crate) fn mark(&self, wan: &WanName) -> u32 {
+        self.links.get(wan).map_or(0, |link| link.mark.get())
+    }
+
     fn free_mark(&self) -> Option<WanMark> {
         let taken: BTreeSet<_> = self.links.values().map(|link| link.mark).collect();
         (0..=taken.len()).find_map(|index| WanMark::nth(index).filter(|mark| !taken.contains(mark)))

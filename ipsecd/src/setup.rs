@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use config::model::{self, Config, Name};
-use ike_core::{Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
+use ike_core::{ChildMode, Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
 use ike_crypto::{CertificateChain, Identity, PeerCredential};
 use ike_wire::TrafficSelector;
 use net_types::{Prefix, TunnelName};
@@ -16,6 +16,9 @@ use crate::{
     suites,
     trust::{CertificateRole, Held, Material},
 };
+
+/// Protocol number of GRE (RFC 2784 §4).
+const GRE: u8 = 47;
 
 /// Everything that is wrong with the IPsec part of a configuration, a line each.
 #[derive(Debug)]
@@ -194,10 +197,14 @@ fn connection(
             .map_err(|reason| SetupError::Credential { tunnel: name.clone(), reason })?,
         ike_proposals: proposal.ike.iter().map(suites::ike_proposal).collect(),
         esp_proposals: proposal.esp.iter().map(suites::esp_proposal).collect(),
+        mode: match tunnel.packets.gre {
+            None => ChildMode::Tunnel,
+            Some(_) => ChildMode::Transport { protocol: GRE },
+        },
         local_ts: selectors(&tunnel.local_selectors),
         remote_ts: selectors(&tunnel.remote_selectors),
         role,
-        encapsulation: match tunnel.packets.encapsulation {
+        encapsulation: match tunnel.packets.encapsulation() {
             model::Encapsulation::Always => Encapsulation::Always,
             model::Encapsulation::IfNat => Encapsulation::IfNat,
         },

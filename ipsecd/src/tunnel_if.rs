@@ -12,13 +12,14 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressSco
 use rtnetlink::{Handle, LinkUnspec};
 
 /// The MTU of a tunnel over a WAN that takes `wan_mtu` octets, with the outer header and UDP (8) taken off: the largest inner
-/// packet that fits under every one of `ciphers`, since which one it will be is agreed with the peer later. Never less than
-/// IPv6 needs.
-pub fn inner_mtu_octets(wan_mtu: u32, outer_is_ipv6: bool, ciphers: &[esp::Cipher]) -> u32 {
+/// packet that fits under every one of `ciphers`, since which one it will be is agreed with the peer later. `gre` octets of
+/// header are sealed with it: in transport mode the outer header is the same one. Never less than IPv6 needs.
+pub fn inner_mtu_octets(wan_mtu: u32, outer_is_ipv6: bool, gre: u32, ciphers: &[esp::Cipher]) -> u32 {
     let headers = if outer_is_ipv6 { 40 + 8 } else { 20 + 8 };
     let room = usize::try_from(wan_mtu).unwrap_or(usize::MAX).saturating_sub(headers);
     let fits = ciphers.iter().map(|cipher| cipher.inner_capacity(room)).min();
-    u32::try_from(fits.unwrap_or_else(|| esp::inner_capacity(room))).unwrap_or(u32::MAX).max(1280)
+    let fits = u32::try_from(fits.unwrap_or_else(|| esp::inner_capacity(room))).unwrap_or(u32::MAX);
+    fits.saturating_sub(gre).max(1280)
 }
 
 /// Brings interface `ifindex` to this MTU, and up.
@@ -106,14 +107,17 @@ mod tests {
     #[test]
     fn the_mtu_leaves_room_for_the_overhead() {
         let aead = [esp::Cipher::Aes256Gcm16];
-        assert_eq!(inner_mtu_octets(1500, false, &aead), 1438);
-        assert_eq!(inner_mtu_octets(1500, true, &aead), 1418);
-        assert_eq!(inner_mtu_octets(576, false, &aead), 1280);
+        assert_eq!(inner_mtu_octets(1500, false, 0, &aead), 1438);
+        assert_eq!(inner_mtu_octets(1500, true, 0, &aead), 1418);
+        // The kernel's own GRE and ESP in UDP around 1434 octets: 20 + 8 + 8 + 8 + 4 + 1434 + 2 + 16 = 1500.
+        assert_eq!(inner_mtu_octets(1500, false, 4, &aead), 1434);
+        assert_eq!(inner_mtu_octets(1500, true, 8, &aead), 1410);
+        assert_eq!(inner_mtu_octets(576, false, 0, &aead), 1280);
         let cbc = esp::Cipher::AesCbc(esp::AesKeySize::Bits256, esp::Hmac::Sha256);
-        assert_eq!(inner_mtu_octets(1500, false, &[aead[0], cbc]), 1422, "what fits under either");
+        assert_eq!(inner_mtu_octets(1500, false, 0, &[aead[0], cbc]), 1422, "what fits under either");
         for wan in 1370..1600 {
             for cipher in [aead[0], cbc] {
-                let inner = inner_mtu_octets(wan, false, &[cipher]);
+                let inner = inner_mtu_octets(wan, false, 0, &[cipher]);
                 assert!(cipher.sealed_len(inner as usize) + 28 <= wan as usize, "{wan} under {cipher}");
             }
         }

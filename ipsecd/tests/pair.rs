@@ -15,7 +15,7 @@ use std::{
 
 use config::model::{self, Config};
 use dataplane::{KeeperDoor, keeper};
-use ike_core::{ConnectionConfig, Doubt, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
+use ike_core::{ChildMode, ConnectionConfig, Doubt, Dpd, Encapsulation, Lifetime, Remote, Retry, Role};
 use ike_crypto::{EspProposal, Identity, IkeProposal, LocalCredential, PeerCredential, SecretBytes};
 use ike_wire::TrafficSelector;
 use ipsecd::{
@@ -140,6 +140,7 @@ impl Plan {
             ppk: None,
             ike_proposals: vec![IkeProposal::default()],
             esp_proposals: vec![EspProposal::default()],
+            mode: ChildMode::Tunnel,
             local_ts: everything(),
             remote_ts: everything(),
             role: if self.initiate { Role::Initiate } else { Role::RespondOnly },

@@ -1,6 +1,10 @@
 //! What a packet path offers, whatever it is made of.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use esp::{Cipher, Keymat, Selectors};
 use net_types::{IfName, Spi, TunnelName, WanName};
@@ -217,11 +221,52 @@ pub enum Datapath {
     Userspace,
     /// The kernel (XFRM).
     Kernel {
-        /// The device that outer packets leave by whatever their routes say, for a link whose table may come to nothing.
-        pin: Option<u32>,
+        /// What the tunnel's interface is.
+        interface: KernelInterface,
         /// The network card that may seal and open.
         offload: Option<u32>,
     },
+}
+
+/// What the interface of a tunnel of the kernel's is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelInterface {
+    /// An xfrm interface: packets are sealed whole, in tunnel mode.
+    Xfrm {
+        /// The device that outer packets leave by whatever their routes say, for a link whose table may come to nothing.
+        pin: Option<u32>,
+    },
+    /// A GRE interface: packets go in GRE, and that is sealed behind the outer header, in transport mode.
+    Gre(Gre),
+}
+
+/// A GRE interface. Its outer address and its link are those of the association in use, and these where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gre {
+    /// The peer's outer address.
+    pub remote: IpAddr,
+    /// In each packet, both ways (RFC 2890).
+    pub key: Option<u32>,
+    /// Our outer address, where the link has one of that family.
+    pub local: Option<IpAddr>,
+    /// The device that outer packets leave by whatever their routes say, for a link whose table may come to nothing.
+    pub link: Option<u32>,
+    /// The mark of the link.
+    pub mark: u32,
+}
+
+impl Datapath {
+    /// Whether a tunnel's interface can stay what it is when this comes in the place of `before`. The ends of a GRE interface
+    /// can change.
+    pub fn keeps_interface(self, before: Self) -> bool {
+        let Self::Kernel { interface: KernelInterface::Gre(now), offload } = self else { return self == before };
+        match before {
+            Self::Kernel { interface: KernelInterface::Gre(gre), offload: card } => {
+                offload == card && now.remote.is_ipv4() == gre.remote.is_ipv4()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The way that a tunnel's outer packets take.
@@ -472,4 +517,26 @@ pub struct WanStats {
     pub unknown_spi: u64,
     /// Datagrams too short or too long to be anything.
     pub malformed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gre_interface_stays_when_its_ends_change_and_no_other_does() {
+        let gre = |remote: &str, local: Option<&str>| {
+            let (remote, local) = (remote.parse().unwrap(), local.map(|text| text.parse().unwrap()));
+            let interface = KernelInterface::Gre(Gre { remote, key: None, local, link: None, mark: 1 });
+            Datapath::Kernel { interface, offload: None }
+        };
+        let xfrm = |pin| Datapath::Kernel { interface: KernelInterface::Xfrm { pin }, offload: None };
+        let first = gre("192.0.2.1", None);
+        assert!(gre("192.0.2.2", Some("192.0.2.9")).keeps_interface(first));
+        for other in [gre("2001:db8::1", None), xfrm(None), Datapath::Userspace] {
+            assert!(!other.keeps_interface(first) && !first.keeps_interface(other), "{other:?}");
+            assert!(other.keeps_interface(other));
+        }
+        assert!(!xfrm(Some(1)).keeps_interface(xfrm(None)));
+    }
 }

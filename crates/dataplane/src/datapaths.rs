@@ -66,7 +66,10 @@ impl Datapaths {
         let failed =
             |error| DataplaneError::Tunnel { tunnel: tunnel.clone(), what: "datapath kernel".to_owned(), error };
         let support = self.kernel_support().as_ref().map_err(|why| {
-            failed(io::Error::new(io::ErrorKind::Unsupported, format!("{why}; use datapath auto or userspace")))
+            failed(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("{why}; use datapath auto or userspace, without \"tunnel mode gre\""),
+            ))
         })?;
         let kernel = Arc::new(Kernel::open(support, Arc::clone(&self.sink)).map_err(failed)?);
         control.wans.values().for_each(|wan| kernel.add_wan(wan));
@@ -113,14 +116,14 @@ impl Dataplane for Datapaths {
                 drop(control);
                 self.userspace.add_tunnel(spec)
             }
-            Datapath::Kernel { pin, offload } => {
+            Datapath::Kernel { interface, offload } => {
                 let kernel = self.kernel(&mut control, &spec.name)?;
                 if before == Some(Datapath::Userspace) {
                     self.userspace.remove_tunnel(&spec.name, false);
                 } else if before.is_none() {
                     self.userspace.release_device(&spec.name);
                 }
-                kernel.add_tunnel(&spec.name, spec.mtu, pin, offload, spec.policy)?;
+                kernel.add_tunnel(&spec.name, spec.mtu, interface, offload, spec.policy)?;
                 control.tunnels.insert(spec.name, spec.datapath);
                 Ok(())
             }

@@ -21,9 +21,9 @@ pub mod offload; // for the fuzz target alone
 mod userspace;
 
 pub use api::{
-    Datapath, Dataplane, DataplaneError, Df, Direction, Dscp, Event, IkeDatagram, InboundStats, Limit, Limits,
-    NewInbound, NewOutbound, OutboundStats, PacketPolicy, Path, Sink, Stats, TunnelSpec, TunnelStats, WanSpec,
-    WanStats,
+    Datapath, Dataplane, DataplaneError, Df, Direction, Dscp, Event, Gre, IkeDatagram, InboundStats, KernelInterface,
+    Limit, Limits, NewInbound, NewOutbound, OutboundStats, PacketPolicy, Path, Sink, Stats, TunnelSpec, TunnelStats,
+    WanSpec, WanStats,
 };
 pub use datapaths::Datapaths;
 pub use kernel::Support;

@@ -22,8 +22,8 @@ use std::{
 
 use bytes::Bytes;
 use ike_core::{
-    Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, EngineConfig, Ike, Input, Lifetime, Output, Path, Remote,
-    Retry, Role,
+    ChildMode, Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, EngineConfig, Ike, Input, Lifetime, Output,
+    Path, Remote, Retry, Role,
 };
 use ike_crypto::{CertificateChain, LocalCredential, PeerCredential, PrivateKey, SecretBytes, TrustAnchors};
 use ike_wire::{Encapsulated, TrafficSelector, classify, with_marker};
@@ -146,6 +146,7 @@ fn connection(arguments: &Arguments) -> Result<ConnectionConfig, Box<dyn Error>>
             .iter()
             .map(|text| text.parse())
             .collect::<Result<_, _>>()?,
+        mode: ChildMode::Tunnel,
         local_ts: selectors("local-ts")?,
         remote_ts: selectors("remote-ts")?,
         role: match arguments.get("role").map(String::as_str) {

@@ -73,7 +73,9 @@ pub struct ConnectionConfig {
     pub ike_proposals: Vec<IkeProposal>,
     /// Proposals for child SAs, best first.
     pub esp_proposals: Vec<EspProposal>,
-    /// What may be on our side of the tunnel.
+    /// What of a packet child SAs wrap.
+    pub mode: ChildMode,
+    /// What may be on our side of the tunnel; in transport mode the addresses in use say that.
     pub local_ts: Vec<TrafficSelector>,
     /// What may be on the peer's side.
     pub remote_ts: Vec<TrafficSelector>,
@@ -113,6 +115,11 @@ impl ConnectionConfig {
             Role::Initiate | Role::Standby => DownCause::Starting,
             Role::RespondOnly => DownCause::WaitingForPeer,
         }
+    }
+
+    /// Whether its SAs may change their addresses. RFC 4555 §1.2 is for tunnel mode alone.
+    pub(crate) fn may_move(&self) -> bool {
+        self.mobike && self.mode == ChildMode::Tunnel
     }
 
     /// The links that it may use, best first.
@@ -156,6 +163,19 @@ impl ConnectionConfig {
         };
         of(self) == of(other)
     }
+}
+
+/// What of a packet child SAs wrap (RFC 7296 §1.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChildMode {
+    /// Whole packets, those that the traffic selectors hold.
+    #[default]
+    Tunnel,
+    /// What follows the IP header of packets between the two outer addresses, of this one protocol.
+    Transport {
+        /// Its number, 1 to 255 (47 is GRE); 0 would be any.
+        protocol: u8,
+    },
 }
 
 /// The peer's address, as far as it is known before it calls.
@@ -332,6 +352,7 @@ pub(crate) mod tests {
             ppk: None,
             ike_proposals: Vec::new(),
             esp_proposals: Vec::new(),
+            mode: ChildMode::Tunnel,
             local_ts: Vec::new(),
             remote_ts: Vec::new(),
             role: Role::Initiate,

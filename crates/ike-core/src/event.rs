@@ -76,6 +76,8 @@ pub enum Refusal {
         /// What the configuration allows.
         wanted: String,
     },
+    /// One side wants child SAs in transport mode, the other one in tunnel mode (RFC 7296 §1.3.1).
+    Mode(&'static str),
     /// No tunnel is configured for this peer.
     UnknownPeer(String),
     /// The tunnel is administratively down.
@@ -247,7 +249,7 @@ impl fmt::Display for Refusal {
             }
             Self::UnknownPeer(who) => write!(f, "no tunnel is configured for {who}"),
             Self::AdminDown => f.write_str("the tunnel is administratively down"),
-            Self::Childless(what) => f.write_str(what),
+            Self::Childless(what) | Self::Mode(what) => f.write_str(what),
             Self::Notified(name) => write!(f, "the peer answered {name}"),
             Self::Malformed(what) => write!(f, "malformed: {what}"),
         }

@@ -13,7 +13,7 @@ use ike_wire::TrafficSelector;
 use net_types::{Spi, TunnelName, WanName};
 
 use crate::{
-    config::ConnectionConfig,
+    config::{ChildMode, ConnectionConfig},
     event::{DownCause, Event},
 };
 
@@ -187,6 +187,8 @@ pub struct InstallChild {
     pub spi_out: Spi,
     /// Algorithm and keys of both directions.
     pub keys: ChildKeys,
+    /// What of a packet it wraps.
+    pub mode: ChildMode,
     /// What may be on our side.
     pub local_ts: Vec<TrafficSelector>,
     /// What may be on the peer's side.

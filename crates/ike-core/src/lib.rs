@@ -19,7 +19,8 @@ mod timers;
 mod tunnel;
 
 pub use config::{
-    Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, EngineConfig, Lifetime, Remote, Retransmission, Retry, Role,
+    ChildMode, Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, EngineConfig, Lifetime, Remote, Retransmission,
+    Retry, Role,
 };
 pub use engine::{Census, Ike};
 pub use event::{DownCause, Event, Refusal};

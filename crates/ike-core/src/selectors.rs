@@ -1,8 +1,8 @@
 //! Narrowing of traffic selectors (RFC 7296 §2.9).
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write, net::IpAddr};
 
-use ike_wire::TrafficSelector;
+use ike_wire::{TrafficSelector, TsRange};
 
 /// Most selectors kept in one direction of one SA.
 const MAX_KEPT: usize = 64;
@@ -28,6 +28,21 @@ pub(crate) fn narrow(offered: &[TrafficSelector], configured: &[TrafficSelector]
 /// Whether an answer stays within what was offered, as it must.
 pub(crate) fn within(answer: &[TrafficSelector], offered: &[TrafficSelector]) -> bool {
     !answer.is_empty() && answer.iter().all(|ts| offered.iter().any(|offer| covers(offer, ts)))
+}
+
+/// Selectors of single addresses with the address that stands here for them: a NAT lies between the two sides (RFC 7296
+/// §2.23.1). Others stay; none of them holds what transport mode may carry.
+pub(crate) fn translated(selectors: &[TrafficSelector], to: Option<IpAddr>) -> Cow<'_, [TrafficSelector]> {
+    let Some(to) = to else { return selectors.into() };
+    let translate = |selector: &TrafficSelector| {
+        let range = match (&selector.range, to) {
+            (TsRange::V4(first, last), IpAddr::V4(to)) if first == last => TsRange::V4(to, to),
+            (TsRange::V6(first, last), IpAddr::V6(to)) if first == last => TsRange::V6(to, to),
+            (other, _) => other.clone(),
+        };
+        TrafficSelector { range, ..selector.clone() }
+    };
+    selectors.iter().map(translate).collect()
 }
 
 fn intersect(a: &TrafficSelector, b: &TrafficSelector) -> Option<TrafficSelector> {

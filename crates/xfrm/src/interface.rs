@@ -1,22 +1,25 @@
-//! Link messages of xfrm interfaces (`NETLINK_ROUTE`): a device whose packets meet the policies with its number.
+//! Link messages of interfaces (`NETLINK_ROUTE`), above all xfrm interfaces: a device whose packets meet the policies with its
+//! number.
 
+use crate::gre::Gre;
 use crate::message::{Attributes, Message, Received, flag, nested, number};
 
 /// `RTM_*LINK`
-const NEW_LINK: u16 = 16;
+pub(crate) const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 
-const IFLA_IFNAME: u16 = 3;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(crate) const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_LINKINFO: u16 = 18;
+pub(crate) const IFLA_INFO_KIND: u16 = 1;
+pub(crate) const IFLA_INFO_DATA: u16 = 2;
 const IFLA_XFRM_LINK: u16 = 1;
 const IFLA_XFRM_IF_ID: u16 = 2;
-const NESTED: u16 = 0x8000;
+/// `NLA_F_NESTED`
+pub(crate) const NESTED: u16 = 0x8000;
 
 /// `struct ifinfomsg` with nothing but an index.
-fn link(ifindex: u32) -> [u32; 4] {
+pub(crate) fn link(ifindex: u32) -> [u32; 4] {
     [0, ifindex, 0, 0] // family and type, index, flags, change
 }
 
@@ -39,6 +42,8 @@ pub enum InterfaceKind {
         /// The device that outer packets leave by, whatever their routes say; 0 for none in particular.
         link: u32,
     },
+    /// A GRE interface with a peer.
+    Gre(Gre),
     /// Another, as `ip -d link` names the kind; empty for a physical one.
     Other(String),
 }
@@ -78,10 +83,11 @@ impl Interface {
         let info = attributes.find(|(kind, _)| *kind == IFLA_LINKINFO).map_or(&[][..], |(_, value)| value);
         let find = |wanted: u16| Attributes(info).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
         let name = String::from_utf8_lossy(find(IFLA_INFO_KIND).unwrap_or_default()).trim_end_matches('\0').to_owned();
-        if name != "xfrm" {
-            return Some(Self { ifindex, kind: InterfaceKind::Other(name) });
-        }
         let data = find(IFLA_INFO_DATA).unwrap_or_default();
+        if name != "xfrm" {
+            let gre = Gre::parse(data).filter(|gre| gre.kind() == name);
+            return Some(Self { ifindex, kind: gre.map_or(InterfaceKind::Other(name), InterfaceKind::Gre) });
+        }
         let word =
             |wanted: u16| Attributes(data).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| number(value));
         let kind = InterfaceKind::Xfrm { if_id: word(IFLA_XFRM_IF_ID)?, link: word(IFLA_XFRM_LINK).unwrap_or(0) };

@@ -45,6 +45,8 @@ pub(crate) mod attribute {
     pub(crate) const SA_DIR: u16 = 33;
 }
 
+/// `XFRM_MODE_*`
+pub(crate) const MODE_TRANSPORT: u8 = 0;
 pub(crate) const MODE_TUNNEL: u8 = 1;
 /// `UDP_ENCAP_ESPINUDP` (RFC 3948).
 pub(crate) const ESP_IN_UDP: u16 = 2;

@@ -1,4 +1,4 @@
-//! Policies: which packets of an xfrm interface are sealed by which association, and which are let in.
+//! Policies: which packets, of an xfrm interface or of the machine, are sealed by which association, and which are let in.
 
 use std::net::IpAddr;
 
@@ -6,9 +6,9 @@ use net_types::{Prefix, Spi};
 use zerocopy::FromBytes;
 
 use crate::{
+    Mode,
     layout::{
-        Address, IPPROTO_ESP, MODE_TUNNEL, RawId, RawPolicy, RawPolicyId, RawSelector, RawTemplate, attribute,
-        family_of, kind,
+        Address, IPPROTO_ESP, RawId, RawPolicy, RawPolicyId, RawSelector, RawTemplate, attribute, family_of, kind,
     },
     message::{Message, Received, flag, number},
 };
@@ -27,7 +27,7 @@ impl Ports {
     pub const ANY: Self = Self { first: 0, mask: 0 };
 }
 
-/// Which inner packets a policy is for.
+/// Which packets a policy is for: inner ones, or in transport mode those that have one header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector {
     /// Their sources.
@@ -105,6 +105,8 @@ pub struct Template {
     pub spi: Option<Spi>,
     /// What ties it to the policy.
     pub reqid: u32,
+    /// What of a packet it seals. In transport mode the selector names the addresses, and there is no path.
+    pub mode: Mode,
 }
 
 /// `XFRM_POLICY_*`
@@ -118,7 +120,7 @@ pub struct Policy {
     pub selector: Selector,
     /// Which way.
     pub direction: PolicyDirection,
-    /// Of which xfrm interface.
+    /// Of which xfrm interface; 0 for packets of none.
     pub if_id: u32,
     /// The smaller number is asked first.
     pub priority: u32,
@@ -172,19 +174,20 @@ impl Template {
             family: destination.map_or(inner, family_of),
             source: address(source),
             reqid: self.reqid,
-            mode: MODE_TUNNEL,
+            mode: self.mode.raw(),
             algorithms: [u32::MAX; 3],
             ..RawTemplate::default()
         }
     }
 
-    fn read(raw: &RawTemplate) -> Self {
+    fn read(raw: &RawTemplate) -> Option<Self> {
         let path = raw.source.get(raw.family).zip(raw.id.destination.get(raw.family));
-        Self {
+        Some(Self {
             path: path.filter(|(source, destination)| !source.is_unspecified() && !destination.is_unspecified()),
             spi: Spi::try_from(raw.id.spi.get()).ok(),
             reqid: raw.reqid,
-        }
+            mode: Mode::read(raw.mode)?,
+        })
     }
 }
 
@@ -221,7 +224,7 @@ impl PolicyInfo {
         }
         let action = match (raw.action, template) {
             (BLOCK, _) => Action::Block,
-            (_, Some(template)) => Action::Protect(Template::read(&template)),
+            (_, Some(template)) => Action::Protect(Template::read(&template)?),
             (_, None) => return None,
         };
         let selector = Selector::read(&raw.selector)?;

@@ -7,8 +7,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
     layout::{
-        AF_UNSPEC, Address, DONT_ENCAP_DSCP, ESP_IN_UDP, IPPROTO_ESP, MODE_TUNNEL, RawEncapsulation, RawId, RawLimits,
-        RawOffload, RawReplay, RawSa, RawSaId, attribute, family_of, kind, sa_flag,
+        AF_UNSPEC, Address, DONT_ENCAP_DSCP, ESP_IN_UDP, IPPROTO_ESP, MODE_TRANSPORT, MODE_TUNNEL, RawEncapsulation,
+        RawId, RawLimits, RawOffload, RawReplay, RawSa, RawSaId, attribute, family_of, kind, sa_flag,
     },
     message::{Attributes, Message, Received, flag, number},
 };
@@ -29,6 +29,32 @@ pub enum Direction {
     Inbound,
     /// Seals.
     Outbound,
+}
+
+/// What of a packet is sealed (RFC 4303 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// All of it, behind another header.
+    Tunnel,
+    /// What follows its header, which stays; of the family of its addresses.
+    Transport,
+}
+
+impl Mode {
+    pub(crate) fn raw(self) -> u8 {
+        match self {
+            Self::Tunnel => MODE_TUNNEL,
+            Self::Transport => MODE_TRANSPORT,
+        }
+    }
+
+    pub(crate) fn read(raw: u8) -> Option<Self> {
+        match raw {
+            MODE_TUNNEL => Some(Self::Tunnel),
+            MODE_TRANSPORT => Some(Self::Transport),
+            _ => None,
+        }
+    }
 }
 
 /// The kernel's names of algorithms, with their keys. Not to be printed.
@@ -117,7 +143,7 @@ pub struct Offload {
     pub ifindex: u32,
 }
 
-/// An association to put into the kernel, in tunnel mode.
+/// An association to put into the kernel.
 pub struct Sa<'k> {
     /// Its name.
     pub id: SaId,
@@ -125,9 +151,11 @@ pub struct Sa<'k> {
     pub source: IpAddr,
     /// Which way it carries packets.
     pub direction: Direction,
+    /// What of a packet it seals.
+    pub mode: Mode,
     /// Ties it to policies; 0 ties nothing.
     pub reqid: u32,
-    /// The xfrm interface that it belongs to.
+    /// The xfrm interface that it belongs to; 0 for none.
     pub if_id: u32,
     /// How it encrypts and authenticates.
     pub algorithms: Algorithms<'k>,
@@ -174,14 +202,16 @@ impl Sa<'_> {
 
     fn message(&self, kind: u16, flags: u16) -> Message {
         let inbound = self.direction == Direction::Inbound;
-        let flags_of_sa = sa_flag::AF_UNSPEC | if self.esn { sa_flag::ESN } else { 0 };
+        // In transport mode there is one header, and so one family.
+        let families = if self.mode == Mode::Tunnel { sa_flag::AF_UNSPEC } else { 0 };
+        let flags_of_sa = families | if self.esn { sa_flag::ESN } else { 0 };
         let raw = RawSa {
             id: raw_id(self.id),
             source: Address::new(self.source),
             limits: limits(self.lifetimes),
             reqid: self.reqid,
             family: family_of(self.id.destination),
-            mode: MODE_TUNNEL,
+            mode: self.mode.raw(),
             flags: flags_of_sa | self.outer.flags(self.direction),
             ..RawSa::default()
         };
@@ -349,6 +379,8 @@ pub struct SaInfo {
     pub id: SaId,
     /// The outer source.
     pub source: IpAddr,
+    /// What of a packet it seals.
+    pub mode: Mode,
     /// What ties it to policies.
     pub reqid: u32,
     /// The xfrm interface that it belongs to, or 0.
@@ -366,7 +398,7 @@ pub struct SaInfo {
 }
 
 impl SaInfo {
-    /// Of an answer to [`get_sa`] or [`dump_sas`]; `None` for what is not an ESP association in tunnel mode.
+    /// Of an answer to [`get_sa`] or [`dump_sas`]; `None` for what is not an ESP association in one of our modes.
     pub fn parse(received: Received<'_>) -> Option<Self> {
         if received.kind != kind::NEW_SA {
             return None;
@@ -376,13 +408,14 @@ impl SaInfo {
     }
 
     pub(crate) fn read(raw: &RawSa, attributes: Attributes<'_>) -> Option<Self> {
-        if raw.id.protocol != IPPROTO_ESP || raw.mode != MODE_TUNNEL {
+        if raw.id.protocol != IPPROTO_ESP {
             return None;
         }
         let destination = raw.id.destination.get(raw.family)?;
         let mut info = Self {
             id: SaId { destination, spi: Spi::try_from(raw.id.spi.get()).ok()? },
             source: raw.source.get(raw.family)?,
+            mode: Mode::read(raw.mode)?,
             reqid: raw.reqid,
             if_id: 0,
             esn: raw.flags & sa_flag::ESN != 0,

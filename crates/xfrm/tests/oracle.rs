@@ -10,8 +10,8 @@ use netlink_packet_xfrm::{
 };
 use proptest::{collection::vec, prelude::*};
 use xfrm::{
-    Action, Algorithms, Direction, Encapsulation, Event, Lifetimes, Message, Messages, Moved, Offload, OuterHeader,
-    Policy, PolicyDirection, PolicyInfo, Ports, Replay, Sa, SaId, SaInfo, Selector, Template,
+    Action, Algorithms, Direction, Encapsulation, Event, Lifetimes, Message, Messages, Mode, Moved, Offload,
+    OuterHeader, Policy, PolicyDirection, PolicyInfo, Ports, Replay, Sa, SaId, SaInfo, Selector, Template,
 };
 
 const AEAD: &str = "rfc4106(gcm(aes))";
@@ -64,6 +64,7 @@ fn sa<'k>(direction: Direction, algorithms: Algorithms<'k>) -> Sa<'k> {
         id: id("198.51.100.6", 0xc0ff_ee01),
         source: "198.51.100.2".parse().unwrap(),
         direction,
+        mode: Mode::Tunnel,
         reqid: 9,
         if_id: 0x4846_0001,
         algorithms,
@@ -118,6 +119,16 @@ fn an_outbound_association_means_the_same() {
     assert!(
         matches!(&nlas[7..], [XfrmAttrs::Other(direction)] if direction == &netlink_packet_core::DefaultNla::new(33, vec![2]))
     );
+}
+
+#[test]
+fn an_association_in_transport_mode_has_one_family() {
+    let (info, _) = attributes(&Sa { mode: Mode::Transport, ..sa(Direction::Outbound, gcm(&[0; 36])) }.add());
+    assert_eq!((info.mode, info.flags), (0, 128), "ESN alone");
+    // The kernel tells of it under the type of a new one, with the selector's family filled in.
+    let told = octets(XfrmMessage::AddSa(state::ModifyMessage { user_sa_info: info, nlas: Vec::new() }));
+    let seen = SaInfo::parse(Messages::new(&told).next().unwrap().unwrap()).unwrap();
+    assert_eq!((seen.mode, seen.reqid), (Mode::Transport, 9));
 }
 
 #[test]
@@ -360,7 +371,10 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     let spi = proptest::option::of((256..=u32::MAX).prop_map(|spi| Spi::try_from(spi).unwrap()));
     let action = prop_oneof![
         Just(Action::Block),
-        (path, spi, any::<u32>()).prop_map(|(path, spi, reqid)| Action::Protect(Template { path, spi, reqid })),
+        (path, spi, any::<u32>(), any::<bool>()).prop_map(|(path, spi, reqid, transport)| {
+            let mode = if transport { Mode::Transport } else { Mode::Tunnel };
+            Action::Protect(Template { path, spi, reqid, mode })
+        }),
     ];
     let direction = prop_oneof![Just(PolicyDirection::In), Just(PolicyDirection::Out), Just(PolicyDirection::Forward)];
     (selector, direction, any::<u32>(), any::<u32>(), action).prop_map(
@@ -382,7 +396,8 @@ proptest! {
         if let Action::Protect(template) = policy.action {
             let [XfrmAttrs::Template(templates), XfrmAttrs::IfId(_)] = &read.nlas[..] else { panic!("{:?}", read.nlas) };
             prop_assert_eq!(templates[0].id.spi, template.spi.map_or(0, Spi::get));
-            prop_assert_eq!((templates[0].mode, templates[0].reqid, templates[0].optional), (1, template.reqid, 0));
+            let mode = u8::from(template.mode == Mode::Tunnel);
+            prop_assert_eq!((templates[0].mode, templates[0].reqid, templates[0].optional), (mode, template.reqid, 0));
         }
         // The kernel repeats a policy under the type of a new one; the order of attributes is its own.
         read.nlas.reverse();

@@ -11,7 +11,7 @@ use integration::edge::Binaries;
 use integration::two_isp::{Fault, Trial, TwoIsp};
 use integration::{Lab, packages, report};
 
-use crate::{build, root};
+use crate::{build, kernel, root};
 
 /// What to show.
 #[derive(Args)]
@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// two-isp: the last line of standard output is one JSON object; the story goes to standard error
     #[arg(long)]
     json: bool,
+    /// gre-over-ipsec: play it in a guest that this program boots: PROGRAM --kernel new --timeout SECONDS -- COMMAND
+    #[arg(long, value_name = "PROGRAM")]
+    kernelbox: Option<PathBuf>,
     /// two-isp: draws the timeline into this file
     #[arg(long, value_name = "FILE.svg")]
     report: Option<PathBuf>,
@@ -53,6 +56,10 @@ const PICTURE: &str = "
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let binaries = build::daemons()?;
     packages::ensure(&packages::BASE)?;
+    if options.kernelbox.is_some() {
+        packages::ensure(&packages::PEERS)?;
+        return kernel::again_in_guest(options.kernelbox.clone(), &binaries, &["demo", &options.design]);
+    }
     root::ensure()?;
     let story = Story::new(options.json);
     if options.design != TWO_ISP {

@@ -33,7 +33,7 @@ struct Test {
 
 /// What runs in the guest. Lifetimes of less than a minute are nothing for an emulated processor, and the kernel finds out about
 /// paths by itself. A fault of the two sites takes minutes there: one that only BFD notices, and one of what is the datapath's.
-const TESTS: [Test; 8] = [
+const TESTS: [Test; 9] = [
     Test { package: "sys", target: "sys", arguments: "tcp_ao", datapath: "userspace" },
     Test { package: "integration", target: "tcp_ao", arguments: "--ignored --test-threads=1", datapath: "userspace" },
     Test { package: "integration", target: "vpn", arguments: "--ignored --test-threads=1", datapath: "userspace" },
@@ -50,6 +50,7 @@ const TESTS: [Test; 8] = [
         arguments: "--ignored --test-threads=1 --skip we_rekey_the_child_and_the_ike_sa",
         datapath: "kernel",
     },
+    Test { package: "integration", target: "gre", arguments: "--ignored --test-threads=1", datapath: "kernel" },
     Test { package: "integration", target: "recovery", arguments: "--ignored --test-threads=1", datapath: "kernel" },
     Test {
         package: "integration",
@@ -81,6 +82,18 @@ pub(crate) fn guest(program: Option<PathBuf>, command: &[String]) -> Result<Vec<
         .with_context(|| format!("no program to boot another kernel with: name it by --kernelbox, or in {VARIABLE}"))?;
     let words = ["--kernel", "new", "--timeout", LIMIT, "--"].map(OsString::from);
     Ok(std::iter::once(program.into_os_string()).chain(words).chain(command.iter().map(OsString::from)).collect())
+}
+
+/// Runs this same program in the guest, with these arguments; whether it succeeded.
+pub(crate) fn again_in_guest(program: Option<PathBuf>, binaries: &Binaries, arguments: &[&str]) -> Result<bool> {
+    let this = std::env::current_exe()?;
+    let this = this.to_str().context("a path that is not UTF-8")?;
+    let (folder, required) = (format!("HOLDFAST_BIN={}", binaries.path("")), format!("{REQUIRED}=1"));
+    let words: Vec<_> = ["env", &folder, &required, this].into_iter().chain(arguments.iter().copied()).collect();
+    let argv = guest(program, &words.into_iter().map(str::to_owned).collect::<Vec<_>>())?;
+    let (program, arguments) = argv.split_first().context("an empty command")?;
+    let status = Command::new(program).args(arguments).status();
+    Ok(status.with_context(|| format!("cannot run {}", program.display()))?.success())
 }
 
 /// What cargo says of something that it built, as far as it matters here.

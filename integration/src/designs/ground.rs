@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::edge::{Binaries, Edge};
 use crate::lab::Lab;
 use crate::node::Node;
-use crate::pki::{Authority, KeyKind, Validity};
+use crate::pki::{Authority, CredentialFiles, KeyKind, Validity};
 
 /// A node that forwards whatever comes, by whichever way, and sends nobody elsewhere.
 pub(super) fn router(lab: &Lab, name: &str) -> Result<Node> {
@@ -40,16 +40,21 @@ impl<'a> Ground<'a> {
         Ok(Self { lab, binaries, internet, authority, configurations })
     }
 
+    /// A machine of somebody else's with `wan0` on the Internet, its default route and its certificate.
+    pub(super) fn foreign(&self, name: &str, address: &str, gateway: &str) -> Result<(Node, CredentialFiles)> {
+        let node = router(self.lab, name)?;
+        self.lab.join((&node, "wan0"), (&self.internet, name))?;
+        self.internet.ip(&format!("address add {gateway}/30 dev {name}"))?;
+        node.ip_batch(&format!("address add {address}/30 dev wan0\nroute add default via {gateway}"))?;
+        let id = format!("{name}.example.net");
+        let credential = self.authority.issue(&id, KeyKind::EcdsaP256, Validity::Current)?;
+        Ok((node.clone(), credential.write(node.folder(), name, &self.authority)?))
+    }
+
     /// An edge box with `wan0` on the Internet, its default route, its certificate and its configuration; nothing of ours
     /// runs yet.
     pub(super) fn edge(&self, name: &str, address: &str, gateway: &str) -> Result<Edge> {
-        let edge = router(self.lab, name)?;
-        self.lab.join((&edge, "wan0"), (&self.internet, name))?;
-        self.internet.ip(&format!("address add {gateway}/30 dev {name}"))?;
-        edge.ip_batch(&format!("address add {address}/30 dev wan0\nroute add default via {gateway}"))?;
-        let id = format!("{name}.example.net");
-        let credential = self.authority.issue(&id, KeyKind::EcdsaP256, Validity::Current)?;
-        credential.write(edge.folder(), name, &self.authority)?;
+        let (edge, _) = self.foreign(name, address, gateway)?;
         let text = self.configurations.iter().find(|(known, _)| *known == name).context("no such configuration")?.1;
         Edge::new(&edge, self.binaries, text)
     }

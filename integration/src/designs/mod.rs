@@ -5,6 +5,7 @@ mod cloud_detection;
 mod dial_backup;
 pub mod dual_hub;
 mod dual_router;
+mod gre_over_ipsec;
 mod ground;
 mod ipsec_ha;
 pub mod no_bgp;
@@ -28,6 +29,9 @@ pub struct Design {
     play: fn(&Lab, &Binaries, &mut Story<'_>) -> Result<()>,
 }
 
+/// The one that takes ESP and GRE in the kernel.
+pub const GRE_OVER_IPSEC: &str = "gre-over-ipsec";
+
 /// All that can be played, but for `two-isp`, which has a trial of its own.
 pub const ALL: &[Design] = &[
     Design {
@@ -48,6 +52,11 @@ pub const ALL: &[Design] = &[
     },
     Design { name: "no-bgp", readme: include_str!("../../../examples/no-bgp/README.md"), play: no_bgp::play },
     Design { name: "ipsec-ha", readme: include_str!("../../../examples/ipsec-ha/README.md"), play: ipsec_ha::play },
+    Design {
+        name: GRE_OVER_IPSEC,
+        readme: include_str!("../../../examples/gre-over-ipsec/README.md"),
+        play: gre_over_ipsec::play,
+    },
 ];
 
 impl Design {
@@ -100,8 +109,10 @@ impl Story<'_> {
             |flow: &Flow| gaps(flow).iter().take(8).map(|(from, to)| format!(" {from}..{to}")).collect::<String>();
         ensure!(
             forth + back == 0,
-            "{what}: {forth} packets were lost forth (at{} ms) and {back} back (at{} ms)",
+            "{what}: {forth} of {} packets were lost forth (at{}) and {back} of {} back (at{})",
+            flows.forth.sent.len(),
             when(&flows.forth),
+            flows.back.sent.len(),
             when(&flows.back)
         );
         self.tell(format!("{what}: {} packets each way, none lost", flows.forth.sent.len()));
@@ -109,7 +120,7 @@ impl Story<'_> {
     }
 }
 
-/// Runs of packets that did not arrive; numbers are milliseconds.
+/// Runs of packets that did not arrive, by their numbers.
 fn gaps(flow: &Flow) -> Vec<(usize, usize)> {
     let mut gaps: Vec<(usize, usize)> = Vec::new();
     for (number, _) in flow.arrived.iter().enumerate().filter(|(_, at)| at.is_none()) {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use config::model::Probe;
+use config::model::{Gre, Probe};
 use dataplane::TunnelStats;
 use rpc::TunnelState;
 use serde_json::{Map, Value};
@@ -50,6 +50,10 @@ pub fn text(tunnel: &Tunnel, now: SystemTime) -> String {
         let _ = writeln!(out, "  Description: {description}");
     }
     let _ = writeln!(out, "  Interface index: {}", status.ifindex);
+    if let Some(Gre { key }) = tunnel.gre {
+        let key = key.map_or_else(String::new, |key| format!(" with key {key}"));
+        let _ = writeln!(out, "  Mode: GRE{key}, ESP in transport mode");
+    }
     if let Some(choice) = &tunnel.detail.datapath {
         let _ = writeln!(out, "  Datapath: {} ({})", choice.name(), choice.why);
     }
@@ -149,7 +153,11 @@ fn one(tunnel: &Tunnel) -> Value {
         ("remoteId", text(&tunnel.remote_id)),
         ("localId", text(&tunnel.local_id)),
         ("shutdown", tunnel.shutdown.into()),
+        ("mode", if tunnel.gre.is_some() { "gre" } else { "tunnel" }.into()),
     ]);
+    if let Some(Gre { key }) = tunnel.gre {
+        out.insert("greKey".to_owned(), key.into());
+    }
     if let Some(local) = &tunnel.local {
         out.insert("localAddress".to_owned(), local.to_string().into());
     }

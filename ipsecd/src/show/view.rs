@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use config::model::{Config, Probe, RemoteAddress};
+use config::model::{Config, Gre, Probe, RemoteAddress};
 use dataplane::{InboundStats, OutboundStats, TunnelStats, WanStats};
 use net_types::{TunnelName, WanName};
 use rpc::{TunnelState, TunnelStatus, WanState, WanStatus};
@@ -27,6 +27,8 @@ pub struct Tunnel {
     pub remote_id: Option<String>,
     /// Who we are.
     pub local_id: Option<String>,
+    /// Whether it is a GRE interface, in transport mode.
+    pub gre: Option<Gre>,
     /// Whether the configuration holds it down.
     pub shutdown: bool,
     /// Who is asked in it, and whether it counts as down since nobody answers.
@@ -89,6 +91,7 @@ fn tunnel(
         local: configured.and_then(|tunnel| tunnel.local),
         remote_id: configured.and_then(|tunnel| tunnel.remote.id.as_ref()).map(ToString::to_string),
         local_id: identity.map(|identity| identity.id.to_string()),
+        gre: configured.and_then(|tunnel| tunnel.packets.gre),
         shutdown: configured.is_some_and(|tunnel| tunnel.shutdown),
         probe: configured.and_then(|tunnel| tunnel.probe).map(|probe| (probe, silent)),
         status,

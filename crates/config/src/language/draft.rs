@@ -391,7 +391,8 @@ fn clash(config: &Config, name: &TunnelName) -> Option<String> {
             "\"remote-ca\" and \"remote-certificate\" demand a certificate, but identity {identity} is by pre-shared key"
         ));
     }
-    if let Some(message) = other_datapath(config, name, tunnel).or_else(|| no_standby(config, name, tunnel)) {
+    let found = no_gre(config, name, tunnel).or_else(|| other_datapath(config, name, tunnel));
+    if let Some(message) = found.or_else(|| no_standby(config, name, tunnel)) {
         return Some(message);
     }
     let ours = &tunnel.addresses;
@@ -415,9 +416,28 @@ fn no_standby(config: &Config, name: &TunnelName, this: &Tunnel) -> Option<Strin
     })
 }
 
+/// What keeps a tunnel from being a GRE interface: it is the kernel's, and two addresses have one.
+fn no_gre(config: &Config, name: &TunnelName, this: &Tunnel) -> Option<String> {
+    this.packets.gre?;
+    if this.datapath.unwrap_or(config.datapath) == Datapath::Userspace {
+        let said = if this.datapath.is_some() { "datapath userspace" } else { "ipsec datapath userspace" };
+        return Some(format!(
+            "\"tunnel mode gre\" is for the kernel's datapath, and \"{said}\" excludes that; say \"datapath kernel\" here, or leave \"tunnel mode gre\" out"
+        ));
+    }
+    let twin = |other: &Tunnel| {
+        let shared = other.wans().any(|wan| this.wans().any(|ours| ours == wan));
+        other.packets.gre.is_some() && other.remote.address == this.remote.address && shared
+    };
+    let (other, _) = config.tunnels.range(..name.clone()).find(|(_, other)| twin(other))?;
+    Some(format!(
+        "ipsec tunnel {other} is a GRE interface to the same address over the same wan; two addresses have one between them"
+    ))
+}
+
 /// Port 4500 of a link is the kernel's or ipsecd's.
 fn other_datapath(config: &Config, name: &TunnelName, this: &Tunnel) -> Option<String> {
-    let of = |tunnel: &Tunnel| tunnel.datapath.unwrap_or(config.datapath);
+    let of = |tunnel: &Tunnel| tunnel.wanted_datapath(config.datapath);
     let contrary = match of(this) {
         Datapath::Auto => return None,
         Datapath::Kernel => Datapath::Userspace,
@@ -501,6 +521,19 @@ impl TunnelDraft {
             }
             if self.initiate != Initiate::Never {
                 return Err("there is nowhere to call with \"remote any\"; add \"initiate never\"".to_owned());
+            }
+        }
+        let unsaid = self.packets.unsaid_encapsulation();
+        self.packets.said_encapsulation.take_if(|said| *said == unsaid);
+        if self.packets.gre.is_some() {
+            if remote.address == crate::model::RemoteAddress::Any {
+                return Err("\"tunnel mode gre\" needs the other end's address: \"remote ADDRESS\"".to_owned());
+            }
+            if !self.local_selectors.is_empty() || !self.remote_selectors.is_empty() {
+                return Err(
+                    "\"tunnel mode gre\" carries whatever is routed into it; leave \"local-ts\" and \"remote-ts\" out"
+                        .to_owned(),
+                );
             }
         }
         if let Some(Probe { address, .. }) = self.probe {

@@ -1,20 +1,38 @@
 //! What a tunnel does with its packets: in `ipsec tunnel`.
 
+use super::then;
 use super::{Action, Statement, Verb};
-use crate::model::{Df, Dscp, Encapsulation, Packets};
+use crate::model::{Df, Dscp, Encapsulation, Gre, Packets};
 
 pub(super) const TUNNEL: &[Statement] = &[
+    Statement {
+        syntax: "tunnel mode gre [key NUMBER:0-4294967295]",
+        help: "The interface is GRE between the outer addresses, protected by ESP in transport mode",
+        action: Action::Tunnel(Verb {
+            read: |tunnel, args| {
+                tunnel.packets.gre = Some(Gre { key: args.opt("NUMBER")? });
+                Ok(())
+            },
+            write: |tunnel, lines| {
+                if let Some(Gre { key }) = tunnel.packets.gre {
+                    lines.line(format_args!("tunnel mode gre{}", then("key", key)));
+                }
+            },
+        }),
+    },
     Statement {
         syntax: "encapsulation (always|if-nat)",
         help: "Whether ESP goes in UDP also where there is no NAT",
         action: Action::Tunnel(Verb {
             read: |tunnel, args| {
-                tunnel.packets.encapsulation =
-                    if args.has("if-nat") { Encapsulation::IfNat } else { Encapsulation::Always };
+                let said = if args.has("if-nat") { Encapsulation::IfNat } else { Encapsulation::Always };
+                tunnel.packets.said_encapsulation = Some(said);
                 Ok(())
             },
-            write: |tunnel, lines| {
-                lines.flag(tunnel.packets.encapsulation == Encapsulation::IfNat, "encapsulation if-nat");
+            write: |tunnel, lines| match tunnel.packets.said_encapsulation {
+                None => {}
+                Some(Encapsulation::IfNat) => lines.line(format_args!("encapsulation if-nat")),
+                Some(Encapsulation::Always) => lines.line(format_args!("encapsulation always")),
             },
         }),
     },

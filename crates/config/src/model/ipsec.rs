@@ -102,7 +102,7 @@ pub struct Tunnel {
     pub initiate: Initiate,
     /// `mtu` of the interface; otherwise the WAN's less the overhead.
     pub mtu_octets: Option<u16>,
-    /// `encapsulation`, `dscp`, `df` and `replay-window`
+    /// `tunnel mode`, `encapsulation`, `dscp`, `df` and `replay-window`
     pub packets: Packets,
     /// `remote-ca` and `remote-certificate`
     pub demands: PeerDemands,
@@ -137,6 +137,13 @@ impl Datapath {
             Self::Userspace => "userspace",
             Self::Kernel => "kernel",
         }
+    }
+}
+
+impl Tunnel {
+    /// The datapath that it asks for, by its own words or by those for all tunnels. GRE is the kernel's.
+    pub fn wanted_datapath(&self, of_all: Datapath) -> Datapath {
+        if self.packets.gre.is_some() { Datapath::Kernel } else { self.datapath.unwrap_or(of_all) }
     }
 }
 

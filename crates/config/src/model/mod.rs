@@ -54,7 +54,7 @@ pub use neighbor::{
     NeighborSettings, OutboundFilter, Password, RemoteAs, Shutdown, UpdateSource,
 };
 pub use neighbor_policy::{AdvertiseMap, DefaultOriginate, Existence, PolicySettings};
-pub use packets::{Df, Dscp, Encapsulation, Packets};
+pub use packets::{Df, Dscp, Encapsulation, Gre, Packets};
 pub use path_damping::PathDamping;
 pub use pattern::{Pattern, PatternError};
 pub use route_map::{

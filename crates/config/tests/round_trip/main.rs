@@ -122,6 +122,13 @@ fn any_config() -> impl Strategy<Value = Config> {
             }
             for (number, tunnel) in tunnels.values_mut().enumerate() {
                 tunnel.datapath = on_one_wan;
+                let reachable = tunnel.remote.address != RemoteAddress::Any;
+                let kernel = on_one_wan.unwrap_or(datapath) != Datapath::Userspace;
+                if number == 0 && reachable && kernel && tunnel.packets.gre.is_some() {
+                    (tunnel.local_selectors, tunnel.remote_selectors) = Default::default();
+                } else if tunnel.packets.gre.take().is_some() {
+                    tunnel.packets.said_encapsulation = None;
+                }
                 let mut links = wans.keys().cloned();
                 tunnel.wan = links.next().unwrap();
                 tunnel.backup_wans = links.take(number % 2).collect();

@@ -7,7 +7,7 @@ use std::{
 
 use config::model::{
     Additional, Aead, AesCbc, BfdPeer, BfdPeerId, BfdProfile, ChildLifetime, Childless, Cipher, Community, Credential,
-    Datapath, Df, Dpd, Dscp, Encapsulation, Esn, EspSuite, Fingerprint, Group, HttpUrl, Identity, IkeId, IkeSuite,
+    Datapath, Df, Dpd, Dscp, Encapsulation, Esn, EspSuite, Fingerprint, Gre, Group, HttpUrl, Identity, IkeId, IkeSuite,
     Initiate, Integrity, Kem, ListSource, Packets, PeerDemands, Ppk, Prf, Probe, Proposal, Remote, RemoteAddress,
     ReverseRoute, Revocation, RevocationPolicy, StaticBfd, StaticRoute, StaticTarget, Tunnel, Wan,
 };
@@ -106,11 +106,18 @@ fn demands() -> impl Strategy<Value = PeerDemands> {
 }
 
 fn packets() -> impl Strategy<Value = Packets> {
-    let encapsulation = select(&[Encapsulation::Always, Encapsulation::IfNat][..]);
+    // One that need not be said is as if nothing had been.
+    let if_nat = prop_oneof![Just(None), Just(Some(Encapsulation::IfNat))];
+    let always = prop_oneof![Just(None), Just(Some(Encapsulation::Always))];
+    let encapsulation = prop_oneof![
+        if_nat.prop_map(|said| (None, said)),
+        (of(any::<u32>()), always).prop_map(|(key, said)| (Some(Gre { key }), said)),
+    ];
     let dscp = prop_oneof![Just(Dscp::Copy), (0u8..=63).prop_map(Dscp::Set)];
     let df = select(&[Df::Copy, Df::Set, Df::Clear][..]);
-    (encapsulation, dscp, df, 32u16..=16_320).prop_map(|(encapsulation, dscp, df, replay_window)| Packets {
-        encapsulation,
+    (encapsulation, dscp, df, 32u16..=16_320).prop_map(|((gre, said_encapsulation), dscp, df, replay_window)| Packets {
+        gre,
+        said_encapsulation,
         dscp,
         df,
         replay_window,

@@ -10,7 +10,7 @@ use std::{
 
 use xfrm::{SaId, SaInfo};
 
-use super::{Control, IF_ID_BASE, IF_ID_LAST};
+use super::{Control, IF_ID_BASE, IF_ID_LAST, gre::is_of_gre};
 use crate::{Event, Path};
 
 /// How often it is looked whether peers send by what was inherited.
@@ -41,11 +41,11 @@ pub(super) struct Orphan {
 }
 
 impl Inherited {
-    /// Out of all associations, those with this number.
-    pub(super) fn of(if_id: u32, sas: &[SaInfo], until: Instant) -> Self {
+    /// Out of all associations, those that a tunnel owns.
+    pub(super) fn of(owns: impl Fn(&SaInfo) -> bool, sas: &[SaInfo], until: Instant) -> Self {
         // Every outbound one of ours is marked for its link.
         let (outbound, inbound): (Vec<&SaInfo>, Vec<&SaInfo>) =
-            sas.iter().filter(|sa| sa.if_id == if_id).partition(|sa| sa.output_mark.is_some());
+            sas.iter().filter(|sa| owns(sa)).partition(|sa| sa.output_mark.is_some());
         let orphan = |sa: &SaInfo| {
             let ports = sa.encapsulation.map_or((PORT, PORT), |udp| (udp.destination_port, udp.source_port));
             let back = outbound.iter().find(|back| back.id.destination == sa.source);
@@ -137,9 +137,10 @@ impl Control {
 
     /// Associations with a number of ours that no tunnel has: of tunnels that are configured no more.
     fn sweep(&mut self) {
-        let ours = |sa: &SaInfo| (IF_ID_BASE + 1..=IF_ID_LAST).contains(&sa.if_id) && sa.reqid == sa.if_id;
+        let of_xfrm = |sa: &SaInfo| (IF_ID_BASE + 1..=IF_ID_LAST).contains(&sa.if_id) && sa.reqid == sa.if_id;
+        let ours = |sa: &SaInfo| of_xfrm(sa) || is_of_gre(sa);
         let Ok(sas) = self.requests.dump(xfrm::dump_sas(), SaInfo::parse) else { return };
-        let known = |sa: &SaInfo| self.tunnels.values().any(|tunnel| tunnel.if_id == sa.if_id);
+        let known = |sa: &SaInfo| self.tunnels.values().any(|tunnel| tunnel.owns(sa));
         let stray: Vec<_> = sas.iter().filter(|sa| ours(sa) && !known(sa)).map(|sa| sa.id).collect();
         if !stray.is_empty() {
             tracing::warn!(

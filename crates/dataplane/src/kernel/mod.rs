@@ -1,6 +1,6 @@
-//! ESP in the kernel: XFRM associations and policies, one xfrm interface a tunnel.
+//! ESP in the kernel: XFRM associations and policies, one interface a tunnel: an xfrm interface, or one of GRE (see [`gre`]).
 //!
-//! The interface's number (`if_id`) ties everything together: policies with it meet the packets of that interface and no
+//! An xfrm interface's number (`if_id`) ties everything together: policies with it meet the packets of that interface and no
 //! others, associations with it deliver to that interface. Port 4500 is the link's as ever: its socket leaves ESP to the
 //! kernel ([`crate::WanSpec::kernel_esp`]) and still gets IKE.
 //!
@@ -14,7 +14,9 @@
 
 mod algorithms;
 mod events;
+mod gre;
 mod inherited;
+mod interfaces;
 mod moving;
 mod mss;
 mod probe;
@@ -35,21 +37,21 @@ use std::{
 use net_types::{Spi, TunnelName, WanName};
 use rustix::{event::EventfdFlags, io::Errno};
 use xfrm::{
-    Direction, Encapsulation, Interface, InterfaceKind, Lifetimes, Message, NETLINK_XFRM, Offload, OuterHeader, Replay,
-    Sa, SaId, SaInfo,
+    Direction, Encapsulation, Lifetimes, Message, Mode, NETLINK_XFRM, Offload, OuterHeader, Replay, Sa, SaId, SaInfo,
 };
 
 pub use self::probe::Support;
-pub(crate) use self::probe::probe;
+pub(crate) use self::{interfaces::remove_leftover, probe::probe};
 use self::{
     mss::Mss,
     probe::NETLINK_ROUTE,
     socket::{Netlink, NetlinkError},
     stats::Snapshot,
-    tunnel::{Inbound, Outbound, Seen, Told, Tunnel, inbound_of},
+    tunnel::{Device, Inbound, Outbound, Seen, Told, Tunnel, inbound_of},
 };
 use crate::{
-    DataplaneError, Df, Dscp, Limits, NewInbound, NewOutbound, PacketPolicy, Path, Sink, TunnelStats, WanSpec,
+    DataplaneError, Df, Dscp, KernelInterface, Limits, NewInbound, NewOutbound, PacketPolicy, Path, Sink, TunnelStats,
+    WanSpec,
 };
 
 /// Numbers of our interfaces are this one plus 1 and up; it spells "HF".
@@ -125,12 +127,12 @@ impl Kernel {
         &self,
         name: &TunnelName,
         mtu: u16,
-        pin: Option<u32>,
+        interface: KernelInterface,
         offload: Option<u32>,
         policy: PacketPolicy,
     ) -> Result<(), DataplaneError> {
         let mut control = self.control();
-        control.add_tunnel(name, pin.unwrap_or(0), offload, policy)?;
+        control.add_tunnel(name, mtu, interface, offload, policy)?;
         control.fit_mss(name, mtu);
         Ok(())
     }
@@ -199,23 +201,6 @@ impl Kernel {
     }
 }
 
-/// Removes an xfrm interface of that name: of a tunnel that was the kernel's when an earlier process ended. Its associations and
-/// policies are of no effect without it; they end when nobody has come for them.
-///
-/// # Errors
-/// When it cannot be looked for.
-pub(crate) fn remove_leftover(name: &TunnelName) -> Result<(), DataplaneError> {
-    let open = Netlink::open(NETLINK_ROUTE).map_err(NetlinkError::from);
-    let mut routes = open.map_err(failed(name, "looking for its interface"))?;
-    match routes.ask(xfrm::query_link(name.as_str()), Interface::parse) {
-        Ok(Some(Interface { ifindex, kind: InterfaceKind::Xfrm { .. } })) => {
-            tracing::warn!(tunnel = %name, "the tunnel's interface was made for datapath kernel; it is made anew, and its routes with it");
-            routes.request(xfrm::delete_link(ifindex)).map_err(failed(name, "removing its xfrm interface"))
-        }
-        _ => Ok(()),
-    }
-}
-
 impl Drop for Kernel {
     /// The thread ends; associations, policies and interfaces stay as they are, for the next process.
     fn drop(&mut self) {
@@ -226,11 +211,15 @@ impl Drop for Kernel {
     }
 }
 
-/// Control state is changed by whole entries, so that a panic elsewhere leaves it usable.
-fn outer(policy: PacketPolicy) -> OuterHeader {
+/// In transport mode there is no other header than the one that the interface writes.
+fn outer(mode: Mode, policy: PacketPolicy) -> OuterHeader {
+    if mode == Mode::Transport {
+        return OuterHeader::default();
+    }
     OuterHeader { copy_df: policy.df != Df::Clear, copy_dscp: policy.dscp == Dscp::Copy, ..OuterHeader::default() }
 }
 
+/// Control state is changed by whole entries, so that a panic elsewhere leaves it usable.
 fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
     control.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -257,25 +246,47 @@ impl Control {
     fn add_tunnel(
         &mut self,
         name: &TunnelName,
-        link: u32,
+        mtu: u16,
+        interface: KernelInterface,
         offload: Option<u32>,
         policy: PacketPolicy,
     ) -> Result<(), DataplaneError> {
-        if policy.df == Df::Set {
+        let is_xfrm = matches!(interface, KernelInterface::Xfrm { .. });
+        if is_xfrm && policy.df == Df::Set {
             tracing::warn!(tunnel = %name, "the kernel sets no DF of its own on outer packets: it copies the inner one; \"df set\" takes datapath userspace");
         }
-        if let Dscp::Set(1..) = policy.dscp {
+        if is_xfrm && matches!(policy.dscp, Dscp::Set(1..)) {
             tracing::warn!(tunnel = %name, "the kernel sets no class of its own on outer packets: they have class 0; \"dscp set\" with another takes datapath userspace");
         }
-        if let Some(tunnel) = self.tunnels.get_mut(name)
-            && tunnel.link == link
-        {
-            (tunnel.offload, tunnel.policy) = (offload, policy); // of associations to come
-            return Ok(());
+        if let Some(tunnel) = self.tunnels.get_mut(name) {
+            let stays = match (&mut tunnel.device, interface) {
+                (Device::Xfrm { link, .. }, KernelInterface::Xfrm { pin }) => *link == pin.unwrap_or(0),
+                (Device::Gre(gre), KernelInterface::Gre(spec))
+                    if gre.spec.remote.is_ipv4() == spec.remote.is_ipv4() =>
+                {
+                    (gre.spec, gre.mtu) = (spec, mtu);
+                    true
+                }
+                _ => false,
+            };
+            if stays {
+                (tunnel.offload, tunnel.policy) = (offload, policy); // of associations to come
+                return self.settle(name);
+            }
         }
-        self.remove_tunnel(name, true);
-        let (if_id, ifindex) = self.interface(name, link)?;
-        let mut tunnel = Tunnel::new(if_id, ifindex, link, offload, policy);
+        self.remove_tunnel(name, is_xfrm);
+        let (ifindex, device) = match interface {
+            KernelInterface::Xfrm { pin } => {
+                let link = pin.unwrap_or(0);
+                let (if_id, ifindex) = self.interface(name, link)?;
+                (ifindex, Device::Xfrm { if_id, link })
+            }
+            KernelInterface::Gre(spec) => {
+                let (ifindex, gre) = self.gre_interface(name, spec, mtu, policy)?;
+                (ifindex, Device::Gre(gre))
+            }
+        };
+        let mut tunnel = Tunnel::new(ifindex, device, offload, policy);
         let sas = self.requests.dump(xfrm::dump_sas(), SaInfo::parse);
         let sas = sas.map_err(failed(name, "reading the kernel's associations"))?;
         let policies = self.requests.dump(xfrm::dump_policies(), xfrm::PolicyInfo::parse);
@@ -289,73 +300,18 @@ impl Control {
         self.tunnels.insert(name.clone(), tunnel);
         let settled = self.settle(name);
         if settled.is_err() {
-            self.remove_tunnel(name, true); // without its block it must not be used
+            self.remove_tunnel(name, is_xfrm); // without its block it must not be used, and GRE must not be there
         }
         self.wake();
         settled
     }
 
     fn fit_mss(&mut self, name: &TunnelName, mtu: u16) {
-        if let Some(tunnel) = self.tunnels.get(name) {
+        if let Some(tunnel) = self.tunnels.get_mut(name) {
+            if let Device::Gre(gre) = &mut tunnel.device {
+                gre.mtu = mtu;
+            }
             self.mss.fit(tunnel.ifindex, mtu);
-        }
-    }
-
-    /// The number and the index of the tunnel's interface, which is made if there is none.
-    fn interface(&mut self, name: &TunnelName, link: u32) -> Result<(u32, u32), DataplaneError> {
-        let query = |routes: &mut Netlink| match routes.ask(xfrm::query_link(name.as_str()), Interface::parse) {
-            Err(error) if error.is(Errno::NODEV) => Ok(None),
-            other => other.map_err(failed(name, "looking for its interface")),
-        };
-        match query(&mut self.routes)? {
-            Some(Interface { ifindex, kind: InterfaceKind::Xfrm { if_id, link: found } }) if found == link => {
-                return Ok((if_id, ifindex));
-            }
-            Some(Interface { ifindex, kind: InterfaceKind::Xfrm { .. } }) => {
-                tracing::warn!(tunnel = %name, "the device of its WAN is another one than before; the tunnel's interface is made anew, and its routes with it");
-                self.delete_interface(name, ifindex);
-            }
-            Some(Interface { ifindex, kind: InterfaceKind::Other(kind) }) if kind == "tun" => {
-                tracing::warn!(tunnel = %name, "the tunnel's interface was made for datapath userspace; it is made anew, and its routes with it");
-                self.delete_interface(name, ifindex);
-            }
-            Some(Interface { kind: InterfaceKind::Other(kind), .. }) => {
-                let error = io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    format!("there is an interface of that name, of kind \"{kind}\"; rename one of the two"),
-                );
-                return Err(DataplaneError::Tunnel {
-                    tunnel: name.clone(),
-                    what: "making its interface".into(),
-                    error,
-                });
-            }
-            None => {}
-        }
-        while self.next_if_id <= IF_ID_LAST {
-            let if_id = self.next_if_id;
-            self.next_if_id += 1;
-            match self.routes.request(xfrm::create_interface(name.as_str(), if_id, link)) {
-                Ok(()) => {
-                    let made = query(&mut self.routes)?;
-                    let gone = || NetlinkError::Socket(io::ErrorKind::NotFound.into());
-                    let made = made.ok_or_else(gone).map_err(failed(name, "looking for the interface just made"))?;
-                    return Ok((if_id, made.ifindex));
-                }
-                Err(error) if error.is(Errno::EXIST) => {} // another interface has that number
-                Err(error) => return Err(failed(name, "making its xfrm interface")(error)),
-            }
-        }
-        let error = io::Error::other("all 65534 numbers of xfrm interfaces have been used; restart ipsecd");
-        Err(DataplaneError::Tunnel { tunnel: name.clone(), what: "making its xfrm interface".into(), error })
-    }
-
-    fn delete_interface(&mut self, name: &TunnelName, ifindex: u32) {
-        match self.routes.request(xfrm::delete_link(ifindex)) {
-            Err(error) if !error.is(Errno::NODEV) => {
-                tracing::warn!(tunnel = %name, %error, "the tunnel's interface stays; remove it with \"ip link del\"");
-            }
-            _ => {}
         }
     }
 
@@ -368,9 +324,9 @@ impl Control {
         }
         // The interface goes before its policies: without them it would drop, but one thing is enough.
         self.delete_interface(name, tunnel.ifindex);
-        let policies = tunnel.installed.keys();
-        let gone =
-            policies.map(|(direction, selector)| xfrm::Policy::delete(selector, *direction, tunnel.if_id)).collect();
+        let policies = tunnel.installed.keys().filter(|key| !self.is_shared(tunnel.if_id(), key, name));
+        let gone = policies.map(|(direction, selector)| xfrm::Policy::delete(selector, *direction, tunnel.if_id()));
+        let gone = gone.collect();
         for outcome in self.requests.batch(gone) {
             if let Err(error) = outcome
                 && !error.is(Errno::NOENT)
@@ -380,14 +336,32 @@ impl Control {
         }
     }
 
-    /// Brings the kernel's policies of a tunnel to what its associations want.
+    /// Brings the kernel's policies of a tunnel to what its associations want, and a GRE interface to their addresses, behind the
+    /// policies of before and after.
     fn settle(&mut self, name: &TunnelName) -> Result<(), DataplaneError> {
-        let Some(tunnel) = self.tunnels.get_mut(name) else { return Ok(()) };
-        let (mut todo, mut messages) = (Vec::new(), Vec::new());
-        for change in tunnel.changes() {
+        self.set_policies(name)?;
+        if self.aim(name)? { self.set_policies(name) } else { Ok(()) }
+    }
+
+    /// Whether another tunnel needs a policy, too: those of GRE interfaces that have no address yet may be the same.
+    fn is_shared(&self, if_id: u32, key: &tunnel::Key, name: &TunnelName) -> bool {
+        let mut others = self.tunnels.iter().filter(|(other, _)| *other != name);
+        others.any(|(_, other)| other.if_id() == if_id && other.installed.contains_key(key))
+    }
+
+    fn set_policies(&mut self, name: &TunnelName) -> Result<(), DataplaneError> {
+        let Some(tunnel) = self.tunnels.get(name) else { return Ok(()) };
+        let (mut todo, mut messages, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        for change in tunnel.changes(self.aim_of(tunnel).as_ref()) {
+            if change.value.is_none() && self.is_shared(tunnel.if_id(), &change.key, name) {
+                kept.push(change.key);
+                continue;
+            }
             todo.push((change.key, change.value));
             messages.push(change.message);
         }
+        let Some(tunnel) = self.tunnels.get_mut(name) else { return Ok(()) };
+        kept.into_iter().for_each(|key| tunnel.changed(key, None));
         let mut first = Ok(());
         for ((key, value), outcome) in todo.into_iter().zip(self.requests.batch(messages)) {
             match outcome {
@@ -420,18 +394,15 @@ impl Control {
     fn add_inbound(&mut self, name: &TunnelName, new: NewInbound) -> Result<(), DataplaneError> {
         let directed = self.directed;
         let tunnel = self.tunnel(name)?;
-        let selectors = selectors::outbound(&new.selectors).map_err(|error| DataplaneError::Tunnel {
-            tunnel: name.clone(),
-            what: "accepting an association".into(),
-            error: io::Error::other(error),
-        })?;
+        let selectors = policy_selectors(name, tunnel, &new.selectors, &new.path, "accepting an association")?;
         let id = SaId { destination: new.path.local.ip(), spi: new.spi };
         let sa = Sa {
             id,
             source: new.path.remote.ip(),
             direction: Direction::Inbound,
-            reqid: tunnel.if_id,
-            if_id: tunnel.if_id,
+            mode: tunnel.mode(),
+            reqid: tunnel.number,
+            if_id: tunnel.if_id(),
             algorithms: algorithms::of(new.keymat.cipher(), new.keymat.expose()),
             esn: new.esn,
             replay_window: u32::from(tunnel.policy.replay_window).min(REPLAY_WINDOW),
@@ -439,7 +410,7 @@ impl Control {
             encapsulation: encapsulation(&new.path, Direction::Inbound, new.encapsulated),
             output_mark: None,
             lifetimes: lifetimes(new.limits, None),
-            outer: outer(tunnel.policy),
+            outer: outer(tunnel.mode(), tunnel.policy),
             offload: tunnel.offload.map(|ifindex| Offload { ifindex }),
             directed,
         };
@@ -469,18 +440,15 @@ impl Control {
         let directed = self.directed;
         let mark = self.mark(&new.path.wan)?;
         let tunnel = self.tunnel(name)?;
-        let selectors = selectors::outbound(&new.selectors).map_err(|error| DataplaneError::Tunnel {
-            tunnel: name.clone(),
-            what: "sending by an association".into(),
-            error: io::Error::other(error),
-        })?;
+        let selectors = policy_selectors(name, tunnel, &new.selectors, &new.path, "sending by an association")?;
         let id = SaId { destination: new.path.remote.ip(), spi: new.spi };
         let sa = Sa {
             id,
             source: new.path.local.ip(),
             direction: Direction::Outbound,
-            reqid: tunnel.if_id,
-            if_id: tunnel.if_id,
+            mode: tunnel.mode(),
+            reqid: tunnel.number,
+            if_id: tunnel.if_id(),
             algorithms: algorithms::of(new.keymat.cipher(), new.keymat.expose()),
             esn: new.esn,
             replay_window: 0,
@@ -488,7 +456,7 @@ impl Control {
             encapsulation: encapsulation(&new.path, Direction::Outbound, new.encapsulated),
             output_mark: Some(mark),
             lifetimes: lifetimes(new.limits, (!new.esn).then_some(u64::from(u32::MAX))),
-            outer: outer(tunnel.policy),
+            outer: outer(tunnel.mode(), tunnel.policy),
             offload: tunnel.offload.map(|ifindex| Offload { ifindex }),
             directed,
         };
@@ -535,6 +503,24 @@ impl Control {
         self.snapshot = None;
         Ok(())
     }
+}
+
+/// What policies hold for an association: what its traffic selectors do, or GRE between its addresses.
+fn policy_selectors(
+    name: &TunnelName,
+    tunnel: &Tunnel,
+    selectors: &esp::Selectors,
+    path: &Path,
+    what: &str,
+) -> Result<Vec<xfrm::Selector>, DataplaneError> {
+    if let Device::Gre(_) = tunnel.device {
+        return Ok(vec![gre::selector_of(path)]);
+    }
+    selectors::outbound(selectors).map_err(|error| DataplaneError::Tunnel {
+        tunnel: name.clone(),
+        what: what.to_owned(),
+        error: io::Error::other(error),
+    })
 }
 
 fn encapsulation(path: &Path, direction: Direction, encapsulated: bool) -> Option<Encapsulation> {

@@ -3,7 +3,7 @@
 use esp::Cipher;
 use net_types::Spi;
 use rustix::io::Errno;
-use xfrm::{Direction, Lifetimes, NETLINK_XFRM, OuterHeader, Replay, Sa, SaId};
+use xfrm::{Direction, Lifetimes, Mode, NETLINK_XFRM, OuterHeader, Replay, Sa, SaId};
 
 use super::{
     algorithms,
@@ -71,6 +71,7 @@ fn attempt(socket: &mut Netlink, cipher: Cipher, directed: bool) -> Result<(), N
         id,
         source: NOBODY.0.into(),
         direction: Direction::Outbound,
+        mode: Mode::Tunnel,
         reqid: PROBE_IF_ID,
         if_id: PROBE_IF_ID,
         algorithms: algorithms::of(cipher, &octets),

@@ -12,15 +12,19 @@ use std::{
 
 use esp::Cipher;
 use net_types::{Prefix, Spi};
-use xfrm::{Action, Current, Message, Policy, PolicyDirection, SaId, SaInfo, Selector, Template};
+use xfrm::{Action, Current, Message, Mode, Policy, PolicyDirection, SaId, SaInfo, Selector, Template};
 
-use super::{inherited::Inherited, selectors::reversed};
+use super::{
+    gre::{self, GreDevice},
+    inherited::Inherited,
+    selectors::reversed,
+};
 use crate::{Limits, PacketPolicy, Path};
 
 /// Asked first.
-const PRIORITY: u32 = 1000;
+pub(super) const PRIORITY: u32 = 1000;
 /// Asked when no association's policy holds a packet.
-const PRIORITY_OF_BLOCK: u32 = 100_000;
+pub(super) const PRIORITY_OF_BLOCK: u32 = 100_000;
 
 /// What a policy is known by, within a tunnel.
 pub(super) type Key = (PolicyDirection, Selector);
@@ -100,14 +104,25 @@ impl Seen {
     }
 }
 
+/// What a tunnel's interface is.
+#[derive(Debug)]
+pub(super) enum Device {
+    Xfrm {
+        /// Its number.
+        if_id: u32,
+        /// The device that its outer packets leave by, or 0.
+        link: u32,
+    },
+    Gre(GreDevice),
+}
+
 /// A tunnel.
 #[derive(Debug)]
 pub(super) struct Tunnel {
-    /// Its number, which is also what ties its associations to its policies.
-    pub(super) if_id: u32,
+    /// What ties its associations to its policies.
+    pub(super) number: u32,
     pub(super) ifindex: u32,
-    /// The device that its outer packets leave by, or 0.
-    pub(super) link: u32,
+    pub(super) device: Device,
     pub(super) offload: Option<u32>,
     pub(super) policy: PacketPolicy,
     pub(super) inbound: BTreeMap<Spi, Inbound>,
@@ -119,11 +134,15 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(super) fn new(if_id: u32, ifindex: u32, link: u32, offload: Option<u32>, policy: PacketPolicy) -> Self {
+    pub(super) fn new(ifindex: u32, device: Device, offload: Option<u32>, policy: PacketPolicy) -> Self {
+        let number = match &device {
+            Device::Xfrm { if_id, .. } => *if_id,
+            Device::Gre(_) => gre::number(ifindex),
+        };
         Self {
-            if_id,
+            number,
             ifindex,
-            link,
+            device,
             offload,
             policy,
             inbound: BTreeMap::new(),
@@ -133,16 +152,51 @@ impl Tunnel {
         }
     }
 
-    /// Takes up what an earlier process has left: associations and policies with this tunnel's number.
-    pub(super) fn inherit(&mut self, sas: &[SaInfo], policies: &[Policy], until: Instant) {
-        for policy in policies.iter().filter(|policy| policy.if_id == self.if_id) {
-            self.installed.insert((policy.direction, policy.selector), (policy.priority, policy.action));
+    /// The xfrm interface that its policies and associations are of, or 0.
+    pub(super) fn if_id(&self) -> u32 {
+        match self.device {
+            Device::Xfrm { if_id, .. } => if_id,
+            Device::Gre(_) => 0,
         }
-        self.inherited = Inherited::of(self.if_id, sas, until);
     }
 
-    /// The policies that there should be.
-    fn wanted(&self) -> BTreeMap<Key, Value> {
+    pub(super) fn mode(&self) -> Mode {
+        match self.device {
+            Device::Xfrm { .. } => Mode::Tunnel,
+            Device::Gre(_) => Mode::Transport,
+        }
+    }
+
+    /// Whether an association of the kernel's is this tunnel's.
+    pub(super) fn owns(&self, sa: &SaInfo) -> bool {
+        match self.device {
+            Device::Xfrm { if_id, .. } => sa.if_id == if_id,
+            Device::Gre(_) => gre::is_of_gre(sa) && sa.reqid == self.number,
+        }
+    }
+
+    fn owns_policy(&self, policy: &Policy) -> bool {
+        match &self.device {
+            Device::Xfrm { if_id, .. } => policy.if_id == *if_id,
+            Device::Gre(gre) => self.owns_as_gre(gre, policy),
+        }
+    }
+
+    /// Takes up what an earlier process has left: associations and policies of this tunnel.
+    pub(super) fn inherit(&mut self, sas: &[SaInfo], policies: &[Policy], until: Instant) {
+        for policy in policies {
+            if self.owns_policy(policy) {
+                self.installed.insert((policy.direction, policy.selector), (policy.priority, policy.action));
+            }
+        }
+        self.inherited = Inherited::of(|sa| self.owns(sa), sas, until);
+    }
+
+    /// The policies that there should be. `aim`: the ends that a GRE interface is to have.
+    fn wanted(&self, aim: Option<&xfrm::Gre>) -> BTreeMap<Key, Value> {
+        if let Device::Gre(gre) = &self.device {
+            return self.wanted_of_gre(gre, aim.unwrap_or(&gre.ends));
+        }
         let mut wanted = BTreeMap::new();
         for all in [Prefix::DEFAULT_V4, Prefix::DEFAULT_V6] {
             let all = Selector::between(all, all);
@@ -157,7 +211,8 @@ impl Tunnel {
                 let template = Template {
                     path: Some((current.path.local.ip(), current.path.remote.ip())),
                     spi: Some(current.id.spi),
-                    reqid: self.if_id,
+                    reqid: self.number,
+                    mode: Mode::Tunnel,
                 };
                 for selector in &current.selectors {
                     let key = (PolicyDirection::Out, *selector);
@@ -168,7 +223,7 @@ impl Tunnel {
             None => {}
         }
         // The peer may use any association that it has, whatever its addresses are by now.
-        let template = Template { path: None, spi: None, reqid: self.if_id };
+        let template = Template { path: None, spi: None, reqid: self.number, mode: Mode::Tunnel };
         for direction in [PolicyDirection::In, PolicyDirection::Forward] {
             let selectors: BTreeSet<_> = self.inbound.values().flat_map(|sa| &sa.selectors).collect();
             for selector in selectors {
@@ -182,16 +237,16 @@ impl Tunnel {
     }
 
     /// What brings the kernel to the policies that there should be: what is put in first, what is taken out last.
-    pub(super) fn changes(&self) -> Vec<Change> {
-        let wanted = self.wanted();
+    pub(super) fn changes(&self, aim: Option<&xfrm::Gre>) -> Vec<Change> {
+        let (wanted, if_id) = (self.wanted(aim), self.if_id());
         let put = wanted.iter().filter(|(key, value)| self.installed.get(key) != Some(value)).map(|(key, value)| {
             let ((direction, selector), (priority, action)) = (*key, *value);
-            let policy = Policy { selector, direction, if_id: self.if_id, priority, action };
+            let policy = Policy { selector, direction, if_id, priority, action };
             Change { key: *key, value: Some(*value), message: policy.replace() }
         });
         let taken = self.installed.keys().filter(|key| !wanted.contains_key(key)).map(|key| {
             let (direction, selector) = *key;
-            Change { key: *key, value: None, message: Policy::delete(&selector, direction, self.if_id) }
+            Change { key: *key, value: None, message: Policy::delete(&selector, direction, if_id) }
         });
         put.chain(taken).collect()
     }
@@ -242,10 +297,14 @@ mod tests {
         }
     }
 
+    fn tunnel() -> Tunnel {
+        Tunnel::new(2, Device::Xfrm { if_id: 1, link: 0 }, None, PacketPolicy::default())
+    }
+
     const EVERYTHING: &[(&str, &str)] = &[("0.0.0.0/0", "0.0.0.0/0"), ("::/0", "::/0")];
 
     fn settle(tunnel: &mut Tunnel) -> usize {
-        let changes = tunnel.changes();
+        let changes = tunnel.changes(None);
         let count = changes.len();
         changes.into_iter().for_each(|change| tunnel.changed(change.key, change.value));
         count
@@ -262,7 +321,7 @@ mod tests {
 
     #[test]
     fn without_an_association_everything_is_blocked_and_a_switch_is_one_message_a_family() {
-        let mut tunnel = Tunnel::new(1, 2, 0, None, PacketPolicy::default());
+        let mut tunnel = self::tunnel();
         assert_eq!(settle(&mut tunnel), 2);
         assert_eq!(out_actions(&tunnel), [None, None]);
         for spi in [0x1001, 0x1002] {
@@ -278,7 +337,7 @@ mod tests {
 
     #[test]
     fn narrowed_selectors_leave_the_rest_blocked() {
-        let mut tunnel = Tunnel::new(1, 2, 0, None, PacketPolicy::default());
+        let mut tunnel = self::tunnel();
         tunnel.outbound.push(outbound(0x1001, &[("10.1.0.0/16", "10.2.0.0/16")]));
         assert_eq!(settle(&mut tunnel), 3);
         assert_eq!(out_actions(&tunnel).iter().flatten().count(), 1);
@@ -289,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_is_inherited_goes_on_until_something_better_comes() {
-        let mut before = Tunnel::new(1, 2, 0, None, PacketPolicy::default());
+        let mut before = self::tunnel();
         before.outbound.push(outbound(0x1001, EVERYTHING));
         settle(&mut before);
         let policies: Vec<_> = before
@@ -306,6 +365,7 @@ mod tests {
         let sa = SaInfo {
             id: before.outbound[0].id,
             source: path().local.ip(),
+            mode: Mode::Tunnel,
             reqid: 1,
             if_id: 1,
             esn: true,
@@ -315,7 +375,7 @@ mod tests {
             current: Current::default(),
         };
         let now = Instant::now();
-        let mut tunnel = Tunnel::new(1, 2, 0, None, PacketPolicy::default());
+        let mut tunnel = self::tunnel();
         tunnel.inherit(&[sa, SaInfo { if_id: 9, ..sa }], &policies, now + Duration::from_secs(60));
         assert_eq!(settle(&mut tunnel), 0, "nothing changes");
         assert_eq!(out_actions(&tunnel), [Some(0x1001), Some(0x1001)]);
@@ -325,7 +385,7 @@ mod tests {
         assert_eq!(tunnel.inherited.end(Some(now + Duration::from_secs(60))), [sa.id]);
         assert_eq!(out_actions(&tunnel), [Some(0x1002), Some(0x1002)]);
 
-        let mut orphan = Tunnel::new(1, 2, 0, None, PacketPolicy::default());
+        let mut orphan = self::tunnel();
         orphan.inherit(&[sa], &policies, now);
         assert_eq!(orphan.inherited.end(Some(now)), [sa.id]);
         assert_eq!(settle(&mut orphan), 2);

@@ -8,8 +8,8 @@ use std::{
 };
 
 use dataplane::{
-    Datapath, Datapaths, Dataplane, DataplaneError, Event, Limits, NewInbound, NewOutbound, PacketPolicy, Sink,
-    TunnelSpec, TunnelStats, WanSpec,
+    Datapath, Datapaths, Dataplane, DataplaneError, Event, Gre, KernelInterface, Limits, NewInbound, NewOutbound,
+    PacketPolicy, Sink, TunnelSpec, TunnelStats, WanSpec,
 };
 use sys::netns::NetNs;
 
@@ -17,6 +17,9 @@ use sys::netns::NetNs;
 mod support;
 
 pub(crate) use support::*;
+
+/// Of the link.
+const MARK: u32 = 0x4846_0001;
 
 /// A site with either path, whose tunnels are the kernel's.
 pub(crate) type Site = support::Site<Datapaths>;
@@ -70,10 +73,16 @@ impl Place for Orphan {
 
 impl Orphan {
     pub(crate) fn with_process(self, keeper: Option<&std::path::Path>) -> Site {
+        let site = self.with_bare_process(keeper);
+        site.add_tunnel("tun1").unwrap();
+        site
+    }
+
+    /// A process that has the link and no tunnel yet.
+    pub(crate) fn with_bare_process(self, keeper: Option<&std::path::Path>) -> Site {
         let sink = Arc::new(Recorder::default());
         let site = Site { path: datapaths(&sink, keeper), ns: self.ns, sink, number: self.number };
         site.open_wan();
-        site.add_tunnel("tun1").unwrap();
         site
     }
 }
@@ -88,14 +97,34 @@ impl Site {
     }
 
     fn open_wan(&self) {
-        let spec = WanSpec { name: wan(), interface: "wan0".parse().unwrap(), mark: 0x4801, kernel_esp: true };
+        let spec = WanSpec { name: wan(), interface: "wan0".parse().unwrap(), mark: MARK, kernel_esp: true };
         self.ns.run(|| self.path.add_wan(spec).unwrap());
     }
 
     pub(crate) fn add_tunnel(&self, name: &str) -> Result<(), DataplaneError> {
-        let datapath = Datapath::Kernel { pin: None, offload: None };
-        let policy = PacketPolicy::default();
+        self.add(name, PacketPolicy::default(), KernelInterface::Xfrm { pin: None })
+    }
+
+    /// A GRE interface to the other site, from this address of ours.
+    pub(crate) fn add_gre(
+        &self,
+        local: Option<IpAddr>,
+        remote: IpAddr,
+        policy: PacketPolicy,
+    ) -> Result<(), DataplaneError> {
+        let gre = Gre { remote, key: Some(7), local, link: None, mark: MARK };
+        self.add("tun1", policy, KernelInterface::Gre(gre))
+    }
+
+    fn add(&self, name: &str, policy: PacketPolicy, interface: KernelInterface) -> Result<(), DataplaneError> {
+        let datapath = Datapath::Kernel { interface, offload: None };
         self.ns.run(|| self.path.add_tunnel(TunnelSpec { name: name.parse().unwrap(), mtu: 1400, policy, datapath }))
+    }
+
+    pub(crate) fn address_tunnel(&self) {
+        self.ip("link set tun1 mtu 1400 up");
+        self.ip(&format!("addr add {}/30 dev tun1", self.inner(false)));
+        self.ip(&format!("addr add {}/64 dev tun1 nodad", self.inner(true)));
     }
 
     pub(crate) fn stats(&self) -> TunnelStats {
@@ -112,6 +141,26 @@ impl Site {
 
 /// Site 1 and site 2 with open links and tunnel interfaces, and no association. `None` where the kernel cannot.
 pub(crate) fn pair(keeper: Option<&std::path::Path>) -> Option<(Site, Site)> {
+    let (a, b) = joined(keeper)?;
+    for site in [&a, &b] {
+        site.add_tunnel("tun1").unwrap();
+        site.address_tunnel();
+    }
+    Some((a, b))
+}
+
+/// The same with GRE interfaces.
+pub(crate) fn gre_pair(keeper: Option<&std::path::Path>) -> Option<(Site, Site)> {
+    let (a, b) = joined(keeper)?;
+    for (site, other) in [(&a, &b), (&b, &a)] {
+        site.add_gre(Some(site.outer()), other.outer(), PacketPolicy::default()).unwrap();
+        site.address_tunnel();
+    }
+    Some((a, b))
+}
+
+/// Both sites with open links.
+pub(crate) fn joined(keeper: Option<&std::path::Path>) -> Option<(Site, Site)> {
     let site = |number, keeper| {
         let sink = Arc::new(Recorder::default());
         Site { ns: NetNs::new().unwrap(), path: datapaths(&sink, keeper), sink, number }
@@ -130,10 +179,6 @@ pub(crate) fn pair(keeper: Option<&std::path::Path>) -> Option<(Site, Site)> {
     }
     for site in [&a, &b] {
         site.open_wan();
-        site.add_tunnel("tun1").unwrap();
-        site.ip("link set tun1 mtu 1400 up");
-        site.ip(&format!("addr add {}/30 dev tun1", site.inner(false)));
-        site.ip(&format!("addr add {}/64 dev tun1 nodad", site.inner(true)));
     }
     Some((a, b))
 }

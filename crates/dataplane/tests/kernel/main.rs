@@ -4,6 +4,7 @@
 //! as it is by `cargo xtask test --kernel`.
 
 mod common;
+mod gre;
 
 use common::*;
 use dataplane::{Dataplane, DataplaneError, Direction, Event, Limit, Limits, Path};

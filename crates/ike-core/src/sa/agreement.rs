@@ -1,19 +1,31 @@
 //! What two sides agree on for a child SA: proposals, selectors, keys, and the words for saying no (RFC 7296 §2.7, §2.9,
 //! §2.17, §1.3).
+//!
+//! Departure: a peer that asks for transport mode where tunnel mode is configured gets tunnel mode, as RFC 7296 §1.3.1 has it;
+//! one that asks for tunnel mode where transport mode is configured is refused, since a GRE interface has no use for it.
+
+use std::{borrow::Cow, net::IpAddr};
 
 use ike_crypto::{Additional, DhError, DhKey, EspSuite, Exchange as Nonces, Group, IkeKeys, SecretBytes};
 use ike_wire::{
     DhGroup, KeyExchange, Notify, NotifyType, Payload, SecurityAssociation, TrafficSelector, TrafficSelectors,
     find_notify,
 };
-use net_types::Spi;
+use net_types::{Prefix, Spi};
 
 use super::{
     Cx,
+    channel::notify,
     child::NewChild,
     exchange::{ChildOffer, lowest},
 };
-use crate::{config::ConnectionConfig, event::Refusal, selectors};
+use crate::{
+    config::{ChildMode, ConnectionConfig},
+    event::Refusal,
+    io::Path,
+    nat::Nat,
+    selectors,
+};
 
 /// The payloads of a message that makes a child SA.
 pub(super) struct ChildPayloads<'a> {
@@ -22,6 +34,8 @@ pub(super) struct ChildPayloads<'a> {
     pub(super) ke: Option<&'a KeyExchange>,
     pub(super) ts_i: &'a [TrafficSelector],
     pub(super) ts_r: &'a [TrafficSelector],
+    /// Whether USE_TRANSPORT_MODE stands beside them.
+    pub(super) transport: bool,
 }
 
 impl<'a> ChildPayloads<'a> {
@@ -38,16 +52,70 @@ impl<'a> ChildPayloads<'a> {
                 _ => {}
             }
         }
-        Some(Self { sa: sa?, nonce, ke, ts_i: ts_i?, ts_r: ts_r? })
+        let transport = find_notify(payloads, NotifyType::UseTransportMode).is_some();
+        Some(Self { sa: sa?, nonce, ke, ts_i: ts_i?, ts_r: ts_r?, transport })
     }
 }
 
-/// TSi and TSr of an offer of ours.
-pub(super) fn ts_payloads(config: &ConnectionConfig) -> [Payload; 2] {
-    [
-        Payload::TsInitiator(TrafficSelectors { selectors: config.local_ts.clone() }),
-        Payload::TsResponder(TrafficSelectors { selectors: config.remote_ts.clone() }),
-    ]
+/// What the configuration says of child SAs on a path.
+pub(super) struct Terms<'a> {
+    config: &'a ConnectionConfig,
+    local_ts: Cow<'a, [TrafficSelector]>,
+    remote_ts: Cow<'a, [TrafficSelector]>,
+    /// In transport mode: the address that stands here for one that a NAT translates, ours and the peer's.
+    translated: (Option<IpAddr>, Option<IpAddr>),
+}
+
+impl<'a> Terms<'a> {
+    pub(super) fn of(config: &'a ConnectionConfig, nat: Nat, path: &Path) -> Self {
+        let ChildMode::Transport { protocol } = config.mode else {
+            let (local_ts, remote_ts) = (Cow::from(&config.local_ts), Cow::from(&config.remote_ts));
+            return Self { config, local_ts, remote_ts, translated: (None, None) };
+        };
+        // RFC 7296 §2.23.1: one address a side, that of the IKE SA.
+        let only = |address: IpAddr| {
+            let prefix = Prefix::host(address);
+            Cow::from(vec![TrafficSelector { protocol, ..TrafficSelector::from_prefix(&prefix) }])
+        };
+        let (local, remote) = (path.local.ip(), path.remote.ip());
+        let translated = (nat.we_are_behind.then_some(local), nat.peer_is_behind.then_some(remote));
+        Self { config, local_ts: only(local), remote_ts: only(remote), translated }
+    }
+
+    fn is_transport(&self) -> bool {
+        self.config.mode != ChildMode::Tunnel
+    }
+
+    /// The mode and both selectors, of an offer of ours.
+    pub(super) fn offer(&self) -> Vec<Payload> {
+        self.payloads(self.local_ts.to_vec(), self.remote_ts.to_vec())
+    }
+
+    fn payloads(&self, ts_i: Vec<TrafficSelector>, ts_r: Vec<TrafficSelector>) -> Vec<Payload> {
+        let mode = self.is_transport().then(|| notify(NotifyType::UseTransportMode, []));
+        let selectors = [
+            Payload::TsInitiator(TrafficSelectors { selectors: ts_i }),
+            Payload::TsResponder(TrafficSelectors { selectors: ts_r }),
+        ];
+        mode.into_iter().chain(selectors).collect()
+    }
+
+    /// The peer's words for our side and for its own, with addresses as they are here (RFC 7296 §2.23.1).
+    fn seen_here<'t>(
+        &self,
+        local: &'t [TrafficSelector],
+        remote: &'t [TrafficSelector],
+    ) -> (Cow<'t, [TrafficSelector]>, Cow<'t, [TrafficSelector]>) {
+        let (ours, theirs) = self.translated;
+        (selectors::translated(local, ours), selectors::translated(remote, theirs))
+    }
+
+    fn unacceptable(&self, says: &str, local: &[TrafficSelector], remote: &[TrafficSelector]) -> Refusal {
+        Refusal::TrafficSelectors {
+            found: format!("the peer {says} {} to {}", selectors::list(remote), selectors::list(local)),
+            wanted: format!("{} to {}", selectors::list(&self.remote_ts), selectors::list(&self.local_ts)),
+        }
+    }
 }
 
 /// An answer that refuses, and what it says in the log.
@@ -111,27 +179,28 @@ impl ChildDraft {
 /// The responder's part: chooses and narrows. `key_exchange` is false in IKE_AUTH (RFC 7296 §1.2).
 pub(super) fn agree(
     cx: &mut Cx<'_>,
-    config: &ConnectionConfig,
+    terms: &Terms<'_>,
     offer: &ChildPayloads<'_>,
     nonces: Nonces<'_>,
     key_exchange: bool,
     replaces: Option<Spi>,
 ) -> Result<Agreed, No> {
+    if terms.is_transport() && !offer.transport {
+        let why =
+            "the peer asks for tunnel mode, where \"tunnel mode gre\" takes transport mode; set transport mode there";
+        return Err(No::because(NotifyType::NoProposalChosen, Refusal::Mode(why)));
+    }
     let ke_group = offer.ke.map(|ke| ke.group);
-    let chosen = ike_crypto::choose_esp(&config.esp_proposals, offer.sa, key_exchange, ke_group)
+    let chosen = ike_crypto::choose_esp(&terms.config.esp_proposals, offer.sa, key_exchange, ke_group)
         .map_err(|why| No::because(NotifyType::NoProposalChosen, Refusal::NoChildProposal(why)))?;
     let spi_out = chosen.proposal.esp_spi().ok_or_else(|| {
         No::because(NotifyType::InvalidSyntax, Refusal::Malformed("child proposal without a usable SPI".to_owned()))
     })?;
-    let remote_ts = selectors::narrow(offer.ts_i, &config.remote_ts);
-    let local_ts = selectors::narrow(offer.ts_r, &config.local_ts);
+    let (ts_r, ts_i) = terms.seen_here(offer.ts_r, offer.ts_i);
+    let remote_ts = selectors::narrow(&ts_i, &terms.remote_ts);
+    let local_ts = selectors::narrow(&ts_r, &terms.local_ts);
     if remote_ts.is_empty() || local_ts.is_empty() {
-        let show = |theirs: &[_], ours: &[_]| format!("{} to {}", selectors::list(theirs), selectors::list(ours));
-        let why = Refusal::TrafficSelectors {
-            found: format!("the peer offers {}", show(offer.ts_i, offer.ts_r)),
-            wanted: show(&config.remote_ts, &config.local_ts),
-        };
-        return Err(No::because(NotifyType::TsUnacceptable, why));
+        return Err(No::because(NotifyType::TsUnacceptable, terms.unacceptable("offers", &ts_r, &ts_i)));
     }
     let exchange = respond_to_key_exchange(cx, chosen.suite.group, offer.ke)?;
     let (answer_ke, shared) = exchange.unzip();
@@ -141,8 +210,7 @@ pub(super) fn agree(
         payloads.push(Payload::Nonce(nonces.responder_nonce.to_vec()));
     }
     payloads.extend(answer_ke.map(Payload::Ke));
-    payloads.push(Payload::TsInitiator(TrafficSelectors { selectors: remote_ts.clone() }));
-    payloads.push(Payload::TsResponder(TrafficSelectors { selectors: local_ts.clone() }));
+    payloads.extend(terms.payloads(remote_ts.clone(), local_ts.clone()));
     let draft = ChildDraft {
         suite: chosen.suite,
         secrets: shared.into_iter().collect(),
@@ -190,24 +258,32 @@ pub(super) fn first_secret(
 /// The initiator's part, once the answer is there: `offer` against what came back. `secrets` are those of all its key
 /// exchanges; in IKE_AUTH, which has none, they are `None`.
 pub(super) fn conclude(
-    config: &ConnectionConfig,
+    terms: &Terms<'_>,
     keys: &IkeKeys,
     offer: ChildOffer,
     answer: &ChildPayloads<'_>,
     nonces: Nonces<'_>,
     secrets: Option<Vec<SecretBytes>>,
 ) -> Result<NewChild, Refusal> {
-    let chosen = ike_crypto::accept_esp(&config.esp_proposals, answer.sa, secrets.is_some());
+    match (terms.is_transport(), answer.transport) {
+        // RFC 7296 §1.3.1: the peer has made an SA in tunnel mode, and who cannot use that ends it.
+        (true, false) => {
+            return Err(Refusal::Mode(
+                "the peer answers with tunnel mode, where \"tunnel mode gre\" takes transport mode; set transport mode there",
+            ));
+        }
+        (false, true) => return Err(Refusal::Mode("the peer answers with transport mode, which it was not asked for")),
+        _ => {}
+    }
+    let chosen = ike_crypto::accept_esp(&terms.config.esp_proposals, answer.sa, secrets.is_some());
     let chosen = chosen.map_err(Refusal::NoChildProposal)?;
     let spi_out = chosen
         .proposal
         .esp_spi()
         .ok_or_else(|| Refusal::Malformed("child proposal without a usable SPI".to_owned()))?;
-    if !selectors::within(answer.ts_i, &config.local_ts) || !selectors::within(answer.ts_r, &config.remote_ts) {
-        return Err(Refusal::TrafficSelectors {
-            found: format!("the peer answers {} to {}", selectors::list(answer.ts_i), selectors::list(answer.ts_r)),
-            wanted: format!("{} to {}", selectors::list(&config.local_ts), selectors::list(&config.remote_ts)),
-        });
+    let (ts_i, ts_r) = terms.seen_here(answer.ts_i, answer.ts_r);
+    if !selectors::within(&ts_i, &terms.local_ts) || !selectors::within(&ts_r, &terms.remote_ts) {
+        return Err(terms.unacceptable("answers", &ts_i, &ts_r));
     }
     let keys = keys
         .child(chosen.suite, &secrets.unwrap_or_default(), nonces, true)
@@ -216,8 +292,8 @@ pub(super) fn conclude(
         spi_in: offer.spi_in,
         spi_out,
         keys,
-        local_ts: answer.ts_i.to_vec(),
-        remote_ts: answer.ts_r.to_vec(),
+        local_ts: ts_i.into_owned(),
+        remote_ts: ts_r.into_owned(),
         lowest_nonce: lowest(nonces.initiator_nonce, nonces.responder_nonce).into(),
         replaces: offer.replaces,
         ready: true,
@@ -245,11 +321,19 @@ pub(super) fn child_error(config: &ConnectionConfig, kind: NotifyType) -> Refusa
     match kind {
         NotifyType::NoProposalChosen => Refusal::OfferRefused {
             what: "child SA",
-            offered: config.esp_proposals.iter().map(|p| p.to_string()).collect::<Vec<_>>().join(", "),
+            offered: match (config.mode, config.esp_proposals.iter().map(ToString::to_string).collect::<Vec<_>>()) {
+                (ChildMode::Tunnel, suites) => suites.join(", "),
+                (ChildMode::Transport { .. }, suites) => format!("{} in transport mode", suites.join(", ")),
+            },
         },
         NotifyType::TsUnacceptable => Refusal::TrafficSelectors {
             found: "the peer refused ours".to_owned(),
-            wanted: format!("{} to {}", selectors::list(&config.local_ts), selectors::list(&config.remote_ts)),
+            wanted: match config.mode {
+                ChildMode::Tunnel => {
+                    format!("{} to {}", selectors::list(&config.local_ts), selectors::list(&config.remote_ts))
+                }
+                ChildMode::Transport { protocol } => format!("protocol {protocol} between the two outer addresses"),
+            },
         },
         other => Refusal::Notified(other.to_string()),
     }

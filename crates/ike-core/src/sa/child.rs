@@ -13,8 +13,8 @@ use net_types::Spi;
 use super::{
     Cx, IkeSa, News, Stage,
     agreement::{
-        Agreed, ChildDraft, ChildPayloads, No, agree, child_error, conclude, error_of, first_secret, group_asked_for,
-        ts_payloads,
+        Agreed, ChildDraft, ChildPayloads, No, Terms, agree, child_error, conclude, error_of, first_secret,
+        group_asked_for,
     },
     exchange::{ChildOffer, Exchange, Rival, Task, lowest},
     follow_up::{Draft, Offer},
@@ -185,6 +185,7 @@ pub(super) fn install(
         spi_in,
         spi_out,
         keys,
+        mode: config.mode,
         local_ts,
         remote_ts,
         path: path.clone(),
@@ -231,7 +232,7 @@ impl IkeSa {
         payloads.push(Payload::Sa(ike_crypto::offer_esp(&config.esp_proposals, offer.spi_in, true)));
         payloads.push(Payload::Nonce(offer.nonce.clone()));
         payloads.extend(offer.key.as_ref().map(|key| Payload::Ke(key.payload())));
-        payloads.extend(ts_payloads(&config));
+        payloads.extend(Terms::of(&config, established.nat, &self.path).offer());
         self.request(cx, Exchange::Child(Box::new(offer)), &payloads);
     }
 
@@ -277,7 +278,8 @@ impl IkeSa {
         let our_lowest: Arc<[u8]> = lowest(&our_nonce, their_nonce).into();
         let (ours, old, rival) =
             (offer.spi_in, offer.replaces, offer.rival.as_ref().map(|r| (r.spi, r.wins(&our_lowest))));
-        let new = match conclude(&config, &established.channel.keys, offer, &answer, nonces, Some(secrets)) {
+        let terms = Terms::of(&config, established.nat, &self.path);
+        let new = match conclude(&terms, &established.channel.keys, offer, &answer, nonces, Some(secrets)) {
             Ok(new) => new,
             // The peer has installed something that we cannot: only closing the IKE SA is sure to end it.
             Err(why) => return self.break_off(cx, why.to_string()),
@@ -412,7 +414,8 @@ impl IkeSa {
         let their_nonce = offer.nonce.ok_or_else(|| No::plain(NotifyType::InvalidSyntax))?;
         let our_nonce = cx.nonce();
         let nonces = Nonces { initiator_nonce: their_nonce, responder_nonce: &our_nonce };
-        let Agreed { mut payloads, draft, additional } = agree(cx, &config, offer, nonces, true, replaces)?;
+        let terms = Terms::of(&config, established.nat, &self.path);
+        let Agreed { mut payloads, draft, additional } = agree(cx, &terms, offer, nonces, true, replaces)?;
         if additional.is_empty() {
             // The dataplane has the inbound side before the answer tells the peer to use it.
             self.install_draft(cx, draft)?;

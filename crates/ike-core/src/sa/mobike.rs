@@ -56,9 +56,9 @@ impl Mobility {
     }
 }
 
-/// The notifies that offer mobility in IKE_AUTH; none where it is not wanted, or where ESP does not go in UDP.
+/// The notifies that offer mobility in IKE_AUTH; none where it is not wanted or cannot be, or where ESP does not go in UDP.
 pub(super) fn offer(cx: &Cx<'_>, config: &ConnectionConfig, path: &Path) -> Vec<Payload> {
-    if !config.mobike || !path.natt {
+    if !config.may_move() || !path.natt {
         return Vec::new();
     }
     let mut payloads = vec![notify(NotifyType::MobikeSupported, [])];
@@ -68,7 +68,7 @@ pub(super) fn offer(cx: &Cx<'_>, config: &ConnectionConfig, path: &Path) -> Vec<
 
 /// What the offers of both sides make.
 pub(super) fn agreed(now: Instant, config: &ConnectionConfig, path: &Path, theirs: &[Payload]) -> Option<Mobility> {
-    find_notify(theirs, NotifyType::MobikeSupported).filter(|_| config.mobike && path.natt)?;
+    find_notify(theirs, NotifyType::MobikeSupported).filter(|_| config.may_move() && path.natt)?;
     Some(Mobility { peer_addresses: addresses_in(theirs), carried_by: path.clone(), tried_since: now })
 }
 

@@ -16,8 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use ike_core::{
-    Childless, ConnectionConfig, Doubt, DownCause, Dpd, Encapsulation, EngineConfig, Event, Ike, Input, InstallChild,
-    Lifetime, Output, Path, Remote, Retry, Role,
+    ChildMode, Childless, ConnectionConfig, Doubt, DownCause, Dpd, Encapsulation, EngineConfig, Event, Ike, Input,
+    InstallChild, Lifetime, Output, Path, Remote, Retry, Role,
 };
 use ike_crypto::{CrashTokenSecret, LocalCredential, PeerCredential, SecretBytes, StatusQuery};
 use ike_wire::{Header, TrafficSelector};
@@ -151,6 +151,7 @@ pub(crate) fn config(n: usize) -> ConnectionConfig {
         ppk: None,
         ike_proposals: vec!["aes256gcm16-prfsha256-x25519".parse().unwrap()],
         esp_proposals: vec!["aes256gcm16-x25519".parse().unwrap()],
+        mode: ChildMode::Tunnel,
         local_ts: any.clone(),
         remote_ts: any,
         role: if n == 0 { Role::Initiate } else { Role::RespondOnly },

@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use ike_core::{
-    Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, EngineConfig, Ike, Input, Lifetime, Output, Path, Remote,
-    Retry, Role,
+    ChildMode, Childless, ConnectionConfig, Doubt, Dpd, Encapsulation, EngineConfig, Ike, Input, Lifetime, Output,
+    Path, Remote, Retry, Role,
 };
 use ike_crypto::{
     DhKey, Exchange, Group, IkeKeys, IkeProposal, LocalCredential, Opener, PeerCredential, Sealer, SecretBytes,
@@ -116,6 +116,7 @@ impl Stage {
             ppk: None,
             ike_proposals: proposals(),
             esp_proposals: vec!["aes128gcm16-x25519".parse().unwrap(), "aes128gcm16".parse().unwrap()],
+            mode: ChildMode::Tunnel,
             local_ts: any(),
             remote_ts: any(),
             role: Role::RespondOnly,

@@ -52,7 +52,7 @@ impl World {
     pub(super) fn status(&self, router: usize, link: usize) -> TunnelStatus {
         let (up, generation) = self.routers[router].tunnels[&link];
         let state = if up {
-            TunnelState::Up { mtu: 1438, addresses: Vec::new() }
+            TunnelState::Up { mtu: 1438, addresses: Vec::new(), selectors: Vec::new() }
         } else {
             TunnelState::Down { cause: "the peer does not answer".into() }
         };

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use integration::edge::Binaries;
 use integration::esp_load::{Carrier, EspPair, UdpLoad, UdpOutcome, UdpShape, tcp_stream};
-use integration::kernel::{REQUIRED, is_emulated};
+use integration::kernel::is_emulated;
 use integration::{Lab, packages};
 use serde::Serialize;
 
@@ -74,18 +74,12 @@ struct Line {
 /// Measures in the guest, by this same program.
 pub(super) fn run_in_guest(options: &Options, binaries: &Binaries) -> Result<bool> {
     packages::ensure(&packages::BASE)?;
-    let program = std::env::current_exe()?;
-    let (program, folder) = (program.to_str().context("a path that is not UTF-8")?, binaries.path(""));
-    let (folder, required) = (format!("HOLDFAST_BIN={folder}"), format!("{REQUIRED}=1"));
-    let mut words = vec!["env".to_owned(), folder, required, program.to_owned(), "bench".to_owned(), "esp".to_owned()];
-    words.push(format!("--seconds={}", options.seconds));
+    let mut words = vec!["bench".to_owned(), "esp".to_owned(), format!("--seconds={}", options.seconds)];
     words.extend(options.case.iter().map(|case| format!("--case={case}")));
     words.extend(options.carrier.iter().map(|carrier| format!("--carrier={carrier}")));
     words.extend(options.json.then(|| "--json".to_owned()));
-    let argv = kernel::guest(options.kernelbox.clone(), &words)?;
-    let (program, arguments) = argv.split_first().context("an empty command")?;
-    let status = Command::new(program).args(arguments).status();
-    Ok(status.with_context(|| format!("cannot run {}", program.display()))?.success())
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    kernel::again_in_guest(options.kernelbox.clone(), binaries, &words)
 }
 
 /// Runs each case for each carrier; `false` when we lost or reordered a packet across a rekey.

@@ -13,7 +13,7 @@ use crate::{
     io::Path,
     sa::{
         Cx, IkeSa, News, Stage,
-        agreement::{ChildPayloads, agree},
+        agreement::{ChildPayloads, Terms, agree},
         channel::{Opened, notify},
         child::install,
         crash,
@@ -229,7 +229,8 @@ impl IkeSa {
             cx.news.push(News::ChildExpected); // RFC 6023 §3: the caller asks for it next
             return Vec::new();
         };
-        let agreed = match agree(cx, config, &offer, nonces.borrow(), false, None) {
+        let terms = Terms::of(config, established.nat, &self.path);
+        let agreed = match agree(cx, &terms, &offer, nonces.borrow(), false, None) {
             Ok(agreed) => agreed,
             Err(no) => {
                 if let Some(why) = no.why {

@@ -13,7 +13,7 @@ use crate::{
     io::Path,
     sa::{
         Cx, Ending, IkeSa, News, Stage,
-        agreement::{ChildPayloads, child_error, conclude, error_of, ts_payloads},
+        agreement::{ChildPayloads, Terms, child_error, conclude, error_of},
         channel::{notify, send},
         child::install,
         crash,
@@ -66,7 +66,7 @@ impl IkeSa {
         payloads.extend(first_contact.then(|| notify(NotifyType::InitialContact, [])));
         if let Some(offer) = &offer {
             payloads.push(Payload::Sa(ike_crypto::offer_esp(&config.esp_proposals, offer.spi_in, false)));
-            payloads.extend(ts_payloads(&config));
+            payloads.extend(Terms::of(&config, handshake.nat, &self.path).offer());
         }
         payloads.extend(named);
         payloads.extend(crash::token_payload(cx, &handshake.channel));
@@ -160,7 +160,8 @@ impl IkeSa {
             return self.no_first_child(cx, child_error(config, kind));
         };
         let spi_in = offer.spi_in;
-        let new = match conclude(config, &established.channel.keys, offer, &answer, nonces.borrow(), None) {
+        let terms = Terms::of(config, established.nat, &self.path);
+        let new = match conclude(&terms, &established.channel.keys, offer, &answer, nonces.borrow(), None) {
             Ok(new) => new,
             Err(why) => {
                 // The peer has installed its side: closing the IKE SA is what is sure to remove it.
