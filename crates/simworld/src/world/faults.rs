@@ -177,6 +177,8 @@ impl World {
                 // The kernel drops routes with their link, and nobody is there to write others.
                 let twin = state.kernel.twin();
                 state.owed.retain(|prefix| twin.target(prefix).is_some());
+                // Nor does anybody remember them.
+                state.told.iter_mut().for_each(|told| told.retain(|prefix, _| twin.target(prefix).is_some()));
             }
             let events = state.kernel.twin_mut().take_events();
             // What the kernel drops with a link is missing until it is written again.
