@@ -114,6 +114,9 @@ impl World {
         let now = self.now();
         self.routers[router].followed = false;
         let Some(daemon) = self.routers[router].daemon.take() else { return };
+        if self.routers[router].repairing {
+            self.routers[router].forget_missing();
+        }
         self.reschedule(router, None);
         let mut out = Outbox::default();
         daemon.end(now, in_order, &mut out);
@@ -174,9 +177,7 @@ impl World {
             }
             state.kernel.twin_mut().set_link(ifindex(link), plugged);
             if state.daemon.is_none() {
-                // The kernel drops routes with their link, and nobody is there to write others.
-                let twin = state.kernel.twin();
-                state.owed.retain(|prefix| twin.target(prefix).is_some());
+                state.forget_missing();
             }
             let events = state.kernel.twin_mut().take_events();
             // What the kernel drops with a link is missing until it is written again.

@@ -130,6 +130,15 @@ struct Router {
     owed: BTreeSet<Prefix>,
 }
 
+impl Router {
+    /// What the kernel has dropped by itself while no daemon was there to write it again: nobody remembers it.
+    fn forget_missing(&mut self) {
+        let twin = self.kernel.twin();
+        self.owed.retain(|prefix| twin.target(prefix).is_some());
+        self.told.iter_mut().for_each(|told| told.retain(|prefix, _| twin.target(prefix).is_some()));
+    }
+}
+
 /// The network.
 pub struct World {
     plan: Plan,
