@@ -75,6 +75,7 @@ fn what_it_cannot_be_beside_is_refused_with_its_place() {
         ),
         ("", &["remote any id y; initiate never; wan a; tunnel mode gre"], "needs the other end's address"),
         ("", &["remote ::1; wan a; tunnel mode gre; local-ts 10.0.0.0/8"], "leave \"local-ts\" and \"remote-ts\" out"),
+        ("", &["remote ::1; wan a; tunnel mode gre; reverse-route"], "leave \"reverse-route\" out"),
         ("", &["remote ::1; wan a; tunnel mode gre key 4294967296"], "from 0 to 4294967295"),
         ("", &["remote ::1; wan a; tunnel mode ipip"], "gre"),
     ] {

@@ -535,6 +535,12 @@ impl TunnelDraft {
                         .to_owned(),
                 );
             }
+            if self.reverse_route.is_some() {
+                return Err(
+                    "\"tunnel mode gre\" negotiates no prefixes that could become routes; leave \"reverse-route\" out"
+                        .to_owned(),
+                );
+            }
         }
         if let Some(Probe { address, .. }) = self.probe {
             let mut ours = self.addresses.iter().map(InterfaceAddress::address);

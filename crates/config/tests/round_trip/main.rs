@@ -126,6 +126,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 let kernel = on_one_wan.unwrap_or(datapath) != Datapath::Userspace;
                 if number == 0 && reachable && kernel && tunnel.packets.gre.is_some() {
                     (tunnel.local_selectors, tunnel.remote_selectors) = Default::default();
+                    tunnel.reverse_route = None;
                 } else if tunnel.packets.gre.take().is_some() {
                     tunnel.packets.said_encapsulation = None;
                 }
