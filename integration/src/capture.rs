@@ -14,6 +14,7 @@ use sys::packet::PacketTap;
 
 use crate::node::Node;
 use crate::packet::Packet;
+use crate::peers::SECOND_PORT;
 
 /// How much of a packet is kept: its headers and the beginning of what they carry.
 const KEPT_OCTETS: usize = 160;
@@ -139,7 +140,7 @@ impl Clearness {
         match header.protocol {
             0 | 1 | 2 | 50 | 58 | 112 => Nature::Proper, // hop-by-hop (MLD), ICMP, IGMP, ESP, ICMPv6, VRRP
             17 => match packet.udp_ports() {
-                Some((500 | 4500, _) | (_, 500 | 4500)) => Nature::Proper,
+                Some((500 | 4500 | SECOND_PORT, _) | (_, 500 | 4500 | SECOND_PORT)) => Nature::Proper,
                 _ => Nature::Clear,
             },
             _ => Nature::Clear,
@@ -195,6 +196,7 @@ mod tests {
         let (a, b) = ([198, 51, 100, 2], [198, 51, 100, 6]);
         assert_eq!(judge.nature(&udp(a, b, 4500, b"\0\0\0\x07sealed")), Nature::Proper);
         assert_eq!(judge.nature(&udp(a, b, 4500, b"\0\0\0\x07SECRET")), Nature::Clear, "sealed with nothing");
+        assert_eq!(judge.nature(&udp(a, b, SECOND_PORT, b"\0\0\0\x07sealed")), Nature::Proper, "a second charon's");
         assert_eq!(judge.nature(&udp(a, b, 53, b"")), Nature::Clear);
         assert_eq!(judge.nature(&udp([10, 1, 0, 10], [10, 2, 0, 10], 4500, b"")), Nature::Clear, "inner addresses");
         Ok(())
