@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::Lab;
-use integration::capture::Capture;
 use integration::designs::no_bgp::{self, SITE_A, SITE_B, wait_egress};
 use integration::edge::{Binaries, Edge};
 use integration::two_isp::{Armed, Fault, TwoIsp};
@@ -38,7 +37,7 @@ fn echo_packets_notice_a_silent_tunnel() {
         let timers = "  transmit-interval 1000\n  receive-interval 1000\n  detect-multiplier 3\n  echo-mode\n  \
                       echo transmit-interval 50\n  echo receive-interval 20\n";
         let mut scenario = start(lab, timers)?;
-        let captures = [&scenario.isp1, &scenario.isp2].map(|isp| Capture::start(isp, |packet| !packet.outgoing));
+        let captures = scenario.watch_wans()?;
         let comes_back = |scenario: &TwoIsp<'_>, tunnel: &str| -> Result<bool> {
             let sessions = [session(&scenario.a, tunnel)?, session(&scenario.b, tunnel)?];
             Ok(sessions.iter().all(|session| session["echo-comes-back"] == true))
@@ -71,11 +70,7 @@ fn echo_packets_notice_a_silent_tunnel() {
         })?;
         let now = session(&scenario.a, "tun2")?;
         ensure!(now["session-down"].as_u64() <= flaps.as_u64().map(|flaps| flaps + 1), "{flaps} before, {now}");
-        for capture in captures {
-            let leaks = scenario.clearness()?.findings(&capture?.finish()?);
-            ensure!(leaks.is_empty(), "in the clear: {leaks:?}");
-        }
-        Ok(())
+        scenario.must_have_been_sealed(captures)
     });
 }
 

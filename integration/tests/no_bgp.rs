@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use integration::Lab;
-use integration::capture::Capture;
 use integration::designs::no_bgp::{SITE_A, SITE_B, start, wait_egress};
 use integration::edge::Binaries;
 use integration::two_isp::{Armed, Fault};
@@ -18,7 +17,7 @@ fn survives(name: &str, fault: Fault, without_bfd: bool) {
         let (site_a, site_b) =
             if without_bfd { (plain(SITE_A), plain(SITE_B)) } else { (SITE_A.to_owned(), SITE_B.to_owned()) };
         let mut scenario = start(lab, &Binaries::find()?, &site_a, &site_b)?;
-        let captures = [&scenario.isp1, &scenario.isp2].map(|isp| Capture::start(isp, |packet| !packet.outgoing));
+        let captures = scenario.watch_wans()?;
         let mut armed = Armed::new(&scenario, fault)?;
         armed.strike()?;
         wait_egress(&mut scenario, "tun2")?;
@@ -40,11 +39,7 @@ fn survives(name: &str, fault: Fault, without_bfd: bool) {
             let mut of_tun1 = events.iter().filter(|event| event.tunnel.as_deref() == Some("tun1")).peekable();
             Ok(of_tun1.peek().is_some() && of_tun1.all(|event| event.restored_at_unix_us.is_some()))
         })?;
-        for capture in captures {
-            let leaks = scenario.clearness()?.findings(&capture?.finish()?);
-            ensure!(leaks.is_empty(), "in the clear: {leaks:?}");
-        }
-        Ok(())
+        scenario.must_have_been_sealed(captures)
     });
 }
 

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use integration::capture::Capture;
 use integration::edge::{Binaries, Daemon};
 use integration::two_isp::{self, Fault, HOST_A, NEIGHBORS_OF_A, Rival, TwoIsp};
-use integration::{Lab, Node, kernel};
+use integration::{Lab, kernel};
 
 const ROUTES: usize = 2_000;
 /// Where the processor is emulated; it is not the number of routes that is tested there.
@@ -19,10 +18,6 @@ fn converged<'lab>(lab: &'lab Lab) -> Result<TwoIsp<'lab>> {
     scenario.feed(if kernel::is_emulated() { ROUTES_EMULATED } else { ROUTES })?;
     scenario.wait_converged()?;
     Ok(scenario)
-}
-
-fn watch(isp: &Node) -> Result<Capture> {
-    Capture::start(isp, |packet| !packet.outgoing)
 }
 
 fn fault_is_survived(fault: Fault) {
@@ -86,8 +81,7 @@ fn a_killed_bgpd_leaves_the_routes_and_the_next_one_adopts_them() {
 fn a_killed_ipsecd_leaks_nothing_and_the_next_one_brings_the_tunnels_back() {
     Lab::test("ipsecd-killed", |lab| {
         let mut scenario = converged(lab)?;
-        let clearness = scenario.clearness()?;
-        let captures = [watch(&scenario.isp1)?, watch(&scenario.isp2)?];
+        let captures = scenario.watch_wans()?;
         let probe = scenario.probe()?;
         scenario.a.kill(Daemon::Ipsecd)?;
         lab.holds_for("nothing leaves site A by a WAN while ipsecd is gone", SECONDS(3), || {
@@ -96,11 +90,7 @@ fn a_killed_ipsecd_leaks_nothing_and_the_next_one_brings_the_tunnels_back() {
         scenario.a.start_ipsecd()?;
         scenario.wait_converged()?;
         drop(probe.finish()?);
-        for capture in captures {
-            let leaks = clearness.findings(&capture.finish()?);
-            ensure!(leaks.is_empty(), "{} packets in the clear, the first: {}", leaks.len(), leaks[0]);
-        }
-        Ok(())
+        scenario.must_have_been_sealed(captures)
     });
 }
 
@@ -109,8 +99,7 @@ fn a_killed_ipsecd_leaks_nothing_and_the_next_one_brings_the_tunnels_back() {
 fn without_any_path_traffic_is_dropped_and_not_sent_in_the_clear() {
     Lab::test("no-path", |lab| {
         let mut scenario = converged(lab)?;
-        let clearness = scenario.clearness()?;
-        let captures = [watch(&scenario.isp1)?, watch(&scenario.isp2)?];
+        let captures = scenario.watch_wans()?;
         let probe = scenario.probe()?;
         // Both tunnels go, both WANs stay: the default routes would carry everything.
         for tunnel in ["tun1", "tun2"] {
@@ -123,11 +112,7 @@ fn without_any_path_traffic_is_dropped_and_not_sent_in_the_clear() {
         }
         scenario.wait_converged()?;
         drop(probe.finish()?);
-        for capture in captures {
-            let leaks = clearness.findings(&capture.finish()?);
-            ensure!(leaks.is_empty(), "{} packets in the clear, the first: {}", leaks.len(), leaks[0]);
-        }
-        Ok(())
+        scenario.must_have_been_sealed(captures)
     });
 }
 

@@ -25,7 +25,7 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
     let mut scene = TwoIsp::build_with(lab, binaries, &site_a, SITE_B)?;
     scene.hb.ip(&format!("address add {}/32 dev lo", IpAddr::from(BULK)))?;
     scene.b.node.ip("route add 10.2.9.0/24 via 10.2.0.10")?;
-    let captures = [&scene.isp1, &scene.isp2].map(|isp| Capture::start(isp, |packet| !packet.outgoing));
+    let captures = scene.watch_wans()?;
     let metered = Capture::start(&scene.isp2, |packet| !packet.outgoing)?;
     scene.start()?;
     egress(lab, &mut scene, "tun1")?;
@@ -66,10 +66,7 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
     lab.wait_for("its end", PATIENCE, || stands_by(&scene))?;
     story.tell("called by hand it comes up, and goes again after its hold time");
 
-    for capture in captures {
-        let leaks = scene.clearness()?.findings(&capture?.finish()?);
-        ensure!(leaks.is_empty(), "in the clear: {leaks:?}");
-    }
+    scene.must_have_been_sealed(captures)?;
     story.tell("in all that time both links saw IKE and ESP, and nothing in the clear");
     Ok(())
 }

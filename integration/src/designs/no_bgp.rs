@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, ensure};
 
 use super::{PATIENCE, Story};
-use crate::capture::Capture;
 use crate::edge::Binaries;
 use crate::lab::Lab;
 use crate::probe::Probe;
@@ -57,7 +56,7 @@ fn some_traffic(lab: &Lab, probe: &Probe, count: u64) -> Result<()> {
 /// The page's story.
 pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Result<()> {
     let mut scenario = start(lab, binaries, SITE_A, SITE_B)?;
-    let captures = [&scenario.isp1, &scenario.isp2].map(|isp| Capture::start(isp, |packet| !packet.outgoing));
+    let captures = scenario.watch_wans()?;
     story.tell("two tunnels and two BFD sessions are up; the static route by the first one is used at both sites");
     for fault in [Fault::Silent, Fault::Cut, Fault::Sa] {
         let mut armed = Armed::new(&scenario, fault)?;
@@ -81,10 +80,7 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
     }
     lose_both(&mut scenario)?;
     story.tell("with both tunnels deleted nothing passed, in the clear or otherwise; with both back, traffic was");
-    for capture in captures {
-        let leaks = scenario.clearness()?.findings(&capture?.finish()?);
-        ensure!(leaks.is_empty(), "in the clear: {leaks:?}");
-    }
+    scenario.must_have_been_sealed(captures)?;
     story.tell("in all that time the ISPs saw IKE and ESP, and nothing in the clear");
     Ok(())
 }

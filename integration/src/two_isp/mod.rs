@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::capture::Clearness;
+use crate::capture::{Capture, Clearness};
 use crate::edge::{Binaries, Edge};
 use crate::feeder::{Feeder, Plan};
 use crate::kernel;
@@ -234,6 +234,22 @@ impl<'lab> TwoIsp<'lab> {
     pub fn clearness(&self) -> Result<Clearness> {
         let transport = vec!["198.51.100.0/24".parse()?, "203.0.113.0/24".parse()?];
         Ok(Clearness { transport, secret: probe::MAGIC.to_vec() })
+    }
+
+    /// Captures what comes into both ISPs.
+    pub fn watch_wans(&self) -> Result<[Capture; 2]> {
+        let watch = |isp| Capture::start(isp, |packet| !packet.outgoing);
+        Ok([watch(&self.isp1)?, watch(&self.isp2)?])
+    }
+
+    /// Fails if anything was in the clear.
+    pub fn must_have_been_sealed(&self, captures: [Capture; 2]) -> Result<()> {
+        let clearness = self.clearness()?;
+        for capture in captures {
+            let leaks = clearness.findings(&capture.finish()?);
+            ensure!(leaks.is_empty(), "{} packets in the clear, the first: {}", leaks.len(), leaks[0]);
+        }
+        Ok(())
     }
 
     /// Starts the exchange of probes between the hosts.
