@@ -27,6 +27,8 @@ struct Line {
     fib_switch_ms_max: Option<f64>,
     outage_ms: Option<f64>,
     outage_ms_max: Option<f64>,
+    /// Packets lost in all trials once the fault was mended, both directions.
+    restore_lost_packets: usize,
     cleartext_packets: usize,
     not_held: usize,
 }
@@ -36,8 +38,16 @@ pub(super) fn run(options: &Options, binaries: &Binaries) -> Result<bool> {
     root::ensure()?;
     if !options.json {
         println!(
-            "{:14} {:8} {:>9} {:>6} {:>22} {:>22} {:>22} {:>6}",
-            "subject", "fault", "routes", "trials", "detect ms p50/max", "FIB ms p50/max", "outage ms p50/max", "clear"
+            "{:14} {:8} {:>9} {:>6} {:>22} {:>22} {:>22} {:>8} {:>6}",
+            "subject",
+            "fault",
+            "routes",
+            "trials",
+            "detect ms p50/max",
+            "FIB ms p50/max",
+            "outage ms p50/max",
+            "mending",
+            "clear"
         );
     }
     let mut held = true;
@@ -121,6 +131,7 @@ fn line(subject: &'static str, fault: Fault, routes: usize, outcomes: &[Outcome]
         fib_switch_ms_max: switch.last().copied(),
         outage_ms: median(&outage),
         outage_ms_max: outage.last().copied(),
+        restore_lost_packets: outcomes.iter().map(|outcome| outcome.restore_lost_packets).sum(),
         cleartext_packets: outcomes.iter().map(|outcome| outcome.cleartext_packets).sum(),
         not_held,
     }
@@ -136,7 +147,7 @@ fn print(line: &Line, json: bool) -> Result<()> {
         None => "-".to_owned(),
     };
     println!(
-        "{:14} {:8} {:>9} {:>6} {:>22} {:>22} {:>22} {:>6}",
+        "{:14} {:8} {:>9} {:>6} {:>22} {:>22} {:>22} {:>8} {:>6}",
         line.subject,
         line.fault.name(),
         line.routes,
@@ -144,6 +155,7 @@ fn print(line: &Line, json: bool) -> Result<()> {
         pair(line.detect_ms, line.detect_ms_max),
         pair(line.fib_switch_ms, line.fib_switch_ms_max),
         pair(line.outage_ms, line.outage_ms_max),
+        line.restore_lost_packets,
         line.cleartext_packets
     );
     Ok(())
@@ -163,7 +175,7 @@ mod tests {
             lost_packets: 0,
             cleartext_packets: 1,
             restored: true,
-            restore_lost_packets: 0,
+            restore_lost_packets: 2,
         }
     }
 
@@ -173,6 +185,6 @@ mod tests {
         let line = line("holdfast", Fault::Cut, 1000, &outcomes, 1);
         assert_eq!((line.outage_ms, line.outage_ms_max), (Some(2.0), Some(9.0)));
         assert_eq!((line.detect_ms, line.detect_ms_max), (Some(3.0), Some(3.0)));
-        assert_eq!((line.cleartext_packets, line.not_held, line.trials), (3, 1, 3));
+        assert_eq!((line.restore_lost_packets, line.cleartext_packets, line.not_held, line.trials), (6, 3, 1, 3));
     }
 }
