@@ -195,7 +195,12 @@ impl Session<'_> {
             match self.stream.read(&mut buffer) {
                 Ok(0) => bail!("the peer closed the connection"),
                 Ok(count) => self.received.extend(buffer.iter().take(count)),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
+                // A read with a timeout is not taken up again after a signal, be it one that only stopped the process a while.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>
+                {
+                    return Ok(None);
+                }
                 Err(error) => return Err(error.into()),
             }
         }

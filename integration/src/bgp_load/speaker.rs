@@ -342,7 +342,10 @@ pub fn ceiling(octets: &[u8]) -> Result<Duration> {
         let (mut buffer, mut filled, mut left) = (vec![0; PIECE + MAX_MESSAGE], 0, octets.len());
         let mut there = Presence::default();
         while left > 0 {
-            let count = receiver.read(&mut buffer[filled..])?;
+            let count = match receiver.read(&mut buffer[filled..]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read?,
+            };
             ensure!(count > 0, "the sender failed");
             (filled, left) = (filled + count, left - count);
             let used = messages(&buffer[..filled], &mut there)?;

@@ -37,6 +37,7 @@ fn send(mut stream: TcpStream, time: Duration) -> Result<()> {
     while Instant::now() < end {
         match stream.write(&block) {
             Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => break,
             Err(error) => return Err(error).context("the stream stands still"),
         }
@@ -49,14 +50,24 @@ fn receive(mut stream: TcpStream, time: Duration) -> Result<f64> {
     let mut block = vec![0; BLOCK];
     let begin = Instant::now() + WARM_UP;
     while Instant::now() < begin {
-        ensure!(stream.read(&mut block)? > 0, "the stream ended before it was measured");
+        ensure!(read(&mut stream, &mut block)? > 0, "the stream ended before it was measured");
     }
     let (mut octets, started) = (0usize, Instant::now());
     while started.elapsed() < time {
-        match stream.read(&mut block)? {
+        match read(&mut stream, &mut block)? {
             0 => break,
             count => octets += count,
         }
     }
     Ok(octets as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Reads on after a signal, as the kernel by itself does only where there is no timeout.
+fn read(stream: &mut TcpStream, block: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(block) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }

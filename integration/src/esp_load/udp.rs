@@ -139,7 +139,10 @@ fn send(socket: &UdpSocket, to: SocketAddr, shape: UdpShape, shared: &Shared) ->
                 Ok(count) => at += count,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-                    rustix::event::poll(&mut fds, None)?;
+                    match rustix::event::poll(&mut fds, None) {
+                        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 Err(error) => return Err(error).context("sending"),
             }
@@ -190,7 +193,11 @@ fn receive(socket: &UdpSocket, size: usize, shared: &Shared) -> Result<Received>
     loop {
         let mut fds = [PollFd::new(socket, PollFlags::IN)];
         // Only an empty queue ends it: what was on its way when the sender stopped is not lost.
-        if rustix::event::poll(&mut fds, Some(&patience))? == 0 {
+        let ready = match rustix::event::poll(&mut fds, Some(&patience)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            ready => ready?,
+        };
+        if ready == 0 {
             if shared.done.load(Ordering::Relaxed) {
                 return Ok(received);
             }

@@ -118,6 +118,8 @@ impl TwoIsp<'_> {
     ///
     /// `tell` hears of each step as it is seen; the exact times come with the result.
     pub fn trial(&mut self, fault: Fault, tell: &mut dyn FnMut(&str)) -> Result<Trial> {
+        // Counted from when the captures begin: what a core router lost costs is not the edges' doing.
+        let fed = self.feeder.as_ref().map(Feeder::sessions);
         let instruments = self.start_instruments()?;
         let mut armed = Armed::new(self, fault)?;
         let probe = self.probe()?;
@@ -125,7 +127,6 @@ impl TwoIsp<'_> {
         std::thread::sleep(SETTLING);
         self.wait_converged()?;
         let known = [last_event(&self.a)?, last_event(&self.b)?];
-        let fed = self.feeder.as_ref().map(Feeder::sessions);
         let begin = clock::monotonic_ns();
         tell("a packet each millisecond, both ways");
         std::thread::sleep(BASELINE);
