@@ -14,6 +14,7 @@ mod event;
 mod filters;
 mod handle;
 mod listener;
+mod outbox;
 mod queue;
 mod rules;
 mod setup;

@@ -1,10 +1,9 @@
 //! The loop of one neighbor: sockets, timers and commands in, state machine, routes and words out.
 //!
-//! Whatever the task owes the routing table waits in `pending`; while there is much of it, nothing more is read.
+//! Whatever the task owes the routing table waits in its [`Outbox`]; while there is much of it, nothing more is read.
 //! Everything else goes on, so a slow routing table costs no session.
 
 use std::{
-    collections::VecDeque,
     future::{Future, poll_fn},
     io,
     net::IpAddr,
@@ -17,7 +16,7 @@ use std::{
 use bgp_core::session::{
     ConnectionId, Direction, DownReason, Input, Outgoing, Output, Phase, RemoteAs, Session, Terms,
 };
-use bgp_wire::{Message, Notification, Parsed, PrefixFilters, RouteRefresh, Survived, Update, notification::CeaseCode};
+use bgp_wire::{Message, Notification, Parsed, PrefixFilters, RouteRefresh, Survived, notification::CeaseCode};
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 use telemetry::LogLimit;
@@ -26,14 +25,11 @@ use tokio::{net::TcpStream, sync::mpsc, time::sleep_until};
 use super::{
     Filters, PeerCommand, PeerEnds, PeerEvent, PeerFault, PeerHost, PeerSpec, RouteQueue, SessionUp,
     connection::{Connection, Ready},
+    outbox::{Outbox, ROOM},
     socket,
     status::Shared,
 };
 
-/// Messages for the routing table from which on nothing more is read from the neighbor.
-const PENDING: usize = 256;
-/// Messages in one event: each costs the routing table a look at the channel.
-const BATCH: usize = 64;
 /// Connections at once: one each way, a newcomer, and those that are closing.
 const CONNECTIONS: usize = 8;
 /// Log lines about mistakes that a neighbor may cause.
@@ -63,9 +59,7 @@ pub(super) struct Task<E, H> {
     connections: Vec<Connection>,
     next_connection: u64,
     dial: Option<Dial>,
-    pending: VecDeque<PeerEvent>,
-    /// UPDATEs in `pending`.
-    updates: usize,
+    outbox: Outbox,
     /// The task ends once everything is said.
     leaving: bool,
     /// BFD sees the neighbor.
@@ -101,8 +95,7 @@ where
             connections: Vec::new(),
             next_connection: 0,
             dial: None,
-            pending: VecDeque::new(),
-            updates: 0,
+            outbox: Outbox::default(),
             leaving: false,
             bfd_up: false,
             old_keys: false,
@@ -115,7 +108,7 @@ where
     pub(super) async fn run(mut self) {
         loop {
             self.tidy();
-            if self.leaving && self.connections.is_empty() && self.pending.is_empty() {
+            if self.leaving && self.connections.is_empty() && self.outbox.is_empty() {
                 return;
             }
             match self.wait().await {
@@ -126,8 +119,7 @@ where
                 Wake::Dialed(result) => self.dialed(result),
                 Wake::Sink(true) => {}
                 Wake::Sink(false) => {
-                    self.pending.clear();
-                    self.updates = 0;
+                    self.outbox.clear();
                     self.leave(Input::Stop(Notification::cease(CeaseCode::OutOfResources)));
                 }
                 Wake::Ready(id, ready) => self.ready(id, ready),
@@ -135,41 +127,6 @@ where
             }
             self.read_frames();
             self.write();
-        }
-    }
-
-    fn may_read(&self) -> bool {
-        self.backlog() < PENDING
-    }
-
-    /// Messages that wait for the routing table.
-    fn backlog(&self) -> usize {
-        self.updates + self.pending.len()
-    }
-
-    /// The next event for the routing table.
-    fn next_event(pending: &mut VecDeque<PeerEvent>, updates: &mut usize) -> Option<PeerEvent> {
-        let event = pending.pop_front()?;
-        if let PeerEvent::Routes { updates: those, .. } = &event {
-            *updates -= those.len();
-        }
-        Some(event)
-    }
-
-    /// UPDATEs go together as far as they wait anyway.
-    fn routes(&mut self, update: Update) {
-        self.updates += 1;
-        match self.pending.back_mut() {
-            // One that withdraws hundreds of prefixes is work enough by itself.
-            Some(PeerEvent::Routes { updates, .. })
-                if updates.len() < BATCH && updates.last().is_none_or(|last| last.withdrawn.len() < BATCH) =>
-            {
-                updates.push(update);
-            }
-            _ => {
-                let updates = vec![update];
-                self.pending.push_back(PeerEvent::Routes { peer: self.spec.id, updates });
-            }
         }
     }
 
@@ -189,10 +146,10 @@ where
     /// Waits for the next thing to do. Dropping what did not happen loses nothing.
     async fn wait(&mut self) -> Wake {
         // Events for the routing table first, as long as it takes them at once.
-        while !self.pending.is_empty() {
+        while !self.outbox.is_empty() {
             match self.events.try_reserve() {
                 Ok(permit) => {
-                    if let Some(event) = Self::next_event(&mut self.pending, &mut self.updates) {
+                    if let Some(event) = self.outbox.pop() {
                         permit.send(event.into());
                     }
                 }
@@ -201,12 +158,12 @@ where
             }
         }
         let deadline = self.deadline();
-        let may_read = self.may_read();
+        let may_read = self.outbox.has_room();
         // Messages that were left unread while the events waited: the socket has nothing more to say about them.
         if may_read && self.has_unread() {
             return Wake::Sink(true);
         }
-        let Self { connections, commands, dial, events, pending, updates, leaving, .. } = self;
+        let Self { connections, commands, dial, events, outbox, leaving, .. } = self;
         let queue = connections.iter().find_map(|connection| connection.routes().cloned());
         tokio::select! {
             biased; // a neighbor that floods us does not starve its own timers
@@ -216,9 +173,9 @@ where
                 Some(dial) => dial.as_mut().poll(context),
                 None => Poll::Pending,
             }) => Wake::Dialed(result),
-            permit = events.reserve(), if !pending.is_empty() => match permit {
+            permit = events.reserve(), if !outbox.is_empty() => match permit {
                 Ok(permit) => {
-                    if let Some(event) = Self::next_event(pending, updates) {
+                    if let Some(event) = outbox.pop() {
                         permit.send(event.into());
                     }
                     Wake::Sink(true)
@@ -248,7 +205,7 @@ where
         let now = Instant::now();
         self.connections.retain_mut(|connection| !connection.is_done(now));
         let outgoing = self.connections.iter().map(Connection::backlog).sum();
-        self.status.queued(self.backlog(), outgoing);
+        self.status.queued(self.outbox.len(), outgoing);
     }
 
     fn expire(&mut self) {
@@ -449,13 +406,13 @@ where
     fn read_frames(&mut self) {
         let ids: Vec<_> = self.connections.iter().map(|connection| connection.id).collect();
         for id in ids {
-            self.read_frames_of(id, PENDING);
+            self.read_frames_of(id, ROOM);
         }
         self.connections.iter_mut().for_each(Connection::settle);
     }
 
     fn read_frames_of(&mut self, id: ConnectionId, most: usize) {
-        while self.backlog() < most {
+        while self.outbox.len() < most {
             let negotiated = self.session.negotiated(id);
             let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
             if !connection.is_open() {
@@ -511,7 +468,7 @@ where
                         progress.push(connection.id);
                     }
                     if written.room_again {
-                        self.pending.push_back(PeerEvent::Writable { peer: self.spec.id });
+                        self.outbox.push(PeerEvent::Writable { peer: self.spec.id });
                     }
                 }
                 Err(error) => failed.push((connection.id, error)),
@@ -545,8 +502,8 @@ where
             Output::Send(id, message) => self.send(id, &message),
             Output::HangUp(id) => self.hang_up(id),
             Output::Up(id, terms) => self.up(id, *terms),
-            Output::Routes(update) => self.routes(update),
-            Output::Refresh(refresh) => self.pending.push_back(PeerEvent::Refresh { peer, refresh }),
+            Output::Routes(update) => self.outbox.push_routes(peer, update),
+            Output::Refresh(refresh) => self.outbox.push(PeerEvent::Refresh { peer, refresh }),
             Output::Down(reason, retain) => {
                 let at = Instant::now();
                 // First of all: traffic moves before anything is told or written.
@@ -555,7 +512,7 @@ where
                 tracing::warn!(neighbor = %self.spec.address, cause = %reason, "session lost");
                 self.status.down(&reason);
                 self.host.ended(peer, retain.map(|retain| retain.longest()));
-                self.pending.push_back(PeerEvent::Down { peer, reason, retain, at });
+                self.outbox.push(PeerEvent::Down { peer, reason, retain, at });
             }
             Output::AttemptFailed(reason) => {
                 self.attempt_failed(reason);
@@ -599,7 +556,7 @@ where
         // Where there is nothing to keep back the neighbor waits for that word, too (RFC 5291 §6).
         self.send_filters(&Filters::new());
         let up = SessionUp { peer: self.spec.id, terms, local, remote, link, queue, at: Instant::now() };
-        self.pending.push_back(PeerEvent::Up(Box::new(up)));
+        self.outbox.push(PeerEvent::Up(Box::new(up)));
     }
 }
 
