@@ -154,3 +154,45 @@ fn routes_go_into_the_kernel_as_policy_says() {
         edge.must_run()
     });
 }
+
+/// The newest fault of an interface, and whether the log has it as over.
+fn fault_of(edge: &Edge, interface: &str) -> Result<Option<(String, u64, bool)>> {
+    let of_it = |event: &integration::edge::FailoverEvent| event.tunnel.as_deref() == Some(interface);
+    let newest = edge.failovers()?.into_iter().rev().find(of_it);
+    Ok(newest.map(|event| (event.cause, event.routes_moved, event.restored_at_unix_us.is_some())))
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_lost_link_that_only_static_routes_use_is_told() {
+    Lab::test("static-link", |lab| {
+        let (ours, peer) = (lab.node("ours")?, lab.node("peer")?);
+        for (number, port) in [(1, "one"), (2, "two"), (3, "idle")] {
+            lab.join((&ours, port), (&peer, port))?;
+            ours.address(port, &format!("10.254.{number}.1/24"))?;
+            peer.address(port, &format!("10.254.{number}.2/24"))?;
+        }
+        let statics = "ip route 10.80.0.0/16 10.254.1.2\nip route 10.80.0.0/16 10.254.2.2 200\n\
+                       ip route 10.81.0.0/16 10.254.1.2\nip route 10.81.0.0/16 10.254.2.2 200\n";
+        let mut edge = Edge::new(&ours, &Binaries::find()?, statics)?;
+        edge.start()?;
+        let goes_by = |port: &str| {
+            lab.wait_for(&format!("traffic by {port}"), SECONDS(20), || {
+                Ok(ours.egress("10.80.1.1".parse()?).as_deref() == Some(port))
+            })
+        };
+        goes_by("one")?;
+        peer.ip("link set idle down")?;
+        peer.ip("link set one down")?;
+        goes_by("two")?;
+        let lost = ("linkDown".to_owned(), 2, false);
+        lab.wait_for("the fault in the log", SECONDS(20), || Ok(fault_of(&edge, "one")? == Some(lost.clone())))?;
+        peer.ip("link set one up")?;
+        goes_by("one")?;
+        let over = ("linkDown".to_owned(), 2, true);
+        lab.wait_for("the fault as over", SECONDS(20), || Ok(fault_of(&edge, "one")? == Some(over.clone())))?;
+        ensure!(fault_of(&edge, "idle")?.is_none(), "nothing was lost with a link that nothing uses");
+        ensure!(edge.failovers()?.len() == 1, "{:?}", edge.failovers()?);
+        Ok(())
+    });
+}

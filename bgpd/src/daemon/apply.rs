@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use super::{neighbors::Entry, start::listen, supervisor::Supervisor};
 use crate::{
     bfd_thread::Wanted,
-    fib_thread::{Distances, StaticRoute},
+    fib_thread::{Distances, Restored, StaticRoute},
     local_routes::{self, Originated, Static},
     peer::{self, PeerCommand, PeerSpec, SetupError},
     policy_setup::{self, Policies},
@@ -50,14 +50,6 @@ pub(super) struct Applied {
 }
 
 impl Applied {
-    /// Whether a static route leads over this interface.
-    pub(super) fn has_static_over(&self, interface: u32) -> bool {
-        self.statics
-            .values()
-            .flat_map(|route| route.ways.iter().chain(&route.alternates))
-            .any(|way| matches!(way, Static::Via { ifindex, .. } if *ifindex == interface))
-    }
-
     pub(super) fn insert(&mut self, address: IpAddr, peer: AppliedPeer) {
         self.peers.insert(address, peer);
     }
@@ -591,6 +583,9 @@ impl Supervisor {
             })
             .collect();
         self.daemon.fib.statics(routes);
+        for interface in self.daemon.neighbors.exits.set(&wanted, view) {
+            self.daemon.fib.restored(Restored::Interface(interface));
+        }
         self.next_hops.set_statics(&wanted);
         self.applied.statics = wanted;
     }

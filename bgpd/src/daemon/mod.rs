@@ -8,6 +8,7 @@
 
 pub mod apply;
 mod arrivals;
+mod exits;
 pub mod monitor;
 pub mod neighbors;
 pub mod outlet;

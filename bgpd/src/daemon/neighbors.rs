@@ -21,6 +21,7 @@ use net_types::IfName;
 use netwatch::{Address, View};
 use tokio::sync::mpsc;
 
+use super::exits::Exits;
 use crate::{
     failover::Cause,
     fib_thread::{Fault, FibHandle, Restored},
@@ -57,6 +58,8 @@ pub struct Entry {
 pub struct Neighbors {
     /// What happens to them, for those who keep a record of it.
     pub tap: Tap,
+    /// What else is behind the interfaces that they are behind.
+    pub exits: Exits,
     inner: Arc<RwLock<BTreeMap<IpAddr, Entry>>>,
 }
 
@@ -118,7 +121,7 @@ impl Neighbors {
     }
 
     /// The path over `ifindex` is gone: reports it, and ends the sessions that ran over it once traffic has moved.
-    /// Without neighbors behind it only the words are passed on.
+    /// With neither a neighbor nor a static route behind it only the words are passed on.
     pub fn path_lost(
         &self,
         fib: &FibHandle,
@@ -130,10 +133,13 @@ impl Neighbors {
     ) {
         let mut behind = self.through(ifindex);
         behind.retain(|(_, entry)| entry.handle.status().phase == Phase::Established);
-        let Some((first, entry)) = behind.first() else { return fib.words(vec![word]) };
-        let mut fault = Fault::now(cause, detail, vec![word]).peer(*first);
-        fault.interface = entry.interface.clone();
+        let mut fault = Fault::now(cause, detail, vec![word]);
         (fault.at, fault.at_wall) = at;
+        match (behind.first(), self.exits.over(ifindex)) {
+            (Some((first, entry)), _) => fault = fault.peer(*first).over(entry.interface.clone()),
+            (None, Some(name)) => fault.interface = Some((ifindex, name)),
+            (None, None) => return fib.words(fault.words),
+        }
         let ends = word.1 == PathState::Dead;
         let ridden_out = |entry: &Entry| cause == Cause::LinkDown && entry.rides_out_link_loss;
         let ending = behind.into_iter().filter(|(_, entry)| !ridden_out(entry));
@@ -143,11 +149,6 @@ impl Neighbors {
                 handles.iter().for_each(|handle| handle.send(PeerCommand::PathLost));
             }
         }));
-    }
-
-    /// Whether any session over `ifindex` is established.
-    pub fn has_sessions_over(&self, ifindex: u32) -> bool {
-        self.through(ifindex).iter().any(|(_, entry)| entry.handle.status().phase == Phase::Established)
     }
 
     /// The path over `ifindex` is whole again: sessions that outlived its loss are in use again.

@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 use super::{Daemon, apply::Applied, arrivals::FarEnds, neighbors::Host, recursion::Recursion};
 use crate::{
     failover::Cause,
-    fib_thread::{Fault, Restored},
+    fib_thread::Restored,
     metrics::Endpoint,
     nexthop::{NextHops, Way},
     peer::{Acceptors, PeerCommand, SelfState},
@@ -388,15 +388,7 @@ impl Supervisor {
                     };
                     info!(tunnel = %status.tunnel, cause = detail, "tunnel is down");
                     neighbors.tap.event(Kind::Tunnel, &status.tunnel, format!("down: {detail}"));
-                    let statics = self.applied.has_static_over(status.ifindex);
-                    if statics && !neighbors.has_sessions_over(status.ifindex) {
-                        let mut fault = Fault::now(Cause::TunnelDown, detail, vec![word]);
-                        fault = fault.over(Some((status.ifindex, status.tunnel.clone().into())));
-                        (fault.at, fault.at_wall) = at;
-                        fib.fault(fault);
-                    } else {
-                        neighbors.path_lost(fib, status.ifindex, Cause::TunnelDown, detail, word, at);
-                    }
+                    neighbors.path_lost(fib, status.ifindex, Cause::TunnelDown, detail, word, at);
                 }
             }
             News::Gone(status) => {
