@@ -10,11 +10,11 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use ike_wire::{NotifyType, Payload, find_notify};
+use ike_wire::{NotifyType, Payload, TsRange, find_notify};
 use net_types::WanName;
 
 use super::{
@@ -69,7 +69,7 @@ pub(super) fn offer(cx: &Cx<'_>, config: &ConnectionConfig, path: &Path) -> Vec<
 /// What the offers of both sides make.
 pub(super) fn agreed(now: Instant, config: &ConnectionConfig, path: &Path, theirs: &[Payload]) -> Option<Mobility> {
     find_notify(theirs, NotifyType::MobikeSupported).filter(|_| config.may_move() && path.natt)?;
-    Some(Mobility { peer_addresses: addresses_in(theirs), carried_by: path.clone(), tried_since: now })
+    Some(Mobility { peer_addresses: addresses_in(config, theirs), carried_by: path.clone(), tried_since: now })
 }
 
 /// Our addresses beside the one in use (RFC 4555 §3.4).
@@ -85,7 +85,9 @@ fn further_addresses(
     })
 }
 
-fn addresses_in(payloads: &[Payload]) -> Vec<IpAddr> {
+/// Where the peer may be reached beside the address in use. Some peers tell every address that they have, those inside the
+/// tunnel as well.
+fn addresses_in(config: &ConnectionConfig, payloads: &[Payload]) -> Vec<IpAddr> {
     let address = |payload: &Payload| match payload {
         Payload::Notify(notify) if notify.kind == NotifyType::AdditionalIp4Address => {
             <[u8; 4]>::try_from(&notify.data[..]).ok().map(IpAddr::from)
@@ -95,7 +97,31 @@ fn addresses_in(payloads: &[Payload]) -> Vec<IpAddr> {
         }
         _ => None,
     };
-    payloads.iter().filter_map(address).take(ADDRESSES).collect()
+    let outside = |address: &IpAddr| crosses_networks(*address) && !is_carried(config, *address);
+    payloads.iter().filter_map(address).filter(outside).take(ADDRESSES).collect()
+}
+
+/// Whether packets to it can be for somebody beyond this host and its links.
+fn crosses_networks(address: IpAddr) -> bool {
+    let kept_here = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !kept_here && !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
+}
+
+/// Whether it lies behind the peer. A selector of all addresses says nothing about any one of them.
+fn is_carried(config: &ConnectionConfig, address: IpAddr) -> bool {
+    config.remote_ts.iter().any(|selector| match (&selector.range, address) {
+        (TsRange::V4(first, last), IpAddr::V4(address)) => {
+            (*first, *last) != (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST) && (first..=last).contains(&&address)
+        }
+        (TsRange::V6(first, last), IpAddr::V6(address)) => {
+            let all = first.to_bits() == 0 && last.to_bits() == u128::MAX;
+            !all && (first..=last).contains(&&address)
+        }
+        _ => false,
+    })
 }
 
 fn tells_addresses(payloads: &[Payload]) -> bool {
@@ -332,7 +358,7 @@ impl IkeSa {
         let Some(mobility) = &mut established.mobility else { return answer };
         let spis = (established.channel.spis.0, Some(established.channel.spis.1));
         if tells_addresses(payloads) {
-            mobility.peer_addresses = addresses_in(payloads);
+            mobility.peer_addresses = addresses_in(&config, payloads);
             if !established.peer_called && arrival.remote != self.path.remote {
                 // It has lost the address that we send to.
                 self.move_to(cx, Path { remote: arrival.remote, ..self.path.clone() });
@@ -364,6 +390,8 @@ impl IkeSa {
 
 #[cfg(test)]
 mod tests {
+    use ike_wire::TrafficSelector;
+
     use super::*;
 
     #[test]
@@ -401,6 +429,26 @@ mod tests {
         let odd = notify(NotifyType::AdditionalIp4Address, [1, 2, 3]);
         let many = (0..50).map(|n| notify(NotifyType::AdditionalIp4Address, [192, 0, 2, n]));
         let payloads: Vec<_> = std::iter::once(odd).chain(many).collect();
-        assert_eq!(addresses_in(&payloads).len(), ADDRESSES);
+        assert_eq!(addresses_in(&crate::config::tests::connection(["isp1", "lte"]), &payloads).len(), ADDRESSES);
+    }
+
+    #[test]
+    fn addresses_that_lead_into_the_tunnel_or_nowhere_are_passed_over() {
+        let mut config = crate::config::tests::connection(["isp1", "lte"]);
+        let v4 = ["169.254.1.2", "127.0.0.1", "10.2.0.1", "198.51.100.6", "0.0.0.0"]
+            .map(|text| notify(NotifyType::AdditionalIp4Address, text.parse::<Ipv4Addr>().unwrap().octets()));
+        let v6 = ["fe80::1", "2001:db8:2::1", "2001:db8::6"]
+            .map(|text| notify(NotifyType::AdditionalIp6Address, text.parse::<std::net::Ipv6Addr>().unwrap().octets()));
+        let payloads: Vec<_> = v4.into_iter().chain(v6).collect();
+        let shown = |config: &ConnectionConfig| -> Vec<String> {
+            addresses_in(config, &payloads).iter().map(ToString::to_string).collect()
+        };
+        let selectors = |prefixes: &[&str]| -> Vec<TrafficSelector> {
+            prefixes.iter().map(|text| TrafficSelector::from_prefix(&text.parse().unwrap())).collect()
+        };
+        config.remote_ts = selectors(&["0.0.0.0/0", "::/0"]);
+        assert_eq!(shown(&config), ["10.2.0.1", "198.51.100.6", "2001:db8:2::1", "2001:db8::6"]);
+        config.remote_ts = selectors(&["10.2.0.0/16", "2001:db8:2::/48"]);
+        assert_eq!(shown(&config), ["198.51.100.6", "2001:db8::6"]);
     }
 }
