@@ -60,6 +60,19 @@ fn a_tunnel_at_rest_does_not_notice_a_dead_peer_until_it_is_used() {
 }
 
 #[test]
+fn what_was_sent_is_looked_at_four_times_an_interval_and_not_more_often_than_is_cheap() {
+    for (interval, look) in [(secs(4), secs(1)), (millis(100), millis(50)), (millis(50), millis(50))] {
+        let mut world = on_demand(line(), interval, secs(15));
+        world.run(secs(10));
+        for _ in 0..10 {
+            let next = world.nodes[0].ike.poll_timeout().expect("a look");
+            assert!(next.saturating_duration_since(world.net.now()) <= look, "{}", world.story());
+            world.run(look);
+        }
+    }
+}
+
+#[test]
 fn traffic_that_is_answered_is_no_reason_to_ask() {
     let mut world = on_demand(line(), millis(500), secs(2));
     world.traffic = true;

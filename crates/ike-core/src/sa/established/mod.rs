@@ -24,12 +24,17 @@ use super::{
     mobike::Mobility,
 };
 use crate::{
-    config::{ConnectionConfig, Doubt, Retransmission},
+    config::{ConnectionConfig, Doubt, Dpd, Retransmission},
     io::Path,
     nat::Nat,
     tunnel::Standing,
 };
 
+/// How often in an interval of dead peer detection on demand it is looked at what has been sent: by one such part of it a dead
+/// peer may be asked later than it should.
+const LOOKS: u32 = 4;
+/// Between two looks at least: each costs as much as there are tunnels.
+const LOOK: Duration = Duration::from_millis(50);
 /// A NAT forgets a mapping after some 30 s at the earliest (RFC 3948 §4: 20 s by default).
 const NAT_KEEPALIVE: Duration = Duration::from_secs(20);
 /// A peer that puts off all that it is asked for this long is out of step (RFC 7296 §2.25: several minutes).
@@ -227,11 +232,15 @@ impl Established {
     /// When it is time to doubt that the peer lives. What has been sent is looked at before, which is why that has a time
     /// even where nothing was.
     fn dpd_at(&self) -> Option<Instant> {
-        let since = match self.config.dpd.doubt {
-            Doubt::Silence => self.alive_at(),
-            Doubt::NoAnswer => self.unanswered().unwrap_or(self.doubted_at),
+        let Dpd { doubt, interval, .. } = self.config.dpd;
+        let at = match doubt {
+            Doubt::Silence => self.alive_at() + interval,
+            Doubt::NoAnswer => match self.unanswered() {
+                Some(since) => since + interval,
+                None => self.doubted_at + interval.min((interval / LOOKS).max(LOOK)),
+            },
         };
-        (!self.channel.window.is_busy()).then(|| since + self.config.dpd.interval)
+        (!self.channel.window.is_busy()).then_some(at)
     }
 
     /// Since when packets have gone out without any sign of life coming back.
