@@ -1,5 +1,8 @@
 //! From one configuration to the next, by the difference: what stays as it was does not notice.
 
+mod liveness;
+mod routes;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -7,17 +10,13 @@ use std::{
     time::Duration,
 };
 
-use bfd::Peer;
 use bgp_core::{
     PeerId,
-    rib::{LocalSource, PeerConfig, RibConfig},
+    rib::{PeerConfig, RibConfig},
 };
-use bgp_wire::{FamilySet, Notification, PeerKind, notification::CeaseCode};
-use config::{
-    Config,
-    model::{BfdPeer, BfdPeerId, Neighbor, StaticTarget, UpdateSource},
-};
-use fib::{PathList, wire::ROUTE_PROTOCOL};
+use bgp_wire::{FamilySet, Notification, notification::CeaseCode};
+use config::{Config, model::Neighbor};
+use fib::wire::ROUTE_PROTOCOL;
 use net_types::{Family, IfName};
 use netwatch::View;
 use rpc::TunnelState;
@@ -26,14 +25,13 @@ use tracing::{info, warn};
 use super::{neighbors::Entry, start::listen, supervisor::Supervisor};
 use crate::{
     bfd_thread::Wanted,
-    fib_thread::{Distances, Restored, StaticRoute},
-    local_routes::{self, Originated, Static},
+    fib_thread::Distances,
+    local_routes::{self, Originated},
     peer::{self, PeerCommand, PeerSpec, SetupError},
     policy_setup::{self, Policies},
     rib_thread::Gone,
     setup,
-    setup::BfdReach,
-    static_health::{self, Carried, Health},
+    static_health::{Carried, Health},
     vrf,
 };
 
@@ -81,40 +79,6 @@ pub(super) fn locate(config: &Config, neighbor: &Neighbor, view: &View) -> Optio
         None => view.on_link(neighbor.id.address()?),
     }?;
     Some((link.ifindex, link.name.parse().ok()?))
-}
-
-/// A session that no neighbor asks for: `bfd` / `peer …`.
-fn bfd_alone(config: &Config, id: &BfdPeerId, peer: &BfdPeer, view: &View) -> Option<Wanted> {
-    let profile = peer.timing(&config.bfd_profiles, None);
-    let (timing, admin_down) = setup::timing(profile, config.frr_defaults);
-    let link = match &id.interface {
-        _ if id.multihop => None,
-        Some(interface) => Some(view.link_named(interface.as_str())?),
-        None => Some(view.on_link(id.address)?),
-    };
-    let interface = link.map(|link| link.name.parse::<IfName>()).transpose().ok()?;
-    let local = || link.and_then(|link| view.source_toward(link.ifindex, id.address));
-    Some(Wanted {
-        neighbor: None,
-        peer: Peer { ifindex: link.map_or(0, |link| link.ifindex), address: id.address },
-        interface,
-        minimum_ttl: if id.multihop { profile.minimum_ttl.unwrap_or(BfdPeer::MINIMUM_TTL) } else { u8::MAX },
-        local: id.local.or_else(local),
-        config: timing,
-        admin_down,
-    })
-}
-
-/// The session that a static route depends on.
-fn bfd_of_static(route: &config::model::StaticRoute, view: &View) -> Option<(BfdPeerId, BfdPeer)> {
-    let profile = route.bfd.as_ref()?.profile.clone();
-    let StaticTarget::Gateway { address, interface } = &route.target else { return None };
-    let interface = match interface {
-        Some(interface) => interface.clone(),
-        None => view.on_link(*address)?.name.parse().ok()?,
-    };
-    let id = BfdPeerId { address: *address, interface: Some(interface), local: None, multihop: false };
-    Some((id, BfdPeer { profile, ..BfdPeer::default() }))
 }
 
 impl Supervisor {
@@ -423,171 +387,6 @@ impl Supervisor {
             Err(error) => warn!(%error, "next hops cannot be resolved"),
         }
         Ok(())
-    }
-
-    fn bfd_sessions(&mut self, config: &Config, view: &View) {
-        let mut wanted: Vec<Wanted> = Vec::new();
-        if let Some(bgp) = &config.bgp {
-            let neighbors = self.applied.peers.keys().filter_map(|address| self.neighbor_at(bgp, *address));
-            wanted.extend(neighbors.filter_map(|neighbor| self.bfd_of_neighbor(config, bgp, &neighbor, view)));
-        }
-        for (id, peer) in &config.bfd_peers {
-            let taken = |alone: &Wanted| {
-                let same = |a: &Peer, b: &Peer| (a.address, a.is_multihop()) == (b.address, b.is_multihop());
-                wanted.iter().any(|wanted| same(&wanted.peer, &alone.peer))
-            };
-            // A neighbor's session has its lines already.
-            let alone = bfd_alone(config, id, peer, view).filter(|alone| !taken(alone));
-            wanted.extend(alone);
-        }
-        for (id, peer) in config.static_routes.iter().filter_map(|route| bfd_of_static(route, view)) {
-            let taken = |other: &Wanted| wanted.iter().any(|wanted| wanted.peer == other.peer);
-            let watching = bfd_alone(config, &id, &peer, view).filter(|other| !taken(other));
-            wanted.extend(watching);
-        }
-        if wanted != self.applied.bfd {
-            self.daemon.bfd.sessions(wanted.clone());
-            self.daemon.silence.retain(&wanted.iter().map(|wanted| wanted.peer).collect());
-            self.applied.bfd = wanted;
-        }
-    }
-
-    fn bfd_of_neighbor(
-        &self,
-        config: &Config,
-        bgp: &config::model::Bgp,
-        neighbor: &Neighbor,
-        view: &View,
-    ) -> Option<Wanted> {
-        let address = self.address_of(neighbor)?;
-        let entry = self.daemon.neighbors.get(&address)?;
-        let reach = setup::bfd_reach(bgp, neighbor, entry.interface.is_some());
-        let (timing, admin_down) = setup::bfd(config, neighbor, reach)?;
-        let neighbor_id = Some(entry.handle.id());
-        match reach {
-            BfdReach::Link => {
-                let (ifindex, interface) = entry.interface?;
-                // An address that went with its link is expected back.
-                let before = self.applied.bfd.iter().find(|before| before.peer.address == address);
-                Some(Wanted {
-                    neighbor: neighbor_id,
-                    peer: Peer { ifindex, address },
-                    interface: Some(interface),
-                    minimum_ttl: u8::MAX,
-                    local: view.source_toward(ifindex, address).or(before.and_then(|before| before.local)),
-                    config: timing,
-                    admin_down,
-                })
-            }
-            BfdReach::Multihop { minimum_ttl } => Some(Wanted {
-                neighbor: neighbor_id,
-                peer: Peer::multihop(address),
-                interface: None,
-                minimum_ttl,
-                local: match &neighbor.settings.update_source {
-                    Some(UpdateSource::Address(local)) => Some(*local),
-                    Some(UpdateSource::Interface(interface)) => {
-                        view.link_named(interface.as_str()).and_then(|link| view.source_toward(link.ifindex, address))
-                    }
-                    None => None,
-                },
-                config: timing,
-                admin_down,
-            }),
-        }
-    }
-
-    async fn originate(&mut self, config: &Config, view: &View) -> Result<(), Gone> {
-        let wanted = local_routes::originated(config, view, &self.health());
-        let (put, take) = local_routes::difference(&self.applied.originated, &wanted);
-        self.applied.originated = wanted;
-        if put.is_empty() && take.is_empty() {
-            return Ok(());
-        }
-        self.daemon
-            .rib
-            .apply(move |rib, now| {
-                for ((source, prefix), route) in put {
-                    rib.originate(now, source, prefix, route);
-                }
-                for (source, prefix) in take {
-                    rib.retract(source, &prefix);
-                }
-            })
-            .await
-    }
-
-    /// What VRFs import and export.
-    async fn vrfs(&mut self, config: &Config, view: &View) -> Result<(), Gone> {
-        let wanted = vrf::vrfs(config, view);
-        if wanted == self.applied.vrfs {
-            return Ok(());
-        }
-        let (put, take) = local_routes::difference(&self.applied.vrfs.exports, &wanted.exports);
-        let imports = wanted.imports.clone();
-        self.applied.vrfs = wanted;
-        self.daemon
-            .rib
-            .apply(move |rib, now| {
-                rib.set_vrfs(&imports);
-                for (prefix, route) in put {
-                    rib.export_vpn(now, prefix, route);
-                }
-                for prefix in take {
-                    rib.retract(LocalSource::Vrf, &prefix);
-                }
-            })
-            .await
-    }
-
-    /// Tells the FIB how routes of BGP rank beside static ones.
-    fn distances(&mut self, config: &Config) {
-        let of = |family: Family| {
-            let section = config.bgp.as_ref().and_then(|bgp| bgp.families.get(&family));
-            section.and_then(|section| section.distance).unwrap_or_default()
-        };
-        let internal = self.applied.peers.values().filter(|peer| peer.config.kind == PeerKind::Internal);
-        let distances = Distances {
-            external: Family::ALL.map(|family| of(family).external),
-            internal: Family::ALL.map(|family| of(family).internal),
-            internal_sources: internal.map(|peer| peer.spec.id.0).collect(),
-        };
-        if distances != self.applied.distances {
-            self.daemon.fib.distances(distances.clone());
-            self.applied.distances = distances;
-        }
-    }
-
-    fn statics(&mut self, config: &Config, view: &View) {
-        let wanted = local_routes::statics(config, view, &self.health());
-        if wanted == self.applied.statics {
-            return;
-        }
-        // Before the routes: those that depend on a session that is not up yet lead nowhere.
-        self.daemon.fib.words(self.daemon.static_bfd.watch(local_routes::watched(&wanted)));
-        let routes: Vec<StaticRoute> = wanted
-            .iter()
-            .map(|(prefix, route)| {
-                let way = |way: &Static| match way {
-                    Static::Via { ifindex, gateway, bfd } => Some(static_health::path(*ifindex, *gateway, *bfd)),
-                    Static::Blackhole | Static::Reject => None,
-                };
-                let ways: Vec<_> = route.ways.iter().filter_map(way).map(|path| (path, 1)).collect();
-                let alternates: Vec<_> = route.alternates.iter().filter_map(way).collect();
-                let paths = match &route.ways[..] {
-                    [Static::Reject, ..] => PathList::unreachable(),
-                    [Static::Blackhole, ..] => PathList::ordered([]),
-                    _ => PathList::multipath(&ways, &alternates),
-                };
-                StaticRoute { prefix: *prefix, paths, distance: route.distance }
-            })
-            .collect();
-        self.daemon.fib.statics(routes);
-        for interface in self.daemon.neighbors.exits.set(&wanted, view) {
-            self.daemon.fib.restored(Restored::Interface(interface));
-        }
-        self.next_hops.set_statics(&wanted);
-        self.applied.statics = wanted;
     }
 
     /// Who has to have spoken before what was found in the kernel is stale.
