@@ -1,6 +1,5 @@
 //! A BGP speaker that announces a table: the "core router" of a site, and the load of benchmarks.
 //!
-//! It writes its own octets rather than use `bgp-wire`: a peer that shared our codec would share its mistakes.
 //! It is a source only: what the other side announces is read and dropped.
 
 use std::collections::BTreeMap;
@@ -14,19 +13,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 
+use crate::bgp_octets::{HEADER, KEEPALIVE, MAX_MESSAGE, NOTIFICATION, OPEN, UPDATE, message, open};
 use crate::node::Node;
 use crate::prefixes::{self, Origination};
 
-const HEADER: usize = 19;
-const MAX_MESSAGE: usize = 4096;
 const HOLD_TIME: u16 = 180;
-const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIME: Duration = Duration::from_secs(20);
 const CONNECT_RETRY: Duration = Duration::from_millis(200);
-
-const OPEN: u8 = 1;
-const UPDATE: u8 = 2;
-const NOTIFICATION: u8 = 3;
-const KEEPALIVE_TYPE: u8 = 4;
 
 /// Who announces what to whom.
 #[derive(Clone, Debug)]
@@ -122,10 +115,10 @@ impl Session<'_> {
     fn run(mut self, plan: &Plan, messages: &[(usize, Vec<u8>)]) -> Result<()> {
         self.stream.set_read_timeout(Some(Duration::from_millis(100)))?;
         self.stream.set_nodelay(true)?;
-        self.stream.write_all(&open(plan))?;
+        self.stream.write_all(&open(plan.asn, HOLD_TIME, plan.address))?;
         self.await_message(OPEN)?;
-        self.stream.write_all(&message(KEEPALIVE_TYPE, &[]))?;
-        self.await_message(KEEPALIVE_TYPE)?;
+        self.stream.write_all(&message(KEEPALIVE, &[]))?;
+        self.await_message(KEEPALIVE)?;
         self.shared.sessions.fetch_add(1, Ordering::Relaxed);
         // The other side may stop reading while it works; a writer of its own keeps us reading meanwhile, so that two
         // full buffers never wait for each other.
@@ -155,8 +148,8 @@ impl Session<'_> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.next_message()?;
             // While the table is being written, its messages keep the session alive (RFC 4271 §4.4).
-            if writing.is_finished() && last_keepalive.elapsed() >= KEEPALIVE {
-                self.stream.write_all(&message(KEEPALIVE_TYPE, &[]))?;
+            if writing.is_finished() && last_keepalive.elapsed() >= KEEPALIVE_TIME {
+                self.stream.write_all(&message(KEEPALIVE, &[]))?;
                 last_keepalive = Instant::now();
             }
         }
@@ -205,28 +198,6 @@ impl Session<'_> {
             }
         }
     }
-}
-
-/// A message with its header (RFC 4271 §4.1).
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut octets = vec![0xff; 16];
-    octets.extend(u16::try_from(HEADER + body.len()).unwrap_or(u16::MAX).to_be_bytes());
-    octets.push(kind);
-    octets.extend(body);
-    octets
-}
-
-/// OPEN with IPv4 unicast (RFC 4760) and four-octet AS numbers (RFC 6793).
-fn open(plan: &Plan) -> Vec<u8> {
-    let mut capabilities = vec![1, 4, 0, 1, 0, 1, 65, 4];
-    capabilities.extend(plan.asn.to_be_bytes());
-    let mut body = vec![4];
-    body.extend(u16::try_from(plan.asn).unwrap_or(23456).to_be_bytes());
-    body.extend(HOLD_TIME.to_be_bytes());
-    body.extend(plan.address.octets());
-    body.extend([capabilities.len() as u8 + 2, 2, capabilities.len() as u8]);
-    body.extend(capabilities);
-    message(OPEN, &body)
 }
 
 /// The end of the initial table (RFC 4724 §2).

@@ -9,6 +9,7 @@
 
 pub mod bare_routes;
 pub mod bgp_load;
+mod bgp_octets;
 pub mod capture;
 pub mod clock;
 pub mod console;

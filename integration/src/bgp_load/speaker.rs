@@ -10,14 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Presence;
+use crate::bgp_octets::{HEADER, KEEPALIVE, MAX_MESSAGE, NOTIFICATION, OPEN, UPDATE, message, open};
 use crate::node::Node;
 
-const HEADER: usize = 19;
-const MAX_MESSAGE: usize = 4096;
-const OPEN: u8 = 1;
-const UPDATE: u8 = 2;
-const NOTIFICATION: u8 = 3;
-const KEEPALIVE: u8 = 4;
 /// Octets to read and to write at once.
 const PIECE: usize = 128 * 1024;
 /// Between two keepalives: a third of the shortest hold time.
@@ -284,7 +279,7 @@ fn handshake(plan: &Plan) -> Result<TcpStream> {
     let mut stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(&open(plan))?;
+    stream.write_all(&open(plan.asn, plan.hold_seconds, plan.address))?;
     for wanted in [OPEN, KEEPALIVE] {
         let found = next(&mut stream)?;
         ensure!(found == wanted, "message type {found} came instead of {wanted}");
@@ -305,27 +300,6 @@ fn next(stream: &mut TcpStream) -> Result<u8> {
     stream.read_exact(&mut body)?;
     ensure!(head[18] != NOTIFICATION, "NOTIFICATION {body:?}");
     Ok(head[18])
-}
-
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut octets = vec![0xff; 16];
-    octets.extend(u16::try_from(HEADER + body.len()).unwrap_or(u16::MAX).to_be_bytes());
-    octets.push(kind);
-    octets.extend(body);
-    octets
-}
-
-/// OPEN with IPv4 unicast (RFC 4760) and four-octet AS numbers (RFC 6793).
-fn open(plan: &Plan) -> Vec<u8> {
-    let mut capabilities = vec![1, 4, 0, 1, 0, 1, 65, 4];
-    capabilities.extend(plan.asn.to_be_bytes());
-    let mut body = vec![4];
-    body.extend(u16::try_from(plan.asn).unwrap_or(23456).to_be_bytes());
-    body.extend(plan.hold_seconds.to_be_bytes());
-    body.extend(plan.address.octets());
-    body.extend([capabilities.len() as u8 + 2, 2, capabilities.len() as u8]);
-    body.extend(capabilities);
-    message(OPEN, &body)
 }
 
 /// How long the messages take from a sender to a counting receiver with nobody between.

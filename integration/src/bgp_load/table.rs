@@ -6,10 +6,7 @@
 use std::net::Ipv4Addr;
 
 use super::Presence;
-
-const HEADER: usize = 19;
-const MAX_MESSAGE: usize = 4096;
-const UPDATE: u8 = 2;
+use crate::bgp_octets::{HEADER, MAX_MESSAGE, UPDATE};
 
 /// A prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
