@@ -16,7 +16,7 @@ use std::{
 use futures_util::TryStreamExt;
 use netlink_packet_route::{
     AddressFamily,
-    route::{RouteProtocol, RouteScope, RouteType},
+    route::{RouteMessage, RouteProtocol, RouteScope, RouteType},
     rule::{RuleAction, RuleAttribute, RuleMessage},
 };
 use netwatch::View;
@@ -184,66 +184,35 @@ impl WanRouting {
             return Ok(());
         }
         let Some(link) = view.link_named(wan.interface.as_str()).filter(|link| link.is_up()) else { return Ok(()) };
-        let protocol = RouteProtocol::from(ROUTE_PROTOCOL);
         for prefix in view.addresses_of(link.ifindex).filter_map(|address| address.connected()) {
             let route = match prefix.address() {
-                IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new()
+                IpAddr::V4(v4) => of_table::<Ipv4Addr>(mark)
                     .destination_prefix(v4, prefix.bits())
                     .scope(RouteScope::Link)
                     .output_interface(link.ifindex)
-                    .table_id(mark.get())
-                    .protocol(protocol)
                     .build(),
                 IpAddr::V6(v6) if v6.is_unicast_link_local() => continue,
-                IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new()
+                IpAddr::V6(v6) => of_table::<Ipv6Addr>(mark)
                     .destination_prefix(v6, prefix.bits())
                     .output_interface(link.ifindex)
-                    .table_id(mark.get())
-                    .protocol(protocol)
                     .build(),
             };
             self.replace(route, &prefix).await?;
         }
         if let Some(gateway) = wan.gateway_v4 {
-            let route = RouteMessageBuilder::<Ipv4Addr>::new()
-                .output_interface(link.ifindex)
-                .gateway(gateway)
-                .table_id(mark.get())
-                .protocol(protocol)
-                .build();
+            let route = of_table::<Ipv4Addr>(mark).output_interface(link.ifindex).gateway(gateway).build();
             self.replace(route, &format_args!("default via {gateway}")).await?;
-            let end = RouteMessageBuilder::<Ipv4Addr>::new()
-                .kind(RouteType::Unreachable)
-                .priority(LAST)
-                .table_id(mark.get())
-                .protocol(protocol)
-                .build();
-            self.replace(end, &"unreachable default").await?;
+            self.replace(end_of_table::<Ipv4Addr>(mark), &"unreachable default").await?;
         }
         if let Some(gateway) = wan.gateway_v6 {
-            let route = RouteMessageBuilder::<Ipv6Addr>::new()
-                .output_interface(link.ifindex)
-                .gateway(gateway)
-                .table_id(mark.get())
-                .protocol(protocol)
-                .build();
+            let route = of_table::<Ipv6Addr>(mark).output_interface(link.ifindex).gateway(gateway).build();
             self.replace(route, &format_args!("default via {gateway}")).await?;
-            let end = RouteMessageBuilder::<Ipv6Addr>::new()
-                .kind(RouteType::Unreachable)
-                .priority(LAST)
-                .table_id(mark.get())
-                .protocol(protocol)
-                .build();
-            self.replace(end, &"unreachable default").await?;
+            self.replace(end_of_table::<Ipv6Addr>(mark), &"unreachable default").await?;
         }
         Ok(())
     }
 
-    async fn replace(
-        &self,
-        route: netlink_packet_route::route::RouteMessage,
-        what: &dyn std::fmt::Display,
-    ) -> io::Result<()> {
+    async fn replace(&self, route: RouteMessage, what: &dyn std::fmt::Display) -> io::Result<()> {
         let done = self.handle.route().add(route).replace().execute().await;
         done.map_err(|error| io::Error::other(format!("route {what} in the table of the WAN: {error}")))
     }
@@ -260,6 +229,22 @@ fn our_mark(rule: &RuleMessage) -> Option<u32> {
         }
     }
     mark.filter(|mark| mark & 0xffff_0000 == MARK_BASE && priority == Some(RULE_PRIORITY))
+}
+
+/// A route of ours in the table of one WAN.
+fn of_table<T>(mark: WanMark) -> RouteMessageBuilder<T>
+where
+    RouteMessageBuilder<T>: Default,
+{
+    RouteMessageBuilder::default().table_id(mark.get()).protocol(RouteProtocol::from(ROUTE_PROTOCOL))
+}
+
+/// What keeps a lookup from going on to the next table.
+fn end_of_table<T>(mark: WanMark) -> RouteMessage
+where
+    RouteMessageBuilder<T>: Default,
+{
+    of_table(mark).kind(RouteType::Unreachable).priority(LAST).build()
 }
 
 #[cfg(test)]
