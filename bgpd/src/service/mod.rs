@@ -79,7 +79,7 @@ async fn execute(state: &State, line: &str, out: &Output) -> Result<(), Failure>
         Command::ShowBgpRestart { neighbor, json } => neighbors::restart(state, neighbor, json, out).await,
         Command::ShowBgpNeighbors { neighbor, json } => neighbors::detail(state, neighbor, json, out).await,
         Command::ShowBgp { family, destination: None, detail, json, .. } => {
-            routes::table(state, family, detail, json, out).await
+            routes::table(state, family, routes::Style { json, detail }, out).await
         }
         Command::ShowBgp { destination: Some(destination), paths, json, .. } => {
             routes::destination(state, destination, paths, json, out).await

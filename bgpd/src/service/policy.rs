@@ -14,7 +14,10 @@ use config::{
 use net_types::{Family, Prefix};
 use rpc::Failure;
 
-use super::{Output, not_found, routes};
+use super::{
+    Output, not_found,
+    routes::{self, Style},
+};
 use crate::{
     policy_setup::{self, Policies},
     show::policy::{self, Listed},
@@ -62,11 +65,14 @@ pub(super) async fn show(state: &State, what: PolicyView, json: bool, out: &Outp
         }
         PolicyView::Routes(family, filter) => {
             let test = Test::new(config, family, filter)?;
-            routes::passing(state, test.within, json, out, |prefix, path| test.passes(prefix, path)).await
+            routes::passing(state, test.within, Style::rows(json), out, |prefix, path| test.passes(prefix, path)).await
         }
         PolicyView::RoutesInDetail(family, filter) => {
             let test = Test::new(config, family, filter)?;
-            routes::passing_in_detail(state, test.within, json, out, |prefix, path| test.passes(prefix, path)).await
+            routes::passing(state, test.within, Style { json, detail: true }, out, |prefix, path| {
+                test.passes(prefix, path)
+            })
+            .await
         }
     }
 }

@@ -196,30 +196,37 @@ fn head(speaker: &Speaker, json: bool) -> String {
     if json { table::json_head(speaker, 0) } else { table::head(speaker, 0) }
 }
 
-pub(super) async fn table(
-    state: &State,
-    family: Family,
-    detail: bool,
-    json: bool,
-    out: &Output,
-) -> Result<(), Failure> {
-    let walk = state.rib.walk(everything(family)).await.map_err(gone)?;
-    if detail {
-        return in_detail(state, walk, json, out, |peers, view, now| Some(peers.route(view, now))).await;
+/// How a listing of routes is written.
+#[derive(Clone, Copy)]
+pub(super) struct Style {
+    /// JSON, or text.
+    pub(super) json: bool,
+    /// Each route as `show bgp PREFIX` has it, or a row for each path.
+    pub(super) detail: bool,
+}
+
+impl Style {
+    /// A row for each path.
+    pub(super) fn rows(json: bool) -> Self {
+        Self { json, detail: false }
     }
-    walked(state, walk, json, out, |peers, view, now| Some(peers.route(view, now))).await
+}
+
+pub(super) async fn table(state: &State, family: Family, style: Style, out: &Output) -> Result<(), Failure> {
+    let walk = state.rib.walk(everything(family)).await.map_err(gone)?;
+    walked(state, walk, style, out, |peers, view, now| Some(peers.route(view, now))).await
 }
 
 /// Routes within `within` with a path that passes, and of each only those paths.
 pub(super) async fn passing(
     state: &State,
     within: Prefix,
-    json: bool,
+    style: Style,
     out: &Output,
     passes: impl Fn(&Prefix, &PathView) -> bool,
 ) -> Result<(), Failure> {
     let walk = state.rib.walk(within).await.map_err(gone)?;
-    walked(state, walk, json, out, |peers, view, now| {
+    walked(state, walk, style, out, |peers, view, now| {
         Some(peers.route_of(view, now, |path| is_route(path) && passes(&view.prefix, path)))
     })
     .await
@@ -234,7 +241,7 @@ pub(super) async fn by_validation(
     out: &Output,
 ) -> Result<(), Failure> {
     let walk = state.rib.walk(everything(family)).await.map_err(gone)?;
-    walked(state, walk, json, out, |peers, view, now| {
+    walked(state, walk, Style::rows(json), out, |peers, view, now| {
         Some(peers.route_of(view, now, |path| path.validation == Some(wanted)))
     })
     .await
@@ -244,55 +251,23 @@ pub(super) async fn by_validation(
 async fn walked(
     state: &State,
     mut walk: RouteWalk,
-    json: bool,
+    Style { json, detail }: Style,
     out: &Output,
     render: impl Fn(&Peers, &RouteView, SystemTime) -> Option<Route>,
 ) -> Result<(), Failure> {
     let running = state.running();
     let (speaker, peers, now) = (speaker(&running)?, Peers::of(&running), SystemTime::now());
-    let mut rows = Rows::new(out, head(&speaker, json));
+    let mut rows = Rows::new(out, if detail && !json { String::new() } else { head(&speaker, json) });
     while let Some(views) = walk.next().await.map_err(gone)? {
         let rendered = views.iter().filter_map(|view| render(&peers, view, now));
         for route in rendered.filter(|route| !route.paths.is_empty()) {
-            rows.route(&route, json, &speaker).await?;
-        }
-    }
-    rows.table_end(json).await
-}
-
-/// The same, each as `show bgp PREFIX` has it.
-pub(super) async fn passing_in_detail(
-    state: &State,
-    within: Prefix,
-    json: bool,
-    out: &Output,
-    passes: impl Fn(&Prefix, &PathView) -> bool,
-) -> Result<(), Failure> {
-    let walk = state.rib.walk(within).await.map_err(gone)?;
-    in_detail(state, walk, json, out, |peers, view, now| {
-        Some(peers.route_of(view, now, |path| is_route(path) && passes(&view.prefix, path)))
-    })
-    .await
-}
-
-/// Every route as `show bgp PREFIX` has it.
-async fn in_detail(
-    state: &State,
-    mut walk: RouteWalk,
-    json: bool,
-    out: &Output,
-    render: impl Fn(&Peers, &RouteView, SystemTime) -> Option<Route>,
-) -> Result<(), Failure> {
-    let running = state.running();
-    let (speaker, peers, now) = (speaker(&running)?, Peers::of(&running), SystemTime::now());
-    let mut rows = Rows::new(out, if json { table::json_head(&speaker, 0) } else { String::new() });
-    while let Some(views) = walk.next().await.map_err(gone)? {
-        let rendered = views.iter().filter_map(|view| render(&peers, view, now));
-        for route in rendered.filter(|route| !route.paths.is_empty()) {
-            let row = if json {
-                route::json_row(&route, rows.routes == 0, &speaker)
-            } else {
-                route::text(&route, &speaker, now) + "\n"
+            if !detail {
+                rows.route(&route, json, &speaker).await?;
+                continue;
+            }
+            let row = match json {
+                true => route::json_row(&route, rows.routes == 0, &speaker),
+                false => route::text(&route, &speaker, now) + "\n",
             };
             rows.push(&row, route.paths.len()).await?;
         }
@@ -379,7 +354,7 @@ pub(super) async fn of_neighbor(
     if json && which != NeighborRoutes::Accepted {
         return received_json(&running, walk, peer, which, out).await;
     }
-    walked(state, walk, json, out, |peers, view, now| {
+    walked(state, walk, Style::rows(json), out, |peers, view, now| {
         let path = view.paths.iter().find(|path| path.source == Source::Peer(peer))?;
         let shown = match which {
             NeighborRoutes::Received => peers.bare(path.source, &path.received, now - path.age),
