@@ -33,7 +33,7 @@ struct Test {
 
 /// What runs in the guest. Lifetimes of less than a minute are nothing for an emulated processor, and the kernel finds out about
 /// paths by itself. A fault of the two sites takes minutes there: one that only BFD notices, and one of what is the datapath's.
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 11] = [
     Test { package: "sys", target: "sys", arguments: "tcp_ao", datapath: "userspace" },
     Test { package: "integration", target: "tcp_ao", arguments: "--ignored --test-threads=1", datapath: "userspace" },
     Test { package: "integration", target: "vpn", arguments: "--ignored --test-threads=1", datapath: "userspace" },
@@ -62,6 +62,12 @@ const TESTS: [Test; 10] = [
         package: "integration",
         target: "two_isp",
         arguments: "--ignored --test-threads=1 a_silent_wan a_killed_ipsecd",
+        datapath: "kernel",
+    },
+    Test {
+        package: "integration",
+        target: "designs",
+        arguments: "--ignored --test-threads=1 --exact ipsec_ha",
         datapath: "kernel",
     },
 ];
