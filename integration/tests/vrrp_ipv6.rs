@@ -254,3 +254,55 @@ fn of_one_number_each_family_goes_its_own_way() {
         edge.must_run()
     });
 }
+
+/// Both routers run radvd, which is told to speak from the virtual address alone.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn hosts_that_learn_the_gateway_from_radvd_follow_it() {
+    with_keepalived("vrrp6-radvd", |scene, mut edge| {
+        packages::ensure(&["radvd"])?;
+        scene.host.ip(&format!("-6 route del default via {GATEWAY} dev lan0"))?;
+        let _other = Keepalived::start(&scene.other, &theirs(100))?;
+        let _speakers = [radvd(&scene.ours)?, radvd(&scene.other)?];
+        let learnt = || -> Result<bool> {
+            let routes = scene.host.ip("-6 route show default")?;
+            ensure!(
+                routes.lines().count() == 1 && routes.contains(&format!("via {GATEWAY} dev lan0 proto ra")),
+                "{routes}"
+            );
+            Ok(true)
+        };
+        scene.lab.wait_for("the gateway, learnt from keepalived's router", PATIENCE, learnt)?;
+        scene.wait_gateway(&scene.other)?;
+        edge.start_bgpd()?;
+        scene.wait_gateway(&scene.ours)?;
+        // What is said from now on comes from ours, and the host has heard it.
+        let expires = || -> Result<u64> {
+            let routes = scene.host.run_json(&["ip", "-j", "-6", "route", "show", "default"])?;
+            routes.pointer("/0/expires").and_then(Value::as_u64).with_context(|| format!("no lifetime in {routes}"))
+        };
+        let before = expires()?;
+        scene.lab.wait_for("a lifetime that runs down", PATIENCE, || Ok(expires()? < before))?;
+        let before = expires()?;
+        scene.lab.wait_for("another advertisement", PATIENCE, || Ok(expires()? > before && learnt()?))?;
+        ensure!(!holds(&scene.other)?, "keepalived has taken the addresses meanwhile");
+        edge.process(Daemon::Bgpd)?.terminate(STOP)?;
+        scene.wait_gateway(&scene.other)?;
+        learnt()?;
+        edge.start_bgpd()?;
+        scene.wait_gateway(&scene.ours)?;
+        learnt()?;
+        edge.must_run()
+    });
+}
+
+fn radvd(router: &Node) -> Result<Process> {
+    let config = format!(
+        "interface lan0 {{\n AdvSendAdvert on;\n IgnoreIfMissing on;\n MinRtrAdvInterval 3;\n MaxRtrAdvInterval 4;\n \
+         AdvDefaultLifetime 600;\n AdvRASrcAddress {{\n {GATEWAY};\n }};\n prefix 2001:db8:1::/64 {{\n }};\n}};\n"
+    );
+    let file = router.write("radvd.conf", config)?;
+    let pid = router.folder().join("radvd.pid");
+    let [file, pid] = [&file, &pid].map(|path| path.to_str().context("a path that is not UTF-8"));
+    router.spawn("radvd", &["radvd", "--nodaemon", "--logmethod", "stderr", "--config", file?, "--pidfile", pid?])
+}
