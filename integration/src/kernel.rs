@@ -28,7 +28,7 @@ pub fn datapath() -> Option<String> {
 }
 
 /// A configuration with what this machine asks of it: the datapath that labs are to have and, where the processor is emulated,
-/// no BFD or VRRP that takes its pauses for somebody's end, nor one that takes over sooner than a lab can look.
+/// no BFD or VRRP that takes its pauses for somebody's end.
 pub fn fitted(text: &str) -> String {
     let mut fitted = match datapath() {
         Some(datapath) => text.replacen("\nwan ", &format!("\nipsec datapath {datapath}\nwan "), 1),
@@ -38,7 +38,6 @@ pub fn fitted(text: &str) -> String {
         for millis in [10, 50, 100] {
             fitted = fitted.replace(&format!("-interval {millis}\n"), "-interval 1000\n");
         }
-        fitted = fitted.replace(" preempt delay 5\n", " preempt delay 15\n");
     }
     fitted
 }

@@ -168,16 +168,22 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
     scene.wait_holder(1, false)?;
     scene.ground.tell_outage(story, "router b has taken over", probes)?;
     let probes = scene.ground.probes()?;
+    let whole = kernel::fitted(CONFIGURATIONS[0]);
+    let patient = whole.replace("preempt delay 5\n", "preempt delay 3600\n");
+    ensure!(patient != whole, "the example has the delay that is replaced");
+    // However slow the machine, it is seen to stand by.
+    scene.routers[0].configure(&patient)?;
     // The default route went with the link.
     scene.routers[0].regain_power(&LINKS)?;
     scene.routers[0].node.ip("route replace default via 198.51.100.1")?;
     lab.wait_for("router a stands by", PATIENCE, || scene.stands_by(0).map(|()| true))?;
     story.tell("router a has power again: it has the spokes by router b, and waits");
+    scene.routers[0].configure(&whole)?;
+    scene.routers[0].reload()?;
     scene.wait_holder(0, true)?;
     scene.ground.tell_outage(story, "router a has its tunnels again", probes)?;
 
     let probes = scene.ground.probes()?;
-    let whole = kernel::fitted(CONFIGURATIONS[0]);
     scene.routers[0].configure(&whole.replace("vrrp 20 priority 200", "vrrp 20 priority 100"))?;
     scene.routers[0].reload()?;
     story.tell("router a's priority is lowered: a hand-over that is planned");
