@@ -255,6 +255,57 @@ fn of_one_number_each_family_goes_its_own_way() {
     });
 }
 
+/// A neighbor that has both families has to have told the routes of each to the group of that family; one that has IPv4 alone
+/// has none to wait for.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_tracked_neighbor_counts_for_the_families_that_it_carries() {
+    Lab::test("vrrp6-track", |lab| {
+        let (scene, binaries) = (Scene::build(lab)?, Binaries::find()?);
+        let router = |own: u8, far: u8, families: &[&str]| {
+            let mut text = format!(
+                "router bgp 6500{own}\n bgp router-id 10.1.0.{own}\n neighbor 10.1.0.{far} remote-as 6500{far}\n \
+                 neighbor 10.1.0.{far} timers connect 1\n"
+            );
+            for family in ["ipv4", "ipv6"] {
+                let no = if families.contains(&family) { "" } else { "no " };
+                text += &format!(" address-family {family} unicast\n  {no}neighbor 10.1.0.{far} activate\n");
+            }
+            text
+        };
+        let group = |families: &[&str]| {
+            ours(150, &format!(" vrrp 10 ip 10.1.0.1\n vrrp 10 track neighbor 10.1.0.3\n{}", router(2, 3, families)))
+        };
+        let mut edge = Edge::new(&scene.ours, &binaries, &group(&["ipv4", "ipv6"]))?;
+        let mut far = Edge::new(&scene.other, &binaries, &router(3, 2, &["ipv4", "ipv6"]))?;
+        edge.start_bgpd()?;
+        for family in ["v4", "v6"] {
+            let shown = wait_status(lab, &edge, family, "Master")?;
+            assert_eq!((&shown[family]["ready"], &shown[family]["effectivePriority"]), (&false.into(), &50.into()));
+        }
+        let ready = |edge: &Edge| {
+            lab.wait_for("both to be ready", PATIENCE, || {
+                let shown = status(edge)?;
+                let ready = ["v4", "v6"].iter().all(|family| shown[family]["ready"] == true);
+                ensure!(ready && shown["ready"] == true && shown["v6"]["effectivePriority"] == 150, "{shown}");
+                Ok(true)
+            })
+        };
+        far.start_bgpd()?;
+        ready(&edge)?;
+
+        edge.configure(&group(&["ipv4"]))?;
+        edge.process(Daemon::Bgpd)?.signal(Signal::HUP)?;
+        lab.wait_for("a session for IPv4 alone", PATIENCE, || {
+            let neighbor = edge.json("show bgp ipv6 unicast summary json")?;
+            Ok(!neighbor.to_string().contains("10.1.0.3") && edge.is_established("10.1.0.3")?)
+        })?;
+        ready(&edge)?;
+        edge.must_run()?;
+        far.must_run()
+    });
+}
+
 /// Both routers run radvd, which is told to speak from the virtual address alone.
 #[test]
 #[ignore = "needs root: cargo xtask test"]
