@@ -297,9 +297,9 @@ impl Snapshot {
 
     fn write_vrrp(&self, out: &mut SeriesWriter<'_>) -> fmt::Result {
         let groups = || self.vrrp.iter().map(|group| (virtual_router(group), &group.status));
-        let roles = groups().flat_map(|([interface, vrid], status)| {
+        let roles = groups().flat_map(|([interface, vrid, family], status)| {
             [Role::Initialize, Role::Backup, Role::Active].map(|role| {
-                let labels = [interface.clone(), vrid.clone(), label("state", role.as_str())];
+                let labels = [interface.clone(), vrid.clone(), family.clone(), label("state", role.as_str())];
                 (labels, flag(status.role == role))
             })
         });
@@ -308,15 +308,16 @@ impl Snapshot {
         out.gauge("vrrp_priority", "What is left of its priority", None, priorities)?;
         let transitions = groups().map(|(labels, status)| (labels, status.counts.transitions));
         out.counter("vrrp_transitions", "Times it became something else", None, transitions)?;
-        let advertisements = groups().flat_map(|([interface, vrid], status)| {
-            [("sent", status.counts.sent), ("received", status.counts.received)]
-                .map(|(direction, count)| ([interface.clone(), vrid.clone(), label("direction", direction)], count))
+        let advertisements = groups().flat_map(|([interface, vrid, family], status)| {
+            [("sent", status.counts.sent), ("received", status.counts.received)].map(|(direction, count)| {
+                ([interface.clone(), vrid.clone(), family.clone(), label("direction", direction)], count)
+            })
         });
         out.counter("vrrp_advertisements", "Advertisements", None, advertisements)?;
-        let errors = groups().flat_map(|([interface, vrid], status)| {
+        let errors = groups().flat_map(|([interface, vrid, family], status)| {
             Mishap::ALL.map(|mishap| {
                 let count = status.counts.errors.get(&mishap).copied().unwrap_or_default();
-                ([interface.clone(), vrid.clone(), label("kind", mishap.as_str())], count)
+                ([interface.clone(), vrid.clone(), family.clone(), label("kind", mishap.as_str())], count)
             })
         });
         out.counter("vrrp_errors", "Advertisements that were discarded, not sent or odd", None, errors)
@@ -340,8 +341,12 @@ impl Snapshot {
 }
 
 /// Labels of a virtual router: bounded by the configuration.
-fn virtual_router(group: &GroupView) -> [Label; 2] {
-    [label("interface", group.interface.as_str()), label("vrid", &group.vrid.to_string())]
+fn virtual_router(group: &GroupView) -> [Label; 3] {
+    [
+        label("interface", group.interface.as_str()),
+        label("vrid", &group.vrid.to_string()),
+        label("family", group.addresses.family().as_str()),
+    ]
 }
 
 #[derive(Debug)]
@@ -434,11 +439,11 @@ mod tests {
             "bgp_table_prefixes{family=\"ipv4Unicast\",kind=\"reachable\"} 18.0",
             "fib_routes 18.0",
             "fib_resyncs_total 0",
-            "vrrp_state{interface=\"lan0\",vrid=\"10\",state=\"backup\"} 1.0",
-            "vrrp_state{interface=\"lan0\",vrid=\"10\",state=\"active\"} 0.0",
-            "vrrp_priority{interface=\"lan0\",vrid=\"10\"} 100.0",
-            "vrrp_advertisements_total{interface=\"lan0\",vrid=\"10\",direction=\"received\"} 9",
-            "vrrp_errors_total{interface=\"lan0\",vrid=\"10\",kind=\"ttl\"} 2",
+            "vrrp_state{interface=\"lan0\",vrid=\"10\",family=\"ipv4\",state=\"backup\"} 1.0",
+            "vrrp_state{interface=\"lan0\",vrid=\"10\",family=\"ipv4\",state=\"active\"} 0.0",
+            "vrrp_priority{interface=\"lan0\",vrid=\"10\",family=\"ipv4\"} 100.0",
+            "vrrp_advertisements_total{interface=\"lan0\",vrid=\"10\",family=\"ipv4\",direction=\"received\"} 9",
+            "vrrp_errors_total{interface=\"lan0\",vrid=\"10\",family=\"ipv4\",kind=\"ttl\"} 2",
             "failover_faults_total{cause=\"BFD down\"} 1",
             "failover_faults_total{cause=\"hold timer expired\"} 0",
             "failover_last_switch_seconds{cause=\"BFD down\"} 0.00025",

@@ -27,6 +27,21 @@ pub fn datapath() -> Option<String> {
     Some(datapath)
 }
 
+/// A configuration with what this machine asks of it: the datapath that labs are to have and, where the processor is emulated,
+/// no BFD or VRRP that takes its pauses for somebody's end.
+pub fn fitted(text: &str) -> String {
+    let mut fitted = match datapath() {
+        Some(datapath) => text.replacen("\nwan ", &format!("\nipsec datapath {datapath}\nwan "), 1),
+        None => text.to_owned(),
+    };
+    if is_emulated() {
+        for millis in [10, 50, 100] {
+            fitted = fitted.replace(&format!("-interval {millis}\n"), "-interval 1000\n");
+        }
+    }
+    fitted
+}
+
 /// Loads what the kernel's datapath takes.
 pub fn load_ipsec() {
     static LOADED: Once = Once::new();

@@ -65,9 +65,7 @@ impl Outlet for TableOutlet {
         let Some((address, entry)) = self.neighbors.by_id(peer) else { return };
         let status = entry.handle.status();
         let Some(terms) = status.terms else { return };
-        if family == Family::Ipv4Unicast {
-            entry.signs.complete(status.established_count);
-        }
+        entry.signs.complete(status.established_count, family);
         let mut finished = self.finished.borrow_mut();
         let families = finished.entry(peer).or_insert(FamilySet::EMPTY);
         families.insert(family);

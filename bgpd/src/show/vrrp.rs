@@ -2,8 +2,8 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use serde_json::{Value, json};
-use vrrp::Role;
+use serde_json::{Map, Value, json};
+use vrrp::{Addresses, Family, Role};
 
 use super::{epoch, msec, object, uptime};
 use crate::vrrp::{GroupView, Mishap, Status};
@@ -33,13 +33,13 @@ pub fn text(groups: &[GroupView], now: SystemTime) -> String {
     }
     let mut out = String::new();
     for group in groups {
-        let GroupView { interface, vrid, config, status } = group;
+        let GroupView { interface, vrid, addresses, config, status } = group;
+        let family = addresses.family();
         let Status { role, since, why, primary, priority, unhealthy, ready, active, counts, .. } = status;
         let since = uptime(now.duration_since(*since).unwrap_or_default());
-        let _ = writeln!(out, "{interface} virtual router {vrid}: {} for {since}", role.as_str());
+        let _ = writeln!(out, "{interface} virtual router {vrid} for {family}: {} for {since}", role.as_str());
         let _ = writeln!(out, "  Because {why}");
-        let addresses: Vec<String> = config.addresses.iter().map(ToString::to_string).collect();
-        let _ = writeln!(out, "  Virtual addresses: {}", addresses.join(", "));
+        let _ = writeln!(out, "  Virtual addresses: {}", texts(addresses).join(", "));
         let from = primary.map_or_else(|| "none".to_owned(), |address| address.to_string());
         let _ = writeln!(out, "  Own address: {from}");
         let _ = writeln!(out, "  Priority: {priority}, configured {}", config.priority);
@@ -63,8 +63,15 @@ pub fn text(groups: &[GroupView], now: SystemTime) -> String {
         }
         let _ = writeln!(
             out,
-            "  Sent {} advertisements and {} gratuitous ARP, received {}; {} transitions",
-            counts.sent, counts.arps, counts.received, counts.transitions
+            "  Sent {} advertisements and {} {}, received {}; {} transitions",
+            counts.sent,
+            counts.announced,
+            match family {
+                Family::V4 => "gratuitous ARP",
+                Family::V6 => "unsolicited neighbor advertisements",
+            },
+            counts.received,
+            counts.transitions
         );
         for (mishap, count) in &counts.errors {
             let _ = writeln!(out, "    {}: {count}", mishap.as_str());
@@ -73,49 +80,30 @@ pub fn text(groups: &[GroupView], now: SystemTime) -> String {
     out
 }
 
-/// As JSON: a list, as in FRR.
-pub fn json(groups: &[GroupView]) -> Value {
-    groups.iter().map(one).collect()
+fn texts(addresses: &Addresses) -> Vec<String> {
+    addresses.iter().map(|address| address.to_string()).collect()
 }
 
-fn one(group: &GroupView) -> Value {
-    let GroupView { interface, vrid, config, status } = group;
-    let counts = &status.counts;
-    let (interval, skew, down) = times(group);
-    let errors = Mishap::ALL.map(|mishap| {
-        (mishap.as_str().to_owned(), Value::from(counts.errors.get(&mishap).copied().unwrap_or_default()))
-    });
-    let stats = json!({
-        "adverTx": counts.sent,
-        "adverRx": counts.received,
-        "adverRxPriorityZero": counts.ceased,
-        "garpTx": counts.arps,
-        "transitions": counts.transitions,
-        "errors": Value::Object(errors.into_iter().collect()),
-    });
-    let addresses: Vec<String> = config.addresses.iter().map(ToString::to_string).collect();
+/// As JSON: a list, as in FRR, of which each has `v4`, `v6`, or both.
+pub fn json(groups: &[GroupView]) -> Value {
+    groups.chunk_by(|one, next| (&one.interface, one.vrid) == (&next.interface, next.vrid)).map(both).collect()
+}
+
+/// The virtual routers of one number, of which there is at least one.
+fn both(groups: &[GroupView]) -> Value {
+    let Some(GroupView { interface, vrid, config, .. }) = groups.first() else { return Value::Null };
     let track: Vec<Value> = config
         .track
         .iter()
         .map(|(tracked, decrement)| json!({ "what": tracked.to_string(), "decrement": decrement }))
         .collect();
-    let mut v4 = object([
-        ("interface", interface.as_str().into()),
-        ("primaryAddress", status.primary.map(|address| address.to_string()).into()),
-        ("status", status_word(status.role).into()),
-        ("since", epoch(status.since)),
-        ("reason", status.why.as_str().into()),
-        ("effectivePriority", status.priority.into()),
-        ("masterAdverInterval", interval.into()),
-        ("skewTime", skew.into()),
-        ("masterDownInterval", down.into()),
-        ("stats", stats),
-        ("addresses", addresses.into()),
-    ]);
-    if let Some((other, theirs)) = status.active {
-        v4.insert("master".into(), json!({ "address": other.to_string(), "priority": theirs }));
+    let mut unhealthy: Vec<&str> = Vec::new();
+    for why in groups.iter().flat_map(|group| &group.status.unhealthy) {
+        if !unhealthy.contains(&why.as_str()) {
+            unhealthy.push(why);
+        }
     }
-    Value::Object(object([
+    let mut fields = object([
         ("vrid", vrid.get().into()),
         ("version", 3.into()),
         ("autoconfigured", false.into()),
@@ -127,11 +115,58 @@ fn one(group: &GroupView) -> Value {
         ("interface", interface.as_str().into()),
         ("advertisementInterval", msec(config.interval.duration())),
         ("priority", config.priority.into()),
-        ("ready", status.ready.into()),
+        ("ready", groups.iter().all(|group| group.status.ready).into()),
         ("track", track.into()),
-        ("unhealthy", status.unhealthy.clone().into()),
-        ("v4", Value::Object(v4)),
-    ]))
+        ("unhealthy", unhealthy.into()),
+    ]);
+    for group in groups {
+        let name = match group.addresses.family() {
+            Family::V4 => "v4",
+            Family::V6 => "v6",
+        };
+        fields.insert(name.into(), Value::Object(one(group)));
+    }
+    Value::Object(fields)
+}
+
+/// What a virtual router has of its own.
+fn one(group: &GroupView) -> Map<String, Value> {
+    let GroupView { interface, addresses, status, .. } = group;
+    let counts = &status.counts;
+    let (interval, skew, down) = times(group);
+    let errors = Mishap::ALL.map(|mishap| {
+        (mishap.as_str().to_owned(), Value::from(counts.errors.get(&mishap).copied().unwrap_or_default()))
+    });
+    let announced = match addresses.family() {
+        Family::V4 => "garpTx",
+        Family::V6 => "neighborAdverTx",
+    };
+    let stats = object([
+        ("adverTx", counts.sent.into()),
+        ("adverRx", counts.received.into()),
+        ("adverRxPriorityZero", counts.ceased.into()),
+        (announced, counts.announced.into()),
+        ("transitions", counts.transitions.into()),
+        ("errors", Value::Object(errors.into_iter().collect())),
+    ]);
+    let mut fields = object([
+        ("interface", interface.as_str().into()),
+        ("primaryAddress", status.primary.map(|address| address.to_string()).into()),
+        ("status", status_word(status.role).into()),
+        ("since", epoch(status.since)),
+        ("reason", status.why.as_str().into()),
+        ("ready", status.ready.into()),
+        ("effectivePriority", status.priority.into()),
+        ("masterAdverInterval", interval.into()),
+        ("skewTime", skew.into()),
+        ("masterDownInterval", down.into()),
+        ("stats", Value::Object(stats)),
+        ("addresses", texts(addresses).into()),
+    ]);
+    if let Some((other, theirs)) = status.active {
+        fields.insert("master".into(), json!({ "address": other.to_string(), "priority": theirs }));
+    }
+    fields
 }
 
 #[cfg(test)]
@@ -146,7 +181,8 @@ pub(crate) mod tests {
 
     pub(crate) fn group() -> GroupView {
         let config = config::model::VrrpGroup {
-            addresses: ["10.1.0.1".parse().unwrap()].into(),
+            v4: ["10.1.0.1".parse().unwrap()].into(),
+            v6: ["fe80::1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
             priority: 200,
             track: [(VrrpTracked::Tunnel("tun1".parse().unwrap()), 100)].into(),
             ..Default::default()
@@ -163,7 +199,17 @@ pub(crate) mod tests {
             heard_every: Interval::from_centiseconds(20),
             counts: Counts { sent: 7, received: 9, errors: [(Mishap::Ttl, 2)].into(), ..Counts::default() },
         };
-        GroupView { interface: "lan0".parse().unwrap(), vrid: Vrid::new(10).unwrap(), config, status }
+        let addresses = config.addresses(Family::V4).unwrap();
+        GroupView { interface: "lan0".parse().unwrap(), vrid: Vrid::new(10).unwrap(), addresses, config, status }
+    }
+
+    /// The other one of the same number.
+    fn group_v6() -> GroupView {
+        let GroupView { interface, vrid, config, mut status, .. } = group();
+        status.role = Role::Active;
+        (status.primary, status.active) = (Some("fe80::2".parse().unwrap()), None);
+        (status.ready, status.unhealthy) = (true, Vec::new());
+        GroupView { interface, vrid, addresses: config.addresses(Family::V6).unwrap(), config, status }
     }
 
     #[test]
@@ -182,10 +228,29 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_two_of_one_number_are_one_entry() {
+        let mut elsewhere = group_v6();
+        elsewhere.interface = "lan1".parse().unwrap();
+        let json = json(&[group(), group_v6(), elsewhere]);
+        assert_eq!(json.as_array().map(Vec::len), Some(2), "{json}");
+        let both = &json[0];
+        assert_eq!((&both["v4"]["status"], &both["v6"]["status"]), (&"Backup".into(), &"Master".into()));
+        assert_eq!(both["v6"]["addresses"], json!(["fe80::1", "2001:db8::1"]));
+        assert_eq!(
+            (&both["v6"]["stats"]["neighborAdverTx"], &both["v6"]["stats"]["garpTx"]),
+            (&0.into(), &Value::Null)
+        );
+        assert_eq!((&both["ready"], &both["v6"]["ready"]), (&false.into(), &true.into()), "one of them is not");
+        assert_eq!((&json[1]["v4"], &json[1]["v6"]["status"]), (&Value::Null, &"Master".into()));
+    }
+
+    #[test]
     fn people_are_told_why() {
-        let text = text(&[group()], SystemTime::UNIX_EPOCH + Duration::from_secs(62));
+        let text = text(&[group(), group_v6()], SystemTime::UNIX_EPOCH + Duration::from_secs(62));
         for line in [
-            "lan0 virtual router 10: backup for 00:01:02",
+            "lan0 virtual router 10 for IPv4: backup for 00:01:02",
+            "lan0 virtual router 10 for IPv6: active for 00:01:02",
+            "  Virtual addresses: fe80::1, 2001:db8::1",
             "  Because 10.1.0.3 has priority 150, and this router 100",
             "  Priority: 100, configured 200",
             "  Tracks tunnel tun1, decrement 100",

@@ -2,22 +2,22 @@
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
-use config::model::{VrrpGroup, VrrpTracked};
+use config::model::VrrpTracked;
 use netwatch::View;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 use vrrp::{Addresses, Advertisement, Output, Role, VirtualRouter};
 
 use super::{
-    Key, Mishap, Status, Tracking, arp,
+    Key, Mishap, Status, Tracking, Wanted, arp,
     kernel::Kernel,
     link::{Link, Place, present},
-    lock,
+    lock, ndisc,
 };
 use crate::tap::{Kind, Tap};
 
@@ -42,22 +42,25 @@ pub(super) struct Environment {
 /// Serves a virtual router until it is not wanted any more.
 pub(super) async fn run(
     key: Key,
-    mut wanted: watch::Receiver<Option<VrrpGroup>>,
+    mut wanted: watch::Receiver<Option<Wanted>>,
     mut links: watch::Receiver<Arc<View>>,
     environment: Environment,
     status: Arc<Mutex<Status>>,
 ) {
-    let Some(config) = wanted.borrow_and_update().clone() else { return };
+    let Some(begun) = wanted.borrow_and_update().clone() else { return };
     let kernel = match Kernel::open() {
         Ok(kernel) => kernel,
-        Err(error) => return warn!(interface = %key.0, vrid = %key.1, %error, "no virtual router without rtnetlink"),
+        Err(error) => {
+            let Key { interface, vrid, family } = &key;
+            return warn!(%interface, %vrid, %family, %error, "no virtual router without rtnetlink");
+        }
     };
     let mut news = environment.tracking.news();
     let view = links.borrow_and_update().clone();
-    let core = VirtualRouter::new(core_config(&key, &config));
+    let core = VirtualRouter::new(core_config(&key, &begun));
     let mut group = Group {
         key,
-        config,
+        wanted: begun,
         core,
         kernel,
         environment,
@@ -82,9 +85,9 @@ pub(super) async fn run(
         };
         tokio::select! {
             changed = wanted.changed() => {
-                let config = wanted.borrow_and_update().clone().filter(|_| changed.is_ok());
-                match config {
-                    Some(config) => group.reconfigure(config).await,
+                let wanted = wanted.borrow_and_update().clone().filter(|_| changed.is_ok());
+                match wanted {
+                    Some(wanted) => group.reconfigure(wanted).await,
                     None => return group.end().await,
                 }
             }
@@ -108,20 +111,21 @@ pub(super) async fn run(
 }
 
 /// How the protocol sees the configuration.
-fn core_config(key: &Key, group: &VrrpGroup) -> vrrp::Config {
+fn core_config(key: &Key, wanted: &Wanted) -> vrrp::Config {
+    let Wanted { config, addresses } = wanted;
     vrrp::Config {
-        vrid: key.1,
-        addresses: Addresses::V4(group.addresses.iter().copied().collect()),
-        priority: group.priority,
-        interval: group.interval,
-        preempt: group.preempt,
-        preempt_delay: group.preempt_delay,
+        vrid: key.vrid,
+        addresses: addresses.clone(),
+        priority: config.priority,
+        interval: config.interval,
+        preempt: config.preempt,
+        preempt_delay: config.preempt_delay,
     }
 }
 
 struct Group {
     key: Key,
-    config: VrrpGroup,
+    wanted: Wanted,
     core: VirtualRouter,
     kernel: Kernel,
     environment: Environment,
@@ -143,7 +147,7 @@ struct Group {
 
 impl Group {
     fn tracks_neighbors(&self) -> bool {
-        self.config.track.keys().any(|tracked| matches!(tracked, VrrpTracked::Neighbor(_)))
+        self.wanted.config.track.keys().any(|tracked| matches!(tracked, VrrpTracked::Neighbor(_)))
     }
 
     async fn due(&self) {
@@ -160,15 +164,15 @@ impl Group {
     async fn look(&mut self, now: Instant) {
         let tracking = &self.environment.tracking;
         let (mut lost, mut unhealthy) = (0u8, Vec::new());
-        for (tracked, decrement) in &self.config.track {
-            if let Some(why) = tracking.trouble(tracked) {
+        for (tracked, decrement) in &self.wanted.config.track {
+            if let Some(why) = tracking.trouble(tracked, self.key.family) {
                 lost = lost.saturating_add(*decrement);
                 unhealthy.push(why);
             }
         }
         let ready = unhealthy.is_empty() && tracking.is_settled();
         self.core.set_ready(now, ready);
-        let (before, left) = (self.core.priority(), self.config.priority.saturating_sub(lost).max(1));
+        let (before, left) = (self.core.priority(), self.wanted.config.priority.saturating_sub(lost).max(1));
         let outputs = self.core.set_priority(now, left);
         let changed = {
             let mut status = lock(&self.status);
@@ -176,10 +180,10 @@ impl Group {
             std::mem::replace(&mut status.unhealthy, unhealthy.clone()) != unhealthy
         };
         if changed {
-            let (interface, vrid) = &self.key;
+            let Key { interface, vrid, family } = &self.key;
             let why =
                 if unhealthy.is_empty() { "all that is tracked is there".to_owned() } else { unhealthy.join("; ") };
-            info!(%interface, %vrid, priority = left, why, "what the virtual router tracks has changed");
+            info!(%interface, %vrid, %family, priority = left, why, "what the virtual router tracks has changed");
             if before != left {
                 self.tell(format!("priority {before} to {left}: {why}"));
             }
@@ -193,8 +197,8 @@ impl Group {
         let holding = self.core.role() == Role::Active;
         let place = match () {
             () if !self.environment.kernel => Err("bgpd runs with --no-kernel".to_owned()),
-            () if self.config.shutdown => Err("it is shut down".to_owned()),
-            () => Place::find(&self.view, &self.key.0, &self.config, before, holding),
+            () if self.wanted.config.shutdown => Err("it is shut down".to_owned()),
+            () => Place::find(&self.view, &self.key.interface, &self.wanted.addresses, before, holding),
         };
         match place {
             Err(why) => self.lose_link(&why).await,
@@ -210,14 +214,14 @@ impl Group {
     }
 
     async fn begin(&mut self, place: Place) {
-        let (interface, vrid) = &self.key;
+        let Key { interface, vrid, family } = &self.key;
         self.retry_at = None;
         let primary = place.primary;
         match Link::open(interface, &place) {
             Ok(link) => self.link = Some(link),
             Err(error) => {
                 if lock(&self.status).why != SOCKET {
-                    warn!(%interface, %vrid, %error, "{SOCKET}; bgpd needs CAP_NET_RAW");
+                    warn!(%interface, %vrid, %family, %error, "{SOCKET}; bgpd needs CAP_NET_RAW");
                 }
                 self.retry_at = Some(Instant::now() + RETRY);
                 self.now_is(Role::Initialize, SOCKET);
@@ -226,9 +230,9 @@ impl Group {
         }
         self.place = Some(place);
         lock(&self.status).primary = Some(primary);
-        let outputs = self.core.start(Instant::now(), primary.into());
+        let outputs = self.core.start(Instant::now(), primary);
         self.perform(outputs).await;
-        self.changed(&format!("interface {} is up", self.key.0));
+        self.changed(&format!("interface {} is up", self.key.interface));
     }
 
     async fn lose_link(&mut self, why: &str) {
@@ -242,11 +246,11 @@ impl Group {
     /// Addresses are on the interface while we are active, and at no other time: not those of an earlier run, and not
     /// those that somebody took off.
     async fn mend_addresses(&mut self) {
-        let Some(link) = self.view.link_named(self.key.0.as_str()) else { return };
-        let there = present(&self.view, link.ifindex, &self.config);
+        let Some(link) = self.view.link_named(self.key.interface.as_str()) else { return };
+        let there = present(&self.view, link.ifindex, &self.wanted.addresses);
         if self.core.role() == Role::Active {
-            let missing = |address: &Ipv4Addr| there.iter().all(|held| held.address != *address);
-            if self.config.addresses.iter().any(missing) {
+            let missing = |address: IpAddr| there.iter().all(|held| held.address != address);
+            if self.wanted.addresses.iter().any(missing) {
                 self.put_addresses().await;
             }
         } else if self.environment.kernel {
@@ -258,15 +262,16 @@ impl Group {
         }
     }
 
-    async fn reconfigure(&mut self, config: VrrpGroup) {
+    async fn reconfigure(&mut self, wanted: Wanted) {
         let now = Instant::now();
-        if config.addresses != self.config.addresses {
+        let core = core_config(&self.key, &wanted);
+        if wanted.addresses != self.wanted.addresses {
             self.lose_link("its addresses are others").await;
-            self.config = config;
-            self.core = VirtualRouter::new(core_config(&self.key, &self.config));
+            self.wanted = wanted;
+            self.core = VirtualRouter::new(core);
         } else {
-            self.config = config;
-            let outputs = self.core.reconfigure(now, core_config(&self.key, &self.config));
+            self.wanted = wanted;
+            let outputs = self.core.reconfigure(now, core);
             self.perform(outputs).await;
         }
         self.look(now).await;
@@ -281,8 +286,8 @@ impl Group {
         let heard = self.link.as_mut().map(Link::receive).unwrap_or_default();
         for heard in heard {
             match heard {
-                Ok((from, advertisement)) if advertisement.vrid == self.key.1 => {
-                    self.advertised(now, from.into(), &advertisement).await;
+                Ok((from, advertisement)) if advertisement.vrid == self.key.vrid => {
+                    self.advertised(now, from, &advertisement).await;
                 }
                 Ok(_) => {} // another virtual router of the link
                 Err(mishap) => self.mishap(mishap, "advertisement discarded"),
@@ -297,10 +302,10 @@ impl Group {
             counts.received += 1;
             counts.ceased += u64::from(theirs == 0);
         }
-        if !same_addresses(&heard.addresses, &self.config) {
+        if !same_addresses(&heard.addresses, &self.wanted.addresses) {
             self.mishap(Mishap::Addresses, "advertisement names other addresses");
             if !std::mem::replace(&mut self.oddness_told, true) {
-                let (interface, vrid) = &self.key;
+                let Key { interface, vrid, .. } = &self.key;
                 warn!(%interface, %vrid, %from, addresses = ?heard.addresses, "the other router has other addresses for this number; make them the same");
             }
         }
@@ -319,7 +324,7 @@ impl Group {
             self.follow_links().await;
         }
         if self.core.poll_timeout().is_some_and(|at| at <= now) {
-            let (own, interval) = (self.core.priority(), self.config.interval.duration());
+            let (own, interval) = (self.core.priority(), self.wanted.config.interval.duration());
             let speaks = self.heard_at.is_some_and(|at| now.saturating_duration_since(at) < interval * 2);
             let why = match (self.core.active(), self.ceased.take()) {
                 (Some((other, theirs)), _) if speaks && theirs < own => {
@@ -358,9 +363,9 @@ impl Group {
 
     async fn put_addresses(&mut self) {
         let Some(place) = &self.place else { return };
-        for address in &self.config.addresses {
-            if let Err(error) = self.kernel.put(place.held(&self.view, *address)).await {
-                let interface = &self.key.0;
+        for address in self.wanted.addresses.iter() {
+            if let Err(error) = self.kernel.put(place.held(&self.view, address)).await {
+                let interface = &self.key.interface;
                 warn!(%address, %interface, %error, "hosts do not reach the virtual address: it cannot be put on the interface");
             }
         }
@@ -373,11 +378,11 @@ impl Group {
     async fn take_addresses_off(&mut self) {
         self.announcements.clear();
         let Some(place) = &self.place else { return };
-        let there = present(&self.view, place.ifindex, &self.config);
-        for address in &self.config.addresses {
+        let there = present(&self.view, place.ifindex, &self.wanted.addresses);
+        for address in self.wanted.addresses.iter() {
             // The view may be a moment behind: what it does not know of may be there all the same.
-            let known = there.iter().find(|held| held.address == *address).copied();
-            if let Err(error) = self.kernel.take_off(known.unwrap_or_else(|| place.held(&self.view, *address))).await {
+            let known = there.iter().find(|held| held.address == address).copied();
+            if let Err(error) = self.kernel.take_off(known.unwrap_or_else(|| place.held(&self.view, address))).await {
                 warn!(%address, %error, "a virtual address stays on its interface");
             }
         }
@@ -385,17 +390,26 @@ impl Group {
 
     fn announce(&self) {
         let Some(place) = &self.place else { return };
-        match arp::announce(place.ifindex, self.config.addresses.iter().copied()) {
-            Ok(sent) => lock(&self.status).counts.arps += sent,
+        let announced = match (&self.wanted.addresses, place.primary) {
+            (Addresses::V4(addresses), _) => arp::announce(place.ifindex, addresses.iter().copied()),
+            (Addresses::V6(addresses), IpAddr::V6(primary)) => {
+                ndisc::announce(place.ifindex, primary, addresses.iter().copied())
+            }
+            (Addresses::V6(_), IpAddr::V4(_)) => return, // nobody speaks from an address of the other family
+        };
+        match announced {
+            Ok(sent) => lock(&self.status).counts.announced += sent,
             Err(error) => {
-                warn!(interface = %self.key.0, %error, "gratuitous ARP was not sent: hosts may send to the other router for a while");
+                let Key { interface, family, .. } = &self.key;
+                warn!(%interface, %family, %error, "hosts were not told of the new router, and may send to the other one for a while");
             }
         }
     }
 
     fn mishap(&self, mishap: Mishap, what: &str) {
         *lock(&self.status).counts.errors.entry(mishap).or_default() += 1;
-        debug!(interface = %self.key.0, vrid = %self.key.1, kind = mishap.as_str(), "{what}");
+        let Key { interface, vrid, family } = &self.key;
+        debug!(%interface, %vrid, %family, kind = mishap.as_str(), "{what}");
     }
 
     /// Notes what the protocol has decided.
@@ -419,24 +433,21 @@ impl Group {
             }
             std::mem::replace(&mut status.role, role)
         };
-        let (interface, vrid) = &self.key;
+        let Key { interface, vrid, family } = &self.key;
         let (from, to) = (before.as_str(), role.as_str());
-        info!(%interface, %vrid, from, to, why, priority = self.core.priority(), "virtual router changed its role");
+        info!(%interface, %vrid, %family, from, to, why, priority = self.core.priority(), "virtual router changed its role");
         self.tell(format!("{from} to {to}: {why}"));
     }
 
     fn tell(&self, what: String) {
-        self.environment.tap.event(Kind::Vrrp, format_args!("{} vrrp {}", self.key.0, self.key.1), what);
+        let Key { interface, vrid, family } = &self.key;
+        self.environment.tap.event(Kind::Vrrp, format_args!("{interface} vrrp {vrid} {family}"), what);
     }
 }
 
 const SOCKET: &str = "it has no socket";
 
-/// Whether another router has the same addresses as this group, in whatever order.
-fn same_addresses(theirs: &Addresses, group: &VrrpGroup) -> bool {
-    theirs.len() == group.addresses.len()
-        && theirs.iter().all(|address| match address {
-            IpAddr::V4(address) => group.addresses.contains(&address),
-            IpAddr::V6(_) => false,
-        })
+/// Whether another router has the same addresses, in whatever order.
+fn same_addresses(theirs: &Addresses, ours: &Addresses) -> bool {
+    theirs.len() == ours.len() && theirs.iter().all(|address| ours.contains(address))
 }

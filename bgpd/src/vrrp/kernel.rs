@@ -2,11 +2,11 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use netlink_packet_route::address::{AddressAttribute, AddressProtocol};
-use netwatch::VIRTUAL;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressProtocol, CacheInfo};
+use netwatch::{Address, VIRTUAL};
 use rtnetlink::{AddressMessageBuilder, Handle};
 use rustix::io::Errno;
 use tracing::{info, warn};
@@ -15,9 +15,15 @@ use tracing::{info, warn};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) ifindex: u32,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     /// Length of the subnet.
     pub(super) bits: u8,
+}
+
+impl From<&Address> for Held {
+    fn from(there: &Address) -> Self {
+        Self { ifindex: there.ifindex, address: there.local, bits: there.bits }
+    }
 }
 
 /// Where addresses are put on and taken off.
@@ -33,18 +39,38 @@ impl Kernel {
 
     /// Puts it on, unless it is there.
     pub(super) async fn put(&self, held: Held) -> io::Result<()> {
-        let mut request = self.0.address().add(held.ifindex, IpAddr::V4(held.address), held.bits);
-        let mark = AddressAttribute::Protocol(AddressProtocol::Other(VIRTUAL));
-        request.message_mut().attributes.push(mark);
+        let mut request = self.0.address().add(held.ifindex, held.address, held.bits);
+        let attributes = &mut request.message_mut().attributes;
+        attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(VIRTUAL)));
+        if held.address.is_ipv6() {
+            // It is in use at once: whoever had it may still have it for a moment, and is not to keep us from it.
+            attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            // Whatever does not ask for it does not speak from it (RFC 6724 §5, rule 3), as keepalived has it.
+            attributes.push(AddressAttribute::CacheInfo(deprecated()));
+        }
         unless(request.execute().await, &[Errno::EXIST])
     }
 
     /// Takes it off, unless it is not there.
     pub(super) async fn take_off(&self, held: Held) -> io::Result<()> {
-        let builder = AddressMessageBuilder::<Ipv4Addr>::new().index(held.ifindex);
-        let message = builder.address(held.address, held.bits).build();
+        let Held { ifindex, bits, .. } = held;
+        let message = match held.address {
+            IpAddr::V4(address) => {
+                AddressMessageBuilder::<Ipv4Addr>::new().index(ifindex).address(address, bits).build()
+            }
+            IpAddr::V6(address) => {
+                AddressMessageBuilder::<Ipv6Addr>::new().index(ifindex).address(address, bits).build()
+            }
+        };
         unless(self.0.address().del(message).execute().await, &[Errno::ADDRNOTAVAIL, Errno::NODEV])
     }
+}
+
+/// Valid for ever, preferred never.
+fn deprecated() -> CacheInfo {
+    let mut lifetimes = CacheInfo::default();
+    (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
+    lifetimes
 }
 
 fn unless(result: Result<(), rtnetlink::Error>, fine: &[Errno]) -> io::Result<()> {

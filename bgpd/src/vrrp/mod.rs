@@ -1,4 +1,5 @@
-//! VRRP: one task a virtual router, which has its socket and the addresses that hosts use.
+//! VRRP: one task a virtual router, which has its socket and the addresses that hosts use. A number of the configuration
+//! stands for two of them, one of each family, which know nothing of one another.
 //!
 //! What the protocol does next is [`vrrp`]'s to say; what the gateway depends on comes from [`Tracking`]. Whoever is not
 //! told to be the gateway any more, because the daemon ends, says so and takes the addresses off before it goes.
@@ -7,11 +8,12 @@ mod arp;
 mod group;
 mod kernel;
 mod link;
+mod ndisc;
 mod tracking;
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -21,7 +23,7 @@ use net_types::IfName;
 use netwatch::View;
 use tokio::{sync::watch, task::JoinSet};
 use tracing::warn;
-use vrrp::{Interval, Role, Vrid};
+use vrrp::{Addresses, Family, Interval, Role, Vrid};
 
 use crate::tap::Tap;
 pub use tracking::{Signs, Tracking};
@@ -29,7 +31,22 @@ pub use tracking::{Signs, Tracking};
 /// How long a daemon that ends waits for its groups.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-type Key = (IfName, Vrid);
+/// Names a virtual router.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    interface: IfName,
+    vrid: Vrid,
+    family: Family,
+}
+
+/// How a virtual router is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    /// What it has in common with the one of the other family.
+    config: VrrpGroup,
+    /// Its own.
+    addresses: Addresses,
+}
 
 /// All virtual routers; clones lead to the same.
 #[derive(Clone)]
@@ -53,8 +70,8 @@ struct Groups {
 }
 
 struct Running {
-    /// Without a group in it the task ends.
-    wanted: watch::Sender<Option<VrrpGroup>>,
+    /// With nothing in it the task ends.
+    wanted: watch::Sender<Option<Wanted>>,
     status: Arc<Mutex<Status>>,
 }
 
@@ -68,7 +85,7 @@ pub struct Status {
     /// Why.
     pub why: String,
     /// The address that it speaks from, while it takes part.
-    pub primary: Option<Ipv4Addr>,
+    pub primary: Option<IpAddr>,
     /// What is left of its priority.
     pub priority: u8,
     /// What it tracks and does not find healthy, and why not.
@@ -94,8 +111,8 @@ pub struct Counts {
     pub received: u64,
     /// Those of them with priority 0.
     pub ceased: u64,
-    /// Gratuitous ARP packets sent.
-    pub arps: u64,
+    /// Gratuitous ARP packets, or unsolicited neighbor advertisements, sent.
+    pub announced: u64,
     /// What was discarded or went wrong, by kind.
     pub errors: BTreeMap<Mishap, u64>,
 }
@@ -141,7 +158,9 @@ pub struct GroupView {
     pub interface: IfName,
     /// Its number.
     pub vrid: Vrid,
-    /// How it is set up.
+    /// What hosts use.
+    pub addresses: Addresses,
+    /// How it is set up otherwise.
     pub config: VrrpGroup,
     /// How it is.
     pub status: Status,
@@ -184,40 +203,42 @@ impl Vrrp {
             let left = left_behind(&self.inner.links.borrow(), config);
             tasks.spawn(kernel::take_off_all(left));
         }
+        let all: BTreeMap<Key, Wanted> = all_wanted(config).collect();
         running.retain(|key, group| {
-            let stays = config.vrrp.contains_key(key);
+            let stays = all.contains_key(key);
             if !stays {
                 group.wanted.send_replace(None);
             }
             stays
         });
-        for (key, wanted) in &config.vrrp {
-            if let Some(group) = running.get(key) {
+        for (key, wanted) in all {
+            if let Some(group) = running.get(&key) {
                 group.wanted.send_if_modified(|before| {
-                    let changed = before.as_ref() != Some(wanted);
+                    let changed = before.as_ref() != Some(&wanted);
                     if changed {
-                        *before = Some(wanted.clone());
+                        *before = Some(wanted);
                     }
                     changed
                 });
                 continue;
             }
-            let status = Arc::new(Mutex::new(Status::new(wanted)));
-            let (sender, receiver) = watch::channel(Some(wanted.clone()));
+            let status = Arc::new(Mutex::new(Status::new(&wanted.config)));
+            let (sender, receiver) = watch::channel(Some(wanted));
             let Inner { environment, links, .. } = &*self.inner;
             let links = links.subscribe();
             tasks.spawn(group::run(key.clone(), receiver, links, environment.clone(), Arc::clone(&status)));
-            running.insert(key.clone(), Running { wanted: sender, status });
+            running.insert(key, Running { wanted: sender, status });
         }
         while tasks.try_join_next().is_some() {}
     }
 
-    /// Every virtual router.
+    /// Every virtual router; those of one number are neighbors in the list.
     pub fn status(&self) -> Vec<GroupView> {
         let groups = lock(&self.inner.groups);
-        let view = |((interface, vrid), group): (&Key, &Running)| {
-            let config = group.wanted.borrow().clone()?;
-            Some(GroupView { interface: interface.clone(), vrid: *vrid, config, status: lock(&group.status).clone() })
+        let view = |(key, group): (&Key, &Running)| {
+            let Key { interface, vrid, .. } = key.clone();
+            let Wanted { config, addresses } = group.wanted.borrow().clone()?;
+            Some(GroupView { interface, vrid, addresses, config, status: lock(&group.status).clone() })
         };
         groups.running.iter().filter_map(view).collect()
     }
@@ -256,19 +277,24 @@ impl Status {
     }
 }
 
+/// Every virtual router of a configuration.
+fn all_wanted(config: &Config) -> impl Iterator<Item = (Key, Wanted)> {
+    config.vrrp.iter().flat_map(|((interface, vrid), group)| {
+        Family::ALL.into_iter().filter_map(move |family| {
+            let key = Key { interface: interface.clone(), vrid: *vrid, family };
+            Some((key, Wanted { config: group.clone(), addresses: group.addresses(family)? }))
+        })
+    })
+}
+
 /// Virtual addresses of an earlier run that no group will look after.
 fn left_behind(view: &View, config: &Config) -> Vec<kernel::Held> {
-    let looked_after = |ifindex: u32, address: Ipv4Addr| {
-        view.link(ifindex).is_some_and(|link| {
-            config
-                .vrrp
-                .iter()
-                .any(|((interface, _), group)| interface.as_str() == link.name && group.addresses.contains(&address))
-        })
+    let wanted: Vec<(Key, Wanted)> = all_wanted(config).collect();
+    let looked_after = |held: &kernel::Held| {
+        let link = view.link(held.ifindex);
+        let here = |key: &Key| link.is_some_and(|link| key.interface.as_str() == link.name);
+        wanted.iter().any(|(key, wanted)| here(key) && wanted.addresses.contains(held.address))
     };
-    let held = view.addresses().filter(|address| address.is_virtual).filter_map(|address| match address.local {
-        IpAddr::V4(local) => Some(kernel::Held { ifindex: address.ifindex, address: local, bits: address.bits }),
-        IpAddr::V6(_) => None,
-    });
-    held.filter(|held| !looked_after(held.ifindex, held.address)).collect()
+    let held = view.addresses().filter(|address| address.is_virtual).map(kernel::Held::from);
+    held.filter(|held| !looked_after(held)).collect()
 }

@@ -7,8 +7,8 @@ use std::sync::{
 
 use bgp_core::session::Phase;
 use config::model::VrrpTracked;
-use net_types::Family;
 use tokio::sync::watch;
+use vrrp::Family;
 
 use crate::{
     daemon::neighbors::Neighbors,
@@ -29,16 +29,27 @@ pub struct Tracking {
 /// holds for the next.
 #[derive(Debug, Default)]
 pub struct Signs {
-    /// The session whose IPv4 routes are complete.
-    complete: AtomicU64,
+    /// The session whose routes of each family are complete.
+    complete: [AtomicU64; 2],
     /// The session whose BFD went down.
     silent: AtomicU64,
 }
 
 impl Signs {
-    /// The neighbor has said all that it has, in the session of this number.
-    pub fn complete(&self, session: u64) {
-        self.complete.store(session, Relaxed);
+    /// The neighbor has said all that it has of this family, in the session of this number. Families that no host has a
+    /// gateway for do not matter.
+    pub fn complete(&self, session: u64, family: net_types::Family) {
+        if let Some(gateway) = Family::ALL.into_iter().find(|gateway| routes_of(*gateway) == family) {
+            self.complete_of(gateway).store(session, Relaxed);
+        }
+    }
+
+    fn complete_of(&self, family: Family) -> &AtomicU64 {
+        let [v4, v6] = &self.complete;
+        match family {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
     }
 
     /// BFD went down in the session of this number.
@@ -80,8 +91,8 @@ impl Tracking {
         self.settled.load(Relaxed)
     }
 
-    /// Why `tracked` is not healthy; `None` if it is.
-    pub(super) fn trouble(&self, tracked: &VrrpTracked) -> Option<String> {
+    /// Why `tracked` is not healthy for hosts of this family; `None` if it is.
+    pub(super) fn trouble(&self, tracked: &VrrpTracked, family: Family) -> Option<String> {
         match tracked {
             VrrpTracked::Tunnel(name) => {
                 // What ipsecd said last holds while it restarts: its tunnels outlive that.
@@ -98,18 +109,26 @@ impl Tracking {
                 };
                 let status = entry.handle.status();
                 let session = status.established_count;
-                let carries_v4 =
-                    status.terms.as_ref().is_some_and(|terms| terms.negotiated.families.contains(Family::Ipv4Unicast));
+                let carries =
+                    status.terms.as_ref().is_some_and(|terms| terms.negotiated.families.contains(routes_of(family)));
                 if status.phase != Phase::Established {
                     Some(format!("{tracked} is not established"))
                 } else if entry.signs.silent.load(Relaxed) == session {
                     Some(format!("BFD to {tracked} is down"))
-                } else if carries_v4 && entry.signs.complete.load(Relaxed) != session {
-                    Some(format!("{tracked} has not told all its routes yet"))
+                } else if carries && entry.signs.complete_of(family).load(Relaxed) != session {
+                    Some(format!("{tracked} has not told all its {family} routes yet"))
                 } else {
                     None
                 }
             }
         }
+    }
+}
+
+/// Which routes hosts of a family need.
+fn routes_of(family: Family) -> net_types::Family {
+    match family {
+        Family::V4 => net_types::Family::Ipv4Unicast,
+        Family::V6 => net_types::Family::Ipv6Unicast,
     }
 }

@@ -198,7 +198,7 @@ fn a_neighbor_that_is_left_incomplete_by_unknown_lines_is_left_out() {
 
 #[test]
 fn a_virtual_router_that_is_left_incomplete_by_unknown_lines_is_left_out() {
-    let text = "interface lan0\n vrrp 1 version 2\n vrrp 1 ip 10.1.0.1\n vrrp 2\n vrrp 2 ipv6 2001:db8::1\n vrrp 3\n vrrp 3 ip 10.1.0.3\n";
+    let text = "interface lan0\n vrrp 1 version 2\n vrrp 1 ip 10.1.0.1\n vrrp 2\n vrrp 2 ipv6 nowhere\n vrrp 3\n vrrp 3 ip 10.1.0.3\n";
     let parsed = parse_with(text, UnknownLines::Warn).unwrap();
     let groups: Vec<u8> = parsed.config.vrrp.keys().map(|(_, vrid)| vrid.get()).collect();
     assert_eq!(groups, [3], "{}", parsed.config);

@@ -6,7 +6,7 @@ use config::{
     Config, Diagnostics, Severity,
     model::{
         Action, Adjust, Credential, FailClosed, IkeId, Initiate, Match, MaximumPrefixAction, Password, Probe,
-        RedistributeSource, RemoteAddress, RemoteAs, Set, StaticTarget,
+        RedistributeSource, RemoteAddress, RemoteAs, Set, StaticTarget, VrrpGroup,
     },
     parse,
 };
@@ -638,6 +638,8 @@ interface lan0
  vrrp 10 version 3
  vrrp 10 ip 10.1.0.1
  vrrp 10 ip 10.1.0.254
+ vrrp 10 ipv6 2001:db8:1::1
+ vrrp 10 ipv6 fe80::1
  vrrp 10 priority 200
  vrrp 10 advertisement-interval 500
  vrrp 10 preempt delay 3
@@ -646,7 +648,7 @@ interface lan0
  vrrp 10 track neighbor 169.254.1.1
  vrrp 10 checksum-with-ipv4-pseudoheader
  vrrp 11
- vrrp 11 ip 10.1.0.2
+ vrrp 11 ipv6 fe80::2
  no vrrp 11 preempt
  vrrp 11 shutdown
  vrrp 12
@@ -659,11 +661,20 @@ interface lan0
     assert_eq!(groups, ["lan0 10", "lan0 11"]);
     let mut groups = config.vrrp.values();
     let ten = groups.next().unwrap();
-    assert_eq!(ten.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.0.1", "10.1.0.254"]);
+    let addresses = |group: &VrrpGroup, family| {
+        let all = group.addresses(family)?;
+        Some(all.iter().map(|address| address.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(addresses(ten, vrrp::Family::V4).unwrap(), ["10.1.0.1", "10.1.0.254"]);
+    assert_eq!(addresses(ten, vrrp::Family::V6).unwrap(), ["fe80::1", "2001:db8:1::1"], "as advertisements have them");
     assert_eq!((ten.priority, ten.interval.centiseconds(), ten.preempt_delay), (200, 50, Duration::from_secs(3)));
     let tracked: Vec<_> = ten.track.iter().map(|(tracked, decrement)| format!("{tracked} {decrement}")).collect();
     assert_eq!(tracked, ["tunnel tun1 100", "tunnel tun2 20", "neighbor 169.254.1.1 100"]);
     let eleven = groups.next().unwrap();
+    assert_eq!(
+        (addresses(eleven, vrrp::Family::V4), addresses(eleven, vrrp::Family::V6).unwrap()),
+        (None, vec!["fe80::2".into()])
+    );
     assert!(!eleven.preempt && eleven.shutdown && ten.preempt && !ten.shutdown);
     assert_eq!(read(&config.to_string()), config);
 }
@@ -672,9 +683,11 @@ interface lan0
 fn virtual_routers_that_cannot_be_are_refused_with_their_place() {
     for (lines, place, why) in [
         ("vrrp 1 version 2", (2, 17), "version 2 is not spoken"),
-        ("vrrp 1", (2, 2), "vrrp 1 of interface lan0: \"vrrp 1 ip A.B.C.D\" is missing"),
+        ("vrrp 1", (2, 2), "vrrp 1 of interface lan0: \"vrrp 1 ip A.B.C.D\" or"),
         ("vrrp 1 ip 10.1.0.1", (2, 7), "begin with \"vrrp 1\" above"),
-        ("vrrp 1\n vrrp 1 ipv6 fe80::1", (3, 14), "virtual addresses are IPv4 here"),
+        ("vrrp 1\n vrrp 1 ipv6 2001:db8::1", (2, 2), "add \"vrrp 1 ipv6 fe80::200:5eff:fe00:201\""),
+        ("vrrp 1\n vrrp 1 ipv6 ff02::12", (3, 14), "cannot be the address of a gateway"),
+        ("vrrp 1\n vrrp 1 ipv6 fe80::1\n vrrp 2\n vrrp 2 ipv6 fe80::1", (4, 2), "also that of virtual router 1"),
         ("vrrp 1\n vrrp 1 ip 224.0.0.18", (3, 12), "cannot be the address of a gateway"),
         ("vrrp 1\n vrrp 1 ip 10.1.0.1\n vrrp 1 advertisement-interval 15", (4, 32), "not a multiple of 10"),
         ("vrrp 1\n vrrp 1 ip 10.1.0.1\n vrrp 1 priority 255", (4, 18), "a number from 1 to 254"),
@@ -690,6 +703,11 @@ fn virtual_routers_that_cannot_be_are_refused_with_their_place() {
     let tunnel = "vrrp 1\n vrrp 1 ip 169.254.1.2\n";
     let wrong = refused(&format!("{EDGE}interface lan0\n {tunnel}"));
     assert!(wrong.to_string().contains("its address 169.254.1.2 is that of ipsec tunnel tun1"), "{wrong}");
+    // EDGE has a neighbor of this address on tun1: it is another one on each link.
+    let local = |interface: &str| format!("{EDGE}interface {interface}\n vrrp 1\n vrrp 1 ipv6 fe80::1\n");
+    let wrong = refused(&local("tun1"));
+    assert!(wrong.to_string().contains("its address fe80::1 is that of a neighbor"), "{wrong}");
+    read(&local("lan0"));
 }
 
 #[test]

@@ -70,6 +70,15 @@ pub struct View {
 }
 
 impl View {
+    /// One of these links and addresses, without routes.
+    pub fn of(links: impl IntoIterator<Item = Link>, addresses: impl IntoIterator<Item = Address>) -> Self {
+        Self {
+            links: links.into_iter().map(|link| (link.ifindex, link)).collect(),
+            addresses: addresses.into_iter().map(|one| ((one.ifindex, one.local, one.bits), one)).collect(),
+            routes: Arc::default(),
+        }
+    }
+
     /// Every interface, by number.
     pub fn links(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
@@ -190,23 +199,23 @@ mod tests {
     use super::*;
 
     fn view() -> View {
-        let mut view = View::default();
-        for (ifindex, name, carrier) in [(2, "eth0", true), (3, "tun1", true), (4, "tun2", false)] {
-            view.put_link(Link {
-                ifindex,
-                name: name.into(),
-                admin_up: true,
-                carrier,
-                mtu_octets: 1500,
-                vrf_table: None,
-            });
-        }
-        for (ifindex, local, bits) in
-            [(2, "10.0.0.1", 8), (3, "169.254.1.2", 30), (4, "169.254.2.2", 30), (3, "10.9.0.1", 24)]
-        {
-            view.put_address(Address { ifindex, local: local.parse().unwrap(), bits, peer: None, is_virtual: false });
-        }
-        view
+        let links = [(2, "eth0", true), (3, "tun1", true), (4, "tun2", false)].map(|(ifindex, name, carrier)| Link {
+            ifindex,
+            name: name.into(),
+            admin_up: true,
+            carrier,
+            mtu_octets: 1500,
+            vrf_table: None,
+        });
+        let addresses = [(2, "10.0.0.1", 8), (3, "169.254.1.2", 30), (4, "169.254.2.2", 30), (3, "10.9.0.1", 24)];
+        let addresses = addresses.map(|(ifindex, local, bits)| Address {
+            ifindex,
+            local: local.parse().unwrap(),
+            bits,
+            peer: None,
+            is_virtual: false,
+        });
+        View::of(links, addresses)
     }
 
     #[test]

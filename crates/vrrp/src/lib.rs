@@ -12,12 +12,13 @@
 //! - Preemption can be put off, by a delay and until the owner says that forwarding is ready ([`VirtualRouter::set_ready`]).
 //!
 //! Left out on purpose: the virtual router's MAC address (§7.3), which takes a device of its own for each virtual router.
-//! Addresses move with the interface's own MAC address and a gratuitous ARP, as keepalived does unless told otherwise.
+//! Addresses move with the interface's own MAC address and a gratuitous ARP or an unsolicited neighbor advertisement, as
+//! keepalived does unless told otherwise.
 
 mod packet;
 mod router;
 
-pub use packet::{Addresses, Advertisement, Interval, MAX_LEN, PacketError, Vrid};
+pub use packet::{Addresses, Advertisement, Family, Interval, MAX_LEN, PacketError, Vrid};
 pub use router::{Config, Output, Role, VirtualRouter};
 
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -62,6 +62,55 @@ impl Interval {
     }
 }
 
+/// The version of IP that a virtual router is for. Those of the two on a link are independent of one another, also where
+/// they have the same number (RFC 9568 §1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// That of an address.
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// Where its advertisements go (RFC 9568 §5.1.1.2, §5.1.2.2).
+    pub const fn group(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(crate::GROUP_V4),
+            Self::V6 => IpAddr::V6(crate::GROUP_V6),
+        }
+    }
+
+    /// As metrics label it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    /// As operators read it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
 /// Virtual addresses, all of one family; at least one and at most 255.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Addresses {
@@ -83,6 +132,19 @@ impl Addresses {
     /// Whether there is none, which no virtual router has.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Which family that is.
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::V4(_) => Family::V4,
+            Self::V6(_) => Family::V6,
+        }
+    }
+
+    /// Whether `address` is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.iter().any(|one| one == address)
     }
 
     /// Each of them.

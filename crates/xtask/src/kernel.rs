@@ -1,5 +1,5 @@
-//! `cargo xtask test --kernel`: tests of what the machine's own kernel may not have (TCP-AO, VRF devices, ESP with xfrm
-//! interfaces), under one that has.
+//! `cargo xtask test --kernel`: tests of what the machine's own kernel may not have (TCP-AO, VRF devices, uneven paths by netem,
+//! ESP with xfrm interfaces), under one that has.
 //!
 //! A program that boots another kernel over this machine's files and runs a command there is somebody else's: its path comes by
 //! `--kernelbox` or `HOLDFAST_KERNELBOX`. It is called `PROGRAM --kernel new --timeout SECONDS -- COMMAND…`, and has to pass
@@ -33,10 +33,16 @@ struct Test {
 
 /// What runs in the guest. Lifetimes of less than a minute are nothing for an emulated processor, and the kernel finds out about
 /// paths by itself. A fault of the two sites takes minutes there: one that only BFD notices, and one of what is the datapath's.
-const TESTS: [Test; 9] = [
+const TESTS: [Test; 11] = [
     Test { package: "sys", target: "sys", arguments: "tcp_ao", datapath: "userspace" },
     Test { package: "integration", target: "tcp_ao", arguments: "--ignored --test-threads=1", datapath: "userspace" },
     Test { package: "integration", target: "vpn", arguments: "--ignored --test-threads=1", datapath: "userspace" },
+    Test {
+        package: "integration",
+        target: "bfd",
+        arguments: "--ignored --test-threads=1 intervals_follow_an_uneven_path",
+        datapath: "userspace",
+    },
     Test { package: "dataplane", target: "kernel", arguments: "--test-threads=1", datapath: "kernel" },
     Test {
         package: "integration",
@@ -56,6 +62,12 @@ const TESTS: [Test; 9] = [
         package: "integration",
         target: "two_isp",
         arguments: "--ignored --test-threads=1 a_silent_wan a_killed_ipsecd",
+        datapath: "kernel",
+    },
+    Test {
+        package: "integration",
+        target: "designs",
+        arguments: "--ignored --test-threads=1 --exact ipsec_ha",
         datapath: "kernel",
     },
 ];

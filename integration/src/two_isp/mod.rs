@@ -36,23 +36,14 @@ pub const SITE_A: &str = include_str!("../../../examples/two-isp/site-a.conf");
 /// The configuration of site B.
 pub const SITE_B: &str = include_str!("../../../examples/two-isp/site-b.conf");
 
-/// Site A's configuration with what this machine asks of it: the datapath that labs are to have and, where the processor is
-/// emulated, a BFD that does not take its pauses for the path's end.
+/// Site A's configuration, [fitted](kernel::fitted) to this machine.
 pub fn site_a() -> String {
-    as_the_machine_has_it(SITE_A)
+    kernel::fitted(SITE_A)
 }
 
 /// Site B's, likewise.
 pub fn site_b() -> String {
-    as_the_machine_has_it(SITE_B)
-}
-
-fn as_the_machine_has_it(text: &str) -> String {
-    let text = if kernel::is_emulated() { text.replace("-interval 10\n", "-interval 1000\n") } else { text.to_owned() };
-    match kernel::datapath() {
-        Some(datapath) => text.replacen("\nwan ", &format!("\nipsec datapath {datapath}\nwan "), 1),
-        None => text,
-    }
+    kernel::fitted(SITE_B)
 }
 
 /// The host behind site A.

@@ -1,9 +1,13 @@
 //! `vrrp N` within `interface`, in the spelling of FRR's vrrpd; `preempt delay` and `track` are ours.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use net_types::IfName;
-use vrrp::{Interval, Vrid};
+use vrrp::{Addresses, Family, Interval, Vrid};
 
 use super::{
     Action, Draft, Lines, Section, Statement, Verb,
@@ -11,7 +15,7 @@ use super::{
 };
 use crate::{
     grammar::{Args, Complaint},
-    model::{Config, RemoteAddress, VrrpGroup, VrrpTracked},
+    model::{Config, NeighborEntry, RemoteAddress, VrrpGroup, VrrpTracked},
 };
 
 /// Writes every `interface` that has groups.
@@ -81,19 +85,17 @@ pub(super) const ROWS: &[Statement] = &[
     Statement {
         syntax: "vrrp VRID:1-255 ip IPV4",
         help: "An address that hosts use",
-        action: Action::Vrrp(Verb { read: read_address, write: write_addresses }),
+        action: Action::Vrrp(Verb {
+            read: read_address_v4,
+            write: |said, lines| write_addresses(said, Family::V4, lines),
+        }),
     },
     Statement {
         syntax: "vrrp VRID:1-255 ipv6 IPV6",
-        help: "Not available: virtual addresses are IPv4 here",
+        help: "An address that hosts with IPv6 use: a link-local one, and perhaps others beside it",
         action: Action::Vrrp(Verb {
-            read: |_, args| {
-                Err(args.complain(
-                    "IPV6",
-                    "virtual addresses are IPv4 here; hosts with IPv6 find their routers by router advertisements",
-                ))
-            },
-            write: |_, _| {},
+            read: read_address_v6,
+            write: |said, lines| write_addresses(said, Family::V6, lines),
         }),
     },
     Statement {
@@ -180,21 +182,41 @@ pub(super) const ROWS: &[Statement] = &[
     },
 ];
 
-fn read_address(draft: &mut VrrpDraft, args: &Args<'_>) -> Result<(), Complaint> {
-    let address: std::net::Ipv4Addr = args.get("IPV4")?;
+fn read_address_v4(draft: &mut VrrpDraft, args: &Args<'_>) -> Result<(), Complaint> {
+    let address: Ipv4Addr = args.get("IPV4")?;
     if address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback() {
         return Err(args.complain("IPV4", format!("{address} cannot be the address of a gateway")));
     }
-    // RFC 9568 §5.2.5: their count is an octet.
-    if draft.group.addresses.len() >= 255 {
-        return Err(args.complain("IPV4", "a virtual router has at most 255 addresses"));
+    add(&mut draft.group.v4, address).map_err(|why| args.complain("IPV4", why))
+}
+
+fn read_address_v6(draft: &mut VrrpDraft, args: &Args<'_>) -> Result<(), Complaint> {
+    let address: Ipv6Addr = args.get("IPV6")?;
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() || address.to_ipv4_mapped().is_some()
+    {
+        return Err(args.complain("IPV6", format!("{address} cannot be the address of a gateway")));
     }
-    draft.group.addresses.insert(address);
+    add(&mut draft.group.v6, address).map_err(|why| args.complain("IPV6", why))
+}
+
+/// RFC 9568 §5.2.5: their count is an octet.
+fn add<A: Ord>(addresses: &mut BTreeSet<A>, address: A) -> Result<(), &'static str> {
+    if addresses.len() >= 255 && !addresses.contains(&address) {
+        return Err("a virtual router has at most 255 addresses");
+    }
+    addresses.insert(address);
     Ok(())
 }
 
-fn write_addresses((vrid, group): &(Vrid, VrrpGroup), lines: &mut Lines) {
-    group.addresses.iter().for_each(|address| lines.line(format_args!("vrrp {vrid} ip {address}")));
+fn write_addresses((vrid, group): &(Vrid, VrrpGroup), family: Family, lines: &mut Lines) {
+    let word = match family {
+        Family::V4 => "ip",
+        Family::V6 => "ipv6",
+    };
+    let addresses = group.addresses(family);
+    for address in addresses.iter().flat_map(Addresses::iter) {
+        lines.line(format_args!("vrrp {vrid} {word} {address}"));
+    }
 }
 
 fn read_interval(draft: &mut VrrpDraft, args: &Args<'_>) -> Result<(), Complaint> {
@@ -242,11 +264,23 @@ pub(super) fn finish(
     for ((interface, vrid), line, draft) in groups {
         let VrrpDraft { group, tracked_at, .. } = draft;
         let mut wrong = Vec::new();
-        if group.addresses.is_empty() {
-            wrong.push((line, format!("\"vrrp {vrid} ip A.B.C.D\" is missing")));
+        if group.v4.is_empty() && group.v6.is_empty() {
+            wrong.push((line, format!("\"vrrp {vrid} ip A.B.C.D\" or \"vrrp {vrid} ipv6 fe80::X\" is missing")));
         }
-        for address in &group.addresses {
-            wrong.extend(taken(config, &interface, *address).map(|why| (line, why)));
+        if !group.v6.is_empty() && !group.v6.iter().any(Ipv6Addr::is_unicast_link_local) {
+            // RFC 9568 §5.2.9. The one to take is what the virtual MAC address (§7.3) would make of itself.
+            wrong.push((
+                line,
+                format!(
+                    "its IPv6 addresses lack a link-local one; add \"vrrp {vrid} ipv6 fe80::200:5eff:fe00:2{:02x}\"",
+                    vrid.get()
+                ),
+            ));
+        }
+        for addresses in Family::ALL.iter().filter_map(|family| group.addresses(*family)) {
+            wrong.extend(
+                addresses.iter().filter_map(|address| taken(config, &interface, address)).map(|why| (line, why)),
+            );
         }
         let neighbors = config.bgp.as_ref();
         for tracked in group.track.keys() {
@@ -277,19 +311,26 @@ pub(crate) fn problem_name(interface: &IfName, vrid: Vrid) -> String {
 }
 
 /// Who else has the address that is to be virtual.
-fn taken(config: &Config, interface: &IfName, address: std::net::Ipv4Addr) -> Option<String> {
+fn taken(config: &Config, interface: &IfName, address: IpAddr) -> Option<String> {
     let tunnel = config.tunnels.iter().find(|(_, tunnel)| tunnel.addresses.iter().any(|own| own.address() == address));
     if let Some((name, _)) = tunnel {
         return Some(format!("its address {address} is that of ipsec tunnel {name}"));
     }
-    let remote = |tunnel: &crate::model::Tunnel| tunnel.remote.address == RemoteAddress::Address(address.into());
+    let remote = |tunnel: &crate::model::Tunnel| tunnel.remote.address == RemoteAddress::Address(address);
     if let Some((name, _)) = config.tunnels.iter().find(|(_, tunnel)| remote(tunnel)) {
         return Some(format!("its address {address} is the other end of ipsec tunnel {name}"));
     }
-    if config.bgp.as_ref().is_some_and(|bgp| bgp.neighbors.contains_key(&std::net::IpAddr::V4(address).into())) {
+    let neighbor = config.bgp.as_ref().and_then(|bgp| bgp.neighbors.get(&address.into()));
+    // A link-local address is another one on each link.
+    let elsewhere = |neighbor: &NeighborEntry| {
+        matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+            && neighbor.settings.interface.as_ref() != Some(interface)
+    };
+    if neighbor.is_some_and(|neighbor| !elsewhere(neighbor)) {
         return Some(format!("its address {address} is that of a neighbor"));
     }
     // Each pair is told once, at the later group.
-    let other = config.vrrp.iter().find(|((of, _), group)| of == interface && group.addresses.contains(&address));
+    let has = |group: &VrrpGroup| group.addresses(Family::of(address)).is_some_and(|all| all.contains(address));
+    let other = config.vrrp.iter().find(|((of, _), group)| of == interface && has(group));
     other.map(|((_, vrid), _)| format!("its address {address} is also that of virtual router {vrid}"))
 }

@@ -3,18 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use net_types::TunnelName;
-use vrrp::Interval;
+use vrrp::{Addresses, Family, Interval};
 
-/// `vrrp N` of an interface: what hosts of the link use as their gateway, and when it is this router.
+/// `vrrp N` of an interface: what hosts of the link use as their gateway, and when it is this router. As in FRR, a number
+/// stands for a virtual router of each family, which have all but the addresses in common here and go their own ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VrrpGroup {
-    /// `ip`: the virtual addresses; at least one.
-    pub addresses: BTreeSet<Ipv4Addr>,
+    /// `ip`: the virtual addresses for hosts with IPv4; at least one of this or the other family.
+    pub v4: BTreeSet<Ipv4Addr>,
+    /// `ipv6`: those for hosts with IPv6, one of which is link-local if there are any.
+    pub v6: BTreeSet<Ipv6Addr>,
     /// `priority`: who is preferred, 1 to 254.
     pub priority: u8,
     /// `advertisement-interval`
@@ -32,13 +35,28 @@ pub struct VrrpGroup {
 impl VrrpGroup {
     /// What a tracked tunnel or neighbor takes off the priority unless said otherwise.
     pub const DECREMENT: u8 = 100;
+
+    /// The addresses of the virtual router of this family, if there is one. Of IPv6 the link-local one comes first, as it
+    /// has to in advertisements (RFC 9568 §5.2.9).
+    pub fn addresses(&self, family: Family) -> Option<Addresses> {
+        let addresses = match family {
+            Family::V4 => Addresses::V4(self.v4.iter().copied().collect()),
+            Family::V6 => {
+                let (local, wide): (Vec<_>, Vec<_>) =
+                    self.v6.iter().partition(|address| address.is_unicast_link_local());
+                Addresses::V6([local, wide].concat())
+            }
+        };
+        Some(addresses).filter(|addresses| !addresses.is_empty())
+    }
 }
 
 impl Default for VrrpGroup {
     /// RFC 9568 §6.1.
     fn default() -> Self {
         Self {
-            addresses: BTreeSet::new(),
+            v4: BTreeSet::new(),
+            v6: BTreeSet::new(),
             priority: 100,
             interval: Interval::DEFAULT,
             preempt: true,

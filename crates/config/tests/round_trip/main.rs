@@ -9,6 +9,7 @@ mod vrrp;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
@@ -161,13 +162,17 @@ fn any_config() -> impl Strategy<Value = Config> {
             let neighbor = bgp.iter().flat_map(|bgp| bgp.neighbors.keys()).find_map(NeighborId::address);
             let mut taken = BTreeSet::new();
             vrrp.retain(|(interface, _), group| {
-                group.addresses.retain(|address| taken.insert((interface.clone(), *address)));
+                group.v4.retain(|address| taken.insert((interface.clone(), IpAddr::V4(*address))));
+                group.v6.retain(|address| taken.insert((interface.clone(), IpAddr::V6(*address))));
+                if !group.v6.iter().any(Ipv6Addr::is_unicast_link_local) {
+                    group.v6.clear();
+                }
                 vrrp::settle(
                     group,
                     |tracked| matches!(tracked, VrrpTracked::Tunnel(name) if tunnels.contains_key(name)),
                     neighbor,
                 );
-                !group.addresses.is_empty()
+                !group.v4.is_empty() || !group.v6.is_empty()
             });
             Config {
                 frr_defaults,

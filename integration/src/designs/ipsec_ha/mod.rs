@@ -19,6 +19,7 @@ use self::ground::{GATEWAY, Ground, HOSTS, LINKS, ROUTERS, SHARED, SPOKES};
 use super::{PATIENCE, Story};
 use crate::capture::{Capture, Captured, Clearness};
 use crate::edge::{Binaries, Edge};
+use crate::kernel;
 use crate::lab::Lab;
 use crate::lan::{arp_entry, hardware_address};
 use crate::probe::MAGIC;
@@ -41,7 +42,7 @@ struct Pair<'lab> {
 impl<'lab> Pair<'lab> {
     fn build(lab: &'lab Lab, binaries: &Binaries) -> Result<Self> {
         let ground = Ground::build(lab, binaries)?;
-        let edge = |n: usize| Edge::new(&ground.routers[n], binaries, CONFIGURATIONS[n]);
+        let edge = |n: usize| Edge::new(&ground.routers[n], binaries, &kernel::fitted(CONFIGURATIONS[n]));
         let routers = [edge(0)?, edge(1)?];
         Ok(Self { ground, routers })
     }
@@ -68,6 +69,7 @@ impl<'lab> Pair<'lab> {
         ensure!(has_shared_address(router)?, "it has not {SHARED}");
         for ((spoke, _, prefix), host) in SPOKES.iter().zip(&HOSTS[1..]) {
             ensure!(router.tunnel_state(spoke)? == "up", "{spoke}: {}", router.shell("show ipsec tunnel")?);
+            router.must_have_the_labs_datapath(spoke)?;
             let way = router.node.egress(IpAddr::V4(*host));
             ensure!(way.as_deref() == Some(spoke), "it sends to {prefix} by {way:?}");
             let (own, community) = announced(router, prefix)?;
@@ -166,16 +168,22 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
     scene.wait_holder(1, false)?;
     scene.ground.tell_outage(story, "router b has taken over", probes)?;
     let probes = scene.ground.probes()?;
+    let whole = kernel::fitted(CONFIGURATIONS[0]);
+    let patient = whole.replace("preempt delay 5\n", "preempt delay 3600\n");
+    ensure!(patient != whole, "the example has the delay that is replaced");
+    // However slow the machine, it is seen to stand by.
+    scene.routers[0].configure(&patient)?;
     // The default route went with the link.
     scene.routers[0].regain_power(&LINKS)?;
     scene.routers[0].node.ip("route replace default via 198.51.100.1")?;
     lab.wait_for("router a stands by", PATIENCE, || scene.stands_by(0).map(|()| true))?;
     story.tell("router a has power again: it has the spokes by router b, and waits");
+    scene.routers[0].configure(&whole)?;
+    scene.routers[0].reload()?;
     scene.wait_holder(0, true)?;
     scene.ground.tell_outage(story, "router a has its tunnels again", probes)?;
 
     let probes = scene.ground.probes()?;
-    let whole = CONFIGURATIONS[0];
     scene.routers[0].configure(&whole.replace("vrrp 20 priority 200", "vrrp 20 priority 100"))?;
     scene.routers[0].reload()?;
     story.tell("router a's priority is lowered: a hand-over that is planned");
@@ -184,7 +192,7 @@ pub(super) fn play(lab: &Lab, binaries: &Binaries, story: &mut Story<'_>) -> Res
     scene.check_silence(1)?;
     story.tell("router b has the tunnels, and router a says nothing");
     let probes = scene.ground.probes()?;
-    scene.routers[0].configure(whole)?;
+    scene.routers[0].configure(&whole)?;
     scene.routers[0].reload()?;
     scene.wait_holder(0, true)?;
     scene.ground.tell_outage(story, "router a was handed them back", probes)?;
