@@ -12,6 +12,7 @@ fn change(prefix: &str, peers: &[u32]) -> BestChange {
         source: Source::Peer(PeerId(*peer)),
         resolved: Resolved { ifindex: *peer, gateway: None, metric: 0 },
         stale: false,
+        sent_back: false,
         blackhole: false,
         weight: 1,
     };

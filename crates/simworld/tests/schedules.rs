@@ -34,7 +34,7 @@ fn kept_routes_over_dead_tunnels_are_not_told_to_others() {
 #[test]
 fn tunnels_are_trusted_again_when_ipsecd_says_what_it_said_before() {
     play(1, [(46075, Fault::LoseRpc(10))]);
-    play(8, [(22349, Fault::Cut(7)), (288, Fault::RestartIpsecd(4)), (1925, Fault::Settle), (0, Fault::MendAll)]);
+    play(8, [(22349, Fault::Cut(7)), (288, Fault::RestartIpsecd(4, 1000)), (1925, Fault::Settle), (0, Fault::MendAll)]);
 }
 
 /// When the wait after a restart was over, routes of neighbors that had not spoken were removed, and their packets left in
@@ -56,4 +56,12 @@ fn a_silent_neighbor_protects_what_others_withdraw() {
 #[test]
 fn withdrawals_by_silence_are_withdrawals() {
     play(24, [(27988, Fault::KillBgpd(1, 3000)), (132, Fault::PowerOff(4))]);
+}
+
+/// A router whose `ipsecd` was away handed its packets to the other router of the place, which prefers the first and, told
+/// nothing, gave them back for as long: with the SAs still there, which would have carried them, and without.
+#[test]
+fn a_router_that_only_doubts_its_tunnels_does_not_hand_packets_to_one_that_gives_them_back() {
+    play(0, [(26317, Fault::RestartIpsecd(5, 9000))]);
+    play(0, [(26317, Fault::CrashIpsecd(5, 9000))]);
 }

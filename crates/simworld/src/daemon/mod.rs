@@ -32,7 +32,7 @@ use bgpd::{
 use bytes::BytesMut;
 use config::Config;
 use fib::Fib;
-use net_types::{Family, Prefix};
+use net_types::{Family, IfName, Prefix};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::sync::mpsc;
 
@@ -40,7 +40,7 @@ use crate::{
     kernel::Kernel,
     packet::Packet,
     tcp::{Connection, Segment},
-    topology::{LinkKind, Plan, ifindex},
+    topology::{self, LinkKind, Plan, ifindex},
 };
 
 /// So long a thread takes at most until it runs when there is something to do.
@@ -134,6 +134,13 @@ struct Peer {
     due: Option<Instant>,
 }
 
+impl Peer {
+    /// What it is behind, by number and name.
+    fn interface(&self) -> Option<(u32, IfName)> {
+        Some((ifindex(self.link), topology::interface(self.link)))
+    }
+}
+
 /// The daemon.
 pub(crate) struct Daemon {
     rib: rib_thread::ByHand,
@@ -179,6 +186,7 @@ impl Daemon {
         let mut fib = Fib::new(kernel);
         let preserved = fib.adopt().expect("the twin can be read").routes > 0;
         let (fib, orders) = fib_thread::ByHand::new(fib, now);
+        orders.damping(config.path_damping);
         let (tell, said) = std_mpsc::channel();
         let up: Arc<Mutex<BTreeMap<PeerId, IpAddr>>> = Arc::default();
         let router_id = plan.router_id(router);

@@ -15,6 +15,29 @@ fn best_and_alternate_reach_the_fib_together() {
 }
 
 #[test]
+fn an_alternate_whose_router_prefers_our_path_sends_packets_back() {
+    let mut bench = Bench::new();
+    let inside = PeerConfig::new(address(B), PeerKind::Internal, bench.rib.config().asn);
+    bench.rib.configure_peer(B, inside);
+    bench.rib.peer_up(bench.now, B, PeerUp { negotiated: Negotiated::base(PeerKind::Internal), ..up(B) });
+    let mut comes_back = |preference, hops| {
+        let mut theirs = announce(B, 2, &["10.0.0.0/8"]);
+        theirs.reach.as_mut().unwrap().attributes.local_pref = Some(preference);
+        bench.hear(B, theirs);
+        bench.hear(A, announce(A, hops, &["10.0.0.0/8"]));
+        let mut changes = Vec::new();
+        while bench.rib.poll_changes(1, &mut changes) {}
+        let change = changes.pop().unwrap();
+        (change.best.map(|path| path.source), change.alternate.map(|path| path.sent_back))
+    };
+    let [a, b] = [A, B].map(Source::Peer);
+    assert_eq!(comes_back(100, 1), (Some(a), Some(true)), "ours is shorter for either of us");
+    assert_eq!(comes_back(100, 2), (Some(a), Some(false)), "each prefers what is external to itself");
+    assert_eq!(comes_back(90, 3), (Some(a), Some(true)));
+    assert_eq!(comes_back(110, 1), (Some(b), Some(false)), "they prefer their own, and so do we");
+}
+
+#[test]
 fn a_withdrawal_by_a_living_peer_removes_the_route_and_a_death_protects_it() {
     let mut bench = Bench::new();
     bench.hear(A, announce(A, 1, &["10.0.0.0/8", "10.1.0.0/16"]));
