@@ -185,6 +185,7 @@ enum Fast {
     Words(Vec<(Scope, PathState)>),
     Kernel(Vec<fib::Event>),
     Retry(u32),
+    Returning(PeerId),
     Restored(Restored),
     Damping(Option<damping::Settings>),
     Release(Option<IfName>, Told),
@@ -224,9 +225,10 @@ impl FibHandle {
         self.sender.fast(Fast::Words(words));
     }
 
-    /// The session to a peer is established: its path serves what has no other until the peer has sent its routes.
+    /// The session to a peer is established: its path serves what has no other until the peer has sent its routes. What BFD had
+    /// against it is in doubt as well until BFD speaks again, since packets have come and gone.
     pub fn returning(&self, peer: PeerId) {
-        self.words(vec![(Scope::Source(peer.0), PathState::Doubtful)]);
+        self.sender.fast(Fast::Returning(peer));
     }
 
     /// Something is in use again, and no session says so by its return.

@@ -208,10 +208,12 @@ impl<B: Backend> Worker<B> {
     fn fast(&mut self, order: Fast) {
         match order {
             Fast::Fault(fault) => self.fault(fault),
-            Fast::Words(words) => {
-                let switch = self.fib.set_states(&words);
-                self.flaps.heard(&words);
-                self.note(&switch, "paths changed");
+            Fast::Words(words) => self.words(&words),
+            Fast::Returning(peer) => {
+                let monitored = Scope::Monitored(peer.0);
+                let bfd = (self.fib.word(&monitored) > PathState::Doubtful).then_some(monitored);
+                let scopes = std::iter::once(Scope::Source(peer.0)).chain(bfd);
+                self.words(&scopes.map(|scope| (scope, PathState::Doubtful)).collect::<Vec<_>>());
             }
             Fast::Kernel(events) => {
                 for event in events {
@@ -235,6 +237,12 @@ impl<B: Backend> Worker<B> {
             }
         }
         self.look_for_returned();
+    }
+
+    fn words(&mut self, words: &[(Scope, PathState)]) {
+        let switch = self.fib.set_states(words);
+        self.flaps.heard(words);
+        self.note(&switch, "paths changed");
     }
 
     fn fault(&mut self, fault: Fault) {
