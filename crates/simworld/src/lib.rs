@@ -20,8 +20,9 @@
 //! differ between two runs of a seed; nothing here has been seen to depend on it.
 //!
 //! Not asked for, since nobody can keep it: routes that the kernel drops with a wire, or that somebody deletes, are missing
-//! until the daemon has written others, and longer while it does not run; and packets may circle for the time of a graceful
-//! restart where the router that restarts forwards as it did before (RFC 4724 §4.1).
+//! until the daemon has written others, and longer while it does not run; and packets may circle longer than otherwise where a
+//! router that restarts forwards as it did before (RFC 4724 §4.1). That takes a daemon that dies in the moment between what
+//! it has told and what it has written; such circles are counted.
 
 mod daemon;
 mod fault;

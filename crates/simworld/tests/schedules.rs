@@ -1,11 +1,14 @@
 //! Schedules that once failed, each shrunk to what it took, under the name of what was wrong.
 
-use simworld::{Event, Fault, Scenario};
+use std::time::Duration;
 
-fn play<const N: usize>(seed: u64, schedule: [(u32, Fault); N]) {
+use simworld::{Event, Fault, Figures, Scenario};
+
+fn play<const N: usize>(seed: u64, schedule: [(u32, Fault); N]) -> Figures {
     let schedule = schedule.map(|(after, fault)| Event { after, fault });
-    if let Err(violation) = Scenario::new(seed).play(&schedule) {
-        panic!("{violation}\n{}", Scenario::new(seed).plan().0);
+    match Scenario::new(seed).play(&schedule) {
+        Ok(figures) => figures,
+        Err(violation) => panic!("{violation}\n{}", Scenario::new(seed).plan().0),
     }
 }
 
@@ -64,4 +67,16 @@ fn withdrawals_by_silence_are_withdrawals() {
 fn a_router_that_only_doubts_its_tunnels_does_not_hand_packets_to_one_that_gives_them_back() {
     play(0, [(26317, Fault::RestartIpsecd(5, 9000))]);
     play(0, [(26317, Fault::CrashIpsecd(5, 9000))]);
+}
+
+/// A hub whose daemon restarts goes on sending packets to the other one, and that one, having lost its own way meanwhile, sent
+/// them back by what the first had told it, for twelve seconds.
+#[test]
+fn what_a_restarting_router_would_send_back_is_not_kept() {
+    let figures = [
+        play(10, [(291, Fault::Cut(1)), (41, Fault::Cut(2)), (72, Fault::KillBgpd(0, 3000))]),
+        play(24, [(27988, Fault::KillBgpd(1, 3000)), (132, Fault::PowerOff(4))]),
+    ];
+    let longest = figures.map(|figures| figures.longest_circle);
+    assert!(longest.iter().all(|longest| *longest < Duration::from_millis(200)), "{longest:?}");
 }

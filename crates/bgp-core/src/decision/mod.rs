@@ -177,8 +177,8 @@ fn length(merit: &Merit, options: &DecisionOptions) -> u32 {
 /// export policy makes of a path is not asked.
 pub(crate) fn prefers_ours(theirs: &Candidate<'_>, ours: &Candidate<'_>, options: &DecisionOptions) -> bool {
     let (x, y) = (ours.merit, theirs.merit);
-    let preferred = || y.local_pref.cmp(&x.local_pref).then_with(|| by_attributes(x, y, options)).is_lt();
-    theirs.kind.is_internal() && !ours.kind.is_internal() && ours.stale <= theirs.stale && preferred()
+    let told = ours.stale.cmp(&theirs.stale).then(y.local_pref.cmp(&x.local_pref));
+    theirs.kind.is_internal() && !ours.kind.is_internal() && told.then_with(|| by_attributes(x, y, options)).is_lt()
 }
 
 /// By what is left of the attributes behind LOCAL_PREF.

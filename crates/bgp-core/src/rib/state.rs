@@ -117,6 +117,18 @@ impl Shared {
         protected && path.effective.is_some() && self.standing(family, path) != Standing::Gone
     }
 
+    /// Whether a path is worth nothing while its router does not hear us, since it goes on sending packets to us: it preferred
+    /// what we told it, and still does if it restarts (RFC 4724 §4.1). A prefix that only this path protects keeps it.
+    pub(crate) fn is_sent_back(&self, family: Family, path: &Path, entry: &Entry) -> bool {
+        let Some(theirs) = self.candidate(family, path) else { return false };
+        // As it was there: that we have lost the session since is not known to it.
+        let theirs = Candidate { stale: theirs.merit.long_lived_stale, ..theirs };
+        let closed = self.protects(family, path);
+        entry.paths.iter().filter(|other| !closed || self.protects(family, other)).any(|other| {
+            self.candidate(family, other).is_some_and(|ours| decision::prefers_ours(&theirs, &ours, &self.decision))
+        })
+    }
+
     /// Notes the labels of a path, or that it has none any more; whether that is news.
     pub(crate) fn label(&mut self, prefix: Prefix, source: Slot, number: u32, labels: Option<&Labels>) -> bool {
         let key = (prefix, source, number);

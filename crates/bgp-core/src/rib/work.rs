@@ -151,6 +151,11 @@ impl Rib {
                     table.take(shared, id, slot, path.id);
                 }
                 _ if visit.reimport => self.reevaluate(family, id, path),
+                Standing::Stale
+                    if visit.departed && shared.is_sent_back(family, &path, &table.table.entries[id as usize]) =>
+                {
+                    table.take(shared, id, slot, path.id);
+                }
                 standing => {
                     table.settle(shared, id);
                     if visit.departed && standing == Standing::Stale {

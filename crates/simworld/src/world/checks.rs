@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fib::{Nexthop, Target};
 use net_types::Prefix;
 
-use super::{CIRCLE, Fate, Later, RESTART, Router, World};
+use super::{CIRCLE, Circle, Fate, Later, RESTART, Router, World};
 use crate::{
     daemon::{Daemon, Heard},
     reference::{self, Alive},
@@ -82,7 +82,7 @@ impl World {
                     if self.circles.is_empty() {
                         self.later.insert((now + CIRCLE / 50, Later::Look));
                     }
-                    self.circles.entry((router, prefix)).or_insert((now, within));
+                    self.circles.entry((router, prefix)).or_insert(Circle { since: now, within, restarting: now });
                 }
             }
         }
@@ -104,12 +104,14 @@ impl World {
     /// Whether circles are still there.
     pub(super) fn look(&mut self) {
         let now = self.now();
-        for ((router, prefix), (since, within)) in self.circles.clone() {
+        for ((router, prefix), Circle { since, within, restarting }) in self.circles.clone() {
             let lasted = now - since;
             let fate = self.walk(router, &prefix);
             if let Fate::Circle(circle) = fate {
-                let restarting = circle.iter().any(|at| self.is_restarting(*at));
-                if lasted > if restarting { RESTART } else { CIRCLE } {
+                let excused = circle.iter().any(|at| self.is_restarting(*at));
+                let restarting = if excused { now } else { restarting };
+                self.circles.insert((router, prefix), Circle { since, within, restarting });
+                if now - restarting > CIRCLE || lasted > RESTART {
                     let seen: Vec<String> = circle.iter().map(|at| self.describe(*at, &prefix)).collect();
                     self.violate(format!(
                         "packets to {prefix} run in a circle through routers {circle:?} since {lasted:?}; {}",
@@ -119,6 +121,7 @@ impl World {
             } else {
                 self.circles.remove(&(router, prefix));
                 self.figures.circles += 1;
+                self.figures.circles_in_restart += usize::from(lasted > CIRCLE);
                 self.figures.longest_circle = self.figures.longest_circle.max(lasted);
                 if within {
                     self.figures.longest_within_site = self.figures.longest_within_site.max(lasted);

@@ -27,7 +27,7 @@ use crate::{
 const SETTLED: Duration =
     Duration::from_millis(4 * BFD_MILLISECONDS + 1000 * (2 * HOLD_SECONDS + 3 * RESTART_SECONDS + 10));
 /// Packets may run in a circle for as long: until what two routers say to each other has crossed.
-const CIRCLE: Duration = Duration::from_secs(5);
+const CIRCLE: Duration = Duration::from_millis(500);
 /// The same where one of them is restarting, and forwards as it did before: what changed since then it learns when it has
 /// heard everybody, or waits no more (RFC 4724 §4.1).
 const RESTART: Duration = Duration::from_secs(3 * RESTART_SECONDS);
@@ -60,12 +60,24 @@ pub struct Figures {
     pub walks: u64,
     /// Circles that came and went.
     pub circles: usize,
+    /// Those of them that lasted longer than others may, since a router was restarting.
+    pub circles_in_restart: usize,
     /// The longest of them.
     pub longest_circle: Duration,
     /// The same between two routers of one place.
     pub longest_within_site: Duration,
     /// Virtual time.
     pub elapsed: Duration,
+}
+
+/// Packets that run in a circle.
+#[derive(Clone, Copy)]
+struct Circle {
+    since: Instant,
+    /// Through routers of one place.
+    within: bool,
+    /// When one of them was last seen to be restarting.
+    restarting: Instant,
 }
 
 /// What became of a packet.
@@ -149,7 +161,7 @@ pub struct World {
     routers: Vec<Router>,
     due: BTreeSet<(Instant, usize)>,
     later: BTreeSet<(Instant, Later)>,
-    circles: BTreeMap<(usize, Prefix), (Instant, bool)>,
+    circles: BTreeMap<(usize, Prefix), Circle>,
     random: StdRng,
     figures: Figures,
     violation: Option<Violation>,

@@ -214,6 +214,26 @@ fn routes_that_are_kept_are_marked_for_our_own_as_and_for_nobody_else() {
 }
 
 #[test]
+fn what_an_internal_peer_would_send_back_is_not_kept_while_it_restarts() {
+    let mut bench = Bench::new();
+    let inside = PeerConfig::new(address(B), PeerKind::Internal, bench.rib.config().asn);
+    bench.rib.configure_peer(B, inside);
+    bench.rib.peer_up(bench.now, B, PeerUp { negotiated: Negotiated::base(PeerKind::Internal), ..up(B) });
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.hear(A, announce(A, 2, &["10.1.0.0/16"]));
+    bench.hear(B, announce(B, 2, &["10.0.0.0/8", "10.1.0.0/16"]));
+    let until = bench.now + Duration::from_secs(120);
+    let stale = Departure::Stale { until, families: FamilySet::from(V4), long_lived: Default::default() };
+    bench.rib.peer_down(bench.now, B, stale);
+    bench.settle();
+    bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+    bench.settle();
+    // It preferred our shorter way to the one, and its own to the other; it does not know that ours are gone.
+    let usable = |text| bench.rib.route(bench.now, &prefix(text)).unwrap().paths[0].state;
+    assert_eq!((usable("10.0.0.0/8"), usable("10.1.0.0/16")), (PathState::Ghost, PathState::Best));
+}
+
+#[test]
 fn what_is_protected_from_withdrawals_is_so_from_those_by_silence() {
     let mut bench = Bench::new();
     let mut config = PeerConfig::new(address(A), PeerKind::External, bench.rib.config().asn);
