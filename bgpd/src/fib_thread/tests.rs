@@ -146,7 +146,7 @@ fn what_was_found_is_dropped_until_everybody_has_spoken_who_may_have_announced_i
     let (fib, thread) = start(fib).unwrap();
     let rig = Rig { rib: fib.rib_side(), fib, thread };
 
-    rig.rib.settled(Unclaimed { silent: vec![PeerId(1)], always: false }, [1].into());
+    rig.rib.settled(Unclaimed { silent: vec![PeerId(1)], ..Unclaimed::default() }, [1].into());
     rig.rib.changes(vec![change("10.3.0.0/16", &[2])]);
     rig.rib.idle();
     while rig.way("10.1.0.0/16") != 0 {

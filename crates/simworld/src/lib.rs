@@ -8,7 +8,8 @@
 //!
 //! Looked at all the time:
 //! - *No leak.* A prefix that came through a tunnel keeps a route in the kernel, be it one that drops, until the living
-//!   neighbor takes it back (never, with `bgp fail-closed withdrawn`).
+//!   neighbor takes it back (never, with `bgp fail-closed withdrawn`). So does one that another router of the AS had from a
+//!   tunnel, and said so.
 //! - *No loop.* Packets that are followed through the kernels' tables do not run in a circle for longer than it takes two
 //!   routers to tell each other what each of them has lost.
 //!

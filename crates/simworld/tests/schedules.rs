@@ -80,3 +80,17 @@ fn what_a_restarting_router_would_send_back_is_not_kept() {
     let longest = figures.map(|figures| figures.longest_circle);
     assert!(longest.iter().all(|longest| *longest < Duration::from_millis(200)), "{longest:?}");
 }
+
+/// A prefix that a router knew only from the other router of its place went out in the clear when that one could not be reached
+/// any more, though its way was a tunnel.
+#[test]
+fn what_another_router_had_from_a_tunnel_is_protected() {
+    play(1, [(28596, Fault::Cut(3)), (2532, Fault::CutOneWay(17, 0)), (1604, Fault::Cut(0))]);
+}
+
+/// With `bgp fail-closed withdrawn` a route that led over the other router of the place when the daemon was restarted was
+/// removed, where it had been taken back meanwhile.
+#[test]
+fn what_was_reached_over_another_router_is_protected_after_a_restart() {
+    play(244, [(55621, Fault::KillBgpd(1, 9000)), (7496, Fault::PowerOff(2)), (13525, Fault::StopBgpd(4, 500))]);
+}

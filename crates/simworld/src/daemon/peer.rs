@@ -242,9 +242,7 @@ impl Daemon {
                 peer.pending.push_back(PeerEvent::Up(Box::new(up)));
             }
             Output::Routes(update) => {
-                if self.peers[at].through_tunnel {
-                    out.heard.push((at, Heard::Update(Box::new(update.clone()))));
-                }
+                out.heard.push((at, Heard::Update(Box::new(update.clone()))));
                 self.peers[at].pending.push_back(PeerEvent::Routes { peer: id, updates: vec![update] });
             }
             Output::Refresh(refresh) => {

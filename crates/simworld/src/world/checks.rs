@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bgp_wire::ExtCommunity;
 use fib::{Nexthop, Target};
 use net_types::Prefix;
 
@@ -13,10 +14,12 @@ use crate::{
 };
 
 impl World {
-    /// Keeps count of what neighbors behind tunnels have promised.
+    /// Keeps count of what neighbors behind tunnels have promised, and those within the AS whom others have.
     pub(super) fn heard(&mut self, router: usize, at: usize, heard: Heard) {
         let own = self.plan.routers[router].asn;
         let closed = self.plan.always_closed;
+        let inside = self.plan.links[self.plan.routers[router].neighbors[at].link].kind == LinkKind::Lan;
+        let closed = closed && !inside;
         let state = &mut self.routers[router];
         match heard {
             Heard::Session => state.sessions[at] += 1,
@@ -26,7 +29,9 @@ impl World {
                     state.told[at].retain(|prefix, _| !update.withdrawn.contains(prefix));
                 }
                 for reach in update.reach.iter() {
-                    let taken = reach.attributes.as_path.asns().all(|asn| asn.get() != own);
+                    let marks = [ExtCommunity::THROUGH_TUNNEL, ExtCommunity::TUNNEL_LOST];
+                    let marked = reach.attributes.ext_communities.iter().any(|community| marks.contains(community));
+                    let taken = reach.attributes.as_path.asns().all(|asn| asn.get() != own) && (marked || !inside);
                     for prefix in reach.announced.iter().flat_map(|group| &group.prefixes) {
                         if taken {
                             state.told[at].insert(*prefix, session);
@@ -40,6 +45,7 @@ impl World {
                 }
             }
         }
+        state.forget_answered_for();
         let Router { told, owed, .. } = state;
         owed.retain(|prefix| told.iter().any(|told| told.contains_key(prefix)));
     }
@@ -163,15 +169,11 @@ impl World {
         }
     }
 
-    /// Whether some neighbor behind a tunnel has not spoken since the daemon was started: what it had announced before is
+    /// Whether some neighbor has not spoken since the daemon was started: what it had announced before is
     /// dropped, and nobody knows any more what that was.
     pub(super) fn has_silent_neighbor(&self, router: usize) -> bool {
         let Router { sessions, sessions_before, .. } = &self.routers[router];
-        let neighbors = self.plan.routers[router].neighbors.iter();
-        let counts = sessions.iter().zip(sessions_before);
-        neighbors
-            .zip(counts)
-            .any(|(neighbor, (now, before))| self.plan.links[neighbor.link].kind == LinkKind::Tunnel && now == before)
+        sessions.iter().zip(sessions_before).any(|(now, before)| now == before)
     }
 
     /// Every router against the reference.

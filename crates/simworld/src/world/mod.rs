@@ -149,6 +149,19 @@ impl Router {
         self.owed.retain(|prefix| twin.target(prefix).is_some());
         self.told.iter_mut().for_each(|told| told.retain(|prefix, _| twin.target(prefix).is_some()));
     }
+
+    /// What a neighbor took back while the daemon did not run is remembered by nobody but the kernel. Where another one has
+    /// announced it since, that one answers for it.
+    fn forget_answered_for(&mut self) {
+        let Self { told, sessions, sessions_before, .. } = self;
+        let fresh = |at: usize, said: u32| said > sessions_before[at];
+        let all =
+            told.iter().enumerate().flat_map(|(at, told)| told.iter().map(move |(prefix, said)| (at, prefix, said)));
+        let answered: BTreeSet<Prefix> = all.filter(|(at, _, said)| fresh(*at, **said)).map(|(_, it, _)| *it).collect();
+        for (at, told) in told.iter_mut().enumerate().filter(|(at, _)| fresh(*at, sessions[*at])) {
+            told.retain(|prefix, said| fresh(at, *said) || !answered.contains(prefix));
+        }
+    }
 }
 
 /// The network.

@@ -1,5 +1,7 @@
 //! Best path and alternate, and what becomes of a prefix that has lost both.
 
+use bgp_wire::{Community, ExtCommunity};
+
 use super::*;
 
 #[test]
@@ -83,6 +85,92 @@ fn protection_ends_by_clear_and_by_configuration() {
         assert_eq!(bench.changes(), [("10.0.0.0/8".into(), None, None, false)]);
         assert_eq!((bench.remembered(), bench.rib.attribute_count()), (0, 0));
     }
+}
+
+/// Where B is an internal peer that has no tunnel to us.
+fn with_b_inside() -> Bench {
+    let mut bench = Bench::new();
+    let inside = PeerConfig::new(address(B), PeerKind::Internal, bench.rib.config().asn);
+    bench.rib.configure_peer(B, PeerConfig { protection: Protection::AsTold, ..inside });
+    bench.rib.peer_up(bench.now, B, PeerUp { negotiated: Negotiated::base(PeerKind::Internal), ..up(B) });
+    bench.told(B);
+    bench
+}
+
+#[test]
+fn internal_peers_are_told_what_came_through_a_tunnel_and_that_it_is_lost() {
+    let mut bench = with_b_inside();
+    let told = |bench: &mut Bench, peer| {
+        bench.told(peer);
+        bench.rib.advertised(peer, &prefix("10.0.0.0/8")).map(|attrs| attrs.attributes)
+    };
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    assert_eq!(told(&mut bench, B).unwrap().ext_communities, [ExtCommunity::THROUGH_TUNNEL]);
+    assert_eq!(told(&mut bench, C).unwrap().ext_communities, [], "nobody else");
+    bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+    bench.settle();
+    let lost = told(&mut bench, B).unwrap();
+    assert_eq!(lost.ext_communities, [ExtCommunity::TUNNEL_LOST]);
+    assert_eq!((lost.local_pref, lost.communities), (Some(0), vec![Community::NO_EXPORT]));
+    assert_eq!(told(&mut bench, C), None);
+    // One that comes to the AS later hears of it as well.
+    bench.rib.peer_down(bench.now, B, Departure::Withdraw);
+    bench.rib.peer_up(bench.now, B, PeerUp { negotiated: Negotiated::base(PeerKind::Internal), ..up(B) });
+    bench.settle();
+    assert_eq!(bench.told(B), ["+10.0.0.0/8", "."]);
+    bench.rib.peer_up(bench.now, A, up(A));
+    bench.hear(A, end_of_rib());
+    assert_eq!(bench.told(B), ["-10.0.0.0/8"], "its neighbor takes it back");
+    assert_eq!((bench.changes().last().unwrap().3, bench.remembered()), (false, 0));
+}
+
+#[test]
+fn what_an_internal_peer_had_from_a_tunnel_is_protected_when_it_dies_and_no_more_than_that() {
+    let marked = |mark: ExtCommunity, prefix: &str| {
+        let mut update = announce(B, 1, &[prefix]);
+        let attributes = &mut update.reach.as_mut().unwrap().attributes;
+        (attributes.local_pref, attributes.ext_communities) = (Some(100), vec![mark]);
+        update
+    };
+    for departure in [
+        Departure::Withdraw,
+        Departure::Stale {
+            until: Instant::now() + Duration::from_secs(3600),
+            families: FamilySet::from(V4),
+            long_lived: Default::default(),
+        },
+    ] {
+        let mut bench = with_b_inside();
+        bench.hear(B, marked(ExtCommunity::THROUGH_TUNNEL, "10.0.0.0/8"));
+        bench.hear(B, announce(B, 1, &["10.1.0.0/16"]));
+        bench.hear(B, marked(ExtCommunity::TUNNEL_LOST, "10.2.0.0/16"));
+        let closed = ("10.2.0.0/16".to_owned(), None, None, true);
+        let usable = |text: &str, protect| (text.to_owned(), from(B), None, protect);
+        assert_eq!(bench.changes(), [usable("10.0.0.0/8", true), usable("10.1.0.0/16", false), closed]);
+        assert_eq!(bench.rib.route(bench.now, &prefix("10.2.0.0/16")).unwrap().paths[0].state, PathState::Ghost);
+        bench.rib.peer_down(bench.now, B, departure);
+        bench.rib.peer_down(bench.now, B, Departure::Withdraw);
+        bench.settle();
+        let after: Vec<_> =
+            bench.changes().into_iter().map(|(prefix, best, _, protect)| (prefix, best, protect)).collect();
+        assert_eq!(after, [("10.0.0.0/8".into(), None, true), ("10.1.0.0/16".into(), None, false)]);
+        bench.rib.peer_up(bench.now, B, PeerUp { negotiated: Negotiated::base(PeerKind::Internal), ..up(B) });
+        bench.hear(B, end_of_rib());
+        assert!(bench.changes().iter().all(|(_, best, _, protect)| best.is_none() && !protect), "it has none of it");
+        assert_eq!(bench.remembered(), 0);
+    }
+}
+
+#[test]
+fn what_others_say_of_tunnels_is_of_no_interest() {
+    let mut bench = with_b_inside();
+    let mut lost = announce(A, 1, &["10.0.0.0/8"]);
+    lost.reach.as_mut().unwrap().attributes.ext_communities = vec![ExtCommunity::TUNNEL_LOST];
+    bench.hear(A, lost);
+    assert_eq!(bench.changes(), [("10.0.0.0/8".into(), from(A), None, true)]);
+    bench.told(B);
+    let told = bench.rib.advertised(B, &prefix("10.0.0.0/8")).unwrap();
+    assert_eq!(told.attributes.ext_communities, [ExtCommunity::THROUGH_TUNNEL]);
 }
 
 #[test]

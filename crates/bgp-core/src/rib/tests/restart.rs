@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// What there is to hear at the end of a restart after which these have not spoken.
+fn unclaimed(silent: &[PeerId]) -> RibEvent {
+    RibEvent::Settled(Unclaimed { protected: vec![A, B, C], silent: silent.to_vec(), always: false })
+}
+
 #[test]
 fn a_restarting_peers_paths_serve_until_end_of_rib_or_the_deadline() {
     let mut bench = Bench::new();
@@ -84,7 +89,7 @@ fn after_our_own_restart_nothing_is_said_before_the_peers_have_spoken() {
     bench.hear(A, end_of_rib());
     assert!(bench.rib.is_deferring());
     bench.hear(B, end_of_rib());
-    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled(Unclaimed::default())));
+    assert_eq!(bench.rib.poll_event(), Some(unclaimed(&[])));
     assert_eq!(bench.changes(), [("10.0.0.0/8".into(), from(A), None, true)]);
     assert_eq!(bench.told(C), ["+10.0.0.0/8"]);
 
@@ -96,14 +101,13 @@ fn after_our_own_restart_nothing_is_said_before_the_peers_have_spoken() {
     bench.rib.defer(bench.now + Duration::from_secs(60), [(A, all), (B, all)]);
     assert!(bench.rib.is_deferring());
     bench.hear(B, end_of_rib());
-    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled(Unclaimed::default())));
+    assert_eq!(bench.rib.poll_event(), Some(unclaimed(&[])));
     assert_eq!(bench.changes(), [("10.1.0.0/16".into(), from(A), None, true)]);
 
     bench.rib.defer(bench.now + Duration::from_secs(60), [(A, all)]);
     assert!(bench.rib.is_deferring());
     bench.pass(Duration::from_secs(60));
-    let silent = Unclaimed { silent: vec![A], always: false };
-    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled(silent)), "and what it announced before is protected");
+    assert_eq!(bench.rib.poll_event(), Some(unclaimed(&[A])), "and what it announced before is protected");
     assert!(!bench.rib.is_deferring(), "a peer that never comes is not waited for");
 }
 
