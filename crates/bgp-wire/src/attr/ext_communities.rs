@@ -15,7 +15,7 @@ pub struct ExtCommunity(pub [u8; 8]);
 
 impl ExtCommunity {
     /// Between routers of one AS that run this software: the route came through a tunnel, and what it leads to must not leave in
-    /// the clear. Not transitive, of a type for experiments (RFC 7153 §5.1), with a word that others are not likely to use.
+    /// the clear. Not transitive, of a type for experiments (0xc0 to 0xcf, RFC 7153), with a word that others are not likely to use.
     pub const THROUGH_TUNNEL: Self = Self(*b"\xc0\xfctunnel");
 
     /// The same, and there is no way left: packets that are sent here are dropped.
