@@ -90,7 +90,7 @@ fn any(plan: &Plan, random: &mut StdRng) -> Fault {
         77..81 => Fault::RestartIpsecd(router, pause),
         81..84 => Fault::CrashIpsecd(router, pause),
         84..87 => Fault::LoseRpc(router),
-        87..91 => Fault::ResetSession(router, random.random_range(0..plan.routers[router].neighbors.len())),
+        87..91 => Fault::ResetSession(router, random.random_range(0..plan.routers[router].neighbors.len().max(1))),
         91..95 => Fault::DeleteRoute(router, random.random_range(0..8)),
         95..97 => Fault::LoseAnswer(router),
         _ => Fault::MendAll,

@@ -16,8 +16,8 @@
 //! Looked at when every timer has run out: each router has the best path and the kernel's route that the
 //! [`mod@reference`] has worked out from who is alive, so nothing is stale, and packets arrive wherever they can.
 //!
-//! [`try_seed`] runs one seed; a failure says what was violated and has the schedule shrunk to the least that fails, in the form
-//! of a test. Hash tables of the daemon have keys that no seed decides, so the order of two messages within one batch may
+//! [`try_seed`] runs one seed; a failure says what was violated and has the schedule and the network shrunk to the least that
+//! fails, in the form of a test. Hash tables of the daemon have keys that no seed decides, so the order of two messages within one batch may
 //! differ between two runs of a seed; nothing here has been seen to depend on it.
 //!
 //! Not asked for, since nobody can keep it: routes that the kernel drops with a wire, or that somebody deletes, are missing
@@ -38,7 +38,7 @@ mod world;
 
 pub use fault::{Event, Fault, draw};
 pub use kernel::Defect;
-pub use run::{Failure, Scenario, try_seed};
+pub use run::{Failure, Scenario, Without, try_seed};
 pub use shrink::shrink;
 pub use topology::{Link, LinkKind, Neighbor, Plan, Router, Size};
 pub use world::{Figures, Violation, World};

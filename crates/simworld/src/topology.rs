@@ -219,6 +219,16 @@ impl Plan {
         }
     }
 
+    /// Leaves routers and links out, so that nobody knows of them. All numbers stay.
+    pub(crate) fn leave_out(&mut self, router: impl Fn(usize) -> bool, link: impl Fn(usize) -> bool) {
+        for (number, left) in self.routers.iter_mut().enumerate() {
+            left.neighbors.retain(|it| !router(number) && !router(it.router) && !link(it.link));
+            if router(number) {
+                left.prefixes.clear();
+            }
+        }
+    }
+
     /// Every prefix that anybody announces, in order.
     pub fn prefixes(&self) -> Vec<Prefix> {
         let mut all: Vec<Prefix> = self.routers.iter().flat_map(|router| router.prefixes.iter().copied()).collect();
@@ -322,7 +332,8 @@ impl fmt::Display for Plan {
         let protection = if self.always_closed { "fail-closed withdrawn" } else { "fail-closed" };
         let damping = if self.damping { ", path-damping" } else { "" };
         writeln!(f, "{} routers, {} links, {protection}{damping}", self.routers.len(), self.links.len())?;
-        for (number, router) in self.routers.iter().enumerate().take(24) {
+        let joined = self.routers.iter().enumerate().filter(|(_, router)| !router.neighbors.is_empty());
+        for (number, router) in joined.take(24) {
             write!(f, "  router {number}: AS {}", router.asn)?;
             router.prefixes.iter().try_for_each(|prefix| write!(f, ", {prefix}"))?;
             for (at, neighbor) in router.neighbors.iter().enumerate() {
