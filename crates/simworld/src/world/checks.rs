@@ -40,6 +40,7 @@ impl World {
                         }
                     }
                 }
+                state.spoken[at] |= update.end_of_rib.is_some();
                 if update.end_of_rib.is_some() && !closed {
                     state.told[at].retain(|_, said| *said == session);
                 }
@@ -172,8 +173,7 @@ impl World {
     /// Whether some neighbor has not spoken since the daemon was started: what it had announced before is
     /// dropped, and nobody knows any more what that was.
     pub(super) fn has_silent_neighbor(&self, router: usize) -> bool {
-        let Router { sessions, sessions_before, .. } = &self.routers[router];
-        sessions.iter().zip(sessions_before).any(|(now, before)| now == before)
+        self.routers[router].spoken.contains(&false)
     }
 
     /// Every router against the reference.

@@ -105,6 +105,7 @@ impl World {
         let due = daemon.due();
         self.routers[router].daemon = Some(daemon);
         self.routers[router].sessions_before = self.routers[router].sessions.clone();
+        self.routers[router].spoken.fill(false);
         self.reschedule(router, due);
         self.deliver(router, out);
         self.in_a_while(10..200, Later::Follow(router));

@@ -136,6 +136,8 @@ struct Router {
     sessions: Vec<u32>,
     /// The same when the daemon was started.
     sessions_before: Vec<u32>,
+    /// Which neighbors have said all that they have since then.
+    spoken: Vec<bool>,
     /// What each neighbor behind a tunnel has said and not taken back, and in which session.
     told: Vec<BTreeMap<Prefix, u32>>,
     /// Prefixes that are in the kernel and may not leave it.
@@ -153,12 +155,12 @@ impl Router {
     /// What a neighbor took back while the daemon did not run is remembered by nobody but the kernel. Where another one has
     /// announced it since, that one answers for it.
     fn forget_answered_for(&mut self) {
-        let Self { told, sessions, sessions_before, .. } = self;
+        let Self { told, spoken, sessions_before, .. } = self;
         let fresh = |at: usize, said: u32| said > sessions_before[at];
         let all =
             told.iter().enumerate().flat_map(|(at, told)| told.iter().map(move |(prefix, said)| (at, prefix, said)));
         let answered: BTreeSet<Prefix> = all.filter(|(at, _, said)| fresh(*at, **said)).map(|(_, it, _)| *it).collect();
-        for (at, told) in told.iter_mut().enumerate().filter(|(at, _)| fresh(*at, sessions[*at])) {
+        for (at, told) in told.iter_mut().enumerate().filter(|(at, _)| spoken[*at]) {
             told.retain(|prefix, said| fresh(at, *said) || !answered.contains(prefix));
         }
     }
@@ -204,6 +206,7 @@ impl World {
                 repairing: false,
                 sessions: vec![0; neighbors.len()],
                 sessions_before: vec![0; neighbors.len()],
+                spoken: vec![false; neighbors.len()],
                 told: vec![BTreeMap::new(); neighbors.len()],
                 owed: BTreeSet::new(),
             });
