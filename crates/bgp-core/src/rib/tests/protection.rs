@@ -125,6 +125,41 @@ fn internal_peers_are_told_what_came_through_a_tunnel_and_that_it_is_lost() {
 }
 
 #[test]
+fn one_who_is_told_several_paths_hears_of_the_loss_as_well() {
+    let mut bench = with_b_inside();
+    bench.rib.peer_down(bench.now, B, Departure::Withdraw);
+    let mut config = PeerConfig::new(address(B), PeerKind::Internal, bench.rib.config().asn);
+    config.families[V4 as usize].add_path = Some(AddPaths::All);
+    bench.rib.configure_peer(B, config);
+    let negotiated = Negotiated { add_path_out: V4.into(), ..Negotiated::base(PeerKind::Internal) };
+    bench.rib.peer_up(bench.now, B, PeerUp { negotiated, ..up(B) });
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.hear(C, announce(C, 1, &["10.0.0.0/8"]));
+    let told = |bench: &mut Bench| {
+        let (mut marks, mut withdrawn) = (Vec::new(), 0);
+        while let Some(batch) = bench.rib.poll_out(B, 10) {
+            withdrawn += batch.withdrawn.len();
+            marks.extend(batch.announced.iter().flat_map(|group| group.attrs.attributes.ext_communities.clone()));
+        }
+        (marks, withdrawn)
+    };
+    assert_eq!(told(&mut bench), (vec![ExtCommunity::THROUGH_TUNNEL; 2], 0));
+    bench.rib.peer_down(bench.now, C, Departure::Withdraw);
+    bench.settle();
+    assert_eq!(told(&mut bench).1, 1);
+    bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+    bench.settle();
+    let (marks, withdrawn) = told(&mut bench);
+    // One of the two that are lost stands for both.
+    assert_eq!(marks, [ExtCommunity::TUNNEL_LOST]);
+    assert!(withdrawn <= 1);
+    bench.rib.clear_leftovers(A);
+    bench.rib.clear_leftovers(C);
+    bench.settle();
+    assert_eq!(told(&mut bench), (vec![], 1));
+}
+
+#[test]
 fn what_an_internal_peer_had_from_a_tunnel_is_protected_when_it_dies_and_no_more_than_that() {
     let marked = |mark: ExtCommunity, prefix: &str| {
         let mut update = announce(B, 1, &[prefix]);
