@@ -216,10 +216,10 @@ impl Terms {
         if self.reject_as_sets && attrs.attributes.as_path.has_sets() {
             return None;
         }
-        let external = self.kind == SourceKind::External;
         if from.lost && !self.tells_lost() {
             return None;
         }
+        let external = self.kind == SourceKind::External;
         let has = |community| attrs.attributes.communities.contains(&community);
         // RFC 1997: NO_EXPORT keeps a route within the confederation, NO_EXPORT_SUBCONFED within the member AS.
         let stays = match self.kind {

@@ -111,7 +111,8 @@ impl Shared {
         if entry.sharing > 0 || !entry.protect {
             return None;
         }
-        let ours = |path: &&Path| path.effective.is_some() && self.peer(path.source).has_tunnel();
+        let tunnel = |peer: &Peer| peer.has_tunnel() && peer.kind != SourceKind::Internal;
+        let ours = |path: &&Path| path.effective.is_some() && tunnel(self.peer(path.source));
         // As a ghost, be it that it only lacks its next hop.
         entry.paths.iter().find(ours).map(|path| Path { epoch: GHOST_EPOCH, ..*path })
     }
@@ -243,9 +244,7 @@ impl Outcome {
             protect: entry.protect,
         }
     }
-}
 
-impl Outcome {
     /// Packets are dropped rather than sent some other way.
     fn is_closed(&self) -> bool {
         self.best.is_none() && self.protect
