@@ -96,8 +96,9 @@ pub fn peer_config(
     let session = &neighbor.settings.session;
     PeerConfig {
         protection: match bgp.fail_closed {
-            _ if !through_tunnel => Protection::None,
             FailClosed::Off => Protection::None,
+            _ if !through_tunnel && kind == PeerKind::Internal => Protection::AsTold,
+            _ if !through_tunnel => Protection::None,
             FailClosed::Lost => Protection::OnFailure,
             FailClosed::Withdrawn => Protection::Always,
         },
@@ -292,17 +293,24 @@ mod tests {
     }
 
     #[test]
-    fn only_what_comes_through_a_tunnel_is_protected() {
-        for (fail_closed, through_tunnel, expected) in [
-            (FailClosed::Lost, true, Protection::OnFailure),
-            (FailClosed::Lost, false, Protection::None),
-            (FailClosed::Withdrawn, true, Protection::Always),
-            (FailClosed::Off, true, Protection::None),
+    fn only_what_comes_through_a_tunnel_is_protected_be_it_anothers() {
+        for (fail_closed, remote_as, through_tunnel, expected) in [
+            (FailClosed::Lost, 65000, true, Protection::OnFailure),
+            (FailClosed::Lost, 65000, false, Protection::None),
+            (FailClosed::Withdrawn, 65000, true, Protection::Always),
+            (FailClosed::Off, 65000, true, Protection::None),
+            (FailClosed::Lost, 65001, true, Protection::OnFailure),
+            (FailClosed::Lost, 65001, false, Protection::AsTold),
+            (FailClosed::Withdrawn, 65001, false, Protection::AsTold),
+            (FailClosed::Off, 65001, false, Protection::None),
         ] {
-            let (bgp, neighbor) = speaker(|bgp, _| bgp.fail_closed = fail_closed);
+            let (bgp, neighbor) = speaker(|bgp, neighbor| {
+                bgp.fail_closed = fail_closed;
+                neighbor.remote_as = RemoteAs::Asn(Asn::literal(remote_as));
+            });
             let policies = Policies::new(&Config::default());
             let peer = peer_config(&bgp, &neighbor, PEER, &policies, through_tunnel);
-            assert_eq!(peer.protection, expected, "{fail_closed:?}, tunnel: {through_tunnel}");
+            assert_eq!(peer.protection, expected, "{fail_closed:?}, AS{remote_as}, tunnel: {through_tunnel}");
         }
     }
 

@@ -106,7 +106,7 @@ pub fn word(status: &TunnelStatus) -> (Scope, PathState) {
 
 /// The same of one that was up when its owner went away: whether it still carries packets BFD has to say.
 pub fn word_of_the_absent(status: &TunnelStatus) -> Option<(Scope, PathState)> {
-    is_up(status).then_some((Scope::Tunnel(status.ifindex), PathState::LastResort))
+    is_up(status).then_some((Scope::Tunnel(status.ifindex), PathState::Doubtful))
 }
 
 /// Whether packets flow.

@@ -52,10 +52,8 @@ impl Outlet for TableOutlet {
 
     fn event(&self, event: RibEvent) {
         if let RibEvent::Settled(unclaimed) = &event {
-            let all = self.neighbors.all();
-            let protected = all.iter().filter(|(_, entry)| entry.through_tunnel);
-            let tunnels = protected.filter_map(|(_, entry)| Some(entry.interface.as_ref()?.0));
-            self.fib.settled(unclaimed.clone(), tunnels.collect());
+            let interface = |peer: &PeerId| Some(self.neighbors.by_id(*peer)?.1.interface?.0);
+            self.fib.settled(unclaimed.clone(), unclaimed.protected.iter().filter_map(interface).collect());
         }
         // Nobody listens only while the daemon is on its way out.
         let _ = self.events.send(event);

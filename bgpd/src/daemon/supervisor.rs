@@ -403,7 +403,7 @@ impl Supervisor {
             }
             News::Lost(why) => {
                 neighbors.tap.event(Kind::Tunnel, "ipsecd", format!("cannot be reached: {why}"));
-                warn!(why, "ipsecd cannot be reached: its tunnels are the last resort until it is back; BFD decides");
+                warn!(why, "ipsecd cannot be reached: its tunnels are in doubt until it is back; BFD decides");
                 let known = known.lock().unwrap_or_else(PoisonError::into_inner);
                 for status in known.all() {
                     let Some(word) = tunnels::word_of_the_absent(status) else { continue };

@@ -63,7 +63,7 @@ impl Flaps {
         self.let_go(released)
     }
 
-    /// A fault, before the table hears of it. A path that is to be held becomes the last resort now, so that it never gets
+    /// A fault, before the table hears of it. A path that is to be held becomes a doubtful one now, so that it never gets
     /// in between when it is back.
     pub(super) fn fault(&mut self, now: Instant, fault: &Fault) -> Noted {
         let mut noted = Noted::default();
@@ -79,7 +79,7 @@ impl Flaps {
                     Verdict::Counted => noted.new = true,
                     Verdict::ToBeHeld(_) => {
                         noted.new = true;
-                        noted.words.push((Scope::Damped(path), PathState::LastResort));
+                        noted.words.push((Scope::Damped(path), PathState::Doubtful));
                     }
                 }
                 let seen = self.paths.entry(path).or_default();
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_tunnel_is_one_path_whoever_sees_it_fail_and_back_when_packets_could_take_it() {
         let mut rig = Rig::new();
-        let held = (Scope::Damped(Damped::Interface(TUNNEL)), PathState::LastResort);
+        let held = (Scope::Damped(Damped::Interface(TUNNEL)), PathState::Doubtful);
         assert_eq!(rig.fault(Cause::BfdDown, Scope::Monitored(1), TUNNEL), Noted { new: true, words: vec![] });
         assert!(!rig.fault(Cause::HoldTimer, Scope::Source(1), TUNNEL).new, "the session ends with it");
         assert_eq!(rig.word(Scope::Monitored(1), PathState::Up), 0);
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(rig.word(Scope::Source(1), PathState::Up), 0, "the tunnel is down");
         assert_eq!(rig.word(Scope::Source(1), PathState::Dead), 0);
         assert_eq!(rig.word(Scope::Tunnel(TUNNEL), PathState::Up), 0, "nobody is behind it yet");
-        assert_eq!(rig.word(Scope::Source(1), PathState::LastResort), 0, "routes are still coming in");
+        assert_eq!(rig.word(Scope::Source(1), PathState::Doubtful), 0, "routes are still coming in");
         assert_eq!(rig.word(Scope::Source(1), PathState::Up), 1, "whatever becomes of the second neighbor");
         let peers: Vec<_> =
             rig.flaps.sentences().map(|(seen, sentence)| (seen.peers.len(), sentence.failures)).collect();
@@ -307,7 +307,7 @@ mod tests {
         }
         let third = rig.fault(Cause::BfdDown, Scope::Monitored(2), LAN);
         assert_eq!(third, Noted { new: true, words: vec![] }, "the first one of this neighbor");
-        assert_eq!(rig.words.get(&Scope::Damped(Damped::Source(1))), Some(&PathState::LastResort));
+        assert_eq!(rig.words.get(&Scope::Damped(Damped::Source(1))), Some(&PathState::Doubtful));
         // The link's own loss is one of all that go over it, and counts for nobody else.
         assert!(rig.fault(Cause::LinkDown, Scope::Link(LAN), LAN).new);
         assert!(!rig.fault(Cause::LinkDown, Scope::Source(3), LAN).new);

@@ -54,7 +54,7 @@ impl Found {
 impl<B: Backend> Worker<B> {
     /// Deals with what was found at start and nobody asked for. `tunnels`: what protected neighbors are behind.
     pub(super) fn sweep_found(&mut self, unclaimed: Unclaimed, tunnels: &BTreeSet<u32>) {
-        let Unclaimed { silent, always } = unclaimed;
+        let Unclaimed { silent, always, .. } = unclaimed;
         // One that led elsewhere may have been the alternate of a tunnel.
         let protected = |nexthop: Nexthop| match nexthop {
             Nexthop::Via { ifindex, .. } => !silent.is_empty() || (always && tunnels.contains(&ifindex)),

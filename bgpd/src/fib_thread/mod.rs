@@ -5,11 +5,14 @@
 //! the session and the table are told (`then`), which takes as long as it takes.
 //!
 //! A path comes back in two steps, so that nothing is cut while its routes are still being learned: when its session
-//! is established it becomes the last resort ([`FibHandle::returning`]), which serves prefixes that have nothing else;
+//! is established it becomes a doubtful one ([`FibHandle::returning`]), which serves prefixes that have nothing else;
 //! when the peer has sent everything and the table has passed it on ([`RibSide::returned`], [`RibSide::idle`]) it is
 //! up.
 //!
-//! One that keeps failing is held down for a while even then: it stays the last resort ([`damping`]).
+//! One that keeps failing is held down for a while even then: it stays a doubtful one ([`damping`]).
+//!
+//! Nobody is told of a doubt, so another router of our AS that prefers what we have told it would send packets back. Its path
+//! does not count as better than a doubtful one; what is known to be lost is left for it at once, and it hears of that.
 
 mod by_hand;
 mod flaps;
@@ -182,6 +185,7 @@ enum Fast {
     Words(Vec<(Scope, PathState)>),
     Kernel(Vec<fib::Event>),
     Retry(u32),
+    Returning(PeerId),
     Restored(Restored),
     Damping(Option<damping::Settings>),
     Release(Option<IfName>, Told),
@@ -221,9 +225,10 @@ impl FibHandle {
         self.sender.fast(Fast::Words(words));
     }
 
-    /// The session to a peer is established: its path serves as a last resort until the peer has sent its routes.
+    /// The session to a peer is established: its path serves what has no other until the peer has sent its routes. What BFD had
+    /// against it is in doubt as well until BFD speaks again, since packets have come and gone.
     pub fn returning(&self, peer: PeerId) {
-        self.words(vec![(Scope::Source(peer.0), PathState::LastResort)]);
+        self.sender.fast(Fast::Returning(peer));
     }
 
     /// Something is in use again, and no session says so by its return.

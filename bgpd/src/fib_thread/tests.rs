@@ -12,6 +12,7 @@ fn change(prefix: &str, peers: &[u32]) -> BestChange {
         source: Source::Peer(PeerId(*peer)),
         resolved: Resolved { ifindex: *peer, gateway: None, metric: 0 },
         stale: false,
+        sent_back: false,
         blackhole: false,
         weight: 1,
     };
@@ -102,6 +103,23 @@ fn a_fault_moves_traffic_then_tells_the_session_then_is_logged_to_its_end() {
 }
 
 #[test]
+fn a_session_that_is_back_puts_what_bfd_had_against_its_path_in_doubt() {
+    let rig = Rig::new();
+    let mut preferred = change("10.1.0.0/16", &[1, 2]);
+    preferred.alternate.as_mut().unwrap().sent_back = true;
+    rig.rib.changes(vec![preferred]);
+    assert_eq!(rig.way("10.1.0.0/16"), 1);
+    rig.fib.words(vec![(Scope::Tunnel(1), PathState::Doubtful)]);
+    assert_eq!(rig.way("10.1.0.0/16"), 1, "the other router would give packets back");
+    rig.fib.words(vec![(Scope::Monitored(1), PathState::LastResort)]);
+    assert_eq!(rig.way("10.1.0.0/16"), 2, "it will be told");
+    rig.fib.returning(PeerId(1));
+    assert_eq!(rig.way("10.1.0.0/16"), 1, "it is told that this path is there again, and uses it");
+    rig.fib.words(vec![(Scope::Monitored(1), PathState::LastResort)]);
+    assert_eq!(rig.way("10.1.0.0/16"), 2, "BFD has spoken since");
+}
+
+#[test]
 fn what_has_no_other_path_is_dropped_and_served_by_the_last_resort() {
     let rig = Rig::new();
     rig.rib.changes(vec![change("10.1.0.0/16", &[1])]);
@@ -128,7 +146,7 @@ fn what_was_found_is_dropped_until_everybody_has_spoken_who_may_have_announced_i
     let (fib, thread) = start(fib).unwrap();
     let rig = Rig { rib: fib.rib_side(), fib, thread };
 
-    rig.rib.settled(Unclaimed { silent: vec![PeerId(1)], always: false }, [1].into());
+    rig.rib.settled(Unclaimed { silent: vec![PeerId(1)], ..Unclaimed::default() }, [1].into());
     rig.rib.changes(vec![change("10.3.0.0/16", &[2])]);
     rig.rib.idle();
     while rig.way("10.1.0.0/16") != 0 {

@@ -208,10 +208,12 @@ impl<B: Backend> Worker<B> {
     fn fast(&mut self, order: Fast) {
         match order {
             Fast::Fault(fault) => self.fault(fault),
-            Fast::Words(words) => {
-                let switch = self.fib.set_states(&words);
-                self.flaps.heard(&words);
-                self.note(&switch, "paths changed");
+            Fast::Words(words) => self.words(&words),
+            Fast::Returning(peer) => {
+                let monitored = Scope::Monitored(peer.0);
+                let bfd = (self.fib.word(&monitored) > PathState::Doubtful).then_some(monitored);
+                let scopes = std::iter::once(Scope::Source(peer.0)).chain(bfd);
+                self.words(&scopes.map(|scope| (scope, PathState::Doubtful)).collect::<Vec<_>>());
             }
             Fast::Kernel(events) => {
                 for event in events {
@@ -235,6 +237,12 @@ impl<B: Backend> Worker<B> {
             }
         }
         self.look_for_returned();
+    }
+
+    fn words(&mut self, words: &[(Scope, PathState)]) {
+        let switch = self.fib.set_states(words);
+        self.flaps.heard(words);
+        self.note(&switch, "paths changed");
     }
 
     fn fault(&mut self, fault: Fault) {
@@ -455,19 +463,29 @@ fn wanted(change: &BestChange) -> Option<PathList> {
             // A best path of our own is in the kernel by other means.
             let key = path_key(best)?;
             let alternate = change.alternate.as_ref().and_then(path_key);
-            // Who told it may have lost the same neighbor as we, and be about to send packets here.
-            let last_resort = alternate.filter(|_| change.alternate.is_some_and(|path| path.stale));
+            let at_best = alternate.zip(change.alternate.as_ref().map(at_best));
             let family = change.prefix.address().is_ipv4();
             let source = change.placement.source.filter(|source| source.is_ipv4() == family);
             if change.multipath.is_empty() {
                 let paths = std::iter::once(key).chain(alternate).collect::<Vec<_>>();
-                return Some(PathList::ordered(paths).with_source(source).with_last_resort(last_resort));
+                return Some(PathList::ordered(paths).with_source(source).with_at_best(at_best));
             }
             let others = change.multipath.iter().filter_map(|path| Some((path_key(path)?, path.weight)));
             let sharing: Vec<(PathKey, u8)> = std::iter::once((key, best.weight)).chain(others).collect();
             let list = PathList::multipath(&sharing, alternate.as_slice());
-            Some(list.with_source(source).with_last_resort(last_resort))
+            Some(list.with_source(source).with_at_best(at_best))
         }
+    }
+}
+
+/// How well an alternate is, however well all that it goes over is.
+fn at_best(alternate: &PathRef) -> PathState {
+    match alternate {
+        // Who told it may have lost the same neighbor as we, and be about to send packets here.
+        PathRef { stale: true, .. } => PathState::LastResort,
+        // As long as we only doubt our best path and have not told so, packets would come back.
+        PathRef { sent_back: true, .. } => PathState::Doubtful,
+        _ => PathState::Up,
     }
 }
 

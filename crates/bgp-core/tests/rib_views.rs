@@ -128,6 +128,10 @@ impl Model {
             Step::Down { peer, graceful } => {
                 let was_up = std::mem::take(&mut self.up[peer]);
                 if graceful && was_up {
+                    let theirs = self.said.iter().filter(|(_, said)| said.from == peer);
+                    let gone: Vec<_> =
+                        theirs.filter(|(key, said)| self.is_sent_back(key.1, said)).map(|it| *it.0).collect();
+                    self.said.retain(|key, _| !gone.contains(key));
                     self.said.values_mut().filter(|said| said.from == peer).for_each(|said| said.stale = true);
                 } else if !graceful {
                     self.said.retain(|_, said| said.from != peer);
@@ -141,6 +145,13 @@ impl Model {
             Step::Deny { apart, from, yes } => self.denied[usize::from(apart)][from] = yes,
             _ => {}
         }
+    }
+
+    /// Whether an internal peer preferred an external path of ours to its own: it goes on sending packets here.
+    fn is_sent_back(&self, prefix: usize, theirs: &Said) -> bool {
+        let usable = |said: &Said| !self.unreachable[said.via];
+        let ours = |said: &Said| !said.internal && !said.stale && said.hops < theirs.hops && usable(said);
+        theirs.internal && usable(theirs) && self.said.iter().any(|(key, said)| key.1 == prefix && ours(said))
     }
 
     fn told(&self, peer: usize) -> Told {
@@ -265,7 +276,14 @@ impl Real {
                 let until = now + Duration::from_secs(3600);
                 let long_lived = [Duration::ZERO; Family::COUNT];
                 let stale = Departure::Stale { until, families: V4.into(), long_lived };
+                let kept = graceful && kind(peer) == PeerKind::Internal;
+                if kept {
+                    self.settle(model);
+                }
                 self.rib.peer_down(now, id(peer), if graceful { stale } else { Departure::Withdraw });
+                if kept {
+                    self.settle(model); // what there is besides when it is looked at decides what is kept
+                }
                 self.told[peer].clear();
             }
             Step::Up { peer } if !model.up[peer] => self.rib.peer_up(now, id(peer), up(peer)),
@@ -312,7 +330,8 @@ impl Real {
         }
     }
 
-    fn catch_up(&mut self, model: &Model) {
+    /// Does what is to be done, and answers what is asked.
+    fn settle(&mut self, model: &Model) {
         loop {
             while self.rib.work(self.now, 2) {}
             let Some(event) = self.rib.poll_next_hop() else { break };
@@ -321,6 +340,10 @@ impl Real {
                 self.rib.next_hop_resolved(key, (!model.unreachable[peer]).then_some(exit()));
             }
         }
+    }
+
+    fn catch_up(&mut self, model: &Model) {
+        self.settle(model);
         self.rib.poll_changes(usize::MAX, &mut Vec::new());
         for peer in 0..PEERS {
             while self.poll_out(peer, 2) {}

@@ -33,7 +33,10 @@ pub enum PathState {
     /// Usable.
     #[default]
     Up,
-    /// To be used when nothing that is up is left (a neighbor that is restarting, a tunnel nobody reports on).
+    /// Nothing is known against it, but not enough for it either (a tunnel nobody reports on, a neighbor that is not done with
+    /// its routes, a path that keeps failing): to be used when nothing that is up is left.
+    Doubtful,
+    /// Something is known against it (BFD hears nobody, the session is gone): to be used when nothing better is left.
     LastResort,
     /// Never to be used.
     Dead,
@@ -150,6 +153,7 @@ mod tests {
         assert_eq!(states.of(&PATH), PathState::Up);
         assert!(states.set(Scope::Tunnel(2), PathState::Dead));
         assert!(states.set(Scope::Source(1), PathState::LastResort));
+        assert!(states.set(Scope::Damped(Damped::Source(1)), PathState::Doubtful));
         assert_eq!(states.of(&PATH), PathState::Dead);
         // The link's word does not overrule the tunnel's.
         assert!(!states.set(Scope::Link(2), PathState::Up));
@@ -160,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damped_is_the_last_resort_however_it_is_named() {
+    fn what_is_damped_is_doubtful_however_it_is_named() {
         for damped in [Damped::Interface(2), Damped::Source(1), Damped::Path(PATH)] {
             let mut states = States::default();
-            assert!(states.set(Scope::Damped(damped), PathState::LastResort));
-            assert_eq!(states.of(&PATH), PathState::LastResort, "{damped:?}");
+            assert!(states.set(Scope::Damped(damped), PathState::Doubtful));
+            assert_eq!(states.of(&PATH), PathState::Doubtful, "{damped:?}");
             assert_eq!(states.of(&PathKey { source: 3, ifindex: 4, gateway: None }), PathState::Up, "{damped:?}");
-            assert_eq!(states.word(&Scope::Damped(damped)), PathState::LastResort);
+            assert_eq!(states.word(&Scope::Damped(damped)), PathState::Doubtful);
             assert_eq!(states.word(&Scope::Source(1)), PathState::Up, "the detectors' words are their own");
         }
     }

@@ -18,8 +18,8 @@ pub struct PathList {
     weights: Vec<u8>,
     source: Option<IpAddr>,
     unreachable: bool,
-    /// Is no better than [`PathState::LastResort`], however well.
-    last_resort: Option<PathKey>,
+    /// Is no better than this, however well all that it goes over is.
+    at_best: Option<(PathKey, PathState)>,
 }
 
 impl PathList {
@@ -47,10 +47,10 @@ impl PathList {
         Self { source, ..self }
     }
 
-    /// With one of the paths as a last resort, though all that it goes over is up: whoever taught it has it from somebody that
-    /// it has lost.
-    pub fn with_last_resort(self, path: Option<PathKey>) -> Self {
-        Self { last_resort: path, ..self }
+    /// With one of the paths no better than a state, though all that it goes over is up: for the sake of what whoever taught it
+    /// does with packets.
+    pub fn with_at_best(self, path: Option<(PathKey, PathState)>) -> Self {
+        Self { at_best: path, ..self }
     }
 
     /// What [`with_source`](Self::with_source) was told.
@@ -78,17 +78,18 @@ impl PathList {
         !self.weights.is_empty()
     }
 
-    /// Of the paths that `wanted` lets take part: those that share and are up, else the first that is up, else the same
-    /// of last resort, else nothing gets through.
+    /// How well one of the paths is.
+    pub(crate) fn state(&self, path: &PathKey, states: &States) -> PathState {
+        let at_best = self.at_best.filter(|(it, _)| it == path).map(|(_, state)| state);
+        states.of(path).max(at_best.unwrap_or_default())
+    }
+
+    /// Of the paths that `wanted` lets take part: those that share and are up, else the first that is up, else the same of
+    /// those that are doubtful, then of last resorts, else nothing gets through.
     pub(crate) fn choose(&self, family: Family, states: &States, wanted: impl Fn(&PathKey) -> bool) -> Forwarding {
         let (sharing, alternates) = self.paths.split_at(self.weights.len());
-        for state in [PathState::Up, PathState::LastResort] {
-            let best = |path: &PathKey| match self.last_resort == Some(*path) {
-                true => PathState::LastResort,
-                false => PathState::Up,
-            };
-            let of = |path: &PathKey| states.of(path).max(best(path));
-            let takes_part = |path: &&PathKey| fits(family, path) && of(path) == state && wanted(path);
+        for state in [PathState::Up, PathState::Doubtful, PathState::LastResort] {
+            let takes_part = |path: &&PathKey| fits(family, path) && self.state(path, states) == state && wanted(path);
             let share = sharing.iter().zip(&self.weights).filter(|(path, _)| takes_part(path));
             let share = share.map(|(path, weight)| WeightedNexthop { nexthop: nexthop(family, path), weight: *weight });
             if let Some(forwarding) = Forwarding::spread(share) {
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn a_path_that_its_teacher_has_lost_is_no_better_than_ones_own_that_is_lost() {
         let list = PathList::ordered([path(1), path(2)]);
-        let told = list.clone().with_last_resort(Some(path(2)));
+        let told = list.clone().with_at_best(Some((path(2), PathState::LastResort)));
         let mut states = States::default();
         states.set(Scope::Source(1), PathState::LastResort);
         assert_eq!((chosen(&list, &states), chosen(&told, &states)), (vec![(2, 1)], vec![(1, 1)]));
@@ -173,6 +174,21 @@ mod tests {
         assert_eq!(chosen(&told, &states), [(2, 1)]);
         states.set(Scope::Source(2), PathState::Dead);
         assert_eq!(chosen(&told, &states), [(0, 1)]);
+    }
+
+    #[test]
+    fn a_doubtful_path_is_left_for_one_that_works_but_not_for_one_whose_router_sends_packets_back() {
+        let list = PathList::ordered([path(1), path(2)]);
+        let comes_back = list.clone().with_at_best(Some((path(2), PathState::Doubtful)));
+        let mut states = States::default();
+        states.set(Scope::Tunnel(1), PathState::Doubtful);
+        assert_eq!((chosen(&list, &states), chosen(&comes_back, &states)), (vec![(2, 1)], vec![(1, 1)]));
+        // Now something is known against it, and the other router will be told.
+        states.set(Scope::Monitored(1), PathState::LastResort);
+        assert_eq!(chosen(&comes_back, &states), [(2, 1)]);
+        // Of two tunnels that nobody reports on, the one that BFD hears is used.
+        states.set(Scope::Tunnel(2), PathState::Doubtful);
+        assert_eq!(chosen(&list, &states), [(2, 1)]);
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn the_kernel_and_its_twin_agree() {
             }
             6 | 7 => {
                 let scope = Scope::Source(random(3) as u32);
-                let state = [PathState::Up, PathState::LastResort, PathState::Dead][random(3)];
+                let state = [PathState::Up, PathState::Doubtful, PathState::LastResort, PathState::Dead][random(4)];
                 let (here, there) = (real.set_state(scope, state), twin.set_state(scope, state));
                 assert!(here.error.is_none() && here.refusals.is_empty(), "{here:?}");
                 assert_eq!((here.lists, here.routes), (there.lists, there.routes), "step {step}");

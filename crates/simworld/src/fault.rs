@@ -28,10 +28,10 @@ pub enum Fault {
     KillBgpd(usize, u32),
     /// `bgpd` is stopped, and started again after so many milliseconds.
     StopBgpd(usize, u32),
-    /// `ipsecd` dies and is back after a second; its SAs go on.
-    RestartIpsecd(usize),
+    /// `ipsecd` dies, and is started again after so many milliseconds; its SAs go on.
+    RestartIpsecd(usize, u32),
     /// The same, and its SAs are gone.
-    CrashIpsecd(usize),
+    CrashIpsecd(usize, u32),
     /// The connection between the daemons is lost and made again.
     LoseRpc(usize),
     /// An operator resets the session with the neighbor at this place.
@@ -87,10 +87,10 @@ fn any(plan: &Plan, random: &mut StdRng) -> Fault {
         58..65 => Fault::PowerOn(router),
         65..72 => Fault::KillBgpd(router, pause),
         72..77 => Fault::StopBgpd(router, pause),
-        77..81 => Fault::RestartIpsecd(router),
-        81..84 => Fault::CrashIpsecd(router),
+        77..81 => Fault::RestartIpsecd(router, pause),
+        81..84 => Fault::CrashIpsecd(router, pause),
         84..87 => Fault::LoseRpc(router),
-        87..91 => Fault::ResetSession(router, random.random_range(0..plan.routers[router].neighbors.len())),
+        87..91 => Fault::ResetSession(router, random.random_range(0..plan.routers[router].neighbors.len().max(1))),
         91..95 => Fault::DeleteRoute(router, random.random_range(0..8)),
         95..97 => Fault::LoseAnswer(router),
         _ => Fault::MendAll,

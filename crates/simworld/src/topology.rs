@@ -8,7 +8,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use net_types::{Prefix, RouterId};
+use net_types::{IfName, Prefix, RouterId};
 use rand::{Rng, rngs::StdRng};
 
 /// How two routers are joined.
@@ -76,6 +76,8 @@ pub struct Plan {
     pub links: Vec<Link>,
     /// `bgp fail-closed withdrawn`: prefixes stay protected even when the neighbor itself takes them back.
     pub always_closed: bool,
+    /// `path-damping`: a path is held down from its first failure on.
+    pub damping: bool,
 }
 
 /// How large a network is to be.
@@ -100,6 +102,11 @@ impl Size {
 /// The number that the kernel gives the interface of a link, the same at both ends.
 pub(crate) fn ifindex(link: usize) -> u32 {
     10 + link as u32
+}
+
+/// Its name.
+pub(crate) fn interface(link: usize) -> IfName {
+    format!("t{link}").parse().expect("short and of letters and digits")
 }
 
 /// The link of an interface.
@@ -136,6 +143,8 @@ impl Plan {
             let pair = hubs[site % size.regions];
             plan.site(site, pair, site < size.origins, random);
         }
+        // Drawn last, so that a seed keeps its network.
+        plan.damping = random.random_bool(0.3);
         plan
     }
 
@@ -210,6 +219,16 @@ impl Plan {
         }
     }
 
+    /// Leaves routers and links out, so that nobody knows of them. All numbers stay.
+    pub(crate) fn leave_out(&mut self, router: impl Fn(usize) -> bool, link: impl Fn(usize) -> bool) {
+        for (number, left) in self.routers.iter_mut().enumerate() {
+            left.neighbors.retain(|it| !router(number) && !router(it.router) && !link(it.link));
+            if router(number) {
+                left.prefixes.clear();
+            }
+        }
+    }
+
     /// Every prefix that anybody announces, in order.
     pub fn prefixes(&self) -> Vec<Prefix> {
         let mut all: Vec<Prefix> = self.routers.iter().flat_map(|router| router.prefixes.iter().copied()).collect();
@@ -255,6 +274,9 @@ impl Plan {
                 )?;
                 writeln!(out, " ip address {}/30", self.own_address(neighbor))?;
             }
+        }
+        if self.damping {
+            writeln!(out, "path-damping failures 1 within 60 hold 5 max 10")?;
         }
         let interval = BFD_MILLISECONDS;
         writeln!(out, "bfd\n profile sim\n  transmit-interval {interval}\n  receive-interval {interval}")?;
@@ -308,8 +330,10 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protection = if self.always_closed { "fail-closed withdrawn" } else { "fail-closed" };
-        writeln!(f, "{} routers, {} links, {protection}", self.routers.len(), self.links.len())?;
-        for (number, router) in self.routers.iter().enumerate().take(24) {
+        let damping = if self.damping { ", path-damping" } else { "" };
+        writeln!(f, "{} routers, {} links, {protection}{damping}", self.routers.len(), self.links.len())?;
+        let joined = self.routers.iter().enumerate().filter(|(_, router)| !router.neighbors.is_empty());
+        for (number, router) in joined.take(24) {
             write!(f, "  router {number}: AS {}", router.asn)?;
             router.prefixes.iter().try_for_each(|prefix| write!(f, ", {prefix}"))?;
             for (at, neighbor) in router.neighbors.iter().enumerate() {

@@ -1,11 +1,14 @@
 //! Schedules that once failed, each shrunk to what it took, under the name of what was wrong.
 
-use simworld::{Event, Fault, Scenario};
+use std::time::Duration;
 
-fn play<const N: usize>(seed: u64, schedule: [(u32, Fault); N]) {
+use simworld::{Event, Fault, Figures, Scenario};
+
+fn play<const N: usize>(seed: u64, schedule: [(u32, Fault); N]) -> Figures {
     let schedule = schedule.map(|(after, fault)| Event { after, fault });
-    if let Err(violation) = Scenario::new(seed).play(&schedule) {
-        panic!("{violation}\n{}", Scenario::new(seed).plan().0);
+    match Scenario::new(seed).play(&schedule) {
+        Ok(figures) => figures,
+        Err(violation) => panic!("{violation}\n{}", Scenario::new(seed).plan().0),
     }
 }
 
@@ -34,7 +37,7 @@ fn kept_routes_over_dead_tunnels_are_not_told_to_others() {
 #[test]
 fn tunnels_are_trusted_again_when_ipsecd_says_what_it_said_before() {
     play(1, [(46075, Fault::LoseRpc(10))]);
-    play(8, [(22349, Fault::Cut(7)), (288, Fault::RestartIpsecd(4)), (1925, Fault::Settle), (0, Fault::MendAll)]);
+    play(8, [(22349, Fault::Cut(7)), (288, Fault::RestartIpsecd(4, 1000)), (1925, Fault::Settle), (0, Fault::MendAll)]);
 }
 
 /// When the wait after a restart was over, routes of neighbors that had not spoken were removed, and their packets left in
@@ -56,4 +59,38 @@ fn a_silent_neighbor_protects_what_others_withdraw() {
 #[test]
 fn withdrawals_by_silence_are_withdrawals() {
     play(24, [(27988, Fault::KillBgpd(1, 3000)), (132, Fault::PowerOff(4))]);
+}
+
+/// A router whose `ipsecd` was away handed its packets to the other router of the place, which prefers the first and, told
+/// nothing, gave them back for as long: with the SAs still there, which would have carried them, and without.
+#[test]
+fn a_router_that_only_doubts_its_tunnels_does_not_hand_packets_to_one_that_gives_them_back() {
+    play(0, [(26317, Fault::RestartIpsecd(5, 9000))]);
+    play(0, [(26317, Fault::CrashIpsecd(5, 9000))]);
+}
+
+/// A hub whose daemon restarts goes on sending packets to the other one, and that one, having lost its own way meanwhile, sent
+/// them back by what the first had told it, for twelve seconds.
+#[test]
+fn what_a_restarting_router_would_send_back_is_not_kept() {
+    let figures = [
+        play(10, [(291, Fault::Cut(1)), (41, Fault::Cut(2)), (72, Fault::KillBgpd(0, 3000))]),
+        play(24, [(27988, Fault::KillBgpd(1, 3000)), (132, Fault::PowerOff(4))]),
+    ];
+    let longest = figures.map(|figures| figures.longest_circle);
+    assert!(longest.iter().all(|longest| *longest < Duration::from_millis(200)), "{longest:?}");
+}
+
+/// A prefix that a router knew only from the other router of its place went out in the clear when that one could not be reached
+/// any more, though its way was a tunnel.
+#[test]
+fn what_another_router_had_from_a_tunnel_is_protected() {
+    play(1, [(28596, Fault::Cut(3)), (2532, Fault::CutOneWay(17, 0)), (1604, Fault::Cut(0))]);
+}
+
+/// With `bgp fail-closed withdrawn` a route that led over the other router of the place when the daemon was restarted was
+/// removed, where it had been taken back meanwhile.
+#[test]
+fn what_was_reached_over_another_router_is_protected_after_a_restart() {
+    play(244, [(55621, Fault::KillBgpd(1, 9000)), (7496, Fault::PowerOff(2)), (13525, Fault::StopBgpd(4, 500))]);
 }

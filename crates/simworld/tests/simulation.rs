@@ -12,6 +12,7 @@ fn run(scenario: Scenario, rounds: usize, faults: usize, total: &mut Figures) {
             total.settled += figures.settled;
             total.walks += figures.walks;
             total.circles += figures.circles;
+            total.circles_in_restart += figures.circles_in_restart;
             total.longest_circle = total.longest_circle.max(figures.longest_circle);
             total.longest_within_site = total.longest_within_site.max(figures.longest_within_site);
             total.elapsed += figures.elapsed;

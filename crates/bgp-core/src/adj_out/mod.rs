@@ -33,7 +33,7 @@ use crate::{
         PathAttrs, RibConfig, Unchanged, Withheld,
         attrs::AttrId,
         conditions,
-        peer::{Peer, PeerUp, Standing},
+        peer::{GHOST_EPOCH, Peer, PeerUp, Standing},
         state::Shared,
     },
     validation::RoaTable,
@@ -50,6 +50,10 @@ pub(crate) struct Teller {
     router_id: u32,
     /// The session that it was told in has ended (RFC 4724 §4.2).
     stale: bool,
+    /// It came through a tunnel of ours.
+    through_tunnel: bool,
+    /// It is told as what has been lost ([`Shared::tunnel_lost`]).
+    lost: bool,
 }
 
 impl Teller {
@@ -62,6 +66,8 @@ impl Teller {
             client: internal && peer.config.families[family as usize].rules.reflector_client,
             router_id: if internal { peer.router_id } else { 0 },
             stale: path.source != conditions::default_slot() && shared.standing(family, path) == Standing::Stale,
+            through_tunnel: peer.has_tunnel(),
+            lost: path.epoch == GHOST_EPOCH,
         }
     }
 }
@@ -210,6 +216,9 @@ impl Terms {
         if self.reject_as_sets && attrs.attributes.as_path.has_sets() {
             return None;
         }
+        if from.lost && !self.tells_lost() {
+            return None;
+        }
         let external = self.kind == SourceKind::External;
         let has = |community| attrs.attributes.communities.contains(&community);
         // RFC 1997: NO_EXPORT keeps a route within the confederation, NO_EXPORT_SUBCONFED within the member AS.
@@ -234,6 +243,17 @@ impl Terms {
         let attributes = &mut out.attributes;
         if marked {
             attributes.communities.push(Community::LLGR_STALE);
+        }
+        if from.kind != SourceKind::Internal {
+            let ours = [ExtCommunity::THROUGH_TUNNEL, ExtCommunity::TUNNEL_LOST];
+            attributes.ext_communities.retain(|community| !ours.contains(community));
+            let tunnel = from.through_tunnel && self.kind == SourceKind::Internal;
+            attributes.ext_communities.extend(tunnel.then_some(ours[usize::from(from.lost)]));
+        }
+        if from.lost {
+            // Who does not know what it says sends packets here, to be dropped, if it has no other way, and tells nobody.
+            attributes.local_pref = Some(0);
+            attributes.communities.push(Community::NO_EXPORT);
         }
         if external {
             attributes.ext_communities.retain(|community: &ExtCommunity| community.is_transitive());
@@ -266,6 +286,12 @@ impl Terms {
     /// the beginning on, and not just after the restart time.
     pub(crate) fn marks_stale(&self) -> bool {
         matches!(self.kind, SourceKind::Internal | SourceKind::Confederation)
+    }
+
+    /// Whether it is told of what came through a tunnel and was lost: within our AS all have to know, or those that have no way
+    /// of their own would let packets out in the clear.
+    pub(crate) fn tells_lost(&self) -> bool {
+        self.kind == SourceKind::Internal
     }
 
     /// Whether routes of `from` go to this peer at all.

@@ -36,6 +36,8 @@ pub(super) fn offers<'a>(
     terms: &'a Terms,
 ) -> impl Iterator<Item = Path> + 'a {
     let first = conditions::told(entry, prefix, terms.default_route.is_some());
+    let lost = || terms.tells_lost().then(|| shared.tunnel_lost(entry)).flatten();
+    let first = first.or_else(lost);
     let best = first.filter(|path| entry.paths.len() > 1 && path.source != conditions::default_slot());
     let others = move || match (best, terms.alternatives) {
         (None, _) | (_, Alternatives::None) => Vec::new(),

@@ -422,6 +422,9 @@ fn several_paths(
     if let Some(default) = best.filter(|path| path.source == conditions::default_slot()) {
         return SmallVec::from_iter([default]); // ours in place of all others
     }
+    if let Some(lost) = terms.tells_lost().then(|| shared.tunnel_lost(entry)).flatten() {
+        return SmallVec::from_iter([lost]); // there is no other
+    }
     let others = entry.paths.iter().filter(|path| terms.echo || path.source != several.whose);
     let (candidates, paths): (Vec<Candidate<'_>>, SmallVec<[Path; 4]>) =
         others.filter_map(|path| Some((shared.candidate(family, path)?, *path))).unzip();

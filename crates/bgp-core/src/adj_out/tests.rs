@@ -74,7 +74,11 @@ fn route() -> PathAttrs {
 }
 
 fn send(terms: &Terms, from: SourceKind, attrs: &PathAttrs) -> Option<PathAttrs> {
-    tell(terms, Teller { kind: from, client: false, router_id: 0x0a00_0007, stale: false }, attrs)
+    tell(
+        terms,
+        Teller { kind: from, client: false, router_id: 0x0a00_0007, stale: false, through_tunnel: false, lost: false },
+        attrs,
+    )
 }
 
 fn tell(terms: &Terms, from: Teller, attrs: &PathAttrs) -> Option<PathAttrs> {
@@ -120,7 +124,14 @@ fn clients_and_all_others_hear_of_each_other_from_the_reflector() {
         reflection: Reflection { client, between_clients, cluster_id: Ipv4Addr::new(10, 0, 0, 1) },
         ..terms(SourceKind::Internal)
     };
-    let from = |client| Teller { kind: SourceKind::Internal, client, router_id: 0x0a00_0007, stale: false };
+    let from = |client| Teller {
+        kind: SourceKind::Internal,
+        client,
+        router_id: 0x0a00_0007,
+        stale: false,
+        through_tunnel: false,
+        lost: false,
+    };
     assert!(tell(&to(false, true), from(true), &route()).is_some());
     assert!(tell(&to(true, true), from(false), &route()).is_some());
     assert!(tell(&to(true, true), from(true), &route()).is_some());
@@ -136,7 +147,14 @@ fn clients_and_all_others_hear_of_each_other_from_the_reflector() {
 
 #[test]
 fn a_reflected_next_hop_changes_only_by_force() {
-    let from = Teller { kind: SourceKind::Internal, client: true, router_id: 7, stale: false };
+    let from = Teller {
+        kind: SourceKind::Internal,
+        client: true,
+        router_id: 7,
+        stale: false,
+        through_tunnel: false,
+        lost: false,
+    };
     let next_hop =
         |next_hop_self| tell(&Terms { next_hop_self, ..terms(SourceKind::Internal) }, from, &route()).unwrap().next_hop;
     assert_eq!(next_hop(NextHopSelf::External), ip("198.51.100.7").into());

@@ -172,6 +172,29 @@ fn length(merit: &Merit, options: &DecisionOptions) -> u32 {
     merit.path_len.saturating_add(confederation.into())
 }
 
+/// Whether a router of our AS that has told us `theirs` prefers what we tell it of `ours`: by what both carry between us, which
+/// comes before its preference for what is external to itself (RFC 4271 §9.1.2.2 d). Weights stay on either router, and what
+/// export policy makes of a path is not asked.
+pub(crate) fn prefers_ours(theirs: &Candidate<'_>, ours: &Candidate<'_>, options: &DecisionOptions) -> bool {
+    let (x, y) = (ours.merit, theirs.merit);
+    let told = ours.stale.cmp(&theirs.stale).then(y.local_pref.cmp(&x.local_pref));
+    theirs.kind.is_internal() && !ours.kind.is_internal() && told.then_with(|| by_attributes(x, y, options)).is_lt()
+}
+
+/// By what is left of the attributes behind LOCAL_PREF.
+fn by_attributes(x: &Merit, y: &Merit, options: &DecisionOptions) -> Ordering {
+    let by_length = match options.ignore_as_path_length {
+        true => Ordering::Equal,
+        false => length(x, options).cmp(&length(y, options)), // §9.1.2.2 a
+    };
+    by_length
+        .then(x.origin.cmp(&y.origin)) // §9.1.2.2 b
+        .then_with(|| match options.always_compare_med || x.neighbor_as == y.neighbor_as {
+            true => med(x, options).cmp(&med(y, options)), // §9.1.2.2 c
+            false => Ordering::Equal,
+        })
+}
+
 /// `Less` when `a` is the better path.
 fn compare(a: &Candidate<'_>, b: &Candidate<'_>, options: &DecisionOptions) -> Ordering {
     let (x, y) = (a.merit, b.merit);
@@ -183,15 +206,7 @@ fn compare(a: &Candidate<'_>, b: &Candidate<'_>, options: &DecisionOptions) -> O
         .then(y.weight.cmp(&x.weight))
         .then(y.local_pref.cmp(&x.local_pref)) // §9.1.1
         .then(local(b).cmp(&local(a)))
-        .then_with(|| match options.ignore_as_path_length {
-            true => Ordering::Equal,
-            false => length(x, options).cmp(&length(y, options)), // §9.1.2.2 a
-        })
-        .then(x.origin.cmp(&y.origin)) // §9.1.2.2 b
-        .then_with(|| match options.always_compare_med || x.neighbor_as == y.neighbor_as {
-            true => med(x, options).cmp(&med(y, options)), // §9.1.2.2 c
-            false => Ordering::Equal,
-        })
+        .then_with(|| by_attributes(x, y, options))
         .then(a.kind.is_internal().cmp(&b.kind.is_internal())) // §9.1.2.2 d, RFC 5065 §5.3
         .then(a.metric.cmp(&b.metric)) // §9.1.2.2 e
         .then_with(|| match (a.kind, b.kind) {

@@ -19,6 +19,8 @@ pub(super) const PLAIN: Merit = Merit {
     blackhole: false,
     placed: false,
     long_lived_stale: false,
+    through_tunnel: false,
+    tunnel_lost: false,
     never_long_lived: false,
 };
 
@@ -199,6 +201,8 @@ fn any_merit() -> impl Strategy<Value = Merit> {
             blackhole: false,
             placed: false,
             long_lived_stale: false,
+            through_tunnel: false,
+            tunnel_lost: false,
             never_long_lived: false,
         },
     )

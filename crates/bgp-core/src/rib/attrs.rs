@@ -12,7 +12,7 @@ use std::{
     num::NonZeroU32,
 };
 
-use bgp_wire::{Attributes, Community, NextHop};
+use bgp_wire::{Attributes, Community, ExtCommunity, NextHop};
 use hash_index::{Hashed, Index};
 
 use super::next_hops::{NextHopId, NextHopKey, NextHops};
@@ -218,6 +218,10 @@ pub(crate) struct Merit {
     pub(crate) placed: bool,
     /// LLGR_STALE: the last resort, whoever says so (RFC 9494 §4.3).
     pub(crate) long_lived_stale: bool,
+    /// Came through a tunnel into our AS, as an internal peer says.
+    pub(crate) through_tunnel: bool,
+    /// And was lost there.
+    pub(crate) tunnel_lost: bool,
     /// NO_LLGR: not to be used once the restart time is over (RFC 9494 §4.2).
     pub(crate) never_long_lived: bool,
 }
@@ -238,6 +242,8 @@ impl Merit {
             blackhole: attrs.install.blackhole,
             placed: Placement::of(&attrs.install) != Placement::default(),
             long_lived_stale: a.communities.contains(&Community::LLGR_STALE),
+            through_tunnel: a.ext_communities.contains(&ExtCommunity::THROUGH_TUNNEL),
+            tunnel_lost: a.ext_communities.contains(&ExtCommunity::TUNNEL_LOST),
             never_long_lived: a.communities.contains(&Community::NO_LLGR),
         }
     }

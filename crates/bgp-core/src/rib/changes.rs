@@ -7,7 +7,7 @@ use net_types::{Family, Prefix};
 use smallvec::SmallVec;
 
 use super::{Path, Placement, Rib, Source, bandwidth, next_hops::Resolved, peer::Standing, state::Shared};
-use crate::policy::Policy;
+use crate::{decision, policy::Policy};
 
 /// A path as the FIB needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub struct PathRef {
     pub resolved: Resolved,
     /// Kept from a session that ended, here or where it came into our AS; a last resort.
     pub stale: bool,
+    /// Of an alternate: whoever announced it is in our AS and prefers our best path, which we tell it, so that packets come
+    /// back until it has heard that we lost that one.
+    pub sent_back: bool,
     /// Packets are to be dropped.
     pub blackhole: bool,
     /// Its share of the packets beside others' that are as good; not 0.
@@ -153,7 +156,10 @@ impl Rib {
             prefix,
             best: weighted.next(),
             multipath: weighted.collect(),
-            alternate: alternate.and_then(|path| path_ref(shared, family, path)),
+            alternate: alternate.and_then(|path| {
+                let sent_back = best.is_some_and(|best| is_sent_back(shared, family, path, best));
+                Some(PathRef { sent_back, ..path_ref(shared, family, path)? })
+            }),
             placement: placed.map(|(_, placement)| placement).unwrap_or_default(),
             protect: entry.protect && !kept_out,
         };
@@ -193,6 +199,12 @@ fn placement(shared: &Shared, prefix: &Prefix, path: &Path) -> Option<Placement>
     Some(Placement::of(&attrs.install))
 }
 
+/// Whether packets that are sent by an alternate come back for the sake of our best path.
+fn is_sent_back(shared: &Shared, family: Family, alternate: &Path, best: &Path) -> bool {
+    let candidates = shared.candidate(family, alternate).zip(shared.candidate(family, best));
+    candidates.is_some_and(|(theirs, ours)| decision::prefers_ours(&theirs, &ours, &shared.decision))
+}
+
 pub(super) fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {
     let effective = path.effective?;
     let (merit, next_hop) = shared.attrs.merit(effective);
@@ -201,6 +213,7 @@ pub(super) fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<P
         source: shared.peer(path.source).source,
         resolved: Resolved { gateway: on_the_link(shared.attrs.next_hop(effective), resolved.gateway), ..resolved },
         stale: shared.standing(family, path) != Standing::Fresh || merit.long_lived_stale,
+        sent_back: false,
         blackhole: merit.blackhole,
         weight: 1,
     })

@@ -8,7 +8,7 @@ use net_types::{Asn, Family, Prefix};
 use super::{
     Alias, AllowOwnAs, DEFAULT_LOCAL_PREF, FamilyConfig, Install, LocalSource, Path, Rib, RibConfig, RibEvent, Slot,
     attrs::{AttrId, PathAttrs},
-    peer::{MaximumPrefix, Peer, Protection, Retain, Source, Visit},
+    peer::{GHOST_EPOCH, MaximumPrefix, Peer, Protection, Retain, Source, Visit},
     state::{CONFIGURED, Shared},
     table::LOOKUPS,
 };
@@ -427,7 +427,7 @@ impl Rib {
             return;
         }
         if peer.config.protection == Protection::Always {
-            table.haunt(shared, id, slot, number);
+            table.haunt(shared, id, slot, number, GHOST_EPOCH);
         } else {
             table.take(shared, id, slot, number);
         }

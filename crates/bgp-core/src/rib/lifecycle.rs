@@ -9,7 +9,7 @@ use super::{
     Awaited, Deferral, FamilyConfig, IdSet, Protection, Rib, RibConfig, RibEvent, Slot, Unclaimed,
     aggregate::Aggregates,
     outbound_filter::OutboundFilter,
-    peer::{Departure, GHOST_EPOCH, Peer, PeerConfig, PeerUp, Retain, Source, Visit},
+    peer::{Departure, Peer, PeerConfig, PeerUp, Retain, Source, UNUSED_EPOCH, Visit},
 };
 use crate::{
     PeerId,
@@ -254,10 +254,8 @@ impl Rib {
         if old.decision != new.decision {
             self.shared.decision = new.decision;
             self.redecide = [Some(0); Family::COUNT];
-            // Shares are no part of what is decided.
-            if old.decision.link_bandwidth != self.config.decision.link_bandwidth {
-                self.replay_changes();
-            }
+            // Shares, and whose alternates send packets back, are no part of what is decided.
+            self.replay_changes();
         }
         let new = &self.config;
         let export =
@@ -347,11 +345,14 @@ impl Rib {
         let peers = self.shared.peers.iter().flatten();
         let protected = peers.filter(|peer| peer.config.protection != Protection::None && !peer.removed);
         let always = protected.clone().any(|peer| peer.config.protection == Protection::Always);
-        let ids = protected.filter_map(|peer| match peer.source {
+        // Who has no tunnel would have to drop everything for the sake of peers that have none, either.
+        let has_tunnels = protected.clone().any(|peer| peer.config.protection != Protection::AsTold);
+        let ids = protected.filter(|_| has_tunnels).filter_map(|peer| match peer.source {
             Source::Peer(id) => Some(id),
             Source::Local(_) => None,
         });
-        Unclaimed { silent: ids.filter(silent).collect(), always }
+        let protected: Vec<PeerId> = ids.collect();
+        Unclaimed { silent: protected.iter().copied().filter(silent).collect(), protected, always }
     }
 
     /// Everything is looked at again for everybody, on the terms of now.
@@ -370,13 +371,13 @@ impl Rib {
         }
     }
 
-    /// Starts a new epoch. When the numbers run out, paths of old ones are renamed to the two lowest, once in 65,535
+    /// Starts a new epoch. When the numbers run out, paths of old ones are renamed to the two lowest, once in 65,534
     /// sessions: 0 for what is gone and not visited yet, 1 for what is kept.
     fn next_epoch(&mut self, slot: Slot) {
         let Self { shared, tables, .. } = self;
         let peer = shared.peer_mut(slot);
         peer.epoch += 1;
-        if peer.epoch < GHOST_EPOCH {
+        if peer.epoch < UNUSED_EPOCH {
             return;
         }
         peer.epoch = 2;
@@ -384,7 +385,7 @@ impl Rib {
             let state = &mut peer.families[family as usize];
             for id in state.adj_in.iter() {
                 let entry = &mut tables[family as usize].table.entries[id as usize];
-                for path in entry.paths.iter_mut().filter(|path| path.source == slot && path.epoch != GHOST_EPOCH) {
+                for path in entry.paths.iter_mut().filter(|path| path.source == slot && path.epoch < UNUSED_EPOCH) {
                     path.epoch = u16::from(path.epoch >= state.retain_from);
                 }
             }

@@ -156,7 +156,10 @@ pub enum RibEvent {
 /// the end of the deferral: whoever announced them has not taken them back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unclaimed {
-    /// Protected peers that have not spoken yet.
+    /// Peers of whose routes all or some are protected: those behind tunnels and, where there are any, internal ones, since some
+    /// of what they say may have come through a tunnel of theirs.
+    pub protected: Vec<PeerId>,
+    /// Those of them that have not spoken yet.
     pub silent: Vec<PeerId>,
     /// Some prefixes stay protected whatever living peers say ([`Protection::Always`]).
     pub always: bool,

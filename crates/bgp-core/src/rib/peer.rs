@@ -73,6 +73,8 @@ pub enum Protection {
     /// They may: the peer is not behind a tunnel, or `no bgp fail-closed`.
     #[default]
     None,
+    /// Of an internal peer: not what it says came through a tunnel, as with [`OnFailure`](Self::OnFailure).
+    AsTold,
     /// Not when the session died; a withdrawal by the living peer takes the route away.
     OnFailure,
     /// Not even when the peer withdraws them (`bgp fail-closed withdrawn`).
@@ -305,6 +307,10 @@ pub(crate) enum Standing {
 /// The epoch of paths that a living peer withdrew and whose prefixes stay protected all the same. No session has it.
 pub(crate) const GHOST_EPOCH: u16 = u16::MAX;
 
+/// The epoch of paths that are kept from a session for the sake of what they protect, and not used whatever others are. No
+/// session has it, either.
+pub(crate) const UNUSED_EPOCH: u16 = GHOST_EPOCH - 1;
+
 /// A pass over a peer's Adj-RIB-In.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Visit {
@@ -395,6 +401,7 @@ impl Peer {
             _ if epoch == GHOST_EPOCH || epoch < state.retain_from => taken_back,
             Retain::Nothing => taken_back,
             Retain::Ghosts => Standing::Ghost,
+            Retain::Stale if epoch == UNUSED_EPOCH => Standing::Ghost,
             Retain::Stale => Standing::Stale,
         }
     }
@@ -412,6 +419,11 @@ impl Peer {
     /// What remains of paths that are neither fresh nor kept in use.
     pub(crate) fn remains(&self) -> Retain {
         if self.config.protection == Protection::None || self.removed { Retain::Nothing } else { Retain::Ghosts }
+    }
+
+    /// Whether all that it announces comes through a tunnel of ours, and is protected.
+    pub(crate) fn has_tunnel(&self) -> bool {
+        matches!(self.config.protection, Protection::OnFailure | Protection::Always)
     }
 
     /// Whether `address` is ours on the session.

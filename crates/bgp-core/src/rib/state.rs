@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::{
     Slot,
     aggregate::{self, Aggregates},
-    attrs::{AttrId, Interner},
+    attrs::{AttrId, Interner, Merit},
     bandwidth,
     conditions::{Condition, default_slot},
     dampening::Flaps,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     adj_out::{Alternatives, Group},
-    decision::{self, Candidate, DecisionOptions},
+    decision::{self, Candidate, DecisionOptions, SourceKind},
     policy::Policy,
     validation::RoaTable,
 };
@@ -72,7 +72,7 @@ impl Shared {
     /// Whether `path` may be used now, and if only for want of a better one.
     pub(crate) fn standing(&self, family: Family, path: &Path) -> Standing {
         let peer = self.peer(path.source);
-        match peer.standing(family, path.epoch) {
+        let standing = match peer.standing(family, path.epoch) {
             // RFC 9494 §4.2: NO_LLGR. What came through a tunnel stays protected all the same.
             Standing::Stale
                 if peer.families[family as usize].long_lived
@@ -81,7 +81,40 @@ impl Shared {
                 if peer.remains() == Retain::Ghosts { Standing::Ghost } else { Standing::Gone }
             }
             standing => standing,
+        };
+        match standing {
+            // It drops what we send there, as we do.
+            Standing::Fresh | Standing::Stale if self.says(path, |merit| merit.tunnel_lost) => Standing::Ghost,
+            Standing::Ghost if !self.protects_if_kept(path) => Standing::Gone,
+            standing => standing,
         }
+    }
+
+    /// Whether an internal peer says so of its path. What others say of tunnels is of no interest.
+    fn says(&self, path: &Path, what: impl FnOnce(&Merit) -> bool) -> bool {
+        let internal = self.peer(path.source).kind == SourceKind::Internal;
+        internal && path.effective.is_some_and(|id| what(self.attrs.merit(id).0))
+    }
+
+    /// Whether `path` protects its prefix while it is not gone.
+    pub(crate) fn protects_if_kept(&self, path: &Path) -> bool {
+        match self.peer(path.source).config.protection {
+            Protection::None => false,
+            Protection::AsTold => self.says(path, |merit| merit.through_tunnel || merit.tunnel_lost),
+            Protection::OnFailure | Protection::Always => true,
+        }
+    }
+
+    /// Of a prefix that has no usable path and is protected: the path that came through a tunnel of ours. Internal peers are told
+    /// of it, so that they protect the prefix as well. As with any other, what was decided last counts.
+    pub(crate) fn tunnel_lost(&self, entry: &Entry) -> Option<Path> {
+        if entry.sharing > 0 || !entry.protect {
+            return None;
+        }
+        let tunnel = |peer: &Peer| peer.has_tunnel() && peer.kind != SourceKind::Internal;
+        let ours = |path: &&Path| path.effective.is_some() && tunnel(self.peer(path.source));
+        // As a ghost, be it that it only lacks its next hop.
+        entry.paths.iter().find(ours).map(|path| Path { epoch: GHOST_EPOCH, ..*path })
     }
 
     /// `path` as the decision process sees it, if it is usable.
@@ -113,8 +146,18 @@ impl Shared {
 
     /// Whether losing `path` must not let packets out in the clear.
     fn protects(&self, family: Family, path: &Path) -> bool {
-        let protected = self.peer(path.source).config.protection != Protection::None;
-        protected && path.effective.is_some() && self.standing(family, path) != Standing::Gone
+        path.effective.is_some() && self.protects_if_kept(path) && self.standing(family, path) != Standing::Gone
+    }
+
+    /// Whether a path is worth nothing while its router does not hear us, since it goes on sending packets to us: it preferred
+    /// what we told it, and still does if it restarts (RFC 4724 §4.1).
+    pub(crate) fn is_sent_back(&self, family: Family, path: &Path, entry: &Entry) -> bool {
+        let Some(theirs) = self.candidate(family, path) else { return false };
+        // As it was there: that we have lost the session since is not known to it.
+        let theirs = Candidate { stale: theirs.merit.long_lived_stale, ..theirs };
+        entry.paths.iter().any(|other| {
+            self.candidate(family, other).is_some_and(|ours| decision::prefers_ours(&theirs, &ours, &self.decision))
+        })
     }
 
     /// Notes the labels of a path, or that it has none any more; whether that is news.
@@ -200,6 +243,11 @@ impl Outcome {
             alternate: entry.alternate().and_then(name),
             protect: entry.protect,
         }
+    }
+
+    /// Packets are dropped rather than sent some other way.
+    fn is_closed(&self) -> bool {
+        self.best.is_none() && self.protect
     }
 }
 
@@ -309,8 +357,8 @@ impl FamilyTable {
         true
     }
 
-    /// Turns what `source` said into a ghost: not usable, still protecting.
-    pub(crate) fn haunt(&mut self, shared: &mut Shared, id: u32, source: Slot, number: u32) {
+    /// Turns what `source` said into a ghost: not usable, still protecting, for as long as one of this epoch does.
+    pub(crate) fn haunt(&mut self, shared: &mut Shared, id: u32, source: Slot, number: u32, epoch: u16) {
         let entry = &mut self.table.entries[id as usize];
         let Some(at) = entry.position(source, number) else { return };
         let before = Outcome::of(entry);
@@ -321,7 +369,7 @@ impl FamilyTable {
             state.received -= 1;
             state.accepted -= u32::from(path.effective.is_some());
         }
-        path.epoch = GHOST_EPOCH;
+        path.epoch = epoch;
         shared.monitors.heard(source, self.family, id);
         self.decide(shared, id, before, Some(source));
     }
@@ -375,6 +423,11 @@ impl FamilyTable {
         }
         entry.protect = entry.paths.iter().any(|path| shared.protects(family, path));
         let after = Outcome::of(entry);
+        if before.is_closed() || after.is_closed() {
+            // Whose path it was matters where nobody's is used.
+            let told = |group: &&mut Group| group.terms.tells_lost();
+            shared.groups[family as usize].iter_mut().flatten().filter(told).for_each(|group| group.changed(id));
+        }
         if !shared.conditions[family as usize].is_empty() {
             shared.note_conditions(family, &self.table.prefix(id), id, &self.table.entries[id as usize]);
         }

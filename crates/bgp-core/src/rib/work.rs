@@ -9,7 +9,7 @@ use super::{
     Path, Rib, RibEvent, Slot,
     attrs::AttrId,
     input::Importer,
-    peer::{Retain, Source, Standing, Visit},
+    peer::{Retain, Source, Standing, UNUSED_EPOCH, Visit},
     state::FamilyTable,
 };
 
@@ -151,6 +151,14 @@ impl Rib {
                     table.take(shared, id, slot, path.id);
                 }
                 _ if visit.reimport => self.reevaluate(family, id, path),
+                Standing::Stale
+                    if visit.departed && shared.is_sent_back(family, &path, &table.table.entries[id as usize]) =>
+                {
+                    match shared.protects_if_kept(&path) {
+                        true => table.haunt(shared, id, slot, path.id, UNUSED_EPOCH),
+                        false => drop(table.take(shared, id, slot, path.id)),
+                    }
+                }
                 standing => {
                     table.settle(shared, id);
                     if visit.departed && standing == Standing::Stale {

@@ -14,6 +14,13 @@ const LINK_BANDWIDTH: u8 = 4;
 pub struct ExtCommunity(pub [u8; 8]);
 
 impl ExtCommunity {
+    /// Between routers of one AS that run this software: the route came through a tunnel, and what it leads to must not leave in
+    /// the clear. Not transitive, of a type for experiments (0xc0 to 0xcf, RFC 7153), with a word that others are not likely to use.
+    pub const THROUGH_TUNNEL: Self = Self(*b"\xc0\xfctunnel");
+
+    /// The same, and there is no way left: packets that are sent here are dropped.
+    pub const TUNNEL_LOST: Self = Self(*b"\xc0\xfcclosed");
+
     /// Whether it may cross AS boundaries (RFC 4360 §2: the second bit of the type is 0).
     pub fn is_transitive(self) -> bool {
         self.0[0] & 0x40 == 0
@@ -67,6 +74,12 @@ impl fmt::Display for ExtCommunity {
                 "bps" => write!(f, "LB:{asn}:{octets} ({scaled:.0} {unit})"),
                 _ => write!(f, "LB:{asn}:{octets} ({scaled:.3} {unit})"),
             };
+        }
+        if *self == Self::THROUGH_TUNNEL {
+            return f.write_str("through-tunnel");
+        }
+        if *self == Self::TUNNEL_LOST {
+            return f.write_str("tunnel-lost");
         }
         // RFC 9012 §4.1, §4.3: which encapsulation to send with, and the color that tunnels are chosen by.
         match self.0 {
@@ -130,5 +143,6 @@ mod tests {
     fn the_transitive_bit_is_inverted() {
         assert!(ExtCommunity([0x00, 2, 0, 0, 0, 0, 0, 0]).is_transitive());
         assert!(!ExtCommunity([0x40, 4, 0, 0, 0, 0, 0, 0]).is_transitive());
+        assert!(!ExtCommunity::THROUGH_TUNNEL.is_transitive() && !ExtCommunity::TUNNEL_LOST.is_transitive());
     }
 }

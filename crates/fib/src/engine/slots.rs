@@ -121,10 +121,9 @@ impl Slot {
     pub(super) fn present_is_sound(&self, states: &States) -> bool {
         let up = |list: &PathList, nexthop: Nexthop| match nexthop {
             Nexthop::Blackhole(_) => true,
-            Nexthop::Via { ifindex, gateway, .. } => list
-                .paths()
-                .iter()
-                .any(|path| (path.ifindex, path.gateway) == (ifindex, gateway) && states.of(path) == PathState::Up),
+            Nexthop::Via { ifindex, gateway, .. } => list.paths().iter().any(|path| {
+                (path.ifindex, path.gateway) == (ifindex, gateway) && list.state(path, states) == PathState::Up
+            }),
         };
         match (&self.present, &self.list) {
             (Some(present), _) if present.is_blackhole() => true,

@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 3;
 impl<B: Backend> Fib<B> {
     /// Takes note of the health of everything in `scope`, and moves every path-list that it concerns at once.
     ///
-    /// A path that dies, or becomes the last resort, is left before this returns. A path that comes (back) up takes
+    /// A path that dies, or becomes a doubtful one or the last resort, is left before this returns. A path that comes (back) up takes
     /// over before this returns too, unless routes are still to leave its path-list; those are written first, by the
     /// next calls of [`flush`](Self::flush).
     pub fn set_state(&mut self, scope: Scope, state: PathState) -> Switch {

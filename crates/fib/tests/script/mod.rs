@@ -69,7 +69,8 @@ fn any_scope() -> impl Strategy<Value = Scope> {
 }
 
 fn any_state() -> impl Strategy<Value = PathState> {
-    prop_oneof![3 => Just(PathState::Up), 1 => Just(PathState::LastResort), 3 => Just(PathState::Dead)]
+    let between = prop_oneof![Just(PathState::Doubtful), Just(PathState::LastResort)];
+    prop_oneof![3 => Just(PathState::Up), 1 => between, 3 => Just(PathState::Dead)]
 }
 
 /// Up to four paths; half of the time, up to all of them share the packets.
@@ -237,7 +238,7 @@ impl Script {
         let family = prefix.family();
         let via = |path: &PathKey| Nexthop::Via { family, ifindex: path.ifindex, gateway: path.gateway };
         let (sharing, others) = list.paths().split_at(list.weights().len());
-        for state in [PathState::Up, PathState::LastResort] {
+        for state in [PathState::Up, PathState::Doubtful, PathState::LastResort] {
             let mut share: Vec<WeightedNexthop> = sharing
                 .iter()
                 .zip(list.weights())

@@ -32,7 +32,7 @@ use bgpd::{
 use bytes::BytesMut;
 use config::Config;
 use fib::Fib;
-use net_types::{Family, Prefix};
+use net_types::{Family, IfName, Prefix};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::sync::mpsc;
 
@@ -40,7 +40,7 @@ use crate::{
     kernel::Kernel,
     packet::Packet,
     tcp::{Connection, Segment},
-    topology::{LinkKind, Plan, ifindex},
+    topology::{self, Plan, ifindex},
 };
 
 /// So long a thread takes at most until it runs when there is something to do.
@@ -85,7 +85,7 @@ struct Outside {
     fib: RibSide,
     said: std_mpsc::Sender<Said>,
     up: Arc<Mutex<BTreeMap<PeerId, IpAddr>>>,
-    tunnels: BTreeSet<u32>,
+    interfaces: BTreeMap<PeerId, u32>,
 }
 
 impl Outlet for Outside {
@@ -103,7 +103,8 @@ impl Outlet for Outside {
     }
     fn event(&self, event: RibEvent) {
         if let RibEvent::Settled(unclaimed) = &event {
-            self.fib.settled(unclaimed.clone(), self.tunnels.clone());
+            let interface = |peer: &PeerId| self.interfaces.get(peer).copied();
+            self.fib.settled(unclaimed.clone(), unclaimed.protected.iter().filter_map(interface).collect());
         }
         self.said.send(Said::Event(event)).unwrap_or_default(); // as above
     }
@@ -122,7 +123,6 @@ impl Outlet for Outside {
 /// A neighbor's task.
 struct Peer {
     link: usize,
-    through_tunnel: bool,
     local: IpAddr,
     spec: PeerSpec,
     session: Session,
@@ -132,6 +132,13 @@ struct Peer {
     connections: BTreeMap<ConnectionId, (Connection, BytesMut)>,
     routes: Option<(ConnectionId, RouteQueue)>,
     due: Option<Instant>,
+}
+
+impl Peer {
+    /// What it is behind, by number and name.
+    fn interface(&self) -> Option<(u32, IfName)> {
+        Some((ifindex(self.link), topology::interface(self.link)))
+    }
 }
 
 /// The daemon.
@@ -179,12 +186,13 @@ impl Daemon {
         let mut fib = Fib::new(kernel);
         let preserved = fib.adopt().expect("the twin can be read").routes > 0;
         let (fib, orders) = fib_thread::ByHand::new(fib, now);
+        orders.damping(config.path_damping);
         let (tell, said) = std_mpsc::channel();
         let up: Arc<Mutex<BTreeMap<PeerId, IpAddr>>> = Arc::default();
         let router_id = plan.router_id(router);
-        let links = plan.routers[router].neighbors.iter().map(|neighbor| neighbor.link);
-        let tunnels = links.filter(|link| plan.links[*link].kind == LinkKind::Tunnel).map(ifindex).collect();
-        let outlet = Outside { fib: orders.rib_side(), said: tell, up: up.clone(), tunnels };
+        let links = plan.routers[router].neighbors.iter().map(|neighbor| ifindex(neighbor.link));
+        let interfaces = (1..).map(PeerId).zip(links).collect();
+        let outlet = Outside { fib: orders.rib_side(), said: tell, up: up.clone(), interfaces };
         let mut rib = rib_thread::ByHand::new(policy_setup::rib_config(bgp, router_id, random.random()), outlet, now);
         let restart = bgp.graceful_restart;
         let limit = restart.select_defer_time.unwrap_or(restart.restart_time);
@@ -209,7 +217,6 @@ impl Daemon {
             let session = Session::new(spec.session.clone(), Box::new(StdRng::seed_from_u64(random.random())));
             peers.push(Peer {
                 link: neighbor.link,
-                through_tunnel,
                 local: IpAddr::V4(plan.own_address(neighbor)),
                 spec,
                 session,

@@ -84,7 +84,8 @@ impl Daemon {
                 commands.send((at, Command::PathLost)).unwrap_or_default();
             }
         };
-        self.orders.fault(Fault::at(now, cause, "lost", vec![word]).peer(self.peers[at].spec.address).then(then));
+        let fault = Fault::at(now, cause, "lost", vec![word]).peer(self.peers[at].spec.address);
+        self.orders.fault(fault.over(self.peers[at].interface()).then(then));
         self.poke(now);
     }
 

@@ -175,7 +175,7 @@ impl Daemon {
                 let commands = self.commands.clone();
                 let then = move || commands.send((at, Command::BfdLost)).unwrap_or_default();
                 let fault = Fault::at(now, Cause::BfdDown, change.cause.to_string(), words).peer(peer.spec.address);
-                self.orders.fault(fault.then(then));
+                self.orders.fault(fault.over(peer.interface()).then(then));
             }
             Verdict::Waived => self.orders.words(words),
         }
@@ -242,9 +242,7 @@ impl Daemon {
                 peer.pending.push_back(PeerEvent::Up(Box::new(up)));
             }
             Output::Routes(update) => {
-                if self.peers[at].through_tunnel {
-                    out.heard.push((at, Heard::Update(Box::new(update.clone()))));
-                }
+                out.heard.push((at, Heard::Update(Box::new(update.clone()))));
                 self.peers[at].pending.push_back(PeerEvent::Routes { peer: id, updates: vec![update] });
             }
             Output::Refresh(refresh) => {
@@ -255,7 +253,7 @@ impl Daemon {
                 let fault =
                     PeerFault { peer: id, reason: reason.clone(), retained, at: now, wall: SystemTime::UNIX_EPOCH };
                 let report = Fault::at(now, Cause::SessionClosed, reason.to_string(), vec![fault.word()]);
-                self.orders.fault(report.peer(self.peers[at].spec.address));
+                self.orders.fault(report.peer(self.peers[at].spec.address).over(self.peers[at].interface()));
                 self.up.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 self.peers[at].pending.push_back(PeerEvent::Down { peer: id, reason, retain, at: now });
             }

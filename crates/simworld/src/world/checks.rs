@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bgp_wire::ExtCommunity;
 use fib::{Nexthop, Target};
 use net_types::Prefix;
 
-use super::{CIRCLE, Fate, Later, RESTART, Router, World};
+use super::{CIRCLE, Circle, Fate, Later, RESTART, Router, World};
 use crate::{
     daemon::{Daemon, Heard},
     reference::{self, Alive},
@@ -13,10 +14,12 @@ use crate::{
 };
 
 impl World {
-    /// Keeps count of what neighbors behind tunnels have promised.
+    /// Keeps count of what neighbors behind tunnels have promised, and those within the AS whom others have.
     pub(super) fn heard(&mut self, router: usize, at: usize, heard: Heard) {
         let own = self.plan.routers[router].asn;
         let closed = self.plan.always_closed;
+        let inside = self.plan.links[self.plan.routers[router].neighbors[at].link].kind == LinkKind::Lan;
+        let closed = closed && !inside;
         let state = &mut self.routers[router];
         match heard {
             Heard::Session => state.sessions[at] += 1,
@@ -26,7 +29,9 @@ impl World {
                     state.told[at].retain(|prefix, _| !update.withdrawn.contains(prefix));
                 }
                 for reach in update.reach.iter() {
-                    let taken = reach.attributes.as_path.asns().all(|asn| asn.get() != own);
+                    let marks = [ExtCommunity::THROUGH_TUNNEL, ExtCommunity::TUNNEL_LOST];
+                    let marked = reach.attributes.ext_communities.iter().any(|community| marks.contains(community));
+                    let taken = reach.attributes.as_path.asns().all(|asn| asn.get() != own) && (marked || !inside);
                     for prefix in reach.announced.iter().flat_map(|group| &group.prefixes) {
                         if taken {
                             state.told[at].insert(*prefix, session);
@@ -35,11 +40,13 @@ impl World {
                         }
                     }
                 }
+                state.spoken[at] |= update.end_of_rib.is_some();
                 if update.end_of_rib.is_some() && !closed {
                     state.told[at].retain(|_, said| *said == session);
                 }
             }
         }
+        state.forget_answered_for();
         let Router { told, owed, .. } = state;
         owed.retain(|prefix| told.iter().any(|told| told.contains_key(prefix)));
     }
@@ -82,7 +89,7 @@ impl World {
                     if self.circles.is_empty() {
                         self.later.insert((now + CIRCLE / 50, Later::Look));
                     }
-                    self.circles.entry((router, prefix)).or_insert((now, within));
+                    self.circles.entry((router, prefix)).or_insert(Circle { since: now, within, restarting: now });
                 }
             }
         }
@@ -104,12 +111,14 @@ impl World {
     /// Whether circles are still there.
     pub(super) fn look(&mut self) {
         let now = self.now();
-        for ((router, prefix), (since, within)) in self.circles.clone() {
+        for ((router, prefix), Circle { since, within, restarting }) in self.circles.clone() {
             let lasted = now - since;
             let fate = self.walk(router, &prefix);
             if let Fate::Circle(circle) = fate {
-                let restarting = circle.iter().any(|at| self.is_restarting(*at));
-                if lasted > if restarting { RESTART } else { CIRCLE } {
+                let excused = circle.iter().any(|at| self.is_restarting(*at));
+                let restarting = if excused { now } else { restarting };
+                self.circles.insert((router, prefix), Circle { since, within, restarting });
+                if now - restarting > CIRCLE || lasted > RESTART {
                     let seen: Vec<String> = circle.iter().map(|at| self.describe(*at, &prefix)).collect();
                     self.violate(format!(
                         "packets to {prefix} run in a circle through routers {circle:?} since {lasted:?}; {}",
@@ -119,6 +128,7 @@ impl World {
             } else {
                 self.circles.remove(&(router, prefix));
                 self.figures.circles += 1;
+                self.figures.circles_in_restart += usize::from(lasted > CIRCLE);
                 self.figures.longest_circle = self.figures.longest_circle.max(lasted);
                 if within {
                     self.figures.longest_within_site = self.figures.longest_within_site.max(lasted);
@@ -160,15 +170,10 @@ impl World {
         }
     }
 
-    /// Whether some neighbor behind a tunnel has not spoken since the daemon was started: what it had announced before is
+    /// Whether some neighbor has not spoken since the daemon was started: what it had announced before is
     /// dropped, and nobody knows any more what that was.
     pub(super) fn has_silent_neighbor(&self, router: usize) -> bool {
-        let Router { sessions, sessions_before, .. } = &self.routers[router];
-        let neighbors = self.plan.routers[router].neighbors.iter();
-        let counts = sessions.iter().zip(sessions_before);
-        neighbors
-            .zip(counts)
-            .any(|(neighbor, (now, before))| self.plan.links[neighbor.link].kind == LinkKind::Tunnel && now == before)
+        self.routers[router].spoken.contains(&false)
     }
 
     /// Every router against the reference.

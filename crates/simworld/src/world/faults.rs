@@ -105,6 +105,7 @@ impl World {
         let due = daemon.due();
         self.routers[router].daemon = Some(daemon);
         self.routers[router].sessions_before = self.routers[router].sessions.clone();
+        self.routers[router].spoken.fill(false);
         self.reschedule(router, due);
         self.deliver(router, out);
         self.in_a_while(10..200, Later::Follow(router));
@@ -231,10 +232,10 @@ impl World {
                 self.kill(router, matches!(fault, Fault::StopBgpd(..)));
                 self.in_a_while(pause.into()..u64::from(pause) + 1, Later::StartBgpd(router));
             }
-            Fault::RestartIpsecd(router) | Fault::CrashIpsecd(router) => {
+            Fault::RestartIpsecd(router, pause) | Fault::CrashIpsecd(router, pause) => {
                 self.routers[router].ipsecd = false;
                 self.lose_rpc(router);
-                if matches!(fault, Fault::CrashIpsecd(_)) {
+                if matches!(fault, Fault::CrashIpsecd(..)) {
                     for link in self.tunnels_of(router) {
                         self.links[link].sa = false;
                         self.sync(link);
@@ -242,7 +243,7 @@ impl World {
                         known.into_iter().for_each(|known| *known = (false, known.1 + 1));
                     }
                 }
-                self.in_a_while(500..1500, Later::Ipsecd(router));
+                self.in_a_while(pause.into()..u64::from(pause) + 1, Later::Ipsecd(router));
             }
             Fault::LoseRpc(router) => {
                 self.lose_rpc(router);

@@ -27,7 +27,7 @@ use crate::{
 const SETTLED: Duration =
     Duration::from_millis(4 * BFD_MILLISECONDS + 1000 * (2 * HOLD_SECONDS + 3 * RESTART_SECONDS + 10));
 /// Packets may run in a circle for as long: until what two routers say to each other has crossed.
-const CIRCLE: Duration = Duration::from_secs(5);
+const CIRCLE: Duration = Duration::from_millis(500);
 /// The same where one of them is restarting, and forwards as it did before: what changed since then it learns when it has
 /// heard everybody, or waits no more (RFC 4724 §4.1).
 const RESTART: Duration = Duration::from_secs(3 * RESTART_SECONDS);
@@ -60,12 +60,24 @@ pub struct Figures {
     pub walks: u64,
     /// Circles that came and went.
     pub circles: usize,
+    /// Those of them that lasted longer than others may, since a router was restarting.
+    pub circles_in_restart: usize,
     /// The longest of them.
     pub longest_circle: Duration,
     /// The same between two routers of one place.
     pub longest_within_site: Duration,
     /// Virtual time.
     pub elapsed: Duration,
+}
+
+/// Packets that run in a circle.
+#[derive(Clone, Copy)]
+struct Circle {
+    since: Instant,
+    /// Through routers of one place.
+    within: bool,
+    /// When one of them was last seen to be restarting.
+    restarting: Instant,
 }
 
 /// What became of a packet.
@@ -124,6 +136,8 @@ struct Router {
     sessions: Vec<u32>,
     /// The same when the daemon was started.
     sessions_before: Vec<u32>,
+    /// Which neighbors have said all that they have since then.
+    spoken: Vec<bool>,
     /// What each neighbor behind a tunnel has said and not taken back, and in which session.
     told: Vec<BTreeMap<Prefix, u32>>,
     /// Prefixes that are in the kernel and may not leave it.
@@ -137,6 +151,19 @@ impl Router {
         self.owed.retain(|prefix| twin.target(prefix).is_some());
         self.told.iter_mut().for_each(|told| told.retain(|prefix, _| twin.target(prefix).is_some()));
     }
+
+    /// What a neighbor took back while the daemon did not run is remembered by nobody but the kernel. Where another one has
+    /// announced it since, that one answers for it.
+    fn forget_answered_for(&mut self) {
+        let Self { told, spoken, sessions_before, .. } = self;
+        let fresh = |at: usize, said: u32| said > sessions_before[at];
+        let all =
+            told.iter().enumerate().flat_map(|(at, told)| told.iter().map(move |(prefix, said)| (at, prefix, said)));
+        let answered: BTreeSet<Prefix> = all.filter(|(at, _, said)| fresh(*at, **said)).map(|(_, it, _)| *it).collect();
+        for (at, told) in told.iter_mut().enumerate().filter(|(at, _)| spoken[*at]) {
+            told.retain(|prefix, said| fresh(at, *said) || !answered.contains(prefix));
+        }
+    }
 }
 
 /// The network.
@@ -149,7 +176,7 @@ pub struct World {
     routers: Vec<Router>,
     due: BTreeSet<(Instant, usize)>,
     later: BTreeSet<(Instant, Later)>,
-    circles: BTreeMap<(usize, Prefix), (Instant, bool)>,
+    circles: BTreeMap<(usize, Prefix), Circle>,
     random: StdRng,
     figures: Figures,
     violation: Option<Violation>,
@@ -179,6 +206,7 @@ impl World {
                 repairing: false,
                 sessions: vec![0; neighbors.len()],
                 sessions_before: vec![0; neighbors.len()],
+                spoken: vec![false; neighbors.len()],
                 told: vec![BTreeMap::new(); neighbors.len()],
                 owed: BTreeSet::new(),
             });

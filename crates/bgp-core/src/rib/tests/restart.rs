@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// What there is to hear at the end of a restart after which these have not spoken.
+fn unclaimed(silent: &[PeerId]) -> RibEvent {
+    RibEvent::Settled(Unclaimed { protected: vec![A, B, C], silent: silent.to_vec(), always: false })
+}
+
 #[test]
 fn a_restarting_peers_paths_serve_until_end_of_rib_or_the_deadline() {
     let mut bench = Bench::new();
@@ -84,7 +89,7 @@ fn after_our_own_restart_nothing_is_said_before_the_peers_have_spoken() {
     bench.hear(A, end_of_rib());
     assert!(bench.rib.is_deferring());
     bench.hear(B, end_of_rib());
-    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled(Unclaimed::default())));
+    assert_eq!(bench.rib.poll_event(), Some(unclaimed(&[])));
     assert_eq!(bench.changes(), [("10.0.0.0/8".into(), from(A), None, true)]);
     assert_eq!(bench.told(C), ["+10.0.0.0/8"]);
 
@@ -96,14 +101,13 @@ fn after_our_own_restart_nothing_is_said_before_the_peers_have_spoken() {
     bench.rib.defer(bench.now + Duration::from_secs(60), [(A, all), (B, all)]);
     assert!(bench.rib.is_deferring());
     bench.hear(B, end_of_rib());
-    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled(Unclaimed::default())));
+    assert_eq!(bench.rib.poll_event(), Some(unclaimed(&[])));
     assert_eq!(bench.changes(), [("10.1.0.0/16".into(), from(A), None, true)]);
 
     bench.rib.defer(bench.now + Duration::from_secs(60), [(A, all)]);
     assert!(bench.rib.is_deferring());
     bench.pass(Duration::from_secs(60));
-    let silent = Unclaimed { silent: vec![A], always: false };
-    assert_eq!(bench.rib.poll_event(), Some(RibEvent::Settled(silent)), "and what it announced before is protected");
+    assert_eq!(bench.rib.poll_event(), Some(unclaimed(&[A])), "and what it announced before is protected");
     assert!(!bench.rib.is_deferring(), "a peer that never comes is not waited for");
 }
 
@@ -211,6 +215,26 @@ fn routes_that_are_kept_are_marked_for_our_own_as_and_for_nobody_else() {
     bench.settle();
     assert_eq!(bench.told(B), ["+10.0.0.0/8"], "it is fresh again");
     assert!(!marked(&bench, B));
+}
+
+#[test]
+fn what_an_internal_peer_would_send_back_is_not_kept_while_it_restarts() {
+    let mut bench = Bench::new();
+    let inside = PeerConfig::new(address(B), PeerKind::Internal, bench.rib.config().asn);
+    bench.rib.configure_peer(B, inside);
+    bench.rib.peer_up(bench.now, B, PeerUp { negotiated: Negotiated::base(PeerKind::Internal), ..up(B) });
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    bench.hear(A, announce(A, 2, &["10.1.0.0/16"]));
+    bench.hear(B, announce(B, 2, &["10.0.0.0/8", "10.1.0.0/16"]));
+    let until = bench.now + Duration::from_secs(120);
+    let stale = Departure::Stale { until, families: FamilySet::from(V4), long_lived: Default::default() };
+    bench.rib.peer_down(bench.now, B, stale);
+    bench.settle();
+    bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+    bench.settle();
+    // It preferred our shorter way to the one, and its own to the other; it does not know that ours are gone.
+    let usable = |text| bench.rib.route(bench.now, &prefix(text)).unwrap().paths[0].state;
+    assert_eq!((usable("10.0.0.0/8"), usable("10.1.0.0/16")), (PathState::Ghost, PathState::Best));
 }
 
 #[test]
