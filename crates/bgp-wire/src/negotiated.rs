@@ -34,6 +34,8 @@ pub struct Negotiated {
     pub add_path_in: FamilySet,
     /// The families whose prefixes are sent to it with path identifiers.
     pub add_path_out: FamilySet,
+    /// Both sides know what [`ExtCommunity::TUNNEL_LOST`](crate::ExtCommunity::TUNNEL_LOST) means.
+    pub tunnel_marks: bool,
 }
 
 impl Negotiated {
@@ -48,6 +50,7 @@ impl Negotiated {
             over_ipv6: FamilySet::EMPTY,
             add_path_in: FamilySet::EMPTY,
             add_path_out: FamilySet::EMPTY,
+            tunnel_marks: false,
         }
     }
 

@@ -103,6 +103,8 @@ pub(crate) struct Terms {
     pub(crate) echo: bool,
     /// It speaks long-lived graceful restart.
     long_lived: bool,
+    /// It knows what is meant by a route that was lost with its tunnel.
+    tunnel_marks: bool,
     /// Between bursts of messages: those that go out together have to pause together.
     pub(crate) advertisement_interval: Duration,
     shared_subnets: Vec<Prefix>,
@@ -166,6 +168,7 @@ impl Terms {
             loop_check,
             echo: peer.config.echo && !rules.own_view,
             long_lived: up.long_lived.contains(family),
+            tunnel_marks: up.negotiated.tunnel_marks,
             advertisement_interval: peer.config.advertisement_interval,
             shared_subnets: up.shared_subnets.clone(),
             unsuppress: config
@@ -251,7 +254,7 @@ impl Terms {
             attributes.ext_communities.extend(tunnel.then_some(ours[usize::from(from.lost)]));
         }
         if from.lost {
-            // Who does not know what it says sends packets here, to be dropped, if it has no other way, and tells nobody.
+            // In case somebody passes it on who does not know what it says.
             attributes.local_pref = Some(0);
             attributes.communities.push(Community::NO_EXPORT);
         }
@@ -289,9 +292,10 @@ impl Terms {
     }
 
     /// Whether it is told of what came through a tunnel and was lost: within our AS all have to know, or those that have no way
-    /// of their own would let packets out in the clear.
+    /// of their own would let packets out in the clear. But not who would take it for a route: it may have another way there by
+    /// another protocol, and one that is worth less than a route of BGP's.
     pub(crate) fn tells_lost(&self) -> bool {
-        self.kind == SourceKind::Internal
+        self.kind == SourceKind::Internal && self.tunnel_marks
     }
 
     /// Whether routes of `from` go to this peer at all.

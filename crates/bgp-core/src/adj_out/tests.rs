@@ -41,6 +41,7 @@ fn terms(kind: SourceKind) -> Terms {
         loop_check: false,
         echo: false,
         long_lived: false,
+        tunnel_marks: false,
         advertisement_interval: Duration::ZERO,
         shared_subnets: Vec::new(),
         policy: Policy::default(),

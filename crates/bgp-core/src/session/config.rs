@@ -215,6 +215,10 @@ impl SessionConfig {
         }
         capabilities.extend(self.name.clone().map(Capability::Fqdn));
         capabilities.extend(self.software_version.clone().map(Capability::SoftwareVersion));
+        // Nobody else has a use for it. Who wants nothing unknown is not to be told something unknown, either.
+        if self.kind() == PeerKind::Internal && !self.negotiation.strict {
+            capabilities.push(Capability::TunnelMarks);
+        }
         Open { asn, hold_seconds, router_id, capabilities, extended_parameters }
     }
 }

@@ -225,6 +225,7 @@ impl SessionConfig {
                 // RFC 7911 §4: one side has to send what the other takes.
                 add_path_in: ours.receives_add_path().intersection(theirs.sends_add_path()).intersection(families),
                 add_path_out: ours.sends_add_path().intersection(theirs.receives_add_path()).intersection(families),
+                tunnel_marks: both(&Capability::TunnelMarks),
             },
             hold_time,
             keepalive: keepalive(self.keepalive, hold_time),

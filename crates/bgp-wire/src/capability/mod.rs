@@ -35,6 +35,8 @@ const ENHANCED_ROUTE_REFRESH: u8 = 70;
 const LONG_LIVED: u8 = 71;
 const FQDN: u8 = 73;
 const SOFTWARE_VERSION: u8 = 75;
+/// For experiments (RFC 8810 §3), so its value says whose it is.
+const TUNNEL_MARKS: (u8, &[u8]) = (239, b"holdfast");
 
 /// One capability.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +72,9 @@ pub enum Capability {
     Fqdn(Fqdn),
     /// 75: the speaker's software (draft-ietf-idr-bgp-software-version, as FRR and ExaBGP speak it).
     SoftwareVersion(String),
+    /// 239, of our own: what was lost with a tunnel is told as such ([`ExtCommunity::TUNNEL_LOST`](crate::ExtCommunity::TUNNEL_LOST)),
+    /// which anybody else would take for a route.
+    TunnelMarks,
     /// Any other, as it came.
     Unknown {
         /// Its code.
@@ -136,6 +141,7 @@ impl Capability {
             SOFTWARE_VERSION => {
                 Ok(software_version::parse(value).map_or_else(|| Self::unknown(code, value), Self::SoftwareVersion))
             }
+            _ if (code, value) == TUNNEL_MARKS => Ok(Self::TunnelMarks),
             _ => Ok(Self::unknown(code, value)),
         }
     }
@@ -160,6 +166,7 @@ impl Capability {
             Self::EnhancedRouteRefresh => ENHANCED_ROUTE_REFRESH,
             Self::Fqdn(_) => FQDN,
             Self::SoftwareVersion(_) => SOFTWARE_VERSION,
+            Self::TunnelMarks => TUNNEL_MARKS.0,
             Self::Unknown { code, .. } => *code,
         }
     }
@@ -183,6 +190,7 @@ impl Capability {
             Self::FourOctetAs(asn) => value.put_u32(*asn),
             Self::Fqdn(name) => name.emit(&mut value),
             Self::SoftwareVersion(text) => software_version::emit(text, &mut value),
+            Self::TunnelMarks => value.put_slice(TUNNEL_MARKS.1),
             Self::Unknown { value: raw, .. } => value.put_slice(raw),
         }
         if let Ok(octets) = u8::try_from(value.len()) {
@@ -221,6 +229,7 @@ mod tests {
             Just(Capability::RouteRefresh),
             Just(Capability::ExtendedMessage),
             Just(Capability::EnhancedRouteRefresh),
+            Just(Capability::TunnelMarks),
             prop::collection::vec((any::<u16>(), any::<u8>(), any::<u8>()), 0..60).prop_map(|list| {
                 let one =
                     |(afi, safi, direction): (u16, u8, u8)| AddPath { afi: afi.into(), safi: safi.into(), direction };

@@ -87,12 +87,17 @@ fn protection_ends_by_clear_and_by_configuration() {
     }
 }
 
+fn knows_marks() -> PeerUp {
+    let negotiated = Negotiated { tunnel_marks: true, ..Negotiated::base(PeerKind::Internal) };
+    PeerUp { negotiated, ..up(B) }
+}
+
 /// Where B is an internal peer that has no tunnel to us.
 fn with_b_inside() -> Bench {
     let mut bench = Bench::new();
     let inside = PeerConfig::new(address(B), PeerKind::Internal, bench.rib.config().asn);
     bench.rib.configure_peer(B, PeerConfig { protection: Protection::AsTold, ..inside });
-    bench.rib.peer_up(bench.now, B, PeerUp { negotiated: Negotiated::base(PeerKind::Internal), ..up(B) });
+    bench.rib.peer_up(bench.now, B, knows_marks());
     bench.told(B);
     bench
 }
@@ -115,7 +120,7 @@ fn internal_peers_are_told_what_came_through_a_tunnel_and_that_it_is_lost() {
     assert_eq!(told(&mut bench, C), None);
     // One that comes to the AS later hears of it as well.
     bench.rib.peer_down(bench.now, B, Departure::Withdraw);
-    bench.rib.peer_up(bench.now, B, PeerUp { negotiated: Negotiated::base(PeerKind::Internal), ..up(B) });
+    bench.rib.peer_up(bench.now, B, knows_marks());
     bench.settle();
     assert_eq!(bench.told(B), ["+10.0.0.0/8", "."]);
     bench.rib.peer_up(bench.now, A, up(A));
@@ -125,14 +130,28 @@ fn internal_peers_are_told_what_came_through_a_tunnel_and_that_it_is_lost() {
 }
 
 #[test]
+fn who_would_take_what_is_lost_for_a_route_is_told_that_it_is_gone() {
+    let mut bench = with_b_inside();
+    bench.rib.peer_down(bench.now, B, Departure::Withdraw);
+    bench.rib.peer_up(bench.now, B, PeerUp { negotiated: Negotiated::base(PeerKind::Internal), ..up(B) });
+    bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
+    assert_eq!(bench.told(B), ["+10.0.0.0/8", "."]);
+    bench.rib.peer_down(bench.now, A, Departure::Withdraw);
+    bench.settle();
+    assert_eq!(bench.told(B), ["-10.0.0.0/8"], "it may have another way, by another protocol");
+    assert!(bench.changes().last().unwrap().3, "here it stays closed");
+}
+
+#[test]
 fn one_who_is_told_several_paths_hears_of_the_loss_as_well() {
     let mut bench = with_b_inside();
     bench.rib.peer_down(bench.now, B, Departure::Withdraw);
     let mut config = PeerConfig::new(address(B), PeerKind::Internal, bench.rib.config().asn);
     config.families[V4 as usize].add_path = Some(AddPaths::All);
     bench.rib.configure_peer(B, config);
-    let negotiated = Negotiated { add_path_out: V4.into(), ..Negotiated::base(PeerKind::Internal) };
-    bench.rib.peer_up(bench.now, B, PeerUp { negotiated, ..up(B) });
+    let known = knows_marks();
+    let negotiated = Negotiated { add_path_out: V4.into(), ..known.negotiated };
+    bench.rib.peer_up(bench.now, B, PeerUp { negotiated, ..known });
     bench.hear(A, announce(A, 1, &["10.0.0.0/8"]));
     bench.hear(C, announce(C, 1, &["10.0.0.0/8"]));
     let told = |bench: &mut Bench| {
@@ -189,7 +208,7 @@ fn what_an_internal_peer_had_from_a_tunnel_is_protected_when_it_dies_and_no_more
         let after: Vec<_> =
             bench.changes().into_iter().map(|(prefix, best, _, protect)| (prefix, best, protect)).collect();
         assert_eq!(after, [("10.0.0.0/8".into(), None, true), ("10.1.0.0/16".into(), None, false)]);
-        bench.rib.peer_up(bench.now, B, PeerUp { negotiated: Negotiated::base(PeerKind::Internal), ..up(B) });
+        bench.rib.peer_up(bench.now, B, knows_marks());
         bench.hear(B, end_of_rib());
         assert!(bench.changes().iter().all(|(_, best, _, protect)| best.is_none() && !protect), "it has none of it");
         assert_eq!(bench.remembered(), 0);
