@@ -11,8 +11,9 @@
 //!
 //! One that keeps failing is held down for a while even then: it stays a doubtful one ([`damping`]).
 //!
-//! Nobody is told of a doubt, so another router of our AS that prefers what we have told it would send packets back. Its path
-//! does not count as better than a doubtful one; what is known to be lost is left for it at once, and it hears of that.
+//! Nobody is told of a doubt, so another router of our AS may send packets back: it prefers what we have told it, or doubts its
+//! own way as well. Its path does not count as better than a doubtful one; what is known to be lost is left for it at once, and
+//! it hears of that.
 
 mod by_hand;
 mod flaps;

@@ -483,7 +483,7 @@ fn at_best(alternate: &PathRef) -> PathState {
     match alternate {
         // Who told it may have lost the same neighbor as we, and be about to send packets here.
         PathRef { stale: true, .. } => PathState::LastResort,
-        // As long as we only doubt our best path and have not told so, packets would come back.
+        // As long as we only doubt our best path and have not told so, packets may come back.
         PathRef { sent_back: true, .. } => PathState::Doubtful,
         _ => PathState::Up,
     }

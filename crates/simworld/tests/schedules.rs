@@ -69,6 +69,13 @@ fn a_router_that_only_doubts_its_tunnels_does_not_hand_packets_to_one_that_gives
     play(0, [(26317, Fault::CrashIpsecd(5, 9000))]);
 }
 
+/// Two routers that each prefer their own way gave packets to each other while both were in doubt about it.
+#[test]
+fn two_routers_that_both_doubt_their_tunnels_do_not_rely_on_each_other() {
+    play(721, [(39246, Fault::KillBgpd(2, 500)), (1069, Fault::CrashIpsecd(1, 500))]);
+    play(882, [(0, Fault::RestartIpsecd(2, 3000)), (54, Fault::CrashIpsecd(3, 3000))]);
+}
+
 /// A hub whose daemon restarts goes on sending packets to the other one, and that one, having lost its own way meanwhile, sent
 /// them back by what the first had told it, for twelve seconds.
 #[test]

@@ -33,7 +33,7 @@ pub(crate) enum SourceKind {
 
 impl SourceKind {
     /// From within our AS, as those outside see it (RFC 5065 §5.3).
-    fn is_internal(self) -> bool {
+    pub(crate) fn is_internal(self) -> bool {
         matches!(self, Self::Internal | Self::Confederation)
     }
 }

@@ -7,7 +7,7 @@ use net_types::{Family, Prefix};
 use smallvec::SmallVec;
 
 use super::{Path, Placement, Rib, Source, bandwidth, next_hops::Resolved, peer::Standing, state::Shared};
-use crate::{decision, policy::Policy};
+use crate::policy::Policy;
 
 /// A path as the FIB needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub struct PathRef {
     pub resolved: Resolved,
     /// Kept from a session that ended, here or where it came into our AS; a last resort.
     pub stale: bool,
-    /// Of an alternate: whoever announced it is in our AS and prefers our best path, which we tell it, so that packets come
-    /// back until it has heard that we lost that one.
+    /// Of an alternate: whoever announced it is in our AS and is told of our best path. Packets may come back until it has heard
+    /// that we lost that one, since it prefers it, or doubts its own way as we do ours.
     pub sent_back: bool,
     /// Packets are to be dropped.
     pub blackhole: bool,
@@ -157,7 +157,8 @@ impl Rib {
             best: weighted.next(),
             multipath: weighted.collect(),
             alternate: alternate.and_then(|path| {
-                let sent_back = best.is_some_and(|best| is_sent_back(shared, family, path, best));
+                let internal = |path: &Path| shared.peer(path.source).kind.is_internal();
+                let sent_back = internal(path) && best.is_some_and(|best| !internal(best));
                 Some(PathRef { sent_back, ..path_ref(shared, family, path)? })
             }),
             placement: placed.map(|(_, placement)| placement).unwrap_or_default(),
@@ -197,12 +198,6 @@ fn placement(shared: &Shared, prefix: &Prefix, path: &Path) -> Option<Placement>
         attrs = policy.judge(prefix, &attrs, source)?;
     }
     Some(Placement::of(&attrs.install))
-}
-
-/// Whether packets that are sent by an alternate come back for the sake of our best path.
-fn is_sent_back(shared: &Shared, family: Family, alternate: &Path, best: &Path) -> bool {
-    let candidates = shared.candidate(family, alternate).zip(shared.candidate(family, best));
-    candidates.is_some_and(|(theirs, ours)| decision::prefers_ours(&theirs, &ours, &shared.decision))
 }
 
 pub(super) fn path_ref(shared: &Shared, family: Family, path: &Path) -> Option<PathRef> {

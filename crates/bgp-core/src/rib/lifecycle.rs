@@ -254,8 +254,10 @@ impl Rib {
         if old.decision != new.decision {
             self.shared.decision = new.decision;
             self.redecide = [Some(0); Family::COUNT];
-            // Shares, and whose alternates send packets back, are no part of what is decided.
-            self.replay_changes();
+            // Shares are no part of what is decided.
+            if old.decision.link_bandwidth != self.config.decision.link_bandwidth {
+                self.replay_changes();
+            }
         }
         let new = &self.config;
         let export =

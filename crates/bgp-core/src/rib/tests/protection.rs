@@ -17,7 +17,7 @@ fn best_and_alternate_reach_the_fib_together() {
 }
 
 #[test]
-fn an_alternate_whose_router_prefers_our_path_sends_packets_back() {
+fn an_alternate_of_our_as_may_send_packets_back_for_the_sake_of_our_path() {
     let mut bench = Bench::new();
     let inside = PeerConfig::new(address(B), PeerKind::Internal, bench.rib.config().asn);
     bench.rib.configure_peer(B, inside);
@@ -34,9 +34,15 @@ fn an_alternate_whose_router_prefers_our_path_sends_packets_back() {
     };
     let [a, b] = [A, B].map(Source::Peer);
     assert_eq!(comes_back(100, 1), (Some(a), Some(true)), "ours is shorter for either of us");
-    assert_eq!(comes_back(100, 2), (Some(a), Some(false)), "each prefers what is external to itself");
+    assert_eq!(comes_back(100, 2), (Some(a), Some(true)), "each prefers its own, and may doubt it");
     assert_eq!(comes_back(90, 3), (Some(a), Some(true)));
     assert_eq!(comes_back(110, 1), (Some(b), Some(false)), "they prefer their own, and so do we");
+    bench.hear(C, announce(C, 1, &["10.0.0.0/8"]));
+    bench.hear(B, withdraw(&["10.0.0.0/8"]));
+    bench.hear(A, announce(A, 2, &["10.0.0.0/8"]));
+    let mut changes = Vec::new();
+    while bench.rib.poll_changes(1, &mut changes) {}
+    assert!(changes.iter().all(|change| change.alternate.is_none_or(|path| !path.sent_back || path.source == b)));
 }
 
 #[test]
