@@ -2,10 +2,11 @@
 //! that asks for every peer which of all paths is the first that it may have.
 //!
 //! Clients with equal policy are told together, some of them fall behind, policies change, paths come and go behind the
-//! best: once all have caught up, each holds what the model says, and was never told to drop what it did not have.
+//! best: once all have caught up, each holds what the model says, and was never told to drop what it had not been told.
+//! (One that lags behind its group may be told twice that something is gone.)
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
@@ -234,6 +235,8 @@ struct Real {
     rib: Rib,
     now: Instant,
     told: [Told; PEERS],
+    /// What each was told in its session, dropped since or not.
+    ever: [BTreeSet<Prefix>; PEERS],
 }
 
 impl Real {
@@ -248,7 +251,7 @@ impl Real {
         let now = Instant::now();
         let mut rib = Rib::new(ours, now);
         (0..PEERS).for_each(|peer| assert!(rib.configure_peer(id(peer), config(peer, &Default::default()))));
-        Self { rib, now, told: Default::default() }
+        Self { rib, now, told: Default::default(), ever: Default::default() }
     }
 
     /// `model` is before the step.
@@ -285,6 +288,7 @@ impl Real {
                     self.settle(model); // what there is besides when it is looked at decides what is kept
                 }
                 self.told[peer].clear();
+                self.ever[peer].clear();
             }
             Step::Up { peer } if !model.up[peer] => self.rib.peer_up(now, id(peer), up(peer)),
             Step::Up { .. } => {}
@@ -320,12 +324,14 @@ impl Real {
 
     fn hear(&mut self, peer: usize, batch: OutBatch) {
         for prefix in batch.withdrawn {
-            assert!(self.told[peer].remove(&prefix).is_some(), "peer {peer}: {prefix} was never announced");
+            assert!(self.ever[peer].contains(&prefix), "peer {peer}: {prefix} was never announced");
+            self.told[peer].remove(&prefix);
         }
         for group in batch.announced {
             let path = &group.attrs.attributes.as_path;
             let (first, hops) = (path.first().expect("never empty here"), path.hop_count());
             let route = (first, hops, group.attrs.next_hop.address());
+            self.ever[peer].extend(&group.prefixes);
             self.told[peer].extend(group.prefixes.into_iter().map(|prefix| (prefix, route)));
         }
     }
