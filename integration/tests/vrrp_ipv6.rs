@@ -236,8 +236,11 @@ fn of_one_number_each_family_goes_its_own_way() {
         edge.configure(&ours(150, " vrrp 10 ip 10.1.0.1\n"))?;
         edge.start_bgpd()?;
         wait_status(scene.lab, &edge, "v4", "Master")?;
-        let shown = wait_status(scene.lab, &edge, "v6", "Backup")?;
-        assert_eq!(shown["v6"]["master"]["priority"], 200, "{shown}");
+        // It begins as a backup; of whom, the first advertisement says.
+        scene.lab.wait_for("a backup of the other", PATIENCE, || {
+            let v6 = status(&edge)?["v6"].clone();
+            Ok(v6["status"] == "Backup" && v6["master"]["priority"] == 200)
+        })?;
         scene.wait_gateway(&scene.other)?;
         ensure!(scene.ours.ip("-4 address show dev lan0")?.contains("inet 10.1.0.1/24"), "it has the IPv4 one");
         let text = edge.shell("show vrrp")?;
