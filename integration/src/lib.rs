@@ -31,6 +31,7 @@ pub mod prefixes;
 pub mod probe;
 pub mod process;
 pub mod report;
+pub mod segment;
 pub mod station;
 pub mod topotests;
 pub mod two_isp;

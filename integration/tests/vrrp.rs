@@ -8,27 +8,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use integration::Lab;
 use integration::edge::{Binaries, Daemon, Edge};
-use integration::lan::{Lan, arp_entry, hardware_address};
 use integration::peers::Keepalived;
-use integration::{Lab, Node, Process, packages};
+use integration::segment::{self, PATIENCE, Segment, Shared, status};
 use rustix::process::Signal;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(10);
 const GATEWAY: &str = "10.1.0.1";
-
-struct Scene<'lab> {
-    lab: &'lab Lab,
-    lan: Lan<'lab>,
-    ours: Node,
-    other: Node,
-    host: Node,
-    /// Asks the gateway all the time.
-    ping: Process,
-}
 
 fn ours(priority: u8, more: &str) -> String {
     format!(
@@ -44,64 +33,21 @@ fn theirs(priority: u8) -> String {
     )
 }
 
-impl<'lab> Scene<'lab> {
-    fn build(lab: &'lab Lab) -> Result<Self> {
-        let lan = Lan::new(lab, "lan")?;
-        let (ours, other, host) = (lab.node("ours")?, lab.node("other")?, lab.node("host")?);
-        lan.plug(&ours, "lan0", "10.1.0.2/24")?;
-        lan.plug(&other, "lan0", "10.1.0.3/24")?;
-        lan.plug(&host, "lan0", "10.1.0.10/24")?;
-        let ping = host.spawn("ping", &["ping", "-n", "-i", "0.05", GATEWAY])?;
-        Ok(Self { lab, lan, ours, other, host, ping })
-    }
-
-    /// Answers that the host had.
-    fn answers(&self) -> usize {
-        self.ping.log().matches("bytes from").count()
-    }
-
-    /// Until hosts reach the gateway at this router, and it answers.
-    fn wait_gateway(&self, router: &Node) -> Result<()> {
-        let hardware = hardware_address(router, "lan0")?;
-        self.lab.wait_for(&format!("{} is the gateway", router.name()), PATIENCE, || {
-            ensure!(holds(router)?, "it does not hold the address");
-            let known = arp_entry(&self.host, GATEWAY)?;
-            ensure!(known.as_ref() == Some(&hardware), "the host has the gateway at {known:?}, not at {hardware}");
-            Ok(true)
-        })?;
-        let before = self.answers();
-        self.lab.wait_for("the gateway answers", PATIENCE, || Ok(self.answers() > before + 5))
-    }
-
-    fn wait_without(&self, router: &Node) -> Result<()> {
-        self.lab.wait_for(&format!("{} does not hold the address", router.name()), PATIENCE, || Ok(!holds(router)?))
-    }
-}
-
-fn holds(router: &Node) -> Result<bool> {
-    Ok(router.ip("-4 address show dev lan0")?.contains(&format!("inet {GATEWAY}/24")))
-}
-
-/// The group as `show vrrp json` has it.
-fn status(edge: &Edge) -> Result<Value> {
-    edge.json("show vrrp interface lan0 json")?.get(0).cloned().context("no virtual router is shown")
-}
-
-fn wait_status(lab: &Lab, edge: &Edge, wanted: &str) -> Result<Value> {
-    lab.wait_until(&format!("{} is {wanted}", edge.node.name()), PATIENCE, || {
-        let status = status(edge)?;
-        ensure!(status["v4"]["status"] == wanted, "it is {status}");
-        Ok(Some(status))
+fn build(lab: &Lab) -> Result<Segment<'_>> {
+    let shared = Shared { gateway: GATEWAY, held: &["inet 10.1.0.1/24"], asked: GATEWAY };
+    Segment::build(lab, shared, |lan, [ours, other, host]| {
+        lan.plug(ours, "lan0", "10.1.0.2/24")?;
+        lan.plug(other, "lan0", "10.1.0.3/24")?;
+        lan.plug(host, "lan0", "10.1.0.10/24")
     })
 }
 
-fn with_keepalived(name: &str, work: impl FnOnce(&Scene<'_>, Edge) -> Result<()>) {
-    Lab::test(name, |lab| {
-        packages::ensure(&["keepalived"])?;
-        let scene = Scene::build(lab)?;
-        let edge = Edge::new(&scene.ours, &Binaries::find()?, &ours(150, ""))?;
-        work(&scene, edge)
-    });
+fn with_keepalived(name: &str, work: impl FnOnce(&Segment<'_>, Edge) -> Result<()>) {
+    segment::with_keepalived(name, build, &ours(150, ""), work);
+}
+
+fn wait_status(lab: &Lab, edge: &Edge, wanted: &str) -> Result<Value> {
+    segment::wait_status(lab, edge, "v4", wanted)
 }
 
 #[test]
@@ -142,11 +88,11 @@ fn with_keepalived_whoever_stops_or_dies_is_relieved() {
         let mut other = Keepalived::start(&scene.other, &theirs(100))?;
         let heard = || Ok(status(&edge)?["v4"]["stats"]["adverTx"].as_u64() > Some(10));
         scene.lab.wait_for("advertisements to keepalived", PATIENCE, heard)?;
-        ensure!(!holds(&scene.other)?, "keepalived heard the better one");
+        ensure!(!scene.holds(&scene.other)?, "keepalived heard the better one");
 
         // Ours stops, and says so; then it comes back.
         edge.process(Daemon::Bgpd)?.terminate(STOP)?;
-        ensure!(!holds(&scene.ours)?, "it took the address off before it ended");
+        ensure!(!scene.holds(&scene.ours)?, "it took the address off before it ended");
         scene.wait_gateway(&scene.other)?;
         edge.start_bgpd()?;
         scene.wait_gateway(&scene.ours)?;
@@ -162,8 +108,8 @@ fn with_keepalived_whoever_stops_or_dies_is_relieved() {
 
         // It is killed and says nothing: the address stays, and the next life does not take it for its own.
         edge.kill(Daemon::Bgpd)?;
-        scene.lab.wait_for("keepalived takes over", PATIENCE, || holds(&scene.other))?;
-        ensure!(holds(&scene.ours)?, "nobody could take it off");
+        scene.lab.wait_for("keepalived takes over", PATIENCE, || scene.holds(&scene.other))?;
+        ensure!(scene.holds(&scene.ours)?, "nobody could take it off");
         edge.configure(&ours(50, ""))?;
         edge.start_bgpd()?;
         scene.wait_without(&scene.ours)?;
@@ -196,13 +142,13 @@ fn an_address_of_the_interface_itself_is_left_alone() {
             Ok(why.contains("is an address of lan0 itself").then_some(shown))
         })?;
         assert_eq!(why["v4"]["status"], "Initialize");
-        ensure!(holds(&scene.ours)?, "the operator's address stays");
+        ensure!(scene.holds(&scene.ours)?, "the operator's address stays");
         scene.ours.ip(&format!("address del {GATEWAY}/24 dev lan0"))?;
         scene.wait_gateway(&scene.ours)?;
         // A kernel that keeps no marks, which takes the one that there is: what we hold is ours all the same.
         let before = wait_status(scene.lab, &edge, "Master")?;
         scene.ours.ip(&format!("address replace {GATEWAY}/24 dev lan0"))?;
-        scene.lab.holds_for("it is the gateway", Duration::from_secs(1), || holds(&scene.ours))?;
+        scene.lab.holds_for("it is the gateway", Duration::from_secs(1), || scene.holds(&scene.ours))?;
         let after = wait_status(scene.lab, &edge, "Master")?;
         assert_eq!(before["v4"]["stats"]["transitions"], after["v4"]["stats"]["transitions"], "{after}");
         // Somebody takes off what is ours.
@@ -210,7 +156,7 @@ fn an_address_of_the_interface_itself_is_left_alone() {
         scene.wait_gateway(&scene.ours)?;
         scene.ours.ip(&format!("address replace {GATEWAY}/24 dev lan0"))?;
         edge.process(Daemon::Bgpd)?.terminate(STOP)?;
-        ensure!(!holds(&scene.ours)?, "it takes off what it has put there, marked or not");
+        ensure!(!scene.holds(&scene.ours)?, "it takes off what it has put there, marked or not");
         Ok(())
     });
 }
@@ -220,7 +166,7 @@ fn an_address_of_the_interface_itself_is_left_alone() {
 #[ignore = "needs root: cargo xtask test"]
 fn between_two_of_ours_a_lost_neighbor_moves_the_gateway_and_its_routes_bring_it_back() {
     Lab::test("vrrp-track", |lab| {
-        let (scene, binaries) = (Scene::build(lab)?, Binaries::find()?);
+        let (scene, binaries) = (build(lab)?, Binaries::find()?);
         let core = lab.node("core")?;
         let mut edges = Vec::new();
         for (n, (node, priority)) in (1..).zip([(&scene.ours, 200), (&scene.other, 150)]) {

@@ -12,27 +12,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::edge::{Binaries, Daemon, Edge};
-use integration::lan::{Lan, arp_entry, hardware_address};
 use integration::peers::Keepalived;
+use integration::segment::{self, PATIENCE, Segment, Shared, status, wait_status};
 use integration::{Lab, Node, Process, packages};
 use rustix::process::Signal;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(10);
 const GATEWAY: &str = "fe80::1";
 const WIDE: &str = "2001:db8:1::1";
 const BEHIND: &str = "2001:db8:99::1";
-
-struct Scene<'lab> {
-    lab: &'lab Lab,
-    lan: Lan<'lab>,
-    ours: Node,
-    other: Node,
-    host: Node,
-    /// Asks through the gateway all the time.
-    ping: Process,
-}
 
 fn ours(priority: u8, more: &str) -> String {
     format!(
@@ -48,16 +37,15 @@ fn theirs(priority: u8) -> String {
     )
 }
 
-impl<'lab> Scene<'lab> {
-    fn build(lab: &'lab Lab) -> Result<Self> {
-        let lan = Lan::new(lab, "lan")?;
-        let (ours, other, host) = (lab.node("ours")?, lab.node("other")?, lab.node("host")?);
-        for (n, node) in [(2, &ours), (3, &other), (10, &host)] {
+fn build(lab: &Lab) -> Result<Segment<'_>> {
+    let held = &["inet6 fe80::1/", "inet6 2001:db8:1::1/"];
+    Segment::build(lab, Shared { gateway: GATEWAY, held, asked: BEHIND }, |lan, [ours, other, host]| {
+        for (n, node) in [(2, ours), (3, other), (10, host)] {
             node.sysctl("net.ipv6.conf.default.accept_dad", "0")?;
             lan.plug(node, "lan0", &format!("10.1.0.{n}/24"))?;
             node.address("lan0", &format!("2001:db8:1::{n}/64"))?;
         }
-        for router in [&ours, &other] {
+        for router in [ours, other] {
             router.forward()?;
             router.address("lo", &format!("{BEHIND}/128"))?;
         }
@@ -65,41 +53,8 @@ impl<'lab> Scene<'lab> {
         for (name, value) in [("base_reachable_time_ms", "3600000"), ("delay_first_probe_time", "3600")] {
             host.sysctl(&format!("net.ipv6.neigh.lan0.{name}"), value)?;
         }
-        host.ip(&format!("-6 route add default via {GATEWAY} dev lan0"))?;
-        let ping = host.spawn("ping", &["ping", "-n", "-i", "0.05", BEHIND])?;
-        Ok(Self { lab, lan, ours, other, host, ping })
-    }
-
-    /// Answers that the host had.
-    fn answers(&self) -> usize {
-        self.ping.log().matches("bytes from").count()
-    }
-
-    /// Until hosts reach the gateway at this router, and it answers.
-    fn wait_gateway(&self, router: &Node) -> Result<()> {
-        let hardware = hardware_address(router, "lan0")?;
-        self.lab.wait_for(&format!("{} is the gateway", router.name()), PATIENCE, || {
-            ensure!(holds(router)?, "it does not hold the addresses");
-            let known = arp_entry(&self.host, GATEWAY)?;
-            ensure!(known.as_ref() == Some(&hardware), "the host has the gateway at {known:?}, not at {hardware}");
-            Ok(true)
-        })?;
-        let before = self.answers();
-        self.lab.wait_for("what is behind the gateway answers", PATIENCE, || Ok(self.answers() > before + 5))
-    }
-
-    fn wait_without(&self, router: &Node) -> Result<()> {
-        self.lab.wait_for(&format!("{} holds neither address", router.name()), PATIENCE, || {
-            let there = router.ip("-6 address show dev lan0")?;
-            ensure!(![GATEWAY, WIDE].iter().any(|address| there.contains(&format!("inet6 {address}/"))), "{there}");
-            Ok(true)
-        })
-    }
-}
-
-fn holds(router: &Node) -> Result<bool> {
-    let there = router.ip("-6 address show dev lan0")?;
-    Ok([GATEWAY, WIDE].iter().all(|address| there.contains(&format!("inet6 {address}/"))))
+        host.ip(&format!("-6 route add default via {GATEWAY} dev lan0")).map(drop)
+    })
 }
 
 /// The link-local address of the interface's own.
@@ -110,26 +65,8 @@ fn link_local(node: &Node) -> Result<String> {
     own.map(str::to_owned).with_context(|| format!("no link-local address: {shown}"))
 }
 
-/// The group as `show vrrp json` has it.
-fn status(edge: &Edge) -> Result<Value> {
-    edge.json("show vrrp interface lan0 json")?.get(0).cloned().context("no virtual router is shown")
-}
-
-fn wait_status(lab: &Lab, edge: &Edge, family: &str, wanted: &str) -> Result<Value> {
-    lab.wait_until(&format!("{} is {wanted} for {family}", edge.node.name()), PATIENCE, || {
-        let status = status(edge)?;
-        ensure!(status[family]["status"] == wanted, "it is {status}");
-        Ok(Some(status))
-    })
-}
-
-fn with_keepalived(name: &str, work: impl FnOnce(&Scene<'_>, Edge) -> Result<()>) {
-    Lab::test(name, |lab| {
-        packages::ensure(&["keepalived"])?;
-        let scene = Scene::build(lab)?;
-        let edge = Edge::new(&scene.ours, &Binaries::find()?, &ours(150, ""))?;
-        work(&scene, edge)
-    });
+fn with_keepalived(name: &str, work: impl FnOnce(&Segment<'_>, Edge) -> Result<()>) {
+    segment::with_keepalived(name, build, &ours(150, ""), work);
 }
 
 #[test]
@@ -182,7 +119,7 @@ fn with_keepalived_whoever_stops_or_dies_is_relieved() {
         let mut other = Keepalived::start(&scene.other, &theirs(100))?;
         let heard = || Ok(status(&edge)?["v6"]["stats"]["adverTx"].as_u64() > Some(10));
         scene.lab.wait_for("advertisements to keepalived", PATIENCE, heard)?;
-        ensure!(!holds(&scene.other)?, "keepalived heard the better one");
+        ensure!(!scene.holds(&scene.other)?, "keepalived heard the better one");
 
         // Ours stops, and says so; then it comes back.
         edge.process(Daemon::Bgpd)?.terminate(STOP)?;
@@ -202,8 +139,8 @@ fn with_keepalived_whoever_stops_or_dies_is_relieved() {
 
         // It is killed and says nothing: the addresses stay, and the next life does not take them for its own.
         edge.kill(Daemon::Bgpd)?;
-        scene.lab.wait_for("keepalived takes over", PATIENCE, || holds(&scene.other))?;
-        ensure!(holds(&scene.ours)?, "nobody could take them off");
+        scene.lab.wait_for("keepalived takes over", PATIENCE, || scene.holds(&scene.other))?;
+        ensure!(scene.holds(&scene.ours)?, "nobody could take them off");
         edge.configure(&ours(50, ""))?;
         edge.start_bgpd()?;
         scene.wait_without(&scene.ours)?;
@@ -216,7 +153,7 @@ fn with_keepalived_whoever_stops_or_dies_is_relieved() {
         let shown = wait_status(scene.lab, &edge, "v6", "Master")?;
         assert_eq!(shown["v6"]["reason"], format!("{theirs} has ceased"), "{shown}");
         edge.kill(Daemon::Bgpd)?;
-        ensure!(holds(&scene.ours)?, "nobody could take them off");
+        ensure!(scene.holds(&scene.ours)?, "nobody could take them off");
         edge.configure("hostname ours\n")?;
         edge.start_bgpd()?;
         scene.wait_without(&scene.ours)?;
@@ -264,7 +201,7 @@ fn of_one_number_each_family_goes_its_own_way() {
 #[ignore = "needs root: cargo xtask test"]
 fn a_tracked_neighbor_counts_for_the_families_that_it_carries() {
     Lab::test("vrrp6-track", |lab| {
-        let (scene, binaries) = (Scene::build(lab)?, Binaries::find()?);
+        let (scene, binaries) = (build(lab)?, Binaries::find()?);
         let router = |own: u8, far: u8, families: &[&str]| {
             let mut text = format!(
                 "router bgp 6500{own}\n bgp router-id 10.1.0.{own}\n neighbor 10.1.0.{far} remote-as 6500{far}\n \
@@ -339,7 +276,7 @@ fn hosts_that_learn_the_gateway_from_radvd_follow_it() {
         scene.lab.wait_for("a lifetime that runs down", PATIENCE, || Ok(expires()? < before))?;
         let before = expires()?;
         scene.lab.wait_for("another advertisement", PATIENCE, || Ok(expires()? > before && learnt()?))?;
-        ensure!(!holds(&scene.other)?, "keepalived has taken the addresses meanwhile");
+        ensure!(!scene.holds(&scene.other)?, "keepalived has taken the addresses meanwhile");
         edge.process(Daemon::Bgpd)?.terminate(STOP)?;
         scene.wait_gateway(&scene.other)?;
         learnt()?;
